@@ -1,0 +1,109 @@
+//! The inference servers: how each kind is looked at, and how a request reaches it.
+//!
+//! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. A look at one yields a
+//! [`Sighting`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::LocalBoxStream;
+
+use crate::messages::backend::Format;
+use crate::messages::discovery::BackendReport;
+use crate::messages::ids::BackendId;
+
+/// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
+pub trait Source {
+    /// What it is called in logs and in the status.
+    fn name(&self) -> &str;
+
+    /// Looks once. The caller sets the deadline and may drop the future at any time.
+    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>>;
+}
+
+/// A healthy backend, seen.
+#[derive(Clone)]
+pub struct Sighting {
+    /// Makes the clients that work its jobs. The same `Arc` as long as it is the same backend.
+    pub factory: Arc<dyn BackendFactory>,
+    /// What it offers now.
+    pub report: BackendReport,
+}
+
+/// Why a look saw no healthy backend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookError {
+    /// Nobody listens, or the connection broke.
+    #[error("no connection")]
+    Unreachable,
+    /// The server wants a key, or another one.
+    #[error("the server refuses the API key or wants one")]
+    Unauthorized,
+    /// The server is starting: it says itself that it is not ready.
+    #[error("not ready")]
+    NotReady,
+    /// The answer is not that of such a server.
+    #[error("unexpected answer: {0}")]
+    Unexpected(&'static str),
+    /// The look's own deadline passed.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// Makes clients of one backend. Shared by all threads.
+pub trait BackendFactory: Send + Sync {
+    /// The backend's name.
+    fn id(&self) -> &BackendId;
+
+    /// A client for the calling thread.
+    fn open(&self) -> Rc<dyn Backend>;
+}
+
+/// One backend, as a worker uses it.
+pub trait Backend {
+    /// Sends a request and waits for the head of the response. Dropping the future, or the response, closes the
+    /// connection, which is how a request is cancelled. No deadline of its own but for connecting.
+    fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>>;
+}
+
+/// A request to a backend's API.
+pub struct BackendRequest {
+    /// Which API.
+    pub format: Format,
+    /// The JSON body, in pieces that are sent one after the other.
+    pub body: Vec<Bytes>,
+}
+
+/// The head of a backend's response, and its body to come.
+pub struct BackendResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type` without its parameters, in lower case; empty where there is none.
+    pub content_type: String,
+    /// The body as it arrives. An end that the transport can prove to be early is an error; others are not seen here.
+    pub body: LocalBoxStream<'static, Result<Bytes, BodyError>>,
+}
+
+/// Why no response came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Refused, reset, not resolved, or closed before the response started.
+    #[error("no connection to the backend")]
+    Unreachable,
+    /// The backend's answer is no HTTP.
+    #[error("the backend's answer can't be read")]
+    Garbled,
+}
+
+/// Why a body ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Reset, cut, or not as its framing says.
+    #[error("the backend's response broke off")]
+    Broken,
+    /// A content encoding that was not asked for.
+    #[error("the backend's response is encoded")]
+    Encoded,
+}

@@ -1,0 +1,18 @@
+//! `outpost`: a daemon that offers the models of the inference servers beside it to a coordinator, and works its jobs.
+//!
+//! Floors, lowest first; a module imports only from floors below it, which `tests/architecture.rs` holds:
+//! `messages` (data) · `protocol` (pure rules), `config`, `telemetry` · `identity`, `transport`, `backends` ·
+//! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `cli`.
+
+pub mod actors;
+pub mod backends;
+pub mod config;
+pub mod coordinator;
+pub mod dev;
+pub mod identity;
+pub mod messages;
+pub mod protocol;
+pub mod telemetry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod transport;

@@ -1,0 +1,69 @@
+//! Jobs as the actors see them.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::backend::Format;
+use super::ids::{BackendId, JobId, ModelId};
+use super::wire::{ErrorCode, Tokens};
+
+/// A job that came down the wire, well formed. It has no `Debug` of its fields: the request is somebody's prompt.
+#[derive(Clone)]
+pub struct Job {
+    /// The coordinator's id for it.
+    pub id: JobId,
+    /// The model asked for.
+    pub model: ModelId,
+    /// The shape of the request.
+    pub format: Format,
+    /// The request body as received: the text of one JSON object, a slice of the frame it came in.
+    pub request: Bytes,
+    /// When it was received.
+    pub received: Instant,
+    /// How long it may take, counted from receipt.
+    pub deadline: Duration,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job({}, {} bytes)", self.id, self.request.len())
+    }
+}
+
+/// Numbers the admissions of a process. A job id may come again after it ended; its admission is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How an admitted job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole answer went up, then `job_done`.
+    Done {
+        /// What the backend reported.
+        tokens: Tokens,
+    },
+    /// `job_error` went up.
+    Failed {
+        /// The code on the wire.
+        code: ErrorCode,
+    },
+    /// It was cancelled, or its connection ended: nothing more is said of it.
+    Cancelled,
+}
+
+/// An admitted job has ended and its worker is free.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct JobEnded {
+    /// The admission that ended.
+    pub ticket: Ticket,
+    /// The backend that worked it.
+    pub backend: BackendId,
+    /// How.
+    pub outcome: Outcome,
+    /// From receipt to the terminal frame.
+    pub duration: Duration,
+}

@@ -1,0 +1,170 @@
+//! What the agent sends.
+
+use serde::{Deserialize, Serialize};
+
+use super::ErrorCode;
+use crate::messages::ids::{JobId, ModelId};
+
+/// A frame from agent to coordinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAgent {
+    /// The answer to the challenge.
+    AuthResponse(AuthResponse),
+    /// What the agent can serve now.
+    Capabilities(Capabilities),
+    /// A sign of life with figures.
+    Heartbeat(Heartbeat),
+    /// Bytes of a response.
+    JobChunk(JobChunk),
+    /// A job's good end.
+    JobDone(JobDone),
+    /// A job's bad end.
+    JobError(JobError),
+    /// A type that this build does not know. Never sent.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+/// Proof of identity.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthResponse {
+    /// Base64 of the 32-byte ed25519 public key.
+    pub pubkey: String,
+    /// Base64 of the 64-byte signature over the raw nonce.
+    pub signature: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// Only while the agent holds no provider id and the operator configured a code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment_code: Option<String>,
+}
+
+impl std::fmt::Debug for AuthResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AuthResponse({}, version {})", self.pubkey, self.agent_version)
+    }
+}
+
+/// What the agent can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Each model once.
+    pub models: Vec<ModelOffer>,
+    /// Bounds over all models.
+    pub limits: Limits,
+    /// About the agent.
+    pub metadata: Metadata,
+}
+
+/// A model on offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelOffer {
+    /// The model.
+    pub model_id: ModelId,
+    /// Micro-USD per million prompt tokens.
+    pub input_per_1m: u64,
+    /// Micro-USD per million generated tokens.
+    pub output_per_1m: u64,
+    /// Jobs at once for this model.
+    pub max_concurrent: u32,
+    /// The kind of backend that serves it. Text, because a coordinator meets agents that know more kinds.
+    pub backend: String,
+    /// Tokens of context, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<u64>,
+}
+
+/// Bounds over all models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Jobs at once over all models.
+    pub max_concurrent_total: u32,
+    /// The token budget, null without one.
+    pub max_tokens_per_minute: Option<u64>,
+}
+
+/// About the agent itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The agent's version.
+    pub agent_version: String,
+}
+
+/// Figures of the last 60 s.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Jobs accepted and not ended.
+    pub queue_depth: u64,
+    /// Median of output tokens over duration, jobs of the last 60 s.
+    pub tokens_per_sec_p50: f64,
+    /// Median time from job received to terminal frame, in milliseconds.
+    pub p50_latency_ms: u64,
+    /// The 95th percentile of the same.
+    pub p95_latency_ms: u64,
+    /// Errors over ended jobs of the last 60 s, 0 where none ended.
+    pub error_rate_60s: f64,
+    /// When the last error was, RFC 3339, null until there was one.
+    pub last_error_at: Option<String>,
+    /// Its code.
+    pub last_error_code: Option<ErrorCode>,
+}
+
+/// Bytes of a response.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobChunk {
+    /// The job.
+    pub job_id: JobId,
+    /// Base64 of the bytes as the backend sent them.
+    pub data: String,
+}
+
+impl std::fmt::Debug for JobChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "JobChunk({}, {} base64 characters)", self.job_id, self.data.len())
+    }
+}
+
+/// Tokens as the backend reported them, 0 where it did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Generated tokens.
+    pub output: u64,
+    /// The same as `input`.
+    pub input_tokens: u64,
+    /// The same as `output`.
+    pub output_tokens: u64,
+}
+
+impl Tokens {
+    /// Both spellings of a count.
+    pub fn new(input: u64, output: u64) -> Self {
+        Self { input, output, input_tokens: input, output_tokens: output }
+    }
+}
+
+/// A job's good end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDone {
+    /// The job.
+    pub job_id: JobId,
+    /// What it cost.
+    pub tokens: Tokens,
+    /// From receipt to this frame.
+    pub duration_ms: u64,
+}
+
+/// A job's bad end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// The job.
+    pub job_id: JobId,
+    /// Whose fault and which.
+    pub error_code: ErrorCode,
+    /// For a person: bounded, without secrets or anything of the host.
+    pub message: String,
+    /// Response bytes already sent in chunks (a historical name).
+    pub tokens_emitted: u64,
+}

@@ -1,0 +1,387 @@
+//! What the coordinator sends.
+//!
+//! A frame is read in one pass that copies nothing: the fields that any frame may have are noted as slices of the
+//! received bytes, then the type says which of them matter. A prompt is never parsed here.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::messages::backend::Format;
+use crate::messages::ids::{JobId, ModelId};
+
+/// The deadline of a job that names none, or names one that is no integer of at least 1.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest model id that is taken for one.
+const MAX_MODEL_ID: usize = 512;
+
+/// A frame from coordinator to agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromCoordinator {
+    /// Opens the handshake. The nonce is base64 as received, empty if there is none.
+    AuthChallenge {
+        /// Base64 of the bytes to sign.
+        nonce: String,
+    },
+    /// The agent is known.
+    AuthOk {
+        /// The name given, as received; not yet validated.
+        provider_id: Option<String>,
+    },
+    /// The agent is refused.
+    AuthFailed {
+        /// Why, as received.
+        reason: Option<String>,
+    },
+    /// Work.
+    Job(JobFrame),
+    /// Work that can be named and not be done.
+    MalformedJob(MalformedJob),
+    /// Drop a job.
+    JobCancel {
+        /// Which.
+        job_id: JobId,
+    },
+    /// A type that this build does not know.
+    Unknown {
+        /// The type as received.
+        kind: String,
+    },
+}
+
+/// A well-formed job.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobFrame {
+    /// Its id.
+    pub job_id: JobId,
+    /// The model asked for.
+    pub model_id: ModelId,
+    /// The text of a JSON object, a slice of the frame.
+    pub request: Bytes,
+    /// The request's shape.
+    pub format: Format,
+    /// How long it may take, from receipt.
+    pub deadline: Duration,
+}
+
+impl fmt::Debug for JobFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobFrame({}, {} bytes)", self.job_id, self.request.len())
+    }
+}
+
+/// A job with a readable id and something wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// What is wrong, for the coordinator's people.
+    pub why: &'static str,
+}
+
+/// Why a text frame can't be read. Never holds any of the frame's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Not JSON, or not a JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// No `type`, or one that is no string.
+    #[error("no readable type")]
+    NoType,
+    /// A job or a cancel without an id that can be read.
+    #[error("no readable job_id")]
+    NoJobId,
+    /// A field that has another type than the protocol says.
+    #[error("{0} has the wrong type")]
+    WrongType(&'static str),
+}
+
+impl FromCoordinator {
+    /// Reads one text frame.
+    pub fn parse(frame: &Bytes) -> Result<Self, FrameError> {
+        let fields: Fields<'_> = serde_json::from_slice(frame).map_err(|_| FrameError::NotAnObject)?;
+        let kind = fields.kind.and_then(text).ok_or(FrameError::NoType)?;
+        Ok(match kind.as_ref() {
+            "auth_challenge" => {
+                Self::AuthChallenge { nonce: fields.nonce.and_then(text).map(Cow::into_owned).unwrap_or_default() }
+            }
+            "auth_ok" => Self::AuthOk { provider_id: optional(fields.provider_id, "provider_id")? },
+            "auth_failed" => Self::AuthFailed { reason: optional(fields.reason, "reason").unwrap_or_default() },
+            "job" => {
+                let job_id = fields.job_id()?;
+                match fields.job(job_id, frame) {
+                    Ok(job) => Self::Job(job),
+                    Err(why) => Self::MalformedJob(MalformedJob { job_id, why }),
+                }
+            }
+            "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
+            _ => Self::Unknown { kind: kind.into_owned() },
+        })
+    }
+}
+
+/// Writes the frame. What only a receiver makes of a frame is written as the frame it came from.
+impl Serialize for FromCoordinator {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::{Error, SerializeMap};
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::AuthChallenge { nonce } => {
+                map.serialize_entry("type", "auth_challenge")?;
+                map.serialize_entry("nonce", nonce)?;
+            }
+            Self::AuthOk { provider_id } => {
+                map.serialize_entry("type", "auth_ok")?;
+                if let Some(id) = provider_id {
+                    map.serialize_entry("provider_id", id)?;
+                }
+            }
+            Self::AuthFailed { reason } => {
+                map.serialize_entry("type", "auth_failed")?;
+                if let Some(reason) = reason {
+                    map.serialize_entry("reason", reason)?;
+                }
+            }
+            Self::Job(job) => {
+                let request: &RawValue = serde_json::from_slice(&job.request).map_err(S::Error::custom)?;
+                map.serialize_entry("type", "job")?;
+                map.serialize_entry("job_id", &job.job_id)?;
+                map.serialize_entry("model_id", &job.model_id)?;
+                map.serialize_entry("format", &job.format)?;
+                map.serialize_entry("deadline_ms", &job.deadline.as_millis())?;
+                map.serialize_entry("request", request)?;
+            }
+            Self::MalformedJob(job) => {
+                map.serialize_entry("type", "job")?;
+                map.serialize_entry("job_id", &job.job_id)?;
+            }
+            Self::JobCancel { job_id } => {
+                map.serialize_entry("type", "job_cancel")?;
+                map.serialize_entry("job_id", job_id)?;
+            }
+            Self::Unknown { kind } => map.serialize_entry("type", kind)?,
+        }
+        map.end()
+    }
+}
+
+/// The fields of any frame, unparsed. Where a key comes twice the last one holds.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a RawValue>,
+    nonce: Option<&'a RawValue>,
+    provider_id: Option<&'a RawValue>,
+    reason: Option<&'a RawValue>,
+    job_id: Option<&'a RawValue>,
+    model_id: Option<&'a RawValue>,
+    request: Option<&'a RawValue>,
+    format: Option<&'a RawValue>,
+    deadline_ms: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    fn job_id(&self) -> Result<JobId, FrameError> {
+        self.job_id.and_then(text).and_then(|id| id.parse().ok()).ok_or(FrameError::NoJobId)
+    }
+
+    fn job(&self, job_id: JobId, frame: &Bytes) -> Result<JobFrame, &'static str> {
+        let model = self.model_id.and_then(text).ok_or("model_id is missing or no string")?;
+        if model.is_empty() || model.len() > MAX_MODEL_ID {
+            return Err("model_id is empty or too long");
+        }
+        let request = self.request.ok_or("request is missing")?.get();
+        if !request.starts_with('{') {
+            return Err("request is no object");
+        }
+        let format = match self.format.map(text) {
+            None => Format::OpenAi,
+            Some(Some(name)) if name == "anthropic" => Format::Anthropic,
+            Some(_) => Format::OpenAi,
+        };
+        let deadline = self
+            .deadline_ms
+            .and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok())
+            .filter(|ms| *ms >= 1)
+            .map_or(DEFAULT_DEADLINE, Duration::from_millis);
+        let model_id = ModelId::from(model.as_ref());
+        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request.as_bytes()), format, deadline })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let field = match key.as_ref() {
+                "type" => &mut fields.kind,
+                "nonce" => &mut fields.nonce,
+                "provider_id" => &mut fields.provider_id,
+                "reason" => &mut fields.reason,
+                "job_id" => &mut fields.job_id,
+                "model_id" => &mut fields.model_id,
+                "request" => &mut fields.request,
+                "format" => &mut fields.format,
+                "deadline_ms" => &mut fields.deadline_ms,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = Some(map.next_value()?);
+        }
+        Ok(fields)
+    }
+}
+
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<BorrowedText<'_>>(raw.get()).ok().map(|text| text.0)
+}
+
+#[derive(Deserialize)]
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A string, or nothing where the field is missing or null.
+fn optional(raw: Option<&RawValue>, name: &'static str) -> Result<Option<String>, FrameError> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) => text(raw).map(|text| Some(text.into_owned())).ok_or(FrameError::WrongType(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
+
+    fn parse(text: &str) -> Result<FromCoordinator, FrameError> {
+        FromCoordinator::parse(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn job(fields: &str) -> JobFrame {
+        match parse(&format!(r#"{{"type":"job","job_id":"{ID}","model_id":"m","request":{{}}{fields}}}"#)) {
+            Ok(FromCoordinator::Job(job)) => job,
+            other => panic!("no job: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_keeps_its_request_as_received() {
+        let text = format!(
+            r#"{{"request": {{"messages" :[ "ü\n" ], "x":1e5}},"model_id":"m","job_id":"{ID}","type":"job","new":[{{}}]}}"#
+        );
+        let Ok(FromCoordinator::Job(job)) = parse(&text) else { panic!("no job") };
+        assert_eq!(&job.request[..], r#"{"messages" :[ "ü\n" ], "x":1e5}"#.as_bytes());
+        assert_eq!((job.format, job.deadline), (Format::OpenAi, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_deadline_is_an_integer_of_at_least_one_and_never_cut() {
+        for (given, want) in [
+            ("1", 1),
+            ("60001", 60_001),
+            ("4294967296", 4_294_967_296),
+            ("18446744073709551615", u64::MAX),
+            ("0", 60_000),
+            ("-5", 60_000),
+            ("1.5", 60_000),
+            ("1e3", 60_000),
+            ("\"5000\"", 60_000),
+            ("null", 60_000),
+            ("[1]", 60_000),
+            ("18446744073709551616", 60_000),
+        ] {
+            assert_eq!(job(&format!(r#","deadline_ms":{given}"#)).deadline, Duration::from_millis(want), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_not_known_means_openai() {
+        assert_eq!(job(r#","format":"anthropic""#).format, Format::Anthropic);
+        for other in [r#""openai""#, r#""grpc""#, "null", "7"] {
+            assert_eq!(job(&format!(r#","format":{other}"#)).format, Format::OpenAi, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_job_with_an_id_can_be_answered() {
+        for body in [
+            r#""request":{}"#,
+            r#""model_id":"m""#,
+            r#""model_id":7,"request":{}"#,
+            r#""model_id":"","request":{}"#,
+            r#""model_id":"m","request":[]"#,
+            r#""model_id":"m","request":"{}""#,
+            r#""model_id":"m","request":null"#,
+        ] {
+            let parsed = parse(&format!(r#"{{"type":"job","job_id":"{ID}",{body}}}"#));
+            assert!(matches!(parsed, Ok(FromCoordinator::MalformedJob(_))), "{body}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_answered_is_an_error() {
+        let cases = [
+            ("", FrameError::NotAnObject),
+            ("[]", FrameError::NotAnObject),
+            ("{", FrameError::NotAnObject),
+            (r#"{"a":1}"#, FrameError::NoType),
+            (r#"{"type":7}"#, FrameError::NoType),
+            (r#"{"type":"job","model_id":"m","request":{}}"#, FrameError::NoJobId),
+            (r#"{"type":"job","job_id":"x","model_id":"m","request":{}}"#, FrameError::NoJobId),
+            (r#"{"type":"job_cancel"}"#, FrameError::NoJobId),
+            (r#"{"type":"auth_ok","provider_id":7}"#, FrameError::WrongType("provider_id")),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(parse(&deep), Err(FrameError::NoType));
+        assert_eq!(FromCoordinator::parse(&Bytes::from_static(b"{\"type\":\"\xff\"}")), Err(FrameError::NotAnObject));
+    }
+
+    #[test]
+    fn an_id_is_echoed_in_the_letters_it_came_in() {
+        let upper = ID.to_uppercase();
+        let parsed = parse(&format!(r#"{{"type":"job_cancel","job_id":"{upper}"}}"#));
+        let Ok(FromCoordinator::JobCancel { job_id }) = parsed else { panic!("no cancel") };
+        assert_eq!(job_id.as_str(), upper);
+    }
+
+    #[test]
+    fn a_frame_reads_back_as_it_was_written() {
+        let job = job(r#","deadline_ms":5,"format":"anthropic""#);
+        for frame in [
+            FromCoordinator::AuthChallenge { nonce: "bm9uY2U=".into() },
+            FromCoordinator::AuthOk { provider_id: Some("p-1".into()) },
+            FromCoordinator::AuthOk { provider_id: None },
+            FromCoordinator::AuthFailed { reason: None },
+            FromCoordinator::JobCancel { job_id: job.job_id },
+            FromCoordinator::Job(job),
+            FromCoordinator::Unknown { kind: "news".into() },
+        ] {
+            let text = serde_json::to_vec(&frame).unwrap();
+            assert_eq!(FromCoordinator::parse(&text.into()), Ok(frame));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The frames of the wire protocol, both directions.
+//!
+//! What comes in is read leniently: unknown fields and types are passed over. What goes out is complete.
+
+mod code;
+mod from_agent;
+mod from_coordinator;
+
+pub use code::ErrorCode;
+pub use from_agent::{
+    AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, Limits, Metadata, ModelOffer, Tokens,
+};
+pub use from_coordinator::{FrameError, FromCoordinator, JobFrame, MalformedJob};

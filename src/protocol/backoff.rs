@@ -1,1 +1,235 @@
-//! (to be written)
+//! How long to wait before the next connection.
+//!
+//! [`Backoff`] is the growing wait. [`Reconnect`] is what survives a connection: it turns the way one ended into the wait
+//! before the next. Neither sleeps nor logs: the supervisor of connections does both.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+const START: Duration = Duration::from_secs(1);
+const CAP: Duration = Duration::from_secs(60);
+/// The longest cap that is accepted.
+const LONGEST_CAP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Each wait is multiplied by a factor of `JITTER / JITTER_UNIT`: uniform, 0.8 at least, under 1.2.
+const JITTER: std::ops::Range<u32> = 800_000..1_200_000;
+const JITTER_UNIT: u32 = 1_000_000;
+
+/// The failure in a row that an operator hears of.
+const TELLING_FAILURE: u32 = 10;
+
+/// A wait that doubles each time it is used, up to a cap, and is spread by chance so that a fleet does not come back as
+/// one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    start: Duration,
+    cap: Duration,
+    /// The next wait before chance: `start <= base <= cap`.
+    base: Duration,
+}
+
+/// Why two durations make no backoff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackoffError {
+    /// A wait that starts at zero never grows.
+    #[error("the first wait is zero")]
+    ZeroStart,
+    /// The waits could only shrink.
+    #[error("the longest wait is shorter than the first")]
+    CapBelowStart,
+    /// The cap is over a day.
+    #[error("the longest wait is over a day")]
+    CapTooLong,
+}
+
+impl Backoff {
+    /// Waits of `start`, doubling up to `cap`. Only a cap of at most a day, and not below a `start` over zero, makes
+    /// sense.
+    pub fn try_new(start: Duration, cap: Duration) -> Result<Self, BackoffError> {
+        if start.is_zero() {
+            Err(BackoffError::ZeroStart)
+        } else if cap < start {
+            Err(BackoffError::CapBelowStart)
+        } else if cap > LONGEST_CAP {
+            Err(BackoffError::CapTooLong)
+        } else {
+            Ok(Self { start, cap, base: start })
+        }
+    }
+
+    /// Goes back to the first wait.
+    pub fn reset(&mut self) {
+        self.base = self.start;
+    }
+
+    /// The wait now due, spread by a factor in [0.8, 1.2); the one after it is twice as long, up to the cap.
+    pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
+        let wait = self.base.saturating_mul(rng.random_range(JITTER)) / JITTER_UNIT;
+        self.base = self.base.saturating_mul(2).min(self.cap);
+        wait
+    }
+}
+
+impl Default for Backoff {
+    /// One second, doubling up to a minute.
+    fn default() -> Self {
+        Self { start: START, cap: CAP, base: START }
+    }
+}
+
+/// How a connection's end counts for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndClass {
+    /// It was authenticated, however it ended then.
+    Planned,
+    /// It ended before `auth_ok`.
+    Failure,
+}
+
+/// What to do before the next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How long to wait.
+    pub wait: Duration,
+    /// Failures in a row, this one included; 0 after a planned end.
+    pub failures: u32,
+    /// Whether this is the tenth failure in a row: true once until a planned end, so that it is said once.
+    pub tenth: bool,
+}
+
+/// What survives a connection: the backoff and the failures in a row. It never says to stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconnect {
+    backoff: Backoff,
+    failures: u32,
+}
+
+impl Reconnect {
+    /// No failure yet, with waits other than the default ones.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, failures: 0 }
+    }
+
+    /// Takes in how a connection ended. A planned end sets the wait back to its start, and that wait is the first one
+    /// used: a failure right after it waits twice as long.
+    pub fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
+        match end {
+            EndClass::Planned => {
+                self.backoff.reset();
+                self.failures = 0;
+            }
+            EndClass::Failure => self.failures = self.failures.saturating_add(1),
+        }
+        let wait = self.backoff.next_wait(rng);
+        Retry { wait, failures: self.failures, tenth: self.failures == TELLING_FAILURE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// What `wait` is of `base`, in parts per million, rounded to the next part.
+    fn ppm(wait: Duration, base: Duration) -> u128 {
+        (wait.as_nanos() * 1_000_000).div_ceil(base.as_nanos())
+    }
+
+    #[test]
+    fn durations_that_make_no_sense_are_refused() {
+        let (zero, second, nano) = (Duration::ZERO, Duration::from_secs(1), Duration::from_nanos(1));
+        assert_eq!(Backoff::try_new(zero, second), Err(BackoffError::ZeroStart));
+        assert_eq!(Backoff::try_new(second, second - nano), Err(BackoffError::CapBelowStart));
+        assert_eq!(Backoff::try_new(second, LONGEST_CAP + nano), Err(BackoffError::CapTooLong));
+        assert!(Backoff::try_new(LONGEST_CAP, LONGEST_CAP).is_ok());
+        assert_eq!(Backoff::try_new(START, CAP), Ok(Backoff::default()));
+    }
+
+    #[test]
+    fn after_a_planned_end_the_bases_are_one_two_and_four_seconds() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut reconnect = Reconnect::default();
+        for _ in 0..20 {
+            reconnect.after(EndClass::Failure, &mut rng);
+        }
+        for (end, base, failures) in
+            [(EndClass::Planned, 1, 0), (EndClass::Failure, 2, 1), (EndClass::Failure, 4, 2), (EndClass::Planned, 1, 0)]
+        {
+            let retry = reconnect.after(end, &mut rng);
+            assert!((800_000..1_200_000).contains(&ppm(retry.wait, Duration::from_secs(base))), "{retry:?}");
+            assert_eq!((retry.failures, retry.tenth), (failures, false));
+        }
+    }
+
+    #[test]
+    fn the_tenth_failure_in_a_row_is_said_once() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut reconnect = Reconnect::default();
+        for _ in 0..2 {
+            let tenths: Vec<u32> = (0..1000)
+                .map(|_| reconnect.after(EndClass::Failure, &mut rng))
+                .filter(|retry| retry.tenth)
+                .map(|retry| retry.failures)
+                .collect();
+            assert_eq!(tenths, [10]);
+            assert!(!reconnect.after(EndClass::Planned, &mut rng).tenth);
+        }
+    }
+
+    #[test]
+    fn the_factor_uses_its_whole_range() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let base = Duration::from_secs(60);
+        let mut backoff = Backoff::try_new(base, base).unwrap();
+        let factors: Vec<u128> = (0..10_000).map(|_| ppm(backoff.next_wait(&mut rng), base)).collect();
+        assert!(*factors.iter().min().unwrap() < 801_000);
+        assert!(*factors.iter().max().unwrap() > 1_199_000);
+        let mean = factors.iter().sum::<u128>() / 10_000;
+        assert!((990_000..1_010_000).contains(&mean), "{mean}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_wait_is_its_doubled_base_times_the_factor(
+            seed: u64, start in 1_000u64..10_000_000_000, grow in 1u32..100_000, resets: [bool; 40],
+        ) {
+            let start = Duration::from_nanos(start);
+            let cap = start.saturating_mul(grow).min(LONGEST_CAP);
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut backoff = Backoff::try_new(start, cap).unwrap();
+            let mut base = start;
+            for reset in resets {
+                if reset {
+                    backoff.reset();
+                    base = start;
+                }
+                let wait = backoff.next_wait(&mut rng);
+                // A wait is cut to a whole nanosecond, which is at most a 1/1000 part of the shortest base.
+                prop_assert!(wait + Duration::from_nanos(1) >= base * 4 / 5, "{wait:?} of {base:?}");
+                prop_assert!(wait < base * 6 / 5, "{wait:?} of {base:?}");
+                prop_assert!(wait < cap * 6 / 5);
+                base = (base * 2).min(cap);
+            }
+        }
+
+        #[test]
+        fn any_order_of_ends_keeps_the_count_and_the_wait(seed: u64, ends: Vec<bool>) {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut reconnect = Reconnect::default();
+            let (mut base, mut failures) = (START, 0);
+            for failed in ends {
+                let end = if failed { EndClass::Failure } else { EndClass::Planned };
+                (base, failures) = if failed { (base, failures + 1) } else { (START, 0) };
+                let retry = reconnect.after(end, &mut rng);
+                prop_assert_eq!(retry.failures, failures);
+                prop_assert_eq!(retry.tenth, failures == 10);
+                prop_assert!(retry.wait >= base * 4 / 5 && retry.wait < base * 6 / 5);
+                base = (base * 2).min(CAP);
+            }
+        }
+    }
+}

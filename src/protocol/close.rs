@@ -1,1 +1,118 @@
-//! (to be written)
+//! What an open link's end means.
+//!
+//! The transport says how a link ended, this table says what kind of end that is. It is asked only about links that were
+//! authenticated: what ends before `auth_ok` is a failure, whatever the bytes were. Driven by the connection.
+
+use std::io;
+
+use crate::messages::lifecycle::CloseKind;
+
+/// "Going away": what a peer says that leaves in good order.
+const GOING_AWAY: u16 = 1001;
+
+/// How an open link ended, as the transport saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The peer sent a close frame.
+    CloseFrame {
+        /// Its code, if it had one.
+        code: Option<u16>,
+        /// Its reason as received, empty if it had none. Escape it before it is shown.
+        reason: String,
+    },
+    /// The stream ended without a close frame.
+    EndOfStream,
+    /// Reading failed.
+    ReadError(io::ErrorKind),
+    /// Writing failed.
+    WriteError(io::ErrorKind),
+    /// The peer broke the WebSocket protocol: how.
+    Violation(&'static str),
+    /// Nothing came for too long, not even a pong.
+    Silence,
+    /// Nothing could be written for too long.
+    WriteStalled,
+}
+
+/// The kind of an end. However it ended, an authenticated link's end is a planned one for the backoff.
+pub fn classify(end: &LinkEnd) -> CloseKind {
+    match end {
+        LinkEnd::CloseFrame { code: Some(GOING_AWAY), reason } => match reason.as_str() {
+            "drain:deploy" => CloseKind::DrainDeploy,
+            "drain:operator" => CloseKind::DrainOperator,
+            _ => CloseKind::GracefulOther,
+        },
+        LinkEnd::CloseFrame { code: None, .. } => CloseKind::GracefulOther,
+        LinkEnd::CloseFrame { code: Some(_), .. }
+        | LinkEnd::EndOfStream
+        | LinkEnd::ReadError(_)
+        | LinkEnd::WriteError(_)
+        | LinkEnd::Violation(_)
+        | LinkEnd::Silence
+        | LinkEnd::WriteStalled => CloseKind::Unexpected,
+    }
+}
+
+/// Whether such an end belongs to a coordinator's normal life. Those are logged as info, the others as warnings.
+pub fn is_expected(kind: CloseKind) -> bool {
+    match kind {
+        CloseKind::DrainDeploy | CloseKind::DrainOperator | CloseKind::GracefulOther => true,
+        CloseKind::Unexpected => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn close(code: impl Into<Option<u16>>, reason: &str) -> LinkEnd {
+        LinkEnd::CloseFrame { code: code.into(), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn each_end_has_the_kind_that_the_protocol_says() {
+        let table = [
+            (close(1001, "drain:deploy"), CloseKind::DrainDeploy),
+            (close(1001, "drain:operator"), CloseKind::DrainOperator),
+            (close(1001, ""), CloseKind::GracefulOther),
+            (close(1001, "drain:other"), CloseKind::GracefulOther),
+            (close(1001, "drain:deploy "), CloseKind::GracefulOther),
+            (close(1001, "Drain:Deploy"), CloseKind::GracefulOther),
+            (close(None, ""), CloseKind::GracefulOther),
+            (close(1000, ""), CloseKind::Unexpected),
+            (close(1000, "drain:deploy"), CloseKind::Unexpected),
+            (close(1002, "drain:operator"), CloseKind::Unexpected),
+            (close(1006, ""), CloseKind::Unexpected),
+            (close(1012, ""), CloseKind::Unexpected),
+            (close(4001, "policy"), CloseKind::Unexpected),
+            (close(0, ""), CloseKind::Unexpected),
+            (LinkEnd::EndOfStream, CloseKind::Unexpected),
+            (LinkEnd::ReadError(io::ErrorKind::ConnectionReset), CloseKind::Unexpected),
+            (LinkEnd::WriteError(io::ErrorKind::BrokenPipe), CloseKind::Unexpected),
+            (LinkEnd::Violation("reserved bit"), CloseKind::Unexpected),
+            (LinkEnd::Silence, CloseKind::Unexpected),
+            (LinkEnd::WriteStalled, CloseKind::Unexpected),
+        ];
+        for (end, kind) in table {
+            assert_eq!(classify(&end), kind, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_unexpected_end_is_a_warning() {
+        assert!(is_expected(CloseKind::DrainDeploy));
+        assert!(is_expected(CloseKind::DrainOperator));
+        assert!(is_expected(CloseKind::GracefulOther));
+        assert!(!is_expected(CloseKind::Unexpected));
+    }
+
+    proptest! {
+        #[test]
+        fn any_code_but_1001_is_unexpected_whatever_the_reason(code: u16, reason: String) {
+            prop_assume!(code != 1001);
+            prop_assert_eq!(classify(&close(code, &reason)), CloseKind::Unexpected);
+        }
+    }
+}

@@ -123,14 +123,13 @@ fn preference<'a>(id: &'a BackendId, seen: &Seen) -> (std::cmp::Reverse<bool>, B
     (std::cmp::Reverse(seen.policy.local), seen.report.kind, id)
 }
 
-/// A backend's models that may be offered, each once, in the order of ids, so that what is left out does not change with
-/// the order in which a server lists them. The first mention of a model holds.
+/// A backend's models that may be offered, in the order of ids, so that what is left out does not change with the order in
+/// which a server lists them. Of a model mentioned twice the first mention comes first.
 fn offerable(seen: &Seen) -> Vec<&ModelReport> {
     let allowed = |id: &ModelId| seen.policy.only.as_ref().is_none_or(|only| only.contains(id));
     let mut models: Vec<&ModelReport> =
         seen.report.models.iter().filter(|model| is_sound(&model.id) && allowed(&model.id)).collect();
     models.sort_by(|a, b| a.id.cmp(&b.id));
-    models.dedup_by(|a, b| a.id == b.id);
     models
 }
 

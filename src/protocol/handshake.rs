@@ -131,9 +131,6 @@ impl Handshake {
     }
 
     fn read(self, text: &Bytes, credentials: &Credentials<'_>) -> Result<Step, HandshakeFailure> {
-        if self == Self::Over {
-            return Err(HandshakeFailure::UnexpectedType);
-        }
         match (self, FromCoordinator::parse(text)) {
             (Self::AwaitingChallenge, Ok(FromCoordinator::AuthChallenge { nonce })) => {
                 Ok(Step::Send(answer(&nonce, credentials)?))

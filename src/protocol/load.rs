@@ -8,7 +8,7 @@
 //! tokens: where it did not, the rate is not known, and no rate is not a rate of 0. Both are nearest-rank percentiles: the
 //! smallest value that at least p percent of the values do not exceed, hence always one that occurred; 0 of no values.
 //!
-//! Ends are kept by the second, each second with at most [`SAMPLE`] of them. Up to there all figures are exact, and a job
+//! Ends are kept by the second, each second with at most 256 of them. Up to there all figures are exact, and a job
 //! leaves the window when it is 60 s old to the nanosecond. Of a busier second the sample is a uniform one, weighted with
 //! what it stands for; its counts stay exact, and it leaves the window as a whole, with its last job.
 

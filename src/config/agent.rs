@@ -1,0 +1,192 @@
+//! The agent's configuration: all of it, read and checked in one go.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::backends::Backends;
+use super::environment::Environment;
+use super::logging::LogConfig;
+use super::proxy::Proxy;
+use super::reader::{Reader, SecretUse};
+use super::report::{Cause, Report, Warning};
+use super::urls::{self, Insecure};
+use super::{prices, units, unknown, vars};
+use crate::messages::prices::PriceList;
+use crate::messages::secret::Secret;
+
+/// The most jobs at once that can be asked for.
+pub(super) const MAX_JOBS: u32 = 4096;
+
+/// What a token budget may be at most: beyond what any machine makes, and exact in JSON.
+const MAX_TOKENS: u64 = 1_000_000_000_000;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The agent's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentConfig {
+    /// Where the coordinator is: `ws` or `wss`, without credentials and fragment.
+    pub coordinator: Url,
+    /// Shown until the coordinator has given this agent a provider id.
+    pub enrollment_code: Option<Secret>,
+    /// The private key's file.
+    pub identity_path: PathBuf,
+    /// Which servers to use.
+    pub backends: Backends,
+    /// Jobs at once over all backends, 1 to 4096.
+    pub max_concurrent: u32,
+    /// Token budget over all backends; none where this is `None`.
+    pub max_tokens_per_minute: Option<u64>,
+    /// What models cost.
+    pub prices: PriceList,
+    /// How often the backends are looked at, 1 s to 1 h.
+    pub discovery_interval: Duration,
+    /// How long a drain waits for running jobs, up to 1 h.
+    pub shutdown_grace: Duration,
+    /// Where the status is served.
+    pub status_addr: StatusAddr,
+    /// PEM certificates that are trusted beside the built-in roots. Could be opened when the configuration was read.
+    pub ca_file: Option<PathBuf>,
+    /// The way to the coordinator.
+    pub proxy: Option<Proxy>,
+    /// The largest message taken from the coordinator, in bytes: 64 KiB to 1 GiB.
+    pub max_message_size: usize,
+    /// Whether the operator lets keys and jobs travel unencrypted. Already applied to the URLs here.
+    pub allow_insecure: bool,
+}
+
+/// Where the status page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusAddr {
+    /// Nowhere.
+    Off,
+    /// Here.
+    On {
+        /// The address to listen on; port 0 picks one.
+        addr: SocketAddr,
+        /// Whether the operator asked for this address, so that not getting it is an error.
+        explicit: bool,
+    },
+}
+
+impl AgentConfig {
+    /// Reads and checks everything. A command that needs no coordinator to be configured, such as `dev`, lays its own
+    /// values over the environment with [`Layered`](super::Layered).
+    ///
+    /// # Errors
+    /// All that is wrong, in one report.
+    pub fn from_env(env: &dyn Environment) -> Result<(Self, Vec<Warning>), Report> {
+        let mut reader = Reader::new(env);
+        LogConfig::read(&mut reader);
+        let allow_insecure = reader.parse(&vars::ALLOW_INSECURE, units::boolean).unwrap_or_default();
+        let insecure = if allow_insecure { Insecure::Allowed } else { Insecure::Refused };
+        let coordinator = coordinator(&mut reader, insecure);
+        let enrollment_code = reader.secret(&vars::ENROLLMENT_CODE, SecretUse::Json);
+        let identity_path = identity_path(&mut reader);
+        let backends = Backends::read(&mut reader, insecure);
+        let max_concurrent = reader.parse(&vars::MAX_CONCURRENT, |text| units::small_integer(text, 1, MAX_JOBS));
+        let max_tokens_per_minute =
+            reader.parse(&vars::MAX_TOKENS_PER_MINUTE, |text| units::integer(text, 1, MAX_TOKENS));
+        let prices = prices::read(&mut reader);
+        let discovery_interval = reader.parse(&vars::DISCOVERY_INTERVAL, |text| units::duration(text, SECOND, HOUR));
+        let shutdown_grace = reader.parse(&vars::SHUTDOWN_GRACE, |text| units::duration(text, Duration::ZERO, HOUR));
+        let status_addr = status_addr(&mut reader);
+        let ca_file = reader.file(&vars::CA_FILE);
+        let proxy = Proxy::read(&mut reader);
+        let max_message_size = reader.parse(&vars::MAX_MESSAGE_SIZE, |text| units::size(text, 64 << 10, 1 << 30));
+        if let Some(backends) = &backends {
+            unknown::warn(&mut reader, Some(backends));
+        }
+        let complete = || {
+            Some(Self {
+                coordinator: coordinator?,
+                enrollment_code,
+                identity_path: identity_path?,
+                backends: backends?,
+                max_concurrent: max_concurrent?,
+                max_tokens_per_minute,
+                prices: prices?,
+                discovery_interval: discovery_interval?,
+                shutdown_grace: shutdown_grace?,
+                status_addr: status_addr?,
+                ca_file,
+                proxy,
+                max_message_size: max_message_size?,
+                allow_insecure,
+            })
+        };
+        let config = complete();
+        reader.finish(config)
+    }
+
+    /// Only where the identity is, for the command that shows it.
+    ///
+    /// # Errors
+    /// Where that can't be told.
+    pub fn identity_path_from_env(env: &dyn Environment) -> Result<PathBuf, Report> {
+        let mut reader = Reader::new(env);
+        let path = identity_path(&mut reader);
+        reader.finish(path).map(|(path, _)| path)
+    }
+}
+
+impl StatusAddr {
+    /// Only where the status is, for the command that asks for it.
+    ///
+    /// # Errors
+    /// Where that can't be told.
+    pub fn from_env(env: &dyn Environment) -> Result<Self, Report> {
+        let mut reader = Reader::new(env);
+        let addr = status_addr(&mut reader);
+        reader.finish(addr).map(|(addr, _)| addr)
+    }
+}
+
+fn coordinator(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Url> {
+    let text = reader.text(&vars::COORDINATOR_URL)?;
+    match urls::coordinator(&text, insecure) {
+        Ok(url) => {
+            if url.scheme() == "ws" && !urls::is_loopback(&url) {
+                let variable = vars::COORDINATOR_URL.name.to_string();
+                reader.warn(Warning::Unencrypted { variable, url: urls::masked(url.as_str()) });
+            }
+            Some(url)
+        }
+        Err(cause) => {
+            reader.reject(&vars::COORDINATOR_URL, Some(&text), cause);
+            None
+        }
+    }
+}
+
+/// The variable, else the place that the XDG base directory specification gives to state.
+fn identity_path(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    if let Some(path) = reader.text(&vars::IDENTITY_PATH) {
+        return Some(PathBuf::from(path));
+    }
+    // That specification says to skip a relative path.
+    let absolute = |path: String| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let state = reader.named("XDG_STATE_HOME", "/var/lib").and_then(absolute);
+    let state =
+        state.or_else(|| reader.named("HOME", "/root").and_then(absolute).map(|home| home.join(".local/state")));
+    if state.is_none() {
+        reader.reject(&vars::IDENTITY_PATH, None, Cause::NoHome);
+    }
+    state.map(|state| state.join(Path::new("outpost/identity.key")))
+}
+
+fn status_addr(reader: &mut Reader<'_>) -> Option<StatusAddr> {
+    let explicit = reader.is_set(&vars::STATUS_ADDR);
+    reader.parse(&vars::STATUS_ADDR, |text| {
+        if text == "off" {
+            return Ok(StatusAddr::Off);
+        }
+        let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+        let addr = local.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|| text.parse().ok());
+        addr.map(|addr| StatusAddr::On { addr, explicit }).ok_or(Cause::NotAnAddress)
+    })
+}

@@ -1,0 +1,97 @@
+use super::*;
+use crate::config::Environment;
+
+fn value(text: &str) -> String {
+    parse(text).unwrap().get("A").unwrap().unwrap()
+}
+
+#[test]
+fn values_mean_what_they_mean_to_systemd() {
+    for (text, expected) in [
+        ("A=b", "b"),
+        ("A=", ""),
+        ("A", ""),
+        ("  A = b c \t\r\n", "b c"),
+        ("A=b # c", "b # c"),
+        ("A=1\nA=2", "2"),
+        ("A='b \\n \"$c\" '", "b \\n \"$c\" "),
+        ("A=\"b \\\" \\\\ \\$ \\` \\n\"", "b \" \\ $ ` \\n"),
+        ("A=\"b\\\nc\"", "bc"),
+        ("A=\"b\nc\"", "b\nc"),
+        ("A='b\\\nc'", "b\\\nc"),
+        ("A='b' \"c\" d", "bcd"),
+        ("A=b\"c\"", "b\"c\""),
+        ("A=b\\\nc", "bc"),
+        ("A=b\\c\\\\d", "bc\\d"),
+        ("A=b\\ \\ ", "b  "),
+        ("A=b\\ ", "b "),
+        ("A=b\\", "b"),
+        ("A=b=c", "b=c"),
+        ("A=ü", "ü"),
+    ] {
+        if text == "A" {
+            assert_eq!(parse(text).err(), Some(vec![(1, LineFault::NotAnAssignment)]));
+        } else {
+            assert_eq!(value(text), expected, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn comments_and_blank_lines_are_skipped() {
+    let variables = parse("# A=1\n; A=2\n\n  # A=3 \\\nB=4\r\n\t\n").unwrap();
+    assert_eq!(variables.names(), ["B"]);
+    assert!(parse("").unwrap().names().is_empty());
+}
+
+#[test]
+fn every_line_that_makes_no_sense_is_reported() {
+    let text = "A=1\nnonsense\nexport B=2\n1C=3\n=4\nD=a\0b\nE='multi\nline'\nF=\"open\nand on\n";
+    let expected = vec![
+        (2, LineFault::NotAnAssignment),
+        (3, LineFault::NotAName),
+        (4, LineFault::NotAName),
+        (5, LineFault::NotAName),
+        (6, LineFault::ZeroByte),
+        (9, LineFault::OpenQuote),
+    ];
+    assert_eq!(parse(text).err(), Some(expected));
+}
+
+#[test]
+fn an_error_names_the_file_and_the_line_but_not_what_is_in_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "A=1\ncanary\nexport B=canary\n").unwrap();
+    let error = read_env_file(file.path()).err().unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, EnvFileError::Lines { lines, .. } if lines.len() == 2));
+    assert!(text.contains(&format!("{}:2: ", file.path().display())), "{text}");
+    assert!(!text.contains("canary"));
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_text_or_too_large_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("env");
+    assert!(matches!(read_env_file(&path), Err(EnvFileError::Unreadable { .. })));
+    assert!(matches!(read_env_file(folder.path()), Err(EnvFileError::Unreadable { .. })));
+    std::fs::write(&path, b"A=1\nB=\xff\n").unwrap();
+    assert!(matches!(read_env_file(&path), Err(EnvFileError::NotUnicode { line: 2, .. })));
+    std::fs::write(&path, vec![b'#'; MAX as usize + 1]).unwrap();
+    assert!(matches!(read_env_file(&path), Err(EnvFileError::TooLarge { .. })));
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_quoted_value_is_read_back_as_it_is(text in "[^\0]{0,40}") {
+        proptest::prop_assert_eq!(value(&format!("A={}\nB=1", quote(&text))), text);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_fail_otherwise_than_with_a_report(text in "[A-C=\"'\\\\\n\r#; $]{0,60}") {
+        let lines = text.lines().count();
+        if let Err(faults) = parse(&text) {
+            proptest::prop_assert!(faults.iter().all(|(line, _)| (1..=lines).contains(line)));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What is wrong with a configuration, all of it, in words an operator can act on; and what only looks odd.
+//!
+//! A secret's value never gets in here: whoever makes a [`Problem`] of one leaves the value out.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::messages::backend::BackendKind;
+
+/// Characters of a value that are shown.
+const SHOWN: usize = 100;
+
+/// Everything that is wrong with a configuration. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Report(Vec<Problem>);
+
+impl Report {
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self(problems)
+    }
+
+    /// What is wrong, in the order it was found.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has an error:")?,
+            count => write!(f, "the configuration has {count} errors:")?,
+        }
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: String,
+    /// Its value, or the one entry of a list that is meant. None where there is none, and where it is a secret.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub cause: Cause,
+    /// A value of the variable that is accepted.
+    pub example: &'static str,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.variable)?;
+        if let Some(value) = &self.value {
+            write!(f, "=\"{}\"", shown(value))?;
+        }
+        write!(f, ": {}\n    for example: {}={}", self.cause, self.variable, self.example)
+    }
+}
+
+/// Text that came from outside, fit for a terminal: escaped, and cut where it is long.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// Required, and not there.
+    #[error("must be set")]
+    Missing,
+    /// Not UTF-8.
+    #[error("is not UTF-8")]
+    NotUnicode,
+    /// No integer, or out of bounds.
+    #[error("must be a whole number from {min} to {max}")]
+    NotAnInteger {
+        /// The smallest value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+    },
+    /// No number, or out of bounds.
+    #[error("must be a number from {min} to {max}")]
+    NotANumber {
+        /// The smallest value.
+        min: u32,
+        /// The largest value.
+        max: u32,
+    },
+    /// No yes and no no.
+    #[error("must be true or false")]
+    NotABool,
+    /// No span of time, or out of bounds.
+    #[error("must be a time with its unit (ms, s, m, h) from {} to {}", humantime::format_duration(*.min), humantime::format_duration(*.max))]
+    NotADuration {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// No size, or out of bounds.
+    #[error("must be a size with its unit (KiB, MiB, GiB) from {} to {}", bytesize::ByteSize(*.min), bytesize::ByteSize(*.max))]
+    NotASize {
+        /// The smallest, in bytes.
+        min: u64,
+        /// The largest, in bytes.
+        max: u64,
+    },
+    /// No address of a socket.
+    #[error("must be an IP address and a port, or off")]
+    NotAnAddress,
+    /// A list of nothing but commas.
+    #[error("is a list without an entry")]
+    EmptyList,
+    /// Nothing that a URL parser takes.
+    #[error("is not a URL with a host")]
+    NotAUrl,
+    /// A URL of another scheme.
+    #[error("must be a URL that starts with {0}")]
+    Scheme(&'static str),
+    /// A URL with a user or a password in it.
+    #[error("must not hold a user name or a password")]
+    Credentials,
+    /// A URL with a `?` part.
+    #[error("must not have a query (the part from '?' on)")]
+    Query,
+    /// A URL with a `#` part.
+    #[error("must not have a fragment (the part from '#' on)")]
+    Fragment,
+    /// A URL with a path, where only a host makes sense.
+    #[error("must not have a path")]
+    Path,
+    /// A port that nothing can listen on.
+    #[error("must have a port other than 0")]
+    PortZero,
+    /// `ws://` to another host.
+    #[error("is not encrypted and not on this host; use wss://, or set OUTPOST_ALLOW_INSECURE=true if you must")]
+    PlainToOtherHost,
+    /// `http://` to another host, with a key.
+    #[error(
+        "would carry its API key unencrypted to another host; use https://, or set OUTPOST_ALLOW_INSECURE=true if you must"
+    )]
+    KeyToOtherHost,
+    /// `wss://` to an IPv6 address.
+    #[error(
+        "TLS to an IPv6 address can't be verified here; use a host name, or an IPv4 address that the certificate names"
+    )]
+    TlsToIpv6,
+    /// An entry of the backends without `=`.
+    #[error("must be written as [name@]kind=url")]
+    NotABackend,
+    /// An entry of the backends with a kind that nobody knows.
+    #[error("has an unknown kind; the kinds are {}", BackendKind::ALL.map(BackendKind::as_str).join(", "))]
+    UnknownKind,
+    /// A backend's name with other letters.
+    #[error("has a bad name; a name is 1 to 32 of a-z, 0-9 and '-'")]
+    BadBackendName,
+    /// A name twice.
+    #[error("is a second backend named {0}; name one of them: other-name@kind=url")]
+    DuplicateBackend(String),
+    /// `auto` in a list.
+    #[error("auto can't be combined with other entries")]
+    AutoInList,
+    /// Not `model=input/output`.
+    #[error("must be written as model=input/output, in micro-USD per million tokens")]
+    NotAPrice,
+    /// A model twice.
+    #[error("gives a second price to the same model")]
+    DuplicateModel,
+    /// Not 32 bytes in base64.
+    #[error("must be a public key: 32 bytes in base64, as `outpost identity` prints it")]
+    NotAPublicKey,
+    /// Not what `env_logger` takes.
+    #[error("must be a level (off, error, warn, info, debug, trace) or a list of module=level")]
+    NotAFilter,
+    /// Neither of both.
+    #[error("must be text or json")]
+    NotAFormat,
+    /// A secret, and a file that holds it.
+    #[error("is set, and {0} too; keep one of them")]
+    SecretTwice(String),
+    /// A secret with control characters, or with nothing in it.
+    #[error("must be a line of text without control characters")]
+    NotASecret,
+    /// A secret that can't be sent in a header.
+    #[error("must be a line of ASCII characters")]
+    NotASecretOfAscii,
+    /// A file that can't be read.
+    #[error("the file {} can't be read: {kind}", path.display())]
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        kind: std::io::ErrorKind,
+    },
+    /// A file with too much in it.
+    #[error("the file {} is larger than {}", path.display(), bytesize::ByteSize(*max))]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most it may hold, in bytes.
+        max: u64,
+    },
+    /// No default: neither a state directory nor a home.
+    #[error("must be set, because neither XDG_STATE_HOME nor HOME is, so that there is no default")]
+    NoHome,
+}
+
+/// What looks odd, but does not stop anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A variable with our prefix that nothing reads.
+    #[error("{} is not a variable of outpost and has no effect{}", shown(name), suggestion(nearest.as_deref()))]
+    Unknown {
+        /// The variable.
+        name: String,
+        /// The known one that is most like it.
+        nearest: Option<String>,
+    },
+    /// A variable for a backend that is not configured.
+    #[error("{} is for a backend that is not configured and has no effect; the backends are {}", shown(name), backends.join(", "))]
+    NoSuchBackend {
+        /// The variable.
+        name: String,
+        /// The names of those that are.
+        backends: Vec<String>,
+    },
+    /// A file with a secret that others can read.
+    #[error("{variable}: others can read the file {0}; if nothing needs that: chmod 600 {0}", path.display())]
+    ReadableByOthers {
+        /// The variable that names the file.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// What `OUTPOST_ALLOW_INSECURE` lets through.
+    #[error("{variable}: {url} is not encrypted: whoever is on the way can read and change everything")]
+    Unencrypted {
+        /// The variable with the URL.
+        variable: String,
+        /// The URL.
+        url: String,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_escaped_and_cut() {
+        let shown = shown(&format!("a\n\u{1b}[31m\u{202e}{}", "é".repeat(200)));
+        assert!(shown.starts_with("a\\n\\u{1b}[31m\\u{202e}é"), "{shown}");
+        assert_eq!(shown.matches('é').count(), SHOWN - 8);
+        assert!(shown.ends_with('…'));
+    }
+
+    #[test]
+    fn a_report_prints_every_problem_with_its_example() {
+        let problem = |variable: &str, value: Option<&str>, cause, example| Problem {
+            variable: variable.into(),
+            value: value.map(Into::into),
+            cause,
+            example,
+        };
+        let report = Report::new(vec![
+            problem("OUTPOST_A", Some("\"x\""), Cause::NotABool, "true"),
+            problem("OUTPOST_B", None, Cause::Missing, "1"),
+        ]);
+        let expected = "the configuration has 2 errors:\n  \
+                        OUTPOST_A=\"\\\"x\\\"\": must be true or false\n    for example: OUTPOST_A=true\n  \
+                        OUTPOST_B: must be set\n    for example: OUTPOST_B=1";
+        assert_eq!(report.to_string(), expected);
+    }
+}

@@ -1,0 +1,316 @@
+//! The table: every variable that outpost reads, with its default, an example that works, and what it means.
+//!
+//! No parsing here, only words. The order is the order of the example files and of the README.
+
+use std::borrow::Cow;
+
+use super::urls;
+use crate::messages::ids::BackendId;
+
+/// A variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name. `<NAME>` in it stands for a backend's name, see [`Variable::for_backend`].
+    pub name: Cow<'static, str>,
+    /// What holds where it is not set.
+    pub fallback: Fallback,
+    /// A value that is accepted.
+    pub example: &'static str,
+    /// What it means, with its unit and bounds; one sentence, no final period.
+    pub help: &'static str,
+    /// Whether its value may be shown.
+    pub secrecy: Secrecy,
+    /// Which commands read it.
+    pub scope: Scope,
+}
+
+/// What holds where a variable is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing does: it must be set.
+    Required,
+    /// The feature is off, or there is no limit.
+    Unset,
+    /// This value, parsed like any other.
+    Value(&'static str),
+    /// Something that depends on the machine, in words.
+    Derived(&'static str),
+}
+
+/// Whether a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// It may.
+    Public,
+    /// It may, but for the parts of a URL that hold credentials.
+    Url,
+    /// It may not; a second variable, with `_FILE` at its end, can name a file that holds the value.
+    Secret,
+}
+
+/// Which commands read a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The agent's: `run`, `dev`, `doctor` and what asks about the agent.
+    Agent,
+    /// `coordinator`, and the coordinator within `dev`.
+    Coordinator,
+    /// Every command.
+    Every,
+}
+
+const SLOT: &str = "<NAME>";
+
+impl Variable {
+    const fn agent(name: &'static str, fallback: Fallback, example: &'static str, help: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), fallback, example, help, secrecy: Secrecy::Public, scope: Scope::Agent }
+    }
+
+    const fn of(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    const fn url(mut self) -> Self {
+        self.secrecy = Secrecy::Url;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secrecy = Secrecy::Secret;
+        self
+    }
+
+    /// The name of the variable that names a file with this one's value, where there is one.
+    pub fn file_name(&self) -> Option<String> {
+        (self.secrecy == Secrecy::Secret).then(|| format!("{}_FILE", self.name))
+    }
+
+    /// What may be shown of a value, if anything.
+    pub(super) fn showable(&self, value: &str) -> Option<String> {
+        match self.secrecy {
+            Secrecy::Public => Some(value.to_owned()),
+            Secrecy::Url => Some(urls::masked(value)),
+            Secrecy::Secret => None,
+        }
+    }
+
+    /// Whether its name has a place for a backend's name.
+    pub fn is_per_backend(&self) -> bool {
+        self.name.contains(SLOT)
+    }
+
+    /// The variable for one backend: its name in upper case, `-` as `_`.
+    #[must_use]
+    pub fn for_backend(&self, backend: &BackendId) -> Self {
+        let slot = backend.as_str().to_ascii_uppercase().replace('-', "_");
+        Self { name: Cow::Owned(self.name.replace(SLOT, &slot)), ..self.clone() }
+    }
+}
+
+use Fallback::{Derived, Required, Unset, Value};
+
+/// See [`TABLE`].
+pub static COORDINATOR_URL: Variable = Variable::agent(
+    "OUTPOST_COORDINATOR_URL",
+    Required,
+    "wss://coordinator.example/agent",
+    "where the coordinator is: `wss://…`; `ws://` only to this host, or with OUTPOST_ALLOW_INSECURE",
+)
+.url();
+/// See [`TABLE`].
+pub static ENROLLMENT_CODE: Variable = Variable::agent(
+    "OUTPOST_ENROLLMENT_CODE",
+    Unset,
+    "the-code-you-were-given",
+    "shown to the coordinator until it has given this agent a provider id",
+)
+.secret();
+/// See [`TABLE`].
+pub static IDENTITY_PATH: Variable = Variable::agent(
+    "OUTPOST_IDENTITY_PATH",
+    Derived("$XDG_STATE_HOME/outpost/identity.key"),
+    "/var/lib/outpost/identity.key",
+    "the agent's private key, created on the first run; XDG_STATE_HOME is else $HOME/.local/state",
+);
+/// See [`TABLE`].
+pub static BACKENDS: Variable = Variable::agent(
+    "OUTPOST_BACKENDS",
+    Value("auto"),
+    "vllm=http://127.0.0.1:8000,big@ollama=http://10.0.0.7:11434",
+    "comma list of `[name@]kind=url`, kind one of vllm, llamacpp, lmstudio, ollama, openai; `auto` looks for known \
+     servers on this host",
+)
+.url();
+/// See [`TABLE`].
+pub static BACKEND_API_KEY: Variable = Variable::agent(
+    "OUTPOST_BACKEND_<NAME>_API_KEY",
+    Unset,
+    "sk-local-0123456789",
+    "sent to the backend as a bearer token; NAME is the backend's name in upper case, `-` as `_`",
+)
+.secret();
+/// See [`TABLE`].
+pub static BACKEND_MODELS: Variable = Variable::agent(
+    "OUTPOST_BACKEND_<NAME>_MODELS",
+    Derived("every model"),
+    "llama3.2:3b,qwen2.5:7b",
+    "comma list of the backend's models to offer",
+);
+/// See [`TABLE`].
+pub static BACKEND_MAX_CONCURRENT: Variable = Variable::agent(
+    "OUTPOST_BACKEND_<NAME>_MAX_CONCURRENT",
+    Derived("what the backend says, else OUTPOST_MAX_CONCURRENT"),
+    "4",
+    "jobs at once on the backend, 1 to 4096",
+);
+/// See [`TABLE`].
+pub static BACKEND_MARKUP: Variable = Variable::agent(
+    "OUTPOST_BACKEND_<NAME>_MARKUP",
+    Value("0"),
+    "0.2",
+    "added to the price of the backend's models, as a fraction of it, 0 to 10",
+);
+/// See [`TABLE`].
+pub static MAX_CONCURRENT: Variable =
+    Variable::agent("OUTPOST_MAX_CONCURRENT", Value("8"), "16", "jobs at once over all backends, 1 to 4096");
+/// See [`TABLE`].
+pub static MAX_TOKENS_PER_MINUTE: Variable = Variable::agent(
+    "OUTPOST_MAX_TOKENS_PER_MINUTE",
+    Unset,
+    "100000",
+    "token budget over all backends, prompt and answer together",
+);
+/// See [`TABLE`].
+pub static PRICE_INPUT: Variable = Variable::agent(
+    "OUTPOST_PRICE_INPUT_PER_1M",
+    Value("500000"),
+    "400000",
+    "price of a million prompt tokens, in micro-USD",
+);
+/// See [`TABLE`].
+pub static PRICE_OUTPUT: Variable = Variable::agent(
+    "OUTPOST_PRICE_OUTPUT_PER_1M",
+    Value("750000"),
+    "900000",
+    "price of a million generated tokens, in micro-USD",
+);
+/// See [`TABLE`].
+pub static PRICES: Variable = Variable::agent(
+    "OUTPOST_PRICES",
+    Unset,
+    "llama3.2:3b=100000/200000,qwen2.5:7b=0/0",
+    "comma list of `model=input/output`, for models with a price of their own; a model at 0/0 is not offered",
+);
+/// See [`TABLE`].
+pub static DISCOVERY_INTERVAL: Variable =
+    Variable::agent("OUTPOST_DISCOVERY_INTERVAL", Value("30s"), "1m", "how often the backends are looked at, 1s to 1h");
+/// See [`TABLE`].
+pub static SHUTDOWN_GRACE: Variable =
+    Variable::agent("OUTPOST_SHUTDOWN_GRACE", Value("30s"), "2m", "how long SIGTERM waits for running jobs, 0s to 1h");
+/// See [`TABLE`].
+pub static STATUS_ADDR: Variable = Variable::agent(
+    "OUTPOST_STATUS_ADDR",
+    Value("127.0.0.1:9090"),
+    "127.0.0.1:9191",
+    "address of the status page, metrics and health checks; port 0 picks one; `off`",
+);
+/// See [`TABLE`].
+pub static CA_FILE: Variable = Variable::agent(
+    "OUTPOST_CA_FILE",
+    Unset,
+    "/etc/outpost/ca.pem",
+    "PEM certificates that are trusted beside the built-in roots",
+);
+/// See [`TABLE`].
+pub static PROXY: Variable = Variable::agent(
+    "OUTPOST_PROXY",
+    Derived("HTTPS_PROXY"),
+    "http://proxy.example:3128",
+    "HTTP proxy to the coordinator, `http://[user:password@]host:port`, or `off`; not used for this host, nor for what \
+     NO_PROXY names",
+)
+.url();
+/// See [`TABLE`].
+pub static MAX_MESSAGE_SIZE: Variable = Variable::agent(
+    "OUTPOST_MAX_MESSAGE_SIZE",
+    Value("64MiB"),
+    "16MiB",
+    "largest message taken from the coordinator, 64KiB to 1GiB",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_API_KEY: Variable = Variable::agent(
+    "OUTPOST_COORDINATOR_API_KEY",
+    Unset,
+    "sk-coordinator-0123456789",
+    "what clients of the coordinator's API must show as a bearer token",
+)
+.secret()
+.of(Scope::Coordinator);
+/// See [`TABLE`].
+pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::agent(
+    "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
+    Unset,
+    "the-code-you-hand-out",
+    "what an agent that is not known must show to be let in",
+)
+.secret()
+.of(Scope::Coordinator);
+/// See [`TABLE`].
+pub static COORDINATOR_AGENT_KEYS: Variable = Variable::agent(
+    "OUTPOST_COORDINATOR_AGENT_KEYS",
+    Unset,
+    "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    "comma list of the public keys (base64) of agents that are always let in",
+)
+.of(Scope::Coordinator);
+/// See [`TABLE`].
+pub static ALLOW_INSECURE: Variable = Variable::agent(
+    "OUTPOST_ALLOW_INSECURE",
+    Value("false"),
+    "true",
+    "lets keys and jobs travel unencrypted to other hosts",
+);
+/// See [`TABLE`].
+pub static LOG: Variable = Variable::agent(
+    "OUTPOST_LOG",
+    Derived("RUST_LOG, else info"),
+    "info,outpost::transport=debug",
+    "what is logged: error, warn, info, debug, trace or off, also by module",
+)
+.of(Scope::Every);
+/// See [`TABLE`].
+pub static LOG_FORMAT: Variable =
+    Variable::agent("OUTPOST_LOG_FORMAT", Value("text"), "json", "`text` or `json`").of(Scope::Every);
+
+/// Every variable.
+pub static TABLE: [&Variable; 25] = [
+    &COORDINATOR_URL,
+    &ENROLLMENT_CODE,
+    &IDENTITY_PATH,
+    &BACKENDS,
+    &BACKEND_API_KEY,
+    &BACKEND_MODELS,
+    &BACKEND_MAX_CONCURRENT,
+    &BACKEND_MARKUP,
+    &MAX_CONCURRENT,
+    &MAX_TOKENS_PER_MINUTE,
+    &PRICE_INPUT,
+    &PRICE_OUTPUT,
+    &PRICES,
+    &DISCOVERY_INTERVAL,
+    &SHUTDOWN_GRACE,
+    &STATUS_ADDR,
+    &CA_FILE,
+    &PROXY,
+    &MAX_MESSAGE_SIZE,
+    &ALLOW_INSECURE,
+    &LOG,
+    &LOG_FORMAT,
+    &COORDINATOR_API_KEY,
+    &COORDINATOR_ENROLLMENT_CODE,
+    &COORDINATOR_AGENT_KEYS,
+];
+
+/// The variables of the table that hold for every backend separately.
+pub static PER_BACKEND: [&Variable; 4] = [&BACKEND_API_KEY, &BACKEND_MODELS, &BACKEND_MAX_CONCURRENT, &BACKEND_MARKUP];

@@ -46,6 +46,11 @@ impl Api {
         Self { base, key, tls }
     }
 
+    /// One at a port of this host.
+    pub(super) fn local(port: u16, key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
+        Self { base: format!("http://127.0.0.1:{port}").into(), key, tls }
+    }
+
     /// A client for the calling thread.
     ///
     /// It follows no redirect, so that the key and the prompt reach the configured host only, and reads no proxy from

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use rustls::ClientConfig;
-use url::Url;
 
 use super::api::{Api, ApiClient};
 use super::client::HttpBackendFactory;
@@ -51,18 +50,13 @@ pub const USUAL: &[UsualPort] = &[
 /// One source for each of the [`USUAL`] ports of this host. `keys`: the key for servers of a kind; it is sent only to a
 /// server that was seen to be of that kind.
 pub fn sources(keys: &BTreeMap<BackendKind, Secret>, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
-    USUAL.iter().filter_map(|usual| source(usual.port, keys.clone(), Arc::clone(tls))).collect()
+    USUAL.iter().map(|usual| source(usual.port, keys.clone(), Arc::clone(tls))).collect()
 }
 
-/// A source for any one port of this host. `None`: there is no port 0.
-pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>, tls: Arc<ClientConfig>) -> Option<Box<dyn Source>> {
-    if port == 0 {
-        return None;
-    }
+/// A source for any one port of this host.
+pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>, tls: Arc<ClientConfig>) -> Box<dyn Source> {
     let name = format!("127.0.0.1:{port}");
-    let url = Url::parse(&format!("http://{name}")).ok()?;
-    let port = Port { name, port, url, keys, tls, stranger: OnceCell::new(), known: RefCell::new(None) };
-    Some(Box::new(Found(Rc::new(port))))
+    Box::new(Found(Rc::new(Port { name, port, keys, tls, stranger: OnceCell::new(), known: RefCell::new(None) })))
 }
 
 /// The name of a backend of `kind` at `port`.
@@ -79,7 +73,6 @@ struct Found(Rc<Port>);
 struct Port {
     name: String,
     port: u16,
-    url: Url,
     keys: BTreeMap<BackendKind, Secret>,
     tls: Arc<ClientConfig>,
     /// Asks without a key. Made by the first look, on the thread that looks.
@@ -101,7 +94,7 @@ impl Port {
         match &*known {
             Some(same) if same.kind == kind => same.clone(),
             _ => {
-                let api = Api::new(&self.url, self.keys.get(&kind).cloned(), Arc::clone(&self.tls));
+                let api = Api::local(self.port, self.keys.get(&kind).cloned(), Arc::clone(&self.tls));
                 let observer = Rc::new(Observer::new(kind, api.client()));
                 let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), api));
                 known.insert(Known { kind, factory, observer }).clone()
@@ -110,7 +103,7 @@ impl Port {
     }
 
     async fn look(&self) -> Result<Sighting, LookError> {
-        let stranger = self.stranger.get_or_init(|| Api::new(&self.url, None, Arc::clone(&self.tls)).client());
+        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None, Arc::clone(&self.tls)).client());
         let last = self.known.borrow().as_ref().map(|known| known.kind);
         let kind = identify(stranger, last).await?;
         let Known { factory, observer, .. } = self.known(kind);

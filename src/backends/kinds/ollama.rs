@@ -32,7 +32,15 @@ struct Tag {
     name: String,
     /// What the model can do, where this version says so.
     #[serde(default, deserialize_with = "maybe")]
-    capabilities: Option<Vec<String>>,
+    capabilities: Option<Vec<Capability>>,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Capability {
+    Completion,
+    #[serde(other)]
+    Other,
 }
 
 /// `/api/ps`.
@@ -69,5 +77,5 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
 
 fn can_chat(tag: &Tag) -> bool {
     let told = tag.capabilities.as_ref().filter(|told| !told.is_empty());
-    told.is_none_or(|told| told.iter().any(|capability| capability == "completion"))
+    told.is_none_or(|told| told.contains(&Capability::Completion))
 }

@@ -2,6 +2,22 @@
 //!
 //! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. A look at one yields a
 //! [`Sighting`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
+//!
+//! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a look reads models, context and
+//! slots (`kinds`). [`configured`] looks where the operator says, [`auto`] at the usual ports of this host.
+
+mod api;
+pub mod auto;
+pub mod client;
+pub mod configured;
+mod download;
+mod identify;
+mod kinds;
+mod lenient;
+mod observer;
+mod offer;
+mod probe;
+mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;

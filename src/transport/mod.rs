@@ -1,1 +1,3 @@
-//! (to be written)
+//! How bytes leave this host.
+
+pub mod tls;

@@ -1,0 +1,145 @@
+//! Sources for a host that nobody configured: the ports where inference servers usually listen. What listens there is
+//! told by `identify`. Driven by discovery.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use rustls::ClientConfig;
+
+use super::api::{Api, ApiClient};
+use super::client::HttpBackendFactory;
+use super::identify::identify;
+use super::observer::Observer;
+use super::{BackendFactory, LookError, Sighting, Source};
+use crate::messages::backend::BackendKind;
+use crate::messages::ids::BackendId;
+use crate::messages::secret::Secret;
+
+/// A port to look at.
+pub struct UsualPort {
+    /// The port.
+    pub port: u16,
+    /// The kind that has the plain name here: each at one port only, so that names are unique.
+    pub plain: Option<BackendKind>,
+    /// Who listens there by default.
+    pub servers: &'static str,
+}
+
+const fn usual(port: u16, plain: Option<BackendKind>, servers: &'static str) -> UsualPort {
+    UsualPort { port, plain, servers }
+}
+
+/// The default ports of servers that speak OpenAI's API. Not looked at: 4000, LiteLLM, a proxy that as a rule spends the
+/// operator's account elsewhere and repeats what is found here; 80 and 3000, TGI's, where hardly ever a server of
+/// models listens.
+pub const USUAL: &[UsualPort] = &[
+    usual(8000, Some(BackendKind::Vllm), "vLLM"),
+    usual(8080, Some(BackendKind::LlamaCpp), "llama.cpp, MLX-LM, LocalAI, llamafile, TGI in a container"),
+    usual(9931, None, "llama.cpp, in later releases"),
+    usual(1234, Some(BackendKind::LmStudio), "LM Studio"),
+    usual(11434, Some(BackendKind::Ollama), "Ollama"),
+    usual(30000, None, "SGLang"),
+    usual(5000, None, "TabbyAPI"),
+    usual(5001, None, "KoboldCpp"),
+    usual(23333, None, "LMDeploy"),
+];
+
+/// One source for each of the [`USUAL`] ports of this host. `keys`: the key for servers of a kind; it is sent only to a
+/// server that was seen to be of that kind.
+pub fn sources(keys: &BTreeMap<BackendKind, Secret>, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
+    USUAL.iter().map(|usual| source(usual.port, keys.clone(), Arc::clone(tls))).collect()
+}
+
+/// A source for any one port of this host.
+pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>, tls: Arc<ClientConfig>) -> Box<dyn Source> {
+    let name = format!("127.0.0.1:{port}");
+    Box::new(Found(Rc::new(Port { name, port, keys, tls, stranger: OnceCell::new(), known: RefCell::new(None) })))
+}
+
+/// The name of a backend of `kind` at `port`.
+fn id(kind: BackendKind, port: u16) -> BackendId {
+    if USUAL.iter().any(|usual| usual.port == port && usual.plain == Some(kind)) {
+        BackendId::from(kind.as_str())
+    } else {
+        BackendId::from(format!("{kind}-{port}"))
+    }
+}
+
+struct Found(Rc<Port>);
+
+struct Port {
+    name: String,
+    port: u16,
+    keys: BTreeMap<BackendKind, Secret>,
+    tls: Arc<ClientConfig>,
+    /// Asks without a key. Made by the first look, on the thread that looks.
+    stranger: OnceCell<ApiClient>,
+    /// What was last seen to answer here. Kept while nothing answers, replaced when another kind does.
+    known: RefCell<Option<Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    kind: BackendKind,
+    factory: Arc<HttpBackendFactory>,
+    observer: Rc<Observer>,
+}
+
+impl Port {
+    fn known(&self, kind: BackendKind) -> Known {
+        let mut known = self.known.borrow_mut();
+        match &*known {
+            Some(same) if same.kind == kind => same.clone(),
+            _ => {
+                let api = Api::local(self.port, self.keys.get(&kind).cloned(), Arc::clone(&self.tls));
+                let observer = Rc::new(Observer::new(kind, api.client()));
+                let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), api));
+                known.insert(Known { kind, factory, observer }).clone()
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Sighting, LookError> {
+        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None, Arc::clone(&self.tls)).client());
+        let last = self.known.borrow().as_ref().map(|known| known.kind);
+        let kind = identify(stranger, last).await?;
+        let Known { factory, observer, .. } = self.known(kind);
+        let report = observer.look().await?;
+        Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })
+    }
+}
+
+impl Source for Found {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
+        let port = Rc::clone(&self.0);
+        async move { port.look().await }.boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn whatever_answers_where_names_are_unique() {
+        let names: HashSet<BackendId> =
+            USUAL.iter().flat_map(|usual| BackendKind::ALL.map(|kind| id(kind, usual.port))).collect();
+        assert_eq!(names.len(), USUAL.len() * BackendKind::ALL.len());
+    }
+
+    #[test]
+    fn a_kind_has_its_plain_name_at_its_usual_port_only() {
+        assert_eq!(id(BackendKind::LlamaCpp, 8080).as_str(), "llamacpp");
+        assert_eq!(id(BackendKind::LlamaCpp, 9931).as_str(), "llamacpp-9931");
+        assert_eq!(id(BackendKind::OpenAi, 8000).as_str(), "openai-8000");
+    }
+}

@@ -1,0 +1,121 @@
+//! LM Studio. Its own lists tell what is loaded, which the OpenAI-style one does not: that lists whatever was downloaded.
+//!
+//! Only loaded models are offered. Asking for another would load it, for minutes, and may push out a loaded one.
+//! An unknown path is answered 200 with an error in JSON, so only the shape of an answer counts.
+
+use futures_util::future;
+use serde::Deserialize;
+
+use super::super::LookError;
+use super::super::api::ApiClient;
+use super::super::lenient::{list, maybe};
+use super::super::offer::Offer;
+use super::super::probe::LIST;
+use super::openai;
+
+const CURRENT: &str = "/api/v1/models";
+const OLDER: &str = "/api/v0/models";
+
+/// The list since LM Studio 0.4.
+#[derive(Deserialize)]
+struct Current {
+    #[serde(deserialize_with = "list")]
+    models: Vec<CurrentModel>,
+}
+
+#[derive(Deserialize)]
+struct CurrentModel {
+    /// Present in every entry; what tells this list from another's.
+    #[serde(rename = "key")]
+    _key: String,
+    #[serde(rename = "type", default, deserialize_with = "maybe")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "list")]
+    loaded_instances: Vec<Instance>,
+    #[serde(default, deserialize_with = "maybe")]
+    max_context_length: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    /// The name by which the API reaches this instance.
+    id: String,
+    #[serde(default, deserialize_with = "maybe")]
+    config: Option<InstanceConfig>,
+}
+
+#[derive(Deserialize)]
+struct InstanceConfig {
+    #[serde(default, deserialize_with = "maybe")]
+    context_length: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    parallel: Option<u64>,
+}
+
+/// The list since LM Studio 0.3.6.
+#[derive(Deserialize)]
+struct Older {
+    #[serde(deserialize_with = "list")]
+    data: Vec<OlderModel>,
+}
+
+#[derive(Deserialize)]
+struct OlderModel {
+    id: String,
+    #[serde(rename = "type", default, deserialize_with = "maybe")]
+    kind: Option<String>,
+    /// `loaded` or `not-loaded`.
+    state: String,
+    #[serde(default, deserialize_with = "maybe")]
+    loaded_context_length: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    max_context_length: Option<u64>,
+}
+
+/// Whether the server has LM Studio's own list with at least one model in it: an empty one could be anybody's.
+pub(in crate::backends) async fn answers(api: &ApiClient) -> bool {
+    let (current, older) = ask(api).await;
+    current.is_ok_and(|list| !list.models.is_empty()) || older.is_ok_and(|list| !list.data.is_empty())
+}
+
+/// One too old for both lists is asked for the OpenAI-style one.
+pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+    match ask(api).await {
+        (Ok(list), _) => Ok(offer_of_current(list)),
+        (_, Ok(list)) => Ok(offer_of_older(list)),
+        (Err(LookError::Unexpected(_)), Err(LookError::Unexpected(_))) => openai::offer(api).await,
+        (Err(LookError::Unexpected(_)), Err(error)) | (Err(error), _) => Err(error),
+    }
+}
+
+async fn ask(api: &ApiClient) -> (Result<Current, LookError>, Result<Older, LookError>) {
+    future::join(api.json(CURRENT, LIST), api.json(OLDER, LIST)).await
+}
+
+fn offer_of_current(list: Current) -> Offer {
+    let chat = list.models.into_iter().filter(|model| !is_embedding(model.kind.as_deref()));
+    let loaded: Vec<(Instance, Option<u64>)> = chat
+        .flat_map(|model| {
+            let longest = model.max_context_length;
+            model.loaded_instances.into_iter().map(move |instance| (instance, longest))
+        })
+        .collect();
+    // Each instance has its own slots; the server has them all. One that tells none makes the sum unknown.
+    let mut slots = loaded.iter().map(|(instance, _)| instance.config.as_ref()?.parallel);
+    let slots = slots.try_fold(0_u64, |sum, slots| Some(sum.saturating_add(slots?)));
+    let models = loaded.into_iter().map(|(instance, longest)| {
+        let window = instance.config.and_then(|config| config.context_length);
+        (instance.id, window.or(longest))
+    });
+    Offer::new(models, slots)
+}
+
+fn offer_of_older(list: Older) -> Offer {
+    let loaded = list.data.into_iter().filter(|model| model.state == "loaded" && !is_embedding(model.kind.as_deref()));
+    Offer::new(loaded.map(|model| (model.id, model.loaded_context_length.or(model.max_context_length))), None)
+}
+
+/// The two lists write it in the singular and in the plural.
+fn is_embedding(kind: Option<&str>) -> bool {
+    kind.is_some_and(|kind| matches!(kind, "embedding" | "embeddings"))
+}

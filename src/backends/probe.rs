@@ -1,0 +1,75 @@
+//! One GET of a look: a bounded answer, and its JSON as a type. Knows no kind of server; driven by `kinds` and
+//! `identify`.
+
+use awc::http::Method;
+use awc::http::header::SERVER;
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+
+use super::api::{self, ApiClient};
+use super::download::Download;
+use super::{BodyError, LookError, SendError};
+
+/// Most that is read of a list of models, in bytes.
+pub(super) const LIST: usize = 8 * 1024 * 1024;
+/// Most that is read of any other document, in bytes.
+pub(super) const DOCUMENT: usize = 256 * 1024;
+
+/// An answer to a GET.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The header `Server`, in lower case; empty where there is none.
+    pub(super) server: String,
+    /// Of a success only.
+    pub(super) body: Vec<u8>,
+}
+
+impl ApiClient {
+    /// Asks for `path`. An answer of more than `most` bytes is an error; at most that many are held.
+    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
+        let response = api::head(self.request(Method::GET, path).send()).await.map_err(|error| match error {
+            SendError::Unreachable => LookError::Unreachable,
+            SendError::Garbled => LookError::Unexpected("not HTTP"),
+        })?;
+        let server = response.headers().get(SERVER).and_then(|value| value.to_str().ok());
+        let server = server.unwrap_or_default().to_ascii_lowercase();
+        let status = response.status();
+        let mut body = Vec::new();
+        if status.is_success() {
+            let mut download = Download::new(response);
+            while let Some(bytes) = download.next().await {
+                let bytes = bytes.map_err(|error| match error {
+                    BodyError::Broken => LookError::Unreachable,
+                    BodyError::Encoded => LookError::Unexpected("an encoded body"),
+                })?;
+                if body.len() + bytes.len() > most {
+                    return Err(LookError::Unexpected("too long"));
+                }
+                body.extend_from_slice(&bytes);
+            }
+        }
+        Ok(Answer { status: status.as_u16(), server, body })
+    }
+
+    /// Asks for a JSON document.
+    pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, LookError> {
+        self.get(path, most).await?.json()
+    }
+}
+
+impl Answer {
+    /// The document in a success, or what the status says.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, LookError> {
+        match self.status {
+            200 => {
+                serde_json::from_slice(&self.body).map_err(|_| LookError::Unexpected("not the JSON of such a server"))
+            }
+            401 | 403 => Err(LookError::Unauthorized),
+            // 502 and 504 are of a proxy whose server is not there yet.
+            502..=504 => Err(LookError::NotReady),
+            404 => Err(LookError::Unexpected("no such path")),
+            300..=399 => Err(LookError::Unexpected("a redirect")),
+            _ => Err(LookError::Unexpected("an error status")),
+        }
+    }
+}

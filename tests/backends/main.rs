@@ -1,0 +1,10 @@
+//! What an inference server can do to its client and to a look at it, played by a scripted server on this host.
+
+// Beside the tests themselves this crate is what they are made of, which clippy doesn't see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod auto;
+mod looks;
+mod requests;
+mod server;
+mod tls;

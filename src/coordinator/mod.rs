@@ -1,1 +1,46 @@
-//! (to be written)
+//! The coordinator: the other end of the wire, and an API in front of it.
+//!
+//! One HTTP server. Agents come in by WebSocket at `/agent` (or `/`) and prove their key; clients ask for completions in
+//! OpenAI's or Anthropic's format. It is what `outpost dev` and the tests run against, and what a person can run for a
+//! small fleet. It keeps everything in memory, has no accounts and speaks only the base protocol.
+//!
+//! How a request travels:
+//!
+//! 1. [`api`] checks the key and reads the body, [`request`] finds in it what the coordinator needs to know.
+//! 2. [`dispatch`] asks the [`roster`] for the least loaded agent that offers the model, books a slot under a lease and
+//!    hands the job to that agent's [`session`] by its mailbox.
+//! 3. The session writes the `job` frame. Chunks come back and go through a [`relay`], bounded in bytes, to the request's
+//!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
+//! 4. [`answer`] makes the HTTP response of it: relayed bytes, or one JSON object.
+//!
+//! What is held by whom: a slot in the roster belongs to its lease. The lease is dropped with the HTTP response; if the
+//! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
+//! end of a session, whatever its cause, is the end of its jobs.
+//!
+//! Agents are not trusted: frames are bounded before they are read into memory ([`inbound`]), parsed without
+//! amplification ([`frames`]), and answered by closing the connection where they break the rules.
+//!
+//! A second connection of a public key replaces the first, which is closed with 1008 and the reason `replaced`: the
+//! usual cause is a first connection whose network is gone; and where two machines share a key, a close that their logs
+//! show as unexpected is the one thing that tells their operator.
+
+mod answer;
+mod anthropic;
+mod api;
+mod config;
+mod dispatch;
+mod errors;
+mod frames;
+mod handshake;
+mod hub;
+mod inbound;
+mod openai;
+mod relay;
+mod request;
+mod roster;
+mod server;
+mod session;
+mod usage_filter;
+
+pub use config::{CoordinatorConfig, CoordinatorError};
+pub use server::{CoordinatorHandle, CoordinatorServer, bind};

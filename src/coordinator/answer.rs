@@ -1,0 +1,152 @@
+//! The HTTP response of a job: its bytes as they come, or one JSON object made of them.
+
+use std::convert::Infallible;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+
+use super::dispatch::Running;
+use super::errors::ApiError;
+use super::relay::{End, Relayed};
+use super::request::AnswerKind;
+use super::usage_filter::UsageFilter;
+use crate::messages::backend::Format;
+use crate::protocol::assemble::Assembly;
+
+/// The largest answer that is put together in memory, in bytes of its stream.
+const MAX_WHOLE: usize = 64 << 20;
+
+/// Responds with a job's answer, of which the first bytes are there.
+pub(super) async fn respond(running: Running, first: Bytes, format: Format, kind: AnswerKind) -> HttpResponse {
+    let filter = match (kind, format) {
+        (AnswerKind::Whole, _) => {
+            return match whole(running, &first, format).await {
+                Ok(body) => HttpResponse::Ok().content_type("application/json").body(body),
+                Err(error) => error.response(format),
+            };
+        }
+        (AnswerKind::Stream, Format::OpenAi) => Some(UsageFilter::default()),
+        (AnswerKind::Stream, Format::Anthropic) | (AnswerKind::StreamWithUsage, _) => None,
+    };
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(events(SseBody { running, first: Some(first), filter, tail: Tail::default(), format }))
+}
+
+async fn whole(mut running: Running, first: &[u8], format: Format) -> Result<Vec<u8>, ApiError> {
+    let mut assembly = Assembly::new(format, MAX_WHOLE);
+    assembly.feed(first)?;
+    loop {
+        match running.next().await {
+            Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
+            Relayed::End(End::Done) => return Ok(assembly.finish()?),
+            Relayed::End(end) => return Err(ApiError::of(end)),
+        }
+    }
+}
+
+/// A stream's state between two pieces of its body.
+struct SseBody {
+    running: Running,
+    /// Came before the head was sent.
+    first: Option<Bytes>,
+    filter: Option<UsageFilter>,
+    tail: Tail,
+    format: Format,
+}
+
+/// The body: never an empty piece, which would end it, and an error event where the job ends badly.
+fn events(body: SseBody) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    unfold(Some(body), |body| async {
+        let (piece, body) = body?.next().await;
+        piece.map(|piece| (Ok(piece), body))
+    })
+}
+
+impl SseBody {
+    async fn next(mut self) -> (Option<Bytes>, Option<Self>) {
+        loop {
+            let relayed = match self.first.take() {
+                Some(first) => Relayed::Chunk(first),
+                None => self.running.next().await,
+            };
+            match relayed {
+                Relayed::Chunk(chunk) => {
+                    let piece = match &mut self.filter {
+                        Some(filter) => filter.feed(&chunk).into(),
+                        None => chunk,
+                    };
+                    if !piece.is_empty() {
+                        self.tail.pass(&piece);
+                        return (Some(piece), Some(self));
+                    }
+                }
+                Relayed::End(End::Done) => {
+                    let rest = self.filter.map(UsageFilter::finish).unwrap_or_default();
+                    return (Some(rest).filter(|rest| !rest.is_empty()).map(Bytes::from), None);
+                }
+                Relayed::End(end) => {
+                    // An event that is incomplete in the filter is of no use to anybody.
+                    let event = ApiError::of(end).event(self.format);
+                    return (Some([self.tail.completion().as_bytes(), &event].concat().into()), None);
+                }
+            }
+        }
+    }
+}
+
+/// The last bytes that were sent: whether an event is open.
+#[derive(Default)]
+struct Tail {
+    /// Line breaks in a row at the end.
+    breaks: usize,
+    /// Anything was sent.
+    begun: bool,
+}
+
+impl Tail {
+    fn pass(&mut self, piece: &[u8]) {
+        self.begun = true;
+        let mut backwards = piece.iter().rev().filter(|byte| **byte != b'\r');
+        self.breaks = match (backwards.next(), backwards.next()) {
+            (None, _) => self.breaks,
+            (Some(b'\n'), None) => self.breaks + 1,
+            (Some(b'\n'), Some(b'\n')) => 2,
+            (Some(b'\n'), Some(_)) => 1,
+            (Some(_), _) => 0,
+        };
+    }
+
+    /// What completes the open event, so that the next one is read as one of its own.
+    fn completion(&self) -> &'static str {
+        if self.begun && self.breaks < 2 { "\n\n" } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_event_is_completed_and_no_other() {
+        for (pieces, want) in [
+            (&[][..], ""),
+            (&["data: 1\n\n"], ""),
+            (&["data: 1\r\n\r\n"], ""),
+            (&["data: 1\n", "\n"], ""),
+            (&["data: 1\r", "\n\r", "\n"], ""),
+            (&["data: 1\n"], "\n\n"),
+            (&["\n\ndata"], "\n\n"),
+            (&["data: 1\n\n", "d"], "\n\n"),
+        ] {
+            let mut tail = Tail::default();
+            pieces.iter().for_each(|piece| tail.pass(piece.as_bytes()));
+            assert_eq!(tail.completion(), want, "{pieces:?}");
+        }
+    }
+}

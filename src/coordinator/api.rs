@@ -1,0 +1,107 @@
+//! The HTTP handlers: who asks, with what body. What follows is done elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::errors::ApiError;
+use super::handshake::same;
+use super::hub::Hub;
+use super::{answer, dispatch, openai, request};
+use crate::messages::backend::Format;
+
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// `POST /v1/chat/completions`.
+pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+    serve(&req, body, hub, Format::OpenAi).await
+}
+
+/// `POST /v1/messages`.
+pub(super) async fn messages(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+    serve(&req, body, hub, Format::Anthropic).await
+}
+
+/// `GET /v1/models`.
+pub(super) async fn models(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
+    if let Err(error) = authorize(&req, &hub) {
+        return error.response(Format::OpenAi);
+    }
+    let models = hub.roster().models();
+    HttpResponse::Ok().content_type("application/json").body(openai::models(&models))
+}
+
+/// `GET /api/agents`.
+pub(super) async fn agents(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
+    if let Err(error) = authorize(&req, &hub) {
+        return error.response(Format::OpenAi);
+    }
+    let agents = hub.roster().agents();
+    HttpResponse::Ok().json(agents)
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    agents: usize,
+    in_flight: usize,
+}
+
+/// `GET /healthz`: without a key, and 503 while it is stopping.
+pub(super) async fn healthz(hub: Data<Hub>) -> HttpResponse {
+    let (agents, in_flight) = {
+        let roster = hub.roster();
+        (roster.links().len(), roster.in_flight())
+    };
+    if hub.is_stopping() {
+        HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight })
+    } else {
+        HttpResponse::Ok().json(Health { status: "ok", agents, in_flight })
+    }
+}
+
+/// Whatever else is asked for.
+pub(super) async fn no_such_endpoint() -> HttpResponse {
+    ApiError::NoSuchEndpoint.response(Format::OpenAi)
+}
+
+async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, format: Format) -> HttpResponse {
+    match run(req, body, hub.into_inner(), format).await {
+        Ok(response) => response,
+        Err(error) => error.response(format),
+    }
+}
+
+async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, format: Format) -> Result<HttpResponse, ApiError> {
+    authorize(req, &hub)?;
+    let body = read(body, hub.config.max_body).await?;
+    let asked = request::read(&body)?;
+    let (running, first) = dispatch::start(&hub, &asked, body, format).await?;
+    Ok(answer::respond(running, first, format, asked.answer).await)
+}
+
+async fn read(body: Payload, limit: usize) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Err(_)) => Err(ApiError::TooLarge { limit }),
+        Ok(Ok(Err(_))) | Err(_) => Err(ApiError::NoBody),
+    }
+}
+
+/// Checks the API key, which comes as a bearer token or, as Anthropic's clients send it, as `x-api-key`.
+fn authorize(req: &HttpRequest, hub: &Hub) -> Result<(), ApiError> {
+    let Some(key) = &hub.config.api_key else { return Ok(()) };
+    let text = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let given = [bearer, text("x-api-key")];
+    if given.into_iter().flatten().any(|given| same(key, given)) { Ok(()) } else { Err(ApiError::Unauthorized) }
+}

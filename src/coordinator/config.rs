@@ -1,0 +1,107 @@
+//! What a coordinator needs to know before it starts, and why it would not. Not where the values come from.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::messages::secret::Secret;
+
+/// Settings of a coordinator. [`CoordinatorConfig::new`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct CoordinatorConfig {
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// What clients of the API must bring. Required to listen beyond loopback.
+    pub api_key: Option<Secret>,
+    /// What an agent that is not in `agent_keys` must bring the first time.
+    pub enrollment_code: Option<Secret>,
+    /// Public keys of agents that are admitted without a code. Where there are some and no code, no others are.
+    pub agent_keys: Vec<[u8; 32]>,
+    /// Threads that serve connections, at least 1.
+    pub workers: usize,
+    /// How long a job may take.
+    pub job_deadline: Duration,
+    /// The largest request body of a client, in bytes.
+    pub max_body: usize,
+    /// The largest message of an agent, in bytes.
+    pub max_agent_message: usize,
+    /// Bytes of an answer that may wait for a slow client. A job that goes beyond is cancelled.
+    pub max_buffered: usize,
+    /// How long an agent may take from its connection to its `auth_response`.
+    pub handshake_timeout: Duration,
+    /// How often agents are pinged.
+    pub ping_interval: Duration,
+    /// An agent of which no byte came for so long is dead.
+    pub agent_silence: Duration,
+    /// How long a stop waits for running jobs.
+    pub stop_grace: Duration,
+}
+
+impl CoordinatorConfig {
+    /// The defaults: no keys, no code, which is for loopback only.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            api_key: None,
+            enrollment_code: None,
+            agent_keys: Vec::new(),
+            workers: 2,
+            job_deadline: Duration::from_secs(600),
+            max_body: 64 << 20,
+            max_agent_message: 16 << 20,
+            max_buffered: 8 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            agent_silence: Duration::from_secs(60),
+            stop_grace: Duration::from_secs(5),
+        }
+    }
+
+    /// Refuses what would be open to strangers by mistake.
+    pub(super) fn validate(&self) -> Result<(), CoordinatorError> {
+        let empty = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.reveal().is_empty());
+        if empty(&self.api_key) {
+            return Err(CoordinatorError::EmptyApiKey);
+        }
+        if empty(&self.enrollment_code) {
+            return Err(CoordinatorError::EmptyEnrollmentCode);
+        }
+        if !self.listen.ip().is_loopback() && self.api_key.is_none() {
+            return Err(CoordinatorError::NeedsApiKey { listen: self.listen });
+        }
+        Ok(())
+    }
+
+    /// Whether anybody who reaches the port can be an agent, and is sent prompts.
+    pub(super) fn admits_anybody(&self) -> bool {
+        self.enrollment_code.is_none() && self.agent_keys.is_empty()
+    }
+}
+
+/// Why a coordinator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// Beyond loopback anybody could use the agents.
+    #[error(
+        "refusing to listen on {listen}, which is not loopback, without an API key: \
+         set OUTPOST_COORDINATOR_API_KEY, or listen on 127.0.0.1"
+    )]
+    NeedsApiKey {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// A key that everybody has.
+    #[error("the API key is empty: give it a value or leave it out")]
+    EmptyApiKey,
+    /// A code that everybody has.
+    #[error("the enrollment code is empty: give it a value or leave it out")]
+    EmptyEnrollmentCode,
+    /// The address can't be had.
+    #[error("can't listen on {listen}")]
+    Bind {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,217 @@
+//! What a client can be told to have gone wrong, whatever API it speaks. The shapes are in [`openai`] and [`anthropic`].
+//!
+//! [`openai`]: super::openai
+//! [`anthropic`]: super::anthropic
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use bytes::Bytes;
+
+use super::relay::End;
+use super::request::RequestError;
+use super::{anthropic, openai};
+use crate::messages::backend::Format;
+use crate::messages::ids::ModelId;
+use crate::messages::wire::ErrorCode;
+use crate::protocol::assemble::AssembleError;
+
+/// Why a client gets no answer, or only the start of one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApiError {
+    /// No key, or another one.
+    #[error("the API key is missing or wrong")]
+    Unauthorized,
+    /// The path or the method is none of this API's.
+    #[error("no such endpoint")]
+    NoSuchEndpoint,
+    /// The body is larger than is taken.
+    #[error("the request body is larger than {limit} bytes")]
+    TooLarge {
+        /// What is taken.
+        limit: usize,
+    },
+    /// The body broke off, or took too long.
+    #[error("the request body did not arrive")]
+    NoBody,
+    /// The body can't be served.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Nobody offers the model.
+    #[error("no connected agent offers the model {:?}", .0.as_str())]
+    UnknownModel(ModelId),
+    /// Everybody who offers it is at the limit.
+    #[error("all agents that offer this model are busy")]
+    Full,
+    /// The coordinator is being stopped.
+    #[error("the coordinator is shutting down")]
+    Stopping,
+    /// The agent took the job and failed.
+    #[error("the agent failed: {code}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Agent {
+        /// Why.
+        code: ErrorCode,
+        /// The agent's words.
+        message: String,
+    },
+    /// The agent's connection ended before the job.
+    #[error("the connection to the agent was lost")]
+    Lost,
+    /// The job took too long.
+    #[error("the agent did not answer in time")]
+    Late,
+    /// What came from the agent is no answer.
+    #[error("the agent sent no readable answer")]
+    Garbled,
+    /// The client read slower than the agent sent.
+    #[error("the answer was read too slowly")]
+    TooSlow,
+    /// The answer can't be made one object.
+    #[error("the agent's answer can't be assembled")]
+    NotAssembled(#[from] AssembleError),
+}
+
+/// The sort of a failure: what decides status and type in both APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// 401.
+    Key,
+    /// 404, of a path.
+    Endpoint,
+    /// 413.
+    Size,
+    /// 400.
+    Request,
+    /// 404, of a model.
+    Model,
+    /// 429.
+    Capacity,
+    /// 503.
+    Stopping,
+    /// 502.
+    Upstream,
+    /// 504.
+    Timeout,
+}
+
+impl Fault {
+    /// The status in both APIs.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Key => StatusCode::UNAUTHORIZED,
+            Self::Endpoint | Self::Model => StatusCode::NOT_FOUND,
+            Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Request => StatusCode::BAD_REQUEST,
+            Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+impl ApiError {
+    /// An unhappy end, as its client is told.
+    pub(super) fn of(end: End) -> Self {
+        match end {
+            End::Failed { code, message } => Self::Agent { code, message },
+            End::Lost => Self::Lost,
+            End::Late => Self::Late,
+            End::Overflowed => Self::TooSlow,
+            // A good end is an error only where there was nothing before it.
+            End::Garbled | End::Done => Self::Garbled,
+        }
+    }
+
+    /// The sort of failure.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Unauthorized => Fault::Key,
+            Self::NoSuchEndpoint => Fault::Endpoint,
+            Self::TooLarge { .. } => Fault::Size,
+            Self::NoBody | Self::Request(_) => Fault::Request,
+            Self::UnknownModel(_) => Fault::Model,
+            Self::Full => Fault::Capacity,
+            Self::Stopping => Fault::Stopping,
+            Self::Agent { code, .. } => match code {
+                ErrorCode::OutOfCapacity => Fault::Capacity,
+                ErrorCode::ModelNotLoaded => Fault::Model,
+                ErrorCode::BackendTimeout => Fault::Timeout,
+                ErrorCode::BackendUnreachable | ErrorCode::AuthRejectedByBackend | ErrorCode::Internal => {
+                    Fault::Upstream
+                }
+            },
+            Self::Late => Fault::Timeout,
+            Self::Lost | Self::Garbled | Self::TooSlow | Self::NotAssembled(_) => Fault::Upstream,
+        }
+    }
+
+    /// Whether another agent may do better: this one did not take the job.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Agent { code: ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded, .. })
+    }
+
+    /// The error as a response of its own.
+    pub(super) fn response(&self, format: Format) -> HttpResponse {
+        let fault = self.fault();
+        let mut response = HttpResponse::build(fault.status());
+        if matches!(fault, Fault::Capacity | Fault::Stopping) {
+            response.insert_header((RETRY_AFTER, "1"));
+        }
+        response.content_type("application/json").body(self.body(format))
+    }
+
+    /// The error as the last event of a stream.
+    pub(super) fn event(&self, format: Format) -> Bytes {
+        let name = match format {
+            Format::OpenAi => "",
+            Format::Anthropic => "event: error\n",
+        };
+        format!("{name}data: {}\n\n", self.body(format)).into()
+    }
+
+    fn body(&self, format: Format) -> String {
+        let message = self.to_string();
+        match format {
+            Format::OpenAi => openai::error(self.fault(), &message),
+            Format::Anthropic => anthropic::error(self.fault(), &message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(code: ErrorCode) -> ApiError {
+        ApiError::Agent { code, message: "why".into() }
+    }
+
+    #[test]
+    fn every_code_has_its_status() {
+        let status = |code| agent(code).fault().status().as_u16();
+        let all: Vec<u16> = ErrorCode::ALL.into_iter().map(status).collect();
+        assert_eq!(all, [429, 404, 502, 504, 502, 502]);
+    }
+
+    #[test]
+    fn only_a_refusal_is_tried_elsewhere() {
+        let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(|code| agent(*code).is_refusal()).collect();
+        assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);
+        assert!(!ApiError::Lost.is_refusal());
+    }
+
+    #[test]
+    fn an_error_event_is_one_line_of_json_in_the_shape_of_its_api() {
+        assert_eq!(
+            ApiError::Lost.event(Format::OpenAi),
+            "data: {\"error\":{\"message\":\"the connection to the agent was lost\",\"type\":\"server_error\",\
+             \"param\":null,\"code\":\"upstream_error\"}}\n\n"
+        );
+        assert_eq!(
+            ApiError::Lost.event(Format::Anthropic),
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\
+             \"message\":\"the connection to the agent was lost\"}}\n\n"
+        );
+    }
+}

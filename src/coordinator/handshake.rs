@@ -1,0 +1,216 @@
+//! Who may be an agent: the proof of a key, and the rules of enrollment. No sockets; the session sends what comes out.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
+use rand::Rng;
+use subtle::ConstantTimeEq;
+
+use crate::messages::ids::ProviderId;
+use crate::messages::secret::Secret;
+use crate::messages::wire::AuthResponse;
+
+/// The bytes an agent is asked to sign.
+#[derive(Clone)]
+pub(super) struct Nonce([u8; 32]);
+
+impl Nonce {
+    /// A nonce that nobody can foresee.
+    pub(super) fn random(rng: &mut impl Rng) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        Self(bytes)
+    }
+
+    /// As it travels.
+    pub(super) fn to_base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
+/// An agent's public key: what it is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct AgentKey(pub(super) [u8; 32]);
+
+impl AgentKey {
+    /// The name that goes with the key, the same after every restart: `agent-` and its first 16 hex digits.
+    pub(super) fn provider_id(&self) -> Option<ProviderId> {
+        let mut name = String::from("agent-");
+        for byte in self.0.iter().take(8) {
+            write!(name, "{byte:02x}").ok()?;
+        }
+        name.parse().ok()
+    }
+
+    /// As operators write it.
+    pub(super) fn to_base64(self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
+/// Why an agent was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grounds {
+    /// There is neither a code nor a list.
+    Open,
+    /// Its key is on the list.
+    Listed,
+    /// It brought the code earlier in this process.
+    Enrolled,
+    /// It brought the code now.
+    Code,
+}
+
+/// Why it was not. The text is the `reason` of `auth_failed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Not base64 of a usable ed25519 public key.
+    #[error("pubkey is not a usable ed25519 public key")]
+    BadKey,
+    /// Not base64 of 64 bytes, or of another key or nonce.
+    #[error("signature does not verify")]
+    BadSignature,
+    /// Not on the list and without a code that could help.
+    #[error("not enrolled: list the public key with the coordinator, or bring an enrollment code")]
+    NotEnrolled,
+    /// The code is another one.
+    #[error("enrollment code is wrong")]
+    WrongCode,
+}
+
+/// The rules of enrollment and who has enrolled since the start.
+pub(super) struct Admission {
+    listed: HashSet<AgentKey>,
+    code: Option<Secret>,
+    /// Grows only by agents that brought the right code.
+    enrolled: Mutex<HashSet<AgentKey>>,
+}
+
+impl Admission {
+    /// Rules from a list of public keys and an optional code.
+    pub(super) fn new(listed: &[[u8; 32]], code: Option<Secret>) -> Self {
+        Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrolled: Mutex::default() }
+    }
+
+    /// Judges an answer to `nonce`. The signature comes first: what follows is told only to who holds the key.
+    pub(super) fn admit(&self, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, Grounds), Refusal> {
+        let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(Refusal::BadKey)?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| Refusal::BadKey)?;
+        let signature: [u8; 64] = decode(&answer.signature).ok_or(Refusal::BadSignature)?;
+        key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| Refusal::BadSignature)?;
+        let key = AgentKey(bytes);
+        Ok((key, self.grounds(key, answer.enrollment_code.as_deref())?))
+    }
+
+    fn grounds(&self, key: AgentKey, brought: Option<&str>) -> Result<Grounds, Refusal> {
+        if self.listed.contains(&key) {
+            return Ok(Grounds::Listed);
+        }
+        let Some(code) = &self.code else {
+            return if self.listed.is_empty() { Ok(Grounds::Open) } else { Err(Refusal::NotEnrolled) };
+        };
+        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
+        if enrolled.contains(&key) {
+            return Ok(Grounds::Enrolled);
+        }
+        let brought = brought.ok_or(Refusal::NotEnrolled)?;
+        if !same(code, brought) {
+            return Err(Refusal::WrongCode);
+        }
+        enrolled.insert(key);
+        Ok(Grounds::Code)
+    }
+}
+
+/// Whether a text is the secret, in a time that tells nothing but its length.
+pub(super) fn same(secret: &Secret, given: &str) -> bool {
+    secret.reveal().as_bytes().ct_eq(given.as_bytes()).into()
+}
+
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer, SigningKey};
+
+    use super::*;
+
+    fn answer(key: &SigningKey, nonce: &Nonce, code: Option<&str>) -> AuthResponse {
+        AuthResponse {
+            pubkey: STANDARD.encode(key.verifying_key().as_bytes()),
+            signature: STANDARD.encode(key.sign(&nonce.0).to_bytes()),
+            agent_version: "1".into(),
+            enrollment_code: code.map(Into::into),
+        }
+    }
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn grounds(admission: &Admission, seed: u8, code: Option<&str>) -> Result<Grounds, Refusal> {
+        let nonce = Nonce::random(&mut rand::rng());
+        admission.admit(&nonce, &answer(&key(seed), &nonce, code)).map(|(_, grounds)| grounds)
+    }
+
+    #[test]
+    fn a_signature_of_another_nonce_or_key_is_refused() {
+        let admission = Admission::new(&[], None);
+        let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
+        let good = answer(&key(1), &nonce, None);
+        assert_eq!(admission.admit(&nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), Grounds::Open)));
+        assert_eq!(admission.admit(&other, &good), Err(Refusal::BadSignature));
+        let pubkey = STANDARD.encode(key(2).verifying_key().as_bytes());
+        assert_eq!(admission.admit(&nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
+        assert_eq!(admission.admit(&nonce, &AuthResponse { pubkey: "x".into(), ..good }), Err(Refusal::BadKey));
+    }
+
+    #[test]
+    fn a_key_of_small_order_proves_nothing() {
+        let mut pubkey = [0; 32];
+        pubkey[0] = 1;
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        let forged = AuthResponse {
+            pubkey: STANDARD.encode(pubkey),
+            signature: STANDARD.encode(signature),
+            agent_version: String::new(),
+            enrollment_code: None,
+        };
+        let judged = Admission::new(&[], None).admit(&Nonce([7; 32]), &forged);
+        assert_eq!(judged, Err(Refusal::BadSignature));
+    }
+
+    #[test]
+    fn a_code_enrolls_once_and_is_not_needed_again() {
+        let admission = Admission::new(&[], Some(Secret::new("open sesame")));
+        assert_eq!(grounds(&admission, 1, None), Err(Refusal::NotEnrolled));
+        assert_eq!(grounds(&admission, 1, Some("open barley")), Err(Refusal::WrongCode));
+        assert_eq!(grounds(&admission, 1, Some("open sesame")), Ok(Grounds::Code));
+        assert_eq!(grounds(&admission, 1, None), Ok(Grounds::Enrolled));
+        assert_eq!(grounds(&admission, 2, None), Err(Refusal::NotEnrolled));
+    }
+
+    #[test]
+    fn a_listed_key_needs_no_code_and_a_list_alone_keeps_the_others_out() {
+        let listed = [key(1).verifying_key().to_bytes()];
+        let with_code = Admission::new(&listed, Some(Secret::new("c")));
+        assert_eq!(grounds(&with_code, 1, None), Ok(Grounds::Listed));
+        let alone = Admission::new(&listed, None);
+        assert_eq!(grounds(&alone, 1, None), Ok(Grounds::Listed));
+        assert_eq!(grounds(&alone, 2, Some("c")), Err(Refusal::NotEnrolled));
+    }
+
+    #[test]
+    fn the_provider_id_is_of_the_key_alone() {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&[0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
+        assert_eq!(AgentKey(bytes).provider_id().unwrap().as_str(), "agent-0123456789abcdef");
+    }
+}

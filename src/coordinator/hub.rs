@@ -1,0 +1,145 @@
+//! What all connections of one coordinator share, and how an agent's session is reached from other threads.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::{Message, Recipient};
+use tokio::sync::Notify;
+
+use super::config::CoordinatorConfig;
+use super::handshake::Admission;
+use super::relay::Outlet;
+use super::roster::{Roster, SessionId};
+use crate::messages::ids::JobId;
+
+/// Bytes of jobs that may wait for an agent which does not read. One job may be larger.
+const MAX_UNSENT: usize = 128 << 20;
+
+/// The shared state. Its locks are held for the length of a method of what they guard, and never over an await.
+pub(super) struct Hub {
+    /// As given.
+    pub(super) config: CoordinatorConfig,
+    /// Who may come in.
+    pub(super) admission: Admission,
+    roster: Mutex<Roster<Link>>,
+    stopping: AtomicBool,
+    /// Told whenever a job has ended, for the stop that waits for the last.
+    job_ended: Notify,
+}
+
+impl Hub {
+    /// A hub without agents.
+    pub(super) fn new(config: CoordinatorConfig) -> Arc<Self> {
+        Arc::new(Self {
+            admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
+            config,
+            roster: Mutex::new(Roster::new()),
+            stopping: AtomicBool::new(false),
+            job_ended: Notify::new(),
+        })
+    }
+
+    /// The roster, for one short look or change.
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
+        // Every method of the roster leaves it whole, so that a panic elsewhere is no reason to stop.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees a job's slot. `false` if it was free already.
+    pub(super) fn release(&self, session: SessionId, job: JobId) -> bool {
+        let held = self.roster().release(session, job);
+        self.job_ended.notify_waiters();
+        held
+    }
+
+    /// Takes an agent and its jobs out.
+    pub(super) fn leave(&self, session: SessionId) -> bool {
+        let was_there = self.roster().leave(session);
+        self.job_ended.notify_waiters();
+        was_there
+    }
+
+    /// Whether nothing new is begun any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Begins nothing new, and returns when no job runs.
+    pub(super) async fn drain(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        loop {
+            let ended = self.job_ended.notified();
+            tokio::pin!(ended);
+            // Listens before it looks, so that an end between the two is not missed.
+            ended.as_mut().enable();
+            if self.roster().in_flight() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// A job for a session.
+pub(super) struct RunJob {
+    /// Its id.
+    pub(super) id: JobId,
+    /// The `job` frame.
+    pub(super) frame: String,
+    /// Where its answer goes.
+    pub(super) outlet: Outlet,
+}
+
+/// What others tell a session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) enum ToSession {
+    /// Work.
+    Run(RunJob),
+    /// Nobody wants the answer any more.
+    Cancel(JobId),
+    /// Leave.
+    Close(Farewell),
+}
+
+/// Why the coordinator ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// The coordinator is being stopped.
+    Deploy,
+    /// The key has a newer session.
+    Replaced,
+}
+
+/// The way to a session.
+#[derive(Clone)]
+pub(super) struct Link {
+    session: Recipient<ToSession>,
+    /// Bytes of job frames that were told to the session and that it has not taken up. A session is not run while its
+    /// socket takes nothing, so that its mailbox alone would have no bound.
+    unsent: Arc<AtomicUsize>,
+}
+
+impl Link {
+    /// A link to a session that counts down `unsent` as it takes up jobs.
+    pub(super) fn new(session: Recipient<ToSession>, unsent: Arc<AtomicUsize>) -> Self {
+        Self { session, unsent }
+    }
+
+    /// Hands over a job. `false`, and the outlet is dropped, if the agent does not take what it was sent before.
+    pub(super) fn run(&self, job: RunJob) -> bool {
+        let length = job.frame.len();
+        let before = self.unsent.fetch_add(length, Ordering::Relaxed);
+        if before > 0 && before + length > MAX_UNSENT {
+            self.unsent.fetch_sub(length, Ordering::Relaxed);
+            return false;
+        }
+        self.session.do_send(ToSession::Run(job));
+        true
+    }
+
+    /// Tells anything else. A session that is gone needs to know nothing.
+    pub(super) fn tell(&self, message: ToSession) {
+        self.session.do_send(message);
+    }
+}

@@ -1,0 +1,160 @@
+//! A job's bytes on their way from the session that receives them to the HTTP response that sends them, which live on
+//! different threads.
+//!
+//! The base protocol can't hold an agent back, so what a slow client leaves waiting is bounded here: the session is told
+//! that the relay is full and cancels the job.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::messages::wire::ErrorCode;
+
+/// What a waiting item costs beside its bytes, so that many tiny chunks are bounded too.
+const ITEM_COST: usize = 64;
+
+/// How a job ended, as far as its client is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// All of the answer is there.
+    Done,
+    /// The agent says that it failed.
+    Failed {
+        /// Why.
+        code: ErrorCode,
+        /// The agent's words, bounded.
+        message: String,
+    },
+    /// The client did not keep up.
+    Overflowed,
+    /// What the agent sent can't be read.
+    Garbled,
+    /// The agent's session ended first.
+    Lost,
+    /// The deadline passed and the agent did not say so.
+    Late,
+}
+
+/// What comes out of a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Relayed {
+    /// Bytes of the answer, not empty.
+    Chunk(Bytes),
+    /// Nothing follows.
+    End(End),
+}
+
+/// The session's end. Dropped without a word it says [`End::Lost`].
+pub(super) struct Outlet {
+    items: mpsc::UnboundedSender<Relayed>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// The response's end.
+pub(super) struct Inlet {
+    items: mpsc::UnboundedReceiver<Relayed>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Why a chunk was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// More than the limit is waiting already.
+    Full,
+    /// Nobody reads any more.
+    Gone,
+}
+
+/// A relay that holds up to `limit` bytes.
+#[expect(clippy::disallowed_methods, reason = "bounded in bytes by Outlet::push")]
+pub(super) fn relay(limit: usize) -> (Outlet, Inlet) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    (Outlet { items: sender, waiting: waiting.clone(), limit }, Inlet { items: receiver, waiting })
+}
+
+impl Outlet {
+    /// Passes bytes on. Never waits. An idle relay takes a chunk of any size.
+    pub(super) fn push(&self, chunk: Bytes) -> Result<(), NotTaken> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let cost = chunk.len() + ITEM_COST;
+        let before = self.waiting.fetch_add(cost, Ordering::Relaxed);
+        if before > 0 && before + cost > self.limit {
+            return Err(NotTaken::Full);
+        }
+        self.items.send(Relayed::Chunk(chunk)).map_err(|_| NotTaken::Gone)
+    }
+
+    /// Says how the job ended.
+    pub(super) fn finish(self, end: End) {
+        // Nobody reads: then nobody needs to know.
+        let _ = self.items.send(Relayed::End(end));
+    }
+}
+
+impl Inlet {
+    /// The next item. After an end there is [`End::Lost`] for ever.
+    pub(super) async fn next(&mut self) -> Relayed {
+        let item = self.items.recv().await.unwrap_or(Relayed::End(End::Lost));
+        if let Relayed::Chunk(chunk) = &item {
+            self.waiting.fetch_sub(chunk.len() + ITEM_COST, Ordering::Relaxed);
+        }
+        item
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(len: usize) -> Bytes {
+        vec![b'x'; len].into()
+    }
+
+    #[actix_rt::test]
+    async fn bytes_and_the_end_come_out_in_order() {
+        let (outlet, mut inlet) = relay(1 << 20);
+        outlet.push(chunk(3)).unwrap();
+        outlet.push(chunk(0)).unwrap();
+        outlet.push(chunk(5)).unwrap();
+        outlet.finish(End::Done);
+        assert_eq!(inlet.next().await, Relayed::Chunk(chunk(3)));
+        assert_eq!(inlet.next().await, Relayed::Chunk(chunk(5)));
+        assert_eq!(inlet.next().await, Relayed::End(End::Done));
+    }
+
+    #[actix_rt::test]
+    async fn a_session_that_vanishes_is_a_lost_job() {
+        let (outlet, mut inlet) = relay(10);
+        drop(outlet);
+        assert_eq!(inlet.next().await, Relayed::End(End::Lost));
+    }
+
+    #[actix_rt::test]
+    async fn what_waits_is_bounded_and_reading_makes_room() {
+        let (outlet, mut inlet) = relay(1000);
+        outlet.push(chunk(900)).unwrap();
+        inlet.next().await;
+        outlet.push(chunk(900)).unwrap();
+        assert_eq!(outlet.push(chunk(900)), Err(NotTaken::Full));
+    }
+
+    #[test]
+    fn tiny_chunks_are_bounded_too() {
+        let (outlet, _inlet) = relay(1000);
+        let taken = (0..1000).take_while(|_| outlet.push(chunk(1)).is_ok()).count();
+        assert_eq!(taken, 1000 / (1 + ITEM_COST));
+    }
+
+    #[test]
+    fn a_reader_that_left_is_noticed() {
+        let (outlet, inlet) = relay(1000);
+        drop(inlet);
+        assert_eq!(outlet.push(chunk(1)), Err(NotTaken::Gone));
+    }
+}

@@ -1,0 +1,140 @@
+//! A client's request as far as the coordinator needs to know it. The prompt is passed over, not parsed.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::messages::ids::ModelId;
+
+/// Bytes of a model's name.
+const MAX_MODEL: usize = 512;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The model.
+    pub(super) model: ModelId,
+    /// How the answer is wanted.
+    pub(super) answer: AnswerKind,
+}
+
+/// How an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerKind {
+    /// As one JSON object.
+    Whole,
+    /// As server-sent events, with an event at the end that says what it cost.
+    StreamWithUsage,
+    /// As server-sent events without that. Anthropic's streams have no such event and no such wish.
+    Stream,
+}
+
+/// What is wrong with a request. Never holds any of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestError {
+    /// Not JSON, or not UTF-8.
+    #[error("the request body is not valid JSON")]
+    NotJson,
+    /// JSON of another kind, or an object that says a thing twice.
+    #[error("the request body must be one JSON object that names each field once")]
+    NotAnObject,
+    /// Nothing to choose an agent by.
+    #[error("the request must name a model")]
+    NoModel,
+    /// A name that is none.
+    #[error("model must be a string of 1 to {MAX_MODEL} bytes")]
+    BadModel,
+    /// A field that is read here and has another type.
+    #[error("{0} has the wrong type")]
+    WrongType(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream_options: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Default, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Reads a request body.
+pub(super) fn read(body: &[u8]) -> Result<Asked, RequestError> {
+    let text = str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => RequestError::NotAnObject,
+        _ => RequestError::NotJson,
+    })?;
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(RequestError::NotAnObject);
+    }
+    let model = fields.model.ok_or(RequestError::NoModel)?;
+    let Text(model) = serde_json::from_str(model.get()).map_err(|_| RequestError::BadModel)?;
+    if !(1..=MAX_MODEL).contains(&model.len()) {
+        return Err(RequestError::BadModel);
+    }
+    let streams = optional::<bool>(fields.stream, "stream")?.unwrap_or(false);
+    let options = optional::<StreamOptions>(fields.stream_options, "stream_options")?.unwrap_or_default();
+    let answer = match (streams, options.include_usage.unwrap_or(false)) {
+        (false, _) => AnswerKind::Whole,
+        (true, true) => AnswerKind::StreamWithUsage,
+        (true, false) => AnswerKind::Stream,
+    };
+    Ok(Asked { model: ModelId::from(model.as_ref()), answer })
+}
+
+fn optional<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, name: &'static str) -> Result<Option<T>, RequestError> {
+    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()).map_err(|_| RequestError::WrongType(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_and_the_kind_of_answer_are_found_among_other_fields() {
+        for (fields, want) in [
+            ("", AnswerKind::Whole),
+            (r#","stream":false,"stream_options":{"include_usage":true}"#, AnswerKind::Whole),
+            (r#","stream":null,"stream_options":null"#, AnswerKind::Whole),
+            (r#","stream":true"#, AnswerKind::Stream),
+            (r#","stream":true,"stream_options":{}"#, AnswerKind::Stream),
+            (r#","stream":true,"stream_options":{"include_usage":true,"new":1}"#, AnswerKind::StreamWithUsage),
+        ] {
+            let body = format!(r#" {{"messages":[{{"content":"ü"}}],"model":"a\u002fb"{fields}}} "#);
+            assert_eq!(read(body.as_bytes()), Ok(Asked { model: ModelId::from("a/b"), answer: want }), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_served_is_told_by_its_cause() {
+        let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(MAX_MODEL + 1));
+        for (body, want) in [
+            ("", RequestError::NotJson),
+            ("{", RequestError::NotJson),
+            (r#"{"model":"m"} {}"#, RequestError::NotJson),
+            ("7", RequestError::NotAnObject),
+            (r#"["m",true,null]"#, RequestError::NotAnObject),
+            (r#"{"model":"m","model":"n"}"#, RequestError::NotAnObject),
+            ("{}", RequestError::NoModel),
+            (r#"{"model":7}"#, RequestError::BadModel),
+            (r#"{"model":""}"#, RequestError::BadModel),
+            (long.as_str(), RequestError::BadModel),
+            (r#"{"model":"m","stream":"yes"}"#, RequestError::WrongType("stream")),
+            (r#"{"model":"m","stream_options":true}"#, RequestError::WrongType("stream_options")),
+        ] {
+            assert_eq!(read(body.as_bytes()), Err(want), "{body}");
+        }
+        assert_eq!(read(b"{\"model\":\"m\",\"x\":\"\xff\"}"), Err(RequestError::NotJson));
+    }
+}

@@ -1,0 +1,245 @@
+//! Who is connected, what they offer, and which jobs they hold. Pure: no sockets, no clock, no locks.
+//!
+//! The roster is generic over the link that reaches an agent, so that its tests need none. An agent's jobs are a set;
+//! how many it has is the size of that set and is not counted anywhere else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::handshake::AgentKey;
+use crate::messages::ids::{JobId, ModelId, ProviderId};
+use crate::messages::wire::{Capabilities, Heartbeat};
+
+#[cfg(test)]
+mod tests;
+
+/// Numbers the sessions of a process. An agent that comes back has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SessionId(u64);
+
+/// An agent that has proved its key.
+#[derive(Clone)]
+pub(super) struct Newcomer<L> {
+    /// Its key.
+    pub(super) key: AgentKey,
+    /// The name that goes with the key.
+    pub(super) provider: ProviderId,
+    /// The version it says it is.
+    pub(super) version: String,
+    /// When it was let in.
+    pub(super) since: SystemTime,
+    /// How to reach it.
+    pub(super) link: L,
+}
+
+/// What an agent serves of one model.
+struct Offer {
+    max_concurrent: usize,
+    context_window: Option<u64>,
+}
+
+struct Agent<L> {
+    who: Newcomer<L>,
+    offers: BTreeMap<ModelId, Offer>,
+    /// Jobs at once over all models.
+    limit: usize,
+    /// The jobs it holds, each with its model.
+    jobs: HashMap<JobId, ModelId>,
+    heartbeat: Option<Heartbeat>,
+    /// Which of all assignments was its last: among equals the one that waited longest is next.
+    last_given: u64,
+}
+
+impl<L> Agent<L> {
+    fn has_room_for(&self, model: &ModelId) -> bool {
+        let of_model = self.jobs.values().filter(|other| *other == model).count();
+        self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
+    }
+
+    /// Whether it is to be preferred to another: by its load, then by its jobs, then by who waited longest.
+    fn goes_before(&self, other: &Self) -> bool {
+        // a/b < c/d without dividing; limits are not 0 where there is room.
+        let load =
+            (self.jobs.len() as u128 * other.limit as u128).cmp(&(other.jobs.len() as u128 * self.limit as u128));
+        load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_given.cmp(&other.last_given)).is_lt()
+    }
+}
+
+/// Connected agents and their jobs.
+pub(super) struct Roster<L> {
+    agents: BTreeMap<SessionId, Agent<L>>,
+    sessions: u64,
+    given: u64,
+}
+
+/// A slot that was booked.
+#[derive(Debug)]
+pub(super) struct Assignment<L> {
+    /// The agent's session.
+    pub(super) session: SessionId,
+    /// The agent's name.
+    pub(super) provider: ProviderId,
+    /// How to reach it.
+    pub(super) link: L,
+}
+
+/// Why nobody can take a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAgent {
+    /// Nobody offers the model.
+    Unknown,
+    /// Whoever offers it is at its limit, or has been tried.
+    Full,
+}
+
+/// A model as the API lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelSummary {
+    /// The model.
+    pub(super) id: ModelId,
+    /// The largest context that an agent offers for it, where one says so.
+    pub(super) context_window: Option<u64>,
+    /// When the first of the agents that offer it came.
+    pub(super) since: SystemTime,
+}
+
+/// An agent as operators see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct AgentSummary {
+    /// Its name.
+    pub(super) provider_id: ProviderId,
+    /// Base64 of its public key.
+    pub(super) pubkey: String,
+    /// The version it says it is.
+    pub(super) agent_version: String,
+    /// RFC 3339.
+    pub(super) connected_since: String,
+    /// What it offers.
+    pub(super) models: Vec<ModelId>,
+    /// Jobs it takes at once.
+    pub(super) max_concurrent: usize,
+    /// Jobs it holds.
+    pub(super) in_flight: usize,
+    /// Its last figures.
+    pub(super) heartbeat: Option<Heartbeat>,
+}
+
+impl<L: Clone> Roster<L> {
+    /// Nobody yet.
+    pub(super) fn new() -> Self {
+        Self { agents: BTreeMap::new(), sessions: 0, given: 0 }
+    }
+
+    /// Lets an agent in. It offers nothing yet. An older session of the same key leaves; its link is returned.
+    pub(super) fn join(&mut self, who: Newcomer<L>) -> (SessionId, Option<L>) {
+        let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
+        let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let agent =
+            Agent { who, offers: BTreeMap::new(), limit: 0, jobs: HashMap::new(), heartbeat: None, last_given: 0 };
+        self.agents.insert(session, agent);
+        (session, replaced)
+    }
+
+    /// An agent is gone, and its jobs with it. `false` if it was already.
+    pub(super) fn leave(&mut self, session: SessionId) -> bool {
+        self.agents.remove(&session).is_some()
+    }
+
+    /// What an agent offers from now on. Jobs that it holds stay.
+    pub(super) fn offer(&mut self, session: SessionId, offer: Capabilities) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        agent.limit = offer.limits.max_concurrent_total as usize;
+        agent.offers = offer
+            .models
+            .into_iter()
+            .map(|model| {
+                let max_concurrent = model.max_concurrent as usize;
+                (model.model_id, Offer { max_concurrent, context_window: model.context_window })
+            })
+            .collect();
+    }
+
+    /// An agent's figures.
+    pub(super) fn heartbeat(&mut self, session: SessionId, figures: Heartbeat) {
+        if let Some(agent) = self.agents.get_mut(&session) {
+            agent.heartbeat = Some(figures);
+        }
+    }
+
+    /// Books a slot for a job with the least loaded agent that offers the model and is not among those `tried`.
+    pub(super) fn assign(
+        &mut self,
+        model: &ModelId,
+        job: JobId,
+        tried: &[SessionId],
+    ) -> Result<Assignment<L>, NoAgent> {
+        let mut offered = false;
+        let mut best: Option<(SessionId, &mut Agent<L>)> = None;
+        for (session, agent) in &mut self.agents {
+            if !agent.offers.contains_key(model) {
+                continue;
+            }
+            offered = true;
+            if tried.contains(session) || !agent.has_room_for(model) {
+                continue;
+            }
+            if best.as_ref().is_none_or(|(_, best)| agent.goes_before(best)) {
+                best = Some((*session, agent));
+            }
+        }
+        let (session, agent) = best.ok_or(if offered { NoAgent::Full } else { NoAgent::Unknown })?;
+        self.given += 1;
+        agent.last_given = self.given;
+        agent.jobs.insert(job, model.clone());
+        Ok(Assignment { session, provider: agent.who.provider.clone(), link: agent.who.link.clone() })
+    }
+
+    /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.
+    pub(super) fn release(&mut self, session: SessionId, job: JobId) -> bool {
+        self.agents.get_mut(&session).is_some_and(|agent| agent.jobs.remove(&job).is_some())
+    }
+
+    /// Jobs over all agents.
+    pub(super) fn in_flight(&self) -> usize {
+        self.agents.values().map(|agent| agent.jobs.len()).sum()
+    }
+
+    /// How to reach everybody.
+    pub(super) fn links(&self) -> Vec<L> {
+        self.agents.values().map(|agent| agent.who.link.clone()).collect()
+    }
+
+    /// Every model once, by its id.
+    pub(super) fn models(&self) -> Vec<ModelSummary> {
+        let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
+        for agent in self.agents.values() {
+            for (id, offer) in &agent.offers {
+                let since = agent.who.since;
+                let context_window = offer.context_window;
+                let model = models.entry(id).or_insert(ModelSummary { id: id.clone(), context_window, since });
+                model.context_window = model.context_window.max(context_window);
+                model.since = model.since.min(since);
+            }
+        }
+        models.into_values().collect()
+    }
+
+    /// Everybody, in the order of their arrival.
+    pub(super) fn agents(&self) -> Vec<AgentSummary> {
+        let summary = |agent: &Agent<L>| AgentSummary {
+            provider_id: agent.who.provider.clone(),
+            pubkey: agent.who.key.to_base64(),
+            agent_version: agent.who.version.clone(),
+            connected_since: humantime::format_rfc3339_seconds(agent.who.since).to_string(),
+            models: agent.offers.keys().cloned().collect(),
+            max_concurrent: agent.limit,
+            in_flight: agent.jobs.len(),
+            heartbeat: agent.heartbeat.clone(),
+        };
+        self.agents.values().map(summary).collect()
+    }
+}

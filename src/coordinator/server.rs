@@ -1,0 +1,128 @@
+//! Binds, runs and stops a coordinator.
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_web::dev::{Extensions, Server, ServerHandle};
+use actix_web::http::header::SERVER;
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App, HttpServer};
+
+use super::config::{CoordinatorConfig, CoordinatorError};
+use super::hub::{Farewell, Hub, ToSession};
+use super::{api, session};
+
+/// Seconds for what is still being written when everything has ended.
+const SHUTDOWN_TIMEOUT: u64 = 2;
+
+/// A coordinator that holds its port. Nothing is served before [`CoordinatorServer::run`].
+pub struct CoordinatorServer {
+    server: Server,
+    hub: Arc<Hub>,
+    local_addr: SocketAddr,
+}
+
+/// Stops a coordinator from elsewhere.
+#[derive(Clone)]
+pub struct CoordinatorHandle {
+    server: ServerHandle,
+    hub: Arc<Hub>,
+}
+
+/// Binds a coordinator.
+pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorError> {
+    config.validate()?;
+    let listen = config.listen;
+    let in_bind = |source| CoordinatorError::Bind { listen, source };
+    let workers = config.workers.max(1);
+    if !listen.ip().is_loopback() && config.admits_anybody() {
+        log::warn!(
+            "coordinator open listen={listen}: anybody who reaches this port can join as an agent and is sent prompts; \
+             set an enrollment code or list the agents' public keys"
+        );
+    }
+    let silence = config.agent_silence;
+    let hub = Hub::new(config);
+    let data = Data::from(hub.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(DefaultHeaders::new().add((SERVER, "outpost-coordinator")))
+            .configure(routes)
+            .default_service(web::to(api::no_such_endpoint))
+    })
+    .workers(workers)
+    .disable_signals()
+    .tcp_nodelay(true)
+    // A client that closes its side has gone away; its job is cancelled at once.
+    .h1_allow_half_closed(false)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT)
+    .on_connect(move |io: &dyn Any, _: &mut Extensions| give_up_on_silence(io, silence))
+    .bind(listen)
+    .map_err(in_bind)?;
+    let local_addr = server.addrs().first().copied().unwrap_or(listen);
+    Ok(CoordinatorServer { server: server.run(), hub, local_addr })
+}
+
+fn routes(app: &mut ServiceConfig) {
+    app.route("/", web::get().to(session::accept))
+        .route("/agent", web::get().to(session::accept))
+        .route("/healthz", web::get().to(api::healthz))
+        .route("/api/agents", web::get().to(api::agents))
+        .route("/v1/models", web::get().to(api::models))
+        .route("/v1/chat/completions", web::post().to(api::chat_completions))
+        .route("/v1/messages", web::post().to(api::messages));
+}
+
+/// Has the kernel end a connection whose peer takes nothing of what it is sent. A session is not run while its socket
+/// is full, so it can't see to that itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn give_up_on_silence(io: &dyn Any, after: std::time::Duration) {
+    let Some(stream) = io.downcast_ref::<actix_rt::net::TcpStream>() else { return };
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
+        log::debug!("socket option refused option=TCP_USER_TIMEOUT cause={error}");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn give_up_on_silence(_: &dyn Any, _: std::time::Duration) {}
+
+impl CoordinatorServer {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// A handle that stops it.
+    pub fn handle(&self) -> CoordinatorHandle {
+        CoordinatorHandle { server: self.server.handle(), hub: self.hub.clone() }
+    }
+
+    /// Serves until it is stopped. To be awaited on an actix system.
+    pub async fn run(self) -> io::Result<()> {
+        log::info!("coordinator listening addr={}", self.local_addr);
+        self.server.await
+    }
+}
+
+impl CoordinatorHandle {
+    /// Stops: takes no connection and no request any more, gives running jobs some seconds, closes the agents' sessions
+    /// with 1001 `drain:deploy`, and returns when all is closed.
+    pub async fn stop(&self) {
+        log::info!("coordinator stopping in_flight={}", self.hub.roster().in_flight());
+        let grace = self.hub.config.stop_grace;
+        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.hub.drain()));
+        if drained.is_err() {
+            log::warn!("coordinator stopping with jobs in_flight={}", self.hub.roster().in_flight());
+        }
+        let links = self.hub.roster().links();
+        for link in links {
+            link.tell(ToSession::Close(Farewell::Deploy));
+        }
+        self.server.stop(true).await;
+        log::info!("coordinator stopped");
+    }
+}

@@ -1,0 +1,316 @@
+//! One agent's connection: the WebSocket in, the roster and the relays out.
+//!
+//! An actor on the thread that serves the connection, driven by its socket. It is the only place that knows
+//! actix-web-actors, whose contract has corners: frames of 64 KiB and fragments as they come unless one sees to both
+//! (done in [`inbound`](super::inbound)), a close that is answered by hand, and an outgoing queue without a bound
+//! (bounded by [`Link`]).
+//!
+//! It ends once. Whatever ends it (a close of either side, an error, silence, a panic) runs [`Session::leave`], which
+//! takes the agent off the roster and drops the outlets of its jobs, which tells their clients.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
+use actix_web::web::{Data, Payload};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::frames::{self, shown};
+use super::handshake::{Grounds, Nonce};
+use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
+use super::inbound::{FragmentError, Fragments, Meter, Metered};
+use super::relay::{End, NotTaken, Outlet};
+use super::roster::{Newcomer, SessionId};
+use crate::messages::ids::{JobId, ProviderId};
+use crate::messages::wire::{AuthResponse, FromAgent, FromCoordinator, JobChunk};
+
+/// The largest frame of an agent that has not proved its key, in bytes.
+const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
+/// How long the peer has to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `GET /agent`: starts a session.
+pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -> Result<HttpResponse, Error> {
+    if hub.is_stopping() {
+        return Ok(HttpResponse::ServiceUnavailable().finish());
+    }
+    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+    let peer = req.peer_addr().map_or_else(|| "unknown".into(), |addr| addr.to_string());
+    let max_message = hub.config.max_agent_message;
+    let session = Session {
+        hub: hub.into_inner(),
+        meter: meter.clone(),
+        fragments: Fragments::default(),
+        stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
+        jobs: HashMap::new(),
+        unsent: Arc::default(),
+        peer,
+        complained: false,
+    };
+    // The codec's own bound lies above the meter's, which is what tells a frame that is too large from other errors.
+    WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
+}
+
+/// Where a session is.
+enum Stage {
+    /// The challenge is out.
+    Handshake(Nonce),
+    /// The agent is on the roster.
+    Steady { id: SessionId, provider: ProviderId },
+    /// A close was sent; what comes is of no interest but for its answer.
+    Closing,
+}
+
+struct Session {
+    hub: Arc<Hub>,
+    meter: Rc<Meter>,
+    fragments: Fragments,
+    stage: Stage,
+    /// The jobs the agent was given and has not ended.
+    jobs: HashMap<JobId, Outlet>,
+    /// Shared with the [`Link`]s to this session: counted up there, down here.
+    unsent: Arc<AtomicUsize>,
+    /// Who is at the other end, for the log.
+    peer: String,
+    /// A malformed frame has been logged loudly; the next ones are not.
+    complained: bool,
+}
+
+type Context = WebsocketContext<Session>;
+
+impl Actor for Session {
+    type Context = Context;
+
+    fn started(&mut self, ctx: &mut Context) {
+        let Stage::Handshake(nonce) = &self.stage else { return };
+        send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64() });
+        ctx.run_later(self.hub.config.handshake_timeout, |session, ctx| {
+            if matches!(session.stage, Stage::Handshake(_)) {
+                log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
+                session.close(ctx, CloseCode::Policy, "handshake timeout");
+            }
+        });
+        ctx.run_interval(self.hub.config.ping_interval, |_, ctx| ctx.ping(b""));
+        self.watch(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context) -> Running {
+        self.leave("connection ended");
+        Running::Stop
+    }
+
+    fn stopped(&mut self, _: &mut Context) {
+        // After a panic this is all that runs.
+        self.leave("session failed");
+    }
+}
+
+impl Session {
+    /// Ends the session when no byte has come for too long; otherwise looks again when that could be.
+    fn watch(&mut self, ctx: &mut Context) {
+        let limit = self.hub.config.agent_silence;
+        let left = limit.saturating_sub(self.meter.last_byte.get().elapsed());
+        if left.is_zero() {
+            log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
+            self.leave("silence");
+            ctx.stop();
+        } else {
+            ctx.run_later(left, Self::watch);
+        }
+    }
+
+    /// Takes the agent off the roster and lets its jobs go. Does nothing the second time.
+    fn leave(&mut self, cause: &str) {
+        if let Stage::Steady { id, provider } = std::mem::replace(&mut self.stage, Stage::Closing) {
+            let jobs = self.jobs.len();
+            // A session that was replaced is off the roster already.
+            self.hub.leave(id);
+            log::info!("agent gone provider={provider} jobs_lost={jobs} cause={cause:?}");
+        }
+        self.jobs.clear();
+    }
+
+    /// Closes from this side and waits a little for the other.
+    fn close(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
+        self.leave(reason);
+        ctx.close(Some(CloseReason { code, description: Some(reason.into()) }));
+        ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
+    }
+
+    fn violation(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
+        log::warn!("agent broke the protocol peer={} violation={reason:?}", self.peer);
+        self.close(ctx, code, reason);
+    }
+
+    fn text(&mut self, ctx: &mut Context, text: &[u8]) {
+        match (frames::read(text), &self.stage) {
+            (_, Stage::Closing) => {}
+            (Ok(FromAgent::AuthResponse(answer)), Stage::Handshake(nonce)) => {
+                let nonce = nonce.clone();
+                self.authenticate(ctx, &nonce, &answer);
+            }
+            (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
+            (Ok(frame), Stage::Steady { id, provider }) => {
+                let (id, provider) = (*id, provider.clone());
+                self.steady(ctx, id, &provider, frame);
+            }
+            (Err(error), Stage::Steady { provider, .. }) => {
+                let level = if self.complained { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "frame skipped provider={provider} bytes={} cause={error}", text.len());
+                self.complained = true;
+            }
+        }
+    }
+
+    fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {
+        let version = shown(&answer.agent_version);
+        let admitted = self.hub.admission.admit(nonce, answer);
+        let (key, grounds) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                log::warn!("agent refused peer={} version={version} cause={refusal}", self.peer);
+                send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
+                return self.close(ctx, CloseCode::Policy, "auth failed");
+            }
+        };
+        let Some(provider) = key.provider_id() else { return ctx.stop() };
+        let link = Link::new(ctx.address().recipient(), self.unsent.clone());
+        let since = SystemTime::now();
+        let newcomer = Newcomer { key, provider: provider.clone(), version: version.clone(), since, link };
+        let (id, replaced) = self.hub.roster().join(newcomer);
+        if let Some(older) = replaced {
+            log::warn!("agent replaced provider={provider}: a newer connection has the same key");
+            older.tell(ToSession::Close(Farewell::Replaced));
+        }
+        log::info!("agent connected provider={provider} peer={} version={version} grounds={grounds:?}", self.peer);
+        if grounds == Grounds::Code {
+            log::info!(
+                "agent enrolled provider={provider} pubkey={}: add the key to OUTPOST_COORDINATOR_AGENT_KEYS to know it \
+                 after a restart",
+                key.to_base64()
+            );
+        }
+        self.meter.max_frame.set(self.hub.config.max_agent_message);
+        send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
+        self.stage = Stage::Steady { id, provider };
+    }
+
+    fn steady(&mut self, ctx: &mut Context, id: SessionId, provider: &ProviderId, frame: FromAgent) {
+        match frame {
+            FromAgent::Capabilities(offer) => {
+                let models: Vec<_> = offer.models.iter().take(8).map(|model| shown(model.model_id.as_str())).collect();
+                let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
+                log::info!("agent offers provider={provider} slots={total} count={count} models={}", models.join(","));
+                self.hub.roster().offer(id, offer);
+            }
+            FromAgent::Heartbeat(figures) => self.hub.roster().heartbeat(id, figures),
+            FromAgent::JobChunk(chunk) => self.chunk(ctx, id, &chunk),
+            FromAgent::JobDone(done) => self.end(id, done.job_id, End::Done),
+            FromAgent::JobError(error) => {
+                self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
+            }
+            FromAgent::AuthResponse(_) | FromAgent::Unknown => {
+                log::debug!("frame ignored provider={provider}");
+            }
+        }
+    }
+
+    fn chunk(&mut self, ctx: &mut Context, id: SessionId, chunk: &JobChunk) {
+        let Some(outlet) = self.jobs.get(&chunk.job_id) else { return };
+        let end = match STANDARD.decode(&chunk.data) {
+            Err(_) => End::Garbled,
+            Ok(bytes) => match outlet.push(bytes.into()) {
+                Ok(()) => return,
+                // The cancel is on its way: what reads the relay also holds the lease.
+                Err(NotTaken::Gone) => return,
+                Err(NotTaken::Full) => End::Overflowed,
+            },
+        };
+        send(ctx, &FromCoordinator::JobCancel { job_id: chunk.job_id });
+        self.end(id, chunk.job_id, end);
+    }
+
+    /// A job has ended. The slot is freed before the client knows, who may come back at once.
+    fn end(&mut self, id: SessionId, job: JobId, end: End) {
+        if let Some(outlet) = self.jobs.remove(&job) {
+            self.hub.release(id, job);
+            outlet.finish(end);
+        }
+    }
+
+    fn run(&mut self, ctx: &mut Context, job: RunJob) {
+        self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
+        // Off the roster: the outlet is dropped, which tells that the job is lost.
+        if matches!(self.stage, Stage::Steady { .. }) {
+            self.jobs.insert(job.id, job.outlet);
+            ctx.text(job.frame);
+        }
+    }
+}
+
+impl Handler<ToSession> for Session {
+    type Result = ();
+
+    fn handle(&mut self, message: ToSession, ctx: &mut Context) {
+        match message {
+            ToSession::Run(job) => self.run(ctx, job),
+            ToSession::Cancel(job_id) => {
+                if self.jobs.remove(&job_id).is_some() {
+                    send(ctx, &FromCoordinator::JobCancel { job_id });
+                }
+            }
+            ToSession::Close(_) if matches!(self.stage, Stage::Closing) => {}
+            ToSession::Close(Farewell::Deploy) => self.close(ctx, CloseCode::Away, "drain:deploy"),
+            ToSession::Close(Farewell::Replaced) => self.close(ctx, CloseCode::Policy, "replaced"),
+        }
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
+    fn handle(&mut self, message: Result<ws::Message, ProtocolError>, ctx: &mut Context) {
+        let closing = matches!(self.stage, Stage::Closing);
+        match message {
+            Ok(ws::Message::Close(reason)) => {
+                self.leave("closed by the agent");
+                if !closing {
+                    ctx.close(reason);
+                }
+                ctx.stop();
+            }
+            _ if closing => {}
+            Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
+            Ok(ws::Message::Continuation(item)) => match self.fragments.add(item, self.meter.max_frame.get()) {
+                Ok(None) => {}
+                Ok(Some(text)) => self.text(ctx, &text),
+                Err(FragmentError::TooLarge) => self.violation(ctx, CloseCode::Size, "message too large"),
+                Err(FragmentError::NotText) => self.violation(ctx, CloseCode::Protocol, "unexpected fragment"),
+            },
+            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Binary(_)) => self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
+            Err(ProtocolError::Overflow) => self.violation(ctx, CloseCode::Size, "frame too large"),
+            Err(_) if self.meter.oversize.get() => self.violation(ctx, CloseCode::Size, "frame too large"),
+            Err(_) => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Context) {
+        // The stream also ends after the meter broke it; then the close is still to be written.
+        if !matches!(self.stage, Stage::Closing) {
+            ctx.stop();
+        }
+    }
+}
+
+fn send(ctx: &mut Context, frame: &FromCoordinator) {
+    match serde_json::to_string(frame) {
+        Ok(text) => ctx.text(text),
+        Err(_) => ctx.stop(),
+    }
+}

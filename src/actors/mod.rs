@@ -1,1 +1,32 @@
-//! (to be written)
+//! The actors: thin drivers around the rules of `protocol`.
+//!
+//! What holds everywhere here:
+//!
+//! - One [`connection::ConnectionActor`] is one connection. What survives it (the backoff, the generation) is a value of
+//!   the supervisor. Nothing is half reset.
+//! - Every message that belongs to a connection carries its generation; a stale one is dropped and counted.
+//! - The ledger in the router is the only account of capacity. A job lives as long as its entry there: the entry holds
+//!   the job's grip, and dropping the grip, by whatever path, stops the worker and silences the job's frames. So no work
+//!   outlives its connection, its router or its process.
+//! - The terminal frame of a job is made by whoever claims its lease, once.
+//! - A mailbox is no bound. Response bytes travel by the uplink, which is one; mailboxes carry what is rare.
+//! - Messages between actors are sent and not awaited, with one exception: the pump awaits the router's answer to a job,
+//!   which bounds the jobs on their way, and the router never waits for anybody.
+//! - A panic ends one actor. Its guard tells the supervisor (a worker's tells its pool), which replaces it: a worker's
+//!   panic costs one job, a pool's the jobs of one backend, a router's one connection. When actors end faster than the
+//!   budget allows, the process ends with its own exit code and whatever runs it starts it again.
+//! - An actor knows others as `Recipient`s; only the supervisor knows their types.
+
+mod connection;
+mod discovery;
+mod envelopes;
+mod guard;
+mod heartbeat;
+mod pool;
+mod relay;
+mod router;
+mod supervisor;
+mod worker;
+
+pub use guard::Census;
+pub use supervisor::{Exit, Parts, PolicyOf, Settings, SupervisorActor};

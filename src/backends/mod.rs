@@ -35,6 +35,11 @@ pub trait Source {
     /// What it is called in logs and in the status.
     fn name(&self) -> &str;
 
+    /// Whether the operator named it, so that its absence is worth a warning.
+    fn expected(&self) -> bool {
+        true
+    }
+
     /// Looks once. The caller sets the deadline and may drop the future at any time.
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>>;
 }

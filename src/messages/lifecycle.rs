@@ -18,8 +18,6 @@ pub enum Child {
     Router,
     /// The workers of one backend.
     Pool(BackendId),
-    /// Folds events into the snapshot.
-    Status,
 }
 
 /// A child is gone. Sent by its guard when the actor is dropped, whatever the cause.

@@ -11,9 +11,10 @@ use crate::messages::lifecycle::CloseKind;
 const GOING_AWAY: u16 = 1001;
 
 /// How an open link ended, as the transport saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
     /// The peer sent a close frame.
+    #[error("the coordinator closed the connection, {} {reason:?}", CodeText(*.code))]
     CloseFrame {
         /// Its code, if it had one.
         code: Option<u16>,
@@ -21,17 +22,38 @@ pub enum LinkEnd {
         reason: String,
     },
     /// The stream ended without a close frame.
+    #[error("the stream ended without a close frame")]
     EndOfStream,
     /// Reading failed.
+    #[error("reading failed: {0}")]
     ReadError(io::ErrorKind),
     /// Writing failed.
+    #[error("writing failed: {0}")]
     WriteError(io::ErrorKind),
     /// The peer broke the WebSocket protocol: how.
+    #[error("the coordinator broke the WebSocket protocol: {0}")]
     Violation(&'static str),
+    /// The peer sent a message over the limit.
+    #[error("a message over the size limit")]
+    TooLarge,
     /// Nothing came for too long, not even a pong.
+    #[error("the coordinator went silent")]
     Silence,
     /// Nothing could be written for too long.
+    #[error("nothing could be written for too long")]
     WriteStalled,
+}
+
+/// A close code, or its absence, in words.
+struct CodeText(Option<u16>);
+
+impl std::fmt::Display for CodeText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(code) => write!(f, "code {code}"),
+            None => f.write_str("without a code"),
+        }
+    }
 }
 
 /// The kind of an end. However it ended, an authenticated link's end is a planned one for the backoff.
@@ -48,6 +70,7 @@ pub fn classify(end: &LinkEnd) -> CloseKind {
         | LinkEnd::ReadError(_)
         | LinkEnd::WriteError(_)
         | LinkEnd::Violation(_)
+        | LinkEnd::TooLarge
         | LinkEnd::Silence
         | LinkEnd::WriteStalled => CloseKind::Unexpected,
     }
@@ -92,6 +115,7 @@ mod tests {
             (LinkEnd::ReadError(io::ErrorKind::ConnectionReset), CloseKind::Unexpected),
             (LinkEnd::WriteError(io::ErrorKind::BrokenPipe), CloseKind::Unexpected),
             (LinkEnd::Violation("reserved bit"), CloseKind::Unexpected),
+            (LinkEnd::TooLarge, CloseKind::Unexpected),
             (LinkEnd::Silence, CloseKind::Unexpected),
             (LinkEnd::WriteStalled, CloseKind::Unexpected),
         ];

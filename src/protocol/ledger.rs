@@ -125,6 +125,11 @@ impl<T> Ledger<T> {
         Ok(self.entries.entry(ticket).or_insert(entry))
     }
 
+    /// Whether a job of this id runs, whatever its generation.
+    pub fn contains(&self, job: JobId) -> bool {
+        self.by_job.contains_key(&job)
+    }
+
     /// Removes the entry of an admission: its work has ended. `None` where it was removed before, which is no fault: a
     /// job may end just as it is cancelled.
     pub fn end(&mut self, ticket: Ticket) -> Option<Entry<T>> {

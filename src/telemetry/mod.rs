@@ -1,1 +1,13 @@
-//! (to be written)
+//! What the agent says of itself: events, the log lines they write, and the snapshot they fold into.
+//!
+//! One event, one log line, one change of the snapshot. `/status`, the metrics and the tests all read the snapshot.
+
+pub mod event;
+pub mod log;
+pub mod outside;
+pub mod prometheus;
+pub mod snapshot;
+
+pub use event::{Event, Events};
+pub use outside::Outside;
+pub use snapshot::{Phase, Snapshot};

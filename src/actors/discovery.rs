@@ -1,0 +1,181 @@
+//! Discovery: looks at every place where a backend may be, each by itself with its own deadline, and publishes what the
+//! looks add up to.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::time::timeout;
+
+use super::envelopes::{CatalogChanged, RunDiscovery, Stop};
+use super::guard::Guard;
+use crate::backends::{LookError, Sighting, Source};
+use crate::messages::backend::BackendKind;
+use crate::messages::ids::BackendId;
+use crate::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
+use crate::telemetry::{Event, Events};
+
+/// How long one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// The time between looks at a backend that should be there and is not.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the operator said of a backend of this name and kind.
+pub type PolicyOf = Rc<dyn Fn(&BackendId, BackendKind) -> BackendPolicy>;
+
+/// What discovery is told once.
+pub(super) struct DiscoverySetup {
+    pub(super) sources: Rc<[Box<dyn Source>]>,
+    pub(super) policy: PolicyOf,
+    pub(super) terms: Terms,
+    pub(super) interval: Duration,
+    pub(super) events: Events,
+    pub(super) supervisor: Recipient<CatalogChanged>,
+}
+
+/// Probes all backends at the same time.
+pub(super) struct DiscoveryActor {
+    setup: DiscoverySetup,
+    places: Vec<Place>,
+    published: Option<(Arc<Catalog>, bool)>,
+    _guard: Guard,
+}
+
+/// What is known of one source.
+#[derive(Default)]
+struct Place {
+    /// A look is under way.
+    looking: bool,
+    /// The last look's result; none before the first.
+    last: Option<Result<Sighting, LookError>>,
+    /// The last look at a healthy backend got no answer in time: it may be busy, so it has one more look.
+    late: bool,
+    /// The timer of the next look.
+    next: Option<SpawnHandle>,
+}
+
+impl Place {
+    fn sighting(&self) -> Option<&Sighting> {
+        self.last.as_ref()?.as_ref().ok()
+    }
+}
+
+impl DiscoveryActor {
+    pub(super) fn new(setup: DiscoverySetup, guard: Guard) -> Self {
+        let places = setup.sources.iter().map(|_| Place::default()).collect();
+        Self { setup, places, published: None, _guard: guard }
+    }
+
+    fn look(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
+        if place.looking {
+            return;
+        }
+        place.looking = true;
+        if let Some(timer) = place.next.take() {
+            ctx.cancel_future(timer);
+        }
+        let look = timeout(LOOK_LIMIT, source.look()).into_actor(self);
+        ctx.spawn(look.map(move |result, actor, ctx| {
+            actor.looked(index, result.unwrap_or(Err(LookError::TimedOut)), ctx);
+        }));
+    }
+
+    fn looked(&mut self, index: usize, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
+        let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
+        if matches!(result, Err(LookError::TimedOut)) && place.sighting().is_some() && !place.late {
+            (place.looking, place.late) = (false, true);
+            return self.look(index, ctx);
+        }
+        place.late = false;
+        report(&self.setup.events, source.as_ref(), place.last.as_ref(), &result);
+        let missed = result.is_err() && (source.expected() || place.sighting().is_some());
+        let wait = if missed { RETRY.min(self.setup.interval) } else { self.setup.interval };
+        place.looking = false;
+        place.last = Some(result);
+        place.next = Some(ctx.run_later(wait, move |actor, ctx| actor.look(index, ctx)));
+        self.publish();
+    }
+
+    /// Publishes the catalog if it changed, and the moment when every place was looked at once.
+    fn publish(&mut self) {
+        let sightings = || self.places.iter().filter_map(Place::sighting);
+        let seen: BTreeMap<BackendId, Seen> = sightings()
+            .map(|sighting| {
+                let id = sighting.factory.id().clone();
+                let policy = (self.setup.policy)(&id, sighting.report.kind);
+                (id, Seen { report: sighting.report.clone(), policy })
+            })
+            .collect();
+        let catalog = Arc::new(Catalog::build(&seen, &self.setup.terms));
+        let complete = self.places.iter().all(|place| place.last.is_some());
+        if self.published.as_ref().is_some_and(|(last, was)| *last == catalog && *was == complete) {
+            return;
+        }
+        if complete && catalog.is_empty() {
+            self.setup.events.emit(Event::NothingOnOffer { looked_at: self.places.len() });
+        }
+        let backends = sightings().map(|sighting| Arc::clone(&sighting.factory)).collect();
+        self.published = Some((Arc::clone(&catalog), complete));
+        self.setup.supervisor.do_send(CatalogChanged { catalog, backends, complete });
+    }
+}
+
+/// Says what changed for a place between two looks.
+fn report(
+    events: &Events,
+    source: &dyn Source,
+    last: Option<&Result<Sighting, LookError>>,
+    now: &Result<Sighting, LookError>,
+) {
+    match (last, now) {
+        (Some(Ok(before)), Ok(now)) if before.report == now.report => {}
+        (_, Ok(now)) => {
+            let models = now.report.models.iter().map(|model| model.id.clone()).collect();
+            let (backend, kind) = (now.factory.id().clone(), now.report.kind);
+            events.emit(Event::BackendUp { backend, kind, models });
+        }
+        (Some(Err(before)), Err(now)) if before == now => {}
+        (Some(Ok(before)), Err(error)) => {
+            let backend = before.factory.id().to_string();
+            events.emit(Event::BackendDown { backend, cause: error.to_string() });
+        }
+        // Most ports that `auto` looks at have nobody behind them.
+        (None | Some(Err(_)), Err(error)) if source.expected() => {
+            events.emit(Event::BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
+        }
+        (None | Some(Err(_)), Err(_)) => {}
+    }
+}
+
+impl Actor for DiscoveryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.publish();
+        for index in 0..self.places.len() {
+            self.look(index, ctx);
+        }
+    }
+}
+
+impl Handler<RunDiscovery> for DiscoveryActor {
+    type Result = ();
+
+    fn handle(&mut self, run: RunDiscovery, ctx: &mut Self::Context) {
+        let is_it = |place: &Place| place.sighting().is_some_and(|seen| *seen.factory.id() == run.backend);
+        if let Some(index) = self.places.iter().position(is_it) {
+            self.look(index, ctx);
+        }
+    }
+}
+
+impl Handler<Stop> for DiscoveryActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

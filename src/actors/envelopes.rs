@@ -1,0 +1,145 @@
+//! The actors' messages that carry live handles. Those of plain data are in `messages`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+
+use crate::backends::BackendFactory;
+use crate::messages::ids::{BackendId, Generation, JobId};
+use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
+use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
+use crate::protocol::catalog::Catalog;
+use crate::transport::lease::JobLease;
+use crate::transport::uplink::Uplink;
+
+/// Stop now.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop;
+
+/// Connection to supervisor and router: jobs can come.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub(super) struct ConnectionUp {
+    pub(super) uplink: Uplink,
+}
+
+/// Supervisor to router: that connection is over, and so are its jobs.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ConnectionDown {
+    pub(super) generation: Generation,
+}
+
+/// Connection to router: a job came, or one that can be named and not be done. The answer is the refusal to send, if it is refused.
+#[derive(Message)]
+#[rtype(result = "Option<JobError>")]
+pub(super) struct SubmitJob {
+    pub(super) generation: Generation,
+    pub(super) job: Result<Job, MalformedJob>,
+}
+
+/// Connection to router: drop a job.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct CancelJob {
+    pub(super) generation: Generation,
+    pub(super) job: JobId,
+}
+
+/// An admitted job, and everything its worker needs.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Dispatch {
+    pub(super) ticket: Ticket,
+    pub(super) job: Job,
+    pub(super) lease: JobLease,
+    pub(super) uplink: Uplink,
+    /// Whose ledger it is in.
+    pub(super) reply: Recipient<JobEnded>,
+}
+
+/// Pool to worker: work this job.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct RunJob {
+    pub(super) job: Job,
+    pub(super) lease: JobLease,
+    pub(super) uplink: Uplink,
+}
+
+/// Names a worker within its pool; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WorkerId(pub(super) u64);
+
+/// Worker to pool: the job is over and I am free.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct WorkerFree {
+    pub(super) worker: WorkerId,
+    pub(super) outcome: Outcome,
+}
+
+/// A worker's guard to its pool: it is gone.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct WorkerGone {
+    pub(super) worker: WorkerId,
+}
+
+/// Discovery to supervisor: what is on offer changed, or the first pass is complete.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub(super) struct CatalogChanged {
+    pub(super) catalog: Arc<Catalog>,
+    /// Every backend that the catalog routes to.
+    pub(super) backends: Vec<Arc<dyn BackendFactory>>,
+    /// Whether each backend has been looked at once.
+    pub(super) complete: bool,
+}
+
+/// Supervisor to router: the catalog, and the pools behind it.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub(super) struct RoutesChanged {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) pools: HashMap<BackendId, Recipient<Dispatch>>,
+    pub(super) complete: bool,
+}
+
+/// Supervisor to router: that backend's workers are gone, and so are their jobs.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct PoolLost {
+    pub(super) backend: BackendId,
+}
+
+/// Router by way of the supervisor to discovery: look at that backend now.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct RunDiscovery {
+    pub(super) backend: BackendId,
+}
+
+/// Heartbeat to router: your figures, please.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Heartbeat")]
+pub(super) struct SampleLoad;
+
+/// Supervisor to router: admit nothing more and say when nothing runs.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct StopAdmitting;
+
+/// Supervisor to router: end what still runs.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EndJobs;
+
+/// Router to supervisor while draining: so many jobs still run.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct StillRunning {
+    pub(super) in_flight: usize,
+}

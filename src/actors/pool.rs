@@ -1,0 +1,163 @@
+//! The workers of one backend: started when they are first needed, kept, and replaced when they die.
+//!
+//! It counts nothing: the ledger admits no more jobs than the backend takes, and a job is dispatched here only after it
+//! was admitted. A worker is free for the pool before its job has left the ledger, so a dispatched job finds a worker.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use super::envelopes::{Dispatch, RunJob, Stop, WorkerFree, WorkerGone, WorkerId};
+use super::guard::{Census, End, Guard};
+use super::relay;
+use super::worker::JobWorker;
+use crate::backends::BackendFactory;
+use crate::messages::ids::JobId;
+use crate::messages::jobs::{JobEnded, Outcome, Ticket};
+use crate::messages::wire::ErrorCode;
+use crate::telemetry::{Event, Events};
+use crate::transport::lease::JobLease;
+use crate::transport::uplink::Uplink;
+
+/// Keeps the workers of one backend.
+pub(super) struct WorkerPool {
+    factory: Arc<dyn BackendFactory>,
+    /// Where workers live, round robin. At least one.
+    arbiters: Arc<[ArbiterHandle]>,
+    events: Events,
+    census: Census,
+    workers: HashMap<WorkerId, Slot>,
+    /// Workers without a job, the one last used on top.
+    idle: Vec<WorkerId>,
+    started: u64,
+    _guard: Guard,
+}
+
+/// A worker and what it works.
+struct Slot {
+    addr: Addr<JobWorker>,
+    job: Option<Assigned>,
+}
+
+/// What is needed to end a job whose worker can't.
+struct Assigned {
+    ticket: Ticket,
+    id: JobId,
+    lease: JobLease,
+    uplink: Uplink,
+    received: Instant,
+    reply: Recipient<JobEnded>,
+}
+
+impl WorkerPool {
+    pub(super) fn new(
+        factory: Arc<dyn BackendFactory>,
+        arbiters: Arc<[ArbiterHandle]>,
+        events: Events,
+        census: Census,
+        guard: Guard,
+    ) -> Self {
+        Self { factory, arbiters, events, census, workers: HashMap::new(), idle: Vec::new(), started: 0, _guard: guard }
+    }
+
+    fn start_worker(&mut self, ctx: &mut Context<Self>) -> WorkerId {
+        let id = WorkerId(self.started);
+        let turn = usize::try_from(self.started).unwrap_or_default() % self.arbiters.len().max(1);
+        self.started += 1;
+        let pool = ctx.address();
+        let factory = Arc::clone(&self.factory);
+        let events = self.events.clone();
+        let guard = Guard::new(&self.census, {
+            let (pool, backend) = (pool.clone().recipient(), self.factory.id().clone());
+            move |end| {
+                if end == End::Panicked {
+                    events.emit(Event::WorkerLost { backend });
+                }
+                pool.do_send(WorkerGone { worker: id });
+            }
+        });
+        let worker = move |_: &mut Context<JobWorker>| JobWorker {
+            id,
+            factory,
+            backend: None,
+            pool: pool.recipient(),
+            _guard: guard,
+        };
+        let addr = match self.arbiters.get(turn) {
+            Some(arbiter) => JobWorker::start_in_arbiter(arbiter, worker),
+            None => JobWorker::create(worker),
+        };
+        self.workers.insert(id, Slot { addr, job: None });
+        id
+    }
+
+    fn ended(&self, assigned: Assigned, outcome: Outcome) {
+        assigned.reply.do_send(JobEnded {
+            ticket: assigned.ticket,
+            backend: self.factory.id().clone(),
+            outcome,
+            duration: assigned.received.elapsed(),
+        });
+    }
+}
+
+impl Actor for WorkerPool {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        for slot in self.workers.values() {
+            slot.addr.do_send(Stop);
+        }
+    }
+}
+
+impl Handler<Dispatch> for WorkerPool {
+    type Result = ();
+
+    fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
+        let id = self.idle.pop().unwrap_or_else(|| self.start_worker(ctx));
+        let Some(slot) = self.workers.get_mut(&id) else { return };
+        let Dispatch { ticket, job, lease, uplink, reply } = dispatch;
+        slot.job = Some(Assigned {
+            ticket,
+            id: job.id,
+            lease: lease.clone(),
+            uplink: uplink.clone(),
+            received: job.received,
+            reply,
+        });
+        slot.addr.do_send(RunJob { job, lease, uplink });
+    }
+}
+
+impl Handler<WorkerFree> for WorkerPool {
+    type Result = ();
+
+    fn handle(&mut self, free: WorkerFree, _: &mut Self::Context) {
+        let Some(assigned) = self.workers.get_mut(&free.worker).and_then(|slot| slot.job.take()) else { return };
+        self.idle.push(free.worker);
+        self.ended(assigned, free.outcome);
+    }
+}
+
+impl Handler<WorkerGone> for WorkerPool {
+    type Result = ();
+
+    fn handle(&mut self, gone: WorkerGone, _: &mut Self::Context) {
+        self.idle.retain(|id| *id != gone.worker);
+        let Some(assigned) = self.workers.remove(&gone.worker).and_then(|slot| slot.job) else { return };
+        let code = ErrorCode::Internal;
+        relay::fail(assigned.id, &assigned.lease, &assigned.uplink, code, "the agent failed while working the job");
+        self.ended(assigned, Outcome::Failed { code });
+    }
+}
+
+impl Handler<Stop> for WorkerPool {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,253 @@
+//! The relay: one job's request to its backend, and the response's bytes up, exactly as they came.
+//!
+//! Bounded in everything: the job's deadline in time, the uplink's budget and one chunk of joined bytes in memory.
+//! Dropping the future at any point closes the backend's connection, which is what stops the GPU.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::LocalBoxStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
+use crate::messages::backend::Format;
+use crate::messages::ids::JobId;
+use crate::messages::jobs::{Job, Outcome};
+use crate::messages::wire::{ErrorCode, FromAgent, JobDone, JobError, Tokens};
+use crate::protocol::request::backend_body;
+use crate::protocol::usage::{BackendFault, Ending, ResponseScan};
+use crate::transport::lease::JobLease;
+use crate::transport::uplink::{LinkGone, MAX_CHUNK, NotSent, Room, Uplink};
+
+/// How much of a backend's error body is read.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+/// How long a body may go on after its end mark.
+const AFTER_THE_END: Duration = Duration::from_secs(1);
+/// A deadline past this is none: far enough, and near enough for a timer.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Works a job to its end and sends its terminal frame, unless it was cancelled or somebody else ended it.
+pub(super) async fn work(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Outcome {
+    let (id, received) = (job.id, job.received);
+    let deadline = received.checked_add(job.deadline).unwrap_or_else(|| received + FAR);
+    let relayed = tokio::select! {
+        biased;
+        () = lease.stopped() => return Outcome::Cancelled,
+        relayed = timeout_at(deadline, relay(backend, job, lease, uplink)) => relayed,
+    };
+    match relayed.unwrap_or(Err(Fault::new(ErrorCode::BackendTimeout, "the deadline passed"))) {
+        Ok(tokens) => {
+            if !lease.claim() {
+                return Outcome::Cancelled;
+            }
+            let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let done = JobDone { job_id: id, tokens, duration_ms };
+            match uplink.terminal(lease, &FromAgent::JobDone(done)) {
+                Ok(()) => Outcome::Done { tokens },
+                Err(LinkGone) => Outcome::Cancelled,
+            }
+        }
+        Err(Fault { code, message }) => {
+            if fail(id, lease, uplink, code, message) {
+                Outcome::Failed { code }
+            } else {
+                Outcome::Cancelled
+            }
+        }
+    }
+}
+
+/// Claims a job's end and sends `job_error`. False if the job has ended already or its connection is gone.
+pub(super) fn fail(job: JobId, lease: &JobLease, uplink: &Uplink, code: ErrorCode, message: impl Into<String>) -> bool {
+    lease.claim() && report(job, lease, uplink, code, message)
+}
+
+/// Sends `job_error` for a job whose end the caller has claimed. False if its connection is gone.
+pub(super) fn report(
+    job: JobId,
+    lease: &JobLease,
+    uplink: &Uplink,
+    error_code: ErrorCode,
+    message: impl Into<String>,
+) -> bool {
+    let error = JobError { job_id: job, error_code, message: message.into(), tokens_emitted: lease.relayed() };
+    uplink.terminal(lease, &FromAgent::JobError(error)).is_ok()
+}
+
+/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.
+#[derive(Debug)]
+struct Fault {
+    code: ErrorCode,
+    message: String,
+}
+
+impl Fault {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, message)
+    }
+}
+
+impl From<SendError> for Fault {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unreachable => Self::new(ErrorCode::BackendUnreachable, "no connection to the backend"),
+            SendError::Garbled => Self::internal("the backend's answer is no HTTP"),
+        }
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+/// The connection went away under the job: whatever is reported now reaches nobody.
+impl From<LinkGone> for Fault {
+    fn from(gone: LinkGone) -> Self {
+        Self::internal(gone.to_string())
+    }
+}
+
+async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Result<Tokens, Fault> {
+    let body = backend_body(&job.request, &job.model, job.format)
+        .map_err(|_| Fault::internal("the request is no JSON object"))?;
+    let (id, format) = (job.id, job.format);
+    // The request lives no longer than its upload: it may be large, and the answer long.
+    drop(job);
+    let response = backend.send(BackendRequest { format, body }).await?;
+    if !(200..300).contains(&response.status) {
+        return Err(refusal(response).await);
+    }
+    if !matches!(response.content_type.as_str(), "text/event-stream" | "") {
+        return Err(Fault::internal("the backend answered something else than the event stream it was asked for"));
+    }
+    Transfer { id, format, lease, uplink }.run(response.body).await
+}
+
+/// What a status that is no success means. The body is read up to a bound and only a label of it goes further.
+async fn refusal(response: BackendResponse) -> Fault {
+    let status = response.status;
+    let mut body = response.body;
+    let mut text = BytesMut::new();
+    while let Some(Ok(bytes)) = body.next().await {
+        let room = MAX_ERROR_BODY - text.len();
+        text.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+        if text.len() == MAX_ERROR_BODY {
+            break;
+        }
+    }
+    let fault = BackendFault::from_body(&text);
+    let code = match status {
+        401 | 403 => ErrorCode::AuthRejectedByBackend,
+        404 => ErrorCode::ModelNotLoaded,
+        400..=499 if fault.is_model_missing() => ErrorCode::ModelNotLoaded,
+        _ => ErrorCode::Internal,
+    };
+    Fault::new(code, labelled(format!("the backend answered {status}"), &fault))
+}
+
+fn labelled(what: String, fault: &BackendFault) -> String {
+    match &fault.label {
+        Some(label) => format!("{what} ({label})"),
+        None => what,
+    }
+}
+
+/// The response's way up.
+struct Transfer<'a> {
+    id: JobId,
+    format: Format,
+    lease: &'a JobLease,
+    uplink: &'a Uplink,
+}
+
+impl Transfer<'_> {
+    async fn run(self, mut body: LocalBoxStream<'static, Result<Bytes, BodyError>>) -> Result<Tokens, Fault> {
+        let mut scan = ResponseScan::new(self.format);
+        // Bytes that found no room yet. Later ones join them, up to one chunk; then the backend is not read.
+        let mut waiting = BytesMut::new();
+        // The place in the queue for room, kept while bytes join.
+        let mut room = None::<LocalBoxFuture<'_, Result<Room, LinkGone>>>;
+        let mut ended_by = None::<Instant>;
+        let broken = loop {
+            let next = match ended_by {
+                Some(limit) => timeout_at(limit, body.next()).await.unwrap_or_default(),
+                None if waiting.is_empty() => body.next().await,
+                None => tokio::select! {
+                    biased;
+                    granted = room.get_or_insert_with(|| Box::pin(self.uplink.room())) => {
+                        room = None;
+                        self.uplink.chunk(granted?, self.id, self.lease, &waiting)?;
+                        waiting.clear();
+                        continue;
+                    }
+                    next = body.next() => next,
+                },
+            };
+            match next {
+                None => break None,
+                Some(Err(error)) => break Some(error),
+                Some(Ok(bytes)) => {
+                    scan.feed(&bytes);
+                    self.offer(&mut waiting, &bytes).await?;
+                }
+            }
+            if ended_by.is_none() && scan.is_complete() {
+                ended_by = Some(Instant::now() + AFTER_THE_END);
+            }
+        };
+        if !waiting.is_empty() {
+            self.send_waiting(&mut waiting).await?;
+        }
+        match (scan.finish(), broken) {
+            (Ending::Complete { tokens }, _) => Ok(tokens),
+            (Ending::Failed(fault), _) => {
+                Err(Fault::internal(labelled("the backend reported an error".into(), &fault)))
+            }
+            (Ending::Truncated, Some(error)) => Err(error.into()),
+            (Ending::Truncated, None) if self.lease.relayed() == 0 => {
+                Err(Fault::internal("the backend's response is empty"))
+            }
+            (Ending::Truncated, None) => Err(Fault::internal("the backend's response ended without its end mark")),
+        }
+    }
+
+    /// Sends what has room now; the rest waits, behind what waits already.
+    async fn offer(&self, waiting: &mut BytesMut, bytes: &Bytes) -> Result<(), Fault> {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if waiting.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK));
+                match self.uplink.try_chunk(self.id, self.lease, piece) {
+                    Ok(()) => {
+                        rest = after;
+                        continue;
+                    }
+                    Err(NotSent::Gone(gone)) => return Err(gone.into()),
+                    Err(NotSent::Full) => {}
+                }
+            }
+            let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK - waiting.len()));
+            waiting.extend_from_slice(piece);
+            rest = after;
+            if waiting.len() == MAX_CHUNK {
+                self.send_waiting(waiting).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_waiting(&self, waiting: &mut BytesMut) -> Result<(), Fault> {
+        let room = self.uplink.room().await?;
+        self.uplink.chunk(room, self.id, self.lease, waiting)?;
+        waiting.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,320 @@
+//! The supervisor: starts the children, replaces them when they end, and ends the process in order.
+//!
+//! | child that ends unasked | what follows |
+//! | --- | --- |
+//! | connection | the next one, after the backoff's wait |
+//! | heartbeat | a new one for the same connection |
+//! | router | its jobs are cancelled (they lived in its ledger), its connection is closed, a new router, the next connection |
+//! | pool | its jobs end with `internal`, a new pool |
+//! | discovery | a new one, which looks at everything again |
+//!
+//! Each unasked end but a connection's ordinary one counts against one budget. When it is spent, the process ends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
+use super::discovery::DiscoveryActor;
+use super::envelopes::{
+    CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop,
+};
+use super::guard::{Census, Guard};
+use super::heartbeat::HeartbeatActor;
+use super::pool::WorkerPool;
+use super::router::JobRouter;
+use crate::backends::{BackendFactory, Source};
+use crate::identity::Identity;
+use crate::messages::ids::{BackendId, Generation};
+use crate::messages::lifecycle::{Child, ChildEnded, CloseKind};
+use crate::messages::prices::PriceList;
+use crate::messages::secret::Secret;
+use crate::messages::wire::Limits;
+use crate::protocol::backoff::{EndClass, Reconnect};
+use crate::protocol::close::classify;
+use crate::protocol::restart::{RestartBudget, Verdict};
+use crate::telemetry::{Event, Events};
+use crate::transport::link::Connector;
+use crate::transport::uplink::Uplink;
+
+mod children;
+mod drain;
+
+pub use super::discovery::PolicyOf;
+use drain::Draining;
+
+/// Unasked ends within [`BUDGET_WINDOW`] that are put up with.
+const BUDGET: u32 = 10;
+/// See [`BUDGET`].
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+/// From the start, how long the first capabilities wait for the first look at every backend.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// Figures that hold for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the coordinator is told of the agent's bounds, and what the ledger holds to.
+    pub limits: Limits,
+    /// What models cost.
+    pub prices: PriceList,
+    /// Between two looks at a backend.
+    pub discovery_interval: Duration,
+    /// How long running jobs have after a [`Drain`].
+    pub shutdown_grace: Duration,
+    /// The largest message taken from the coordinator, in bytes.
+    pub max_message: usize,
+}
+
+/// What an agent is made of.
+pub struct Parts {
+    /// Makes connections.
+    pub connector: Rc<dyn Connector>,
+    /// Who the agent is.
+    pub identity: Identity,
+    /// What lets it in while it has no provider id.
+    pub enrollment_code: Option<Secret>,
+    /// Where backends may be.
+    pub sources: Vec<Box<dyn Source>>,
+    /// What the operator said of them.
+    pub policy: PolicyOf,
+    /// Where workers live, round robin; none means the supervisor's own arbiter.
+    pub arbiters: Vec<ArbiterHandle>,
+    /// Where events go.
+    pub events: Events,
+    /// Counts the living actors.
+    pub census: Census,
+    /// Figures.
+    pub settings: Settings,
+}
+
+/// How an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Told to stop, and stopped in order.
+    Drained,
+    /// Children ended faster than the budget allows.
+    GaveUp,
+}
+
+/// What is known of the current connection.
+struct Connection {
+    addr: Addr<ConnectionActor>,
+    generation: Generation,
+    /// Set once jobs can come.
+    up: Option<(Uplink, Addr<HeartbeatActor>)>,
+}
+
+struct Pool {
+    addr: Addr<WorkerPool>,
+    factory: Arc<dyn BackendFactory>,
+}
+
+/// Starts, replaces and stops the actors of one agent.
+pub struct SupervisorActor {
+    connection_setup: ConnectionSetup,
+    sources: Rc<[Box<dyn Source>]>,
+    policy: PolicyOf,
+    arbiters: Arc<[ArbiterHandle]>,
+    settings: Settings,
+    events: Events,
+    census: Census,
+    started: Instant,
+
+    generation: Generation,
+    reconnect: Reconnect,
+    connection: Option<Connection>,
+    router: Option<Addr<JobRouter>>,
+    discovery: Option<Addr<DiscoveryActor>>,
+    pools: HashMap<BackendId, Pool>,
+    catalog: Option<CatalogChanged>,
+
+    /// The living children by the number of their start: an end that carries another number is that of a predecessor.
+    living: HashMap<Child, u64>,
+    starts: u64,
+    budget: RestartBudget,
+    drain: Option<Draining>,
+    done: Option<oneshot::Sender<Exit>>,
+    _guard: Guard,
+}
+
+/// A child's guard says that it ended: which start of it, and how.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Obituary {
+    ended: ChildEnded,
+    start: u64,
+}
+
+impl SupervisorActor {
+    /// Starts an agent on the current arbiter. The receiver says how it ended; if it fails, the supervisor panicked.
+    pub fn launch(parts: Parts) -> (Addr<Self>, oneshot::Receiver<Exit>) {
+        let (done, exit) = oneshot::channel();
+        let connection_setup = ConnectionSetup {
+            connector: parts.connector,
+            identity: Rc::new(RefCell::new(parts.identity)),
+            enrollment_code: parts.enrollment_code,
+            max_message: parts.settings.max_message,
+            events: parts.events.clone(),
+        };
+        let arbiters = if parts.arbiters.is_empty() { vec![Arbiter::current()] } else { parts.arbiters };
+        let supervisor = Self {
+            connection_setup,
+            sources: parts.sources.into(),
+            policy: parts.policy,
+            arbiters: arbiters.into(),
+            settings: parts.settings,
+            events: parts.events,
+            _guard: Guard::new(&parts.census, |_| {}),
+            census: parts.census,
+            started: Instant::now(),
+            generation: Generation::default(),
+            reconnect: Reconnect::default(),
+            connection: None,
+            router: None,
+            discovery: None,
+            pools: HashMap::new(),
+            catalog: None,
+            living: HashMap::new(),
+            starts: 0,
+            budget: RestartBudget::new(BUDGET, BUDGET_WINDOW),
+            drain: None,
+            done: Some(done),
+        };
+        (supervisor.start(), exit)
+    }
+
+    /// The end of the current connection, however it came: its jobs go, the next one is set.
+    fn after_connection(&mut self, class: EndClass, event: impl FnOnce(u32) -> Event, ctx: &mut Context<Self>) {
+        let Some(connection) = self.connection.take() else { return };
+        self.living.remove(&Child::Connection(connection.generation));
+        if let Some((_, heartbeat)) = connection.up {
+            self.living.remove(&Child::Heartbeat(connection.generation));
+            heartbeat.do_send(Stop);
+        }
+        if let Some(router) = &self.router {
+            router.do_send(ConnectionDown { generation: connection.generation });
+        }
+        let retry = self.reconnect.after(class, &mut rand::rng());
+        self.events.emit(event(retry.failures));
+        if self.drain.is_some() {
+            return self.finish(Exit::Drained, ctx);
+        }
+        if retry.tenth {
+            self.events.emit(Event::StillTrying { failures: retry.failures });
+        }
+        self.events.emit(Event::Retrying { wait: retry.wait });
+        ctx.run_later(retry.wait, Self::start_connection);
+    }
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // The first look begins before the dial.
+        self.start_discovery(ctx);
+        self.start_router(ctx);
+        self.start_connection(ctx);
+    }
+}
+
+impl Handler<Obituary> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, obituary: Obituary, ctx: &mut Self::Context) {
+        let child = obituary.ended.child;
+        if self.living.get(&child) != Some(&obituary.start) {
+            return;
+        }
+        self.living.remove(&child);
+        self.events.emit(Event::ChildReplaced { child: child.clone() });
+        match self.budget.record(Instant::now().into_std()) {
+            Verdict::Restart => self.replace(child, ctx),
+            Verdict::GiveUp => {
+                self.events.emit(Event::GivingUp);
+                self.finish(Exit::GaveUp, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<ConnectionUp> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, up: ConnectionUp, ctx: &mut Self::Context) {
+        if self.connection.as_ref().is_none_or(|connection| connection.generation != up.uplink.generation()) {
+            return;
+        }
+        let heartbeat = self.start_heartbeat(&up.uplink, ctx);
+        if let Some(connection) = &mut self.connection {
+            connection.up = heartbeat.map(|heartbeat| (up.uplink, heartbeat));
+        }
+    }
+}
+
+impl Handler<ConnectionEnded> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
+        let generation = ended.generation;
+        if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
+            self.events.emit(Event::StaleDropped { what: "end of a connection" });
+            return;
+        }
+        let lost = |kind, cause: String| move |_| Event::Disconnected { generation, kind, cause };
+        match ended.exit {
+            ConnectionExit::Failed(failure) => {
+                let cause = failure.to_string();
+                let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+                self.after_connection(EndClass::Failure, event, ctx);
+            }
+            ConnectionExit::Lost(end) => {
+                self.after_connection(EndClass::Planned, lost(classify(&end), end.to_string()), ctx);
+            }
+            ConnectionExit::Closed => {
+                let event = lost(CloseKind::GracefulOther, "closed by the agent".to_owned());
+                self.after_connection(EndClass::Planned, event, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<CatalogChanged> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, changed: CatalogChanged, ctx: &mut Self::Context) {
+        for factory in &changed.backends {
+            match self.pools.get(factory.id()) {
+                Some(pool) if Arc::ptr_eq(&pool.factory, factory) => {}
+                known => {
+                    // Another server under the same name: jobs of the old one can't end well.
+                    if let Some(pool) = known {
+                        pool.addr.do_send(Stop);
+                        if let Some(router) = &self.router {
+                            router.do_send(PoolLost { backend: factory.id().clone() });
+                        }
+                    }
+                    self.start_pool(factory, ctx);
+                }
+            }
+        }
+        self.catalog = Some(changed);
+        self.publish_routes();
+    }
+}
+
+impl Handler<RunDiscovery> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, run: RunDiscovery, _: &mut Self::Context) {
+        if let Some(discovery) = &self.discovery {
+            discovery.do_send(run);
+        }
+    }
+}

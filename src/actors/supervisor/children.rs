@@ -1,0 +1,156 @@
+//! Starting the children, and starting them again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+
+use super::{Connection, Obituary, Pool, SETTLE, SupervisorActor};
+use crate::actors::connection::{ConnectionActor, Listeners};
+use crate::actors::discovery::{DiscoveryActor, DiscoverySetup};
+use crate::actors::envelopes::{PoolLost, RoutesChanged, Stop, StopAdmitting};
+use crate::actors::guard::{End, Guard};
+use crate::actors::heartbeat::HeartbeatActor;
+use crate::actors::pool::WorkerPool;
+use crate::actors::router::{JobRouter, RouterSetup};
+use crate::backends::BackendFactory;
+use crate::messages::lifecycle::{Child, ChildEnded, CloseKind};
+use crate::protocol::backoff::EndClass;
+use crate::protocol::catalog::Terms;
+use crate::telemetry::Event;
+use crate::transport::uplink::Uplink;
+
+impl SupervisorActor {
+    pub(super) fn guard(&mut self, child: Child, ctx: &Context<Self>) -> Guard {
+        self.starts += 1;
+        let start = self.starts;
+        self.living.insert(child.clone(), start);
+        let supervisor = ctx.address();
+        Guard::new(&self.census, move |end| {
+            let ended = ChildEnded { child, panicked: end == End::Panicked };
+            supervisor.do_send(Obituary { ended, start });
+        })
+    }
+
+    pub(super) fn start_discovery(&mut self, ctx: &mut Context<Self>) {
+        let guard = self.guard(Child::Discovery, ctx);
+        let setup = DiscoverySetup {
+            sources: Rc::clone(&self.sources),
+            policy: Rc::clone(&self.policy),
+            terms: Terms {
+                prices: self.settings.prices.clone(),
+                max_concurrent: self.settings.limits.max_concurrent_total,
+            },
+            interval: self.settings.discovery_interval,
+            events: self.events.clone(),
+            supervisor: ctx.address().recipient(),
+        };
+        self.discovery = Some(DiscoveryActor::new(setup, guard).start());
+    }
+
+    pub(super) fn start_router(&mut self, ctx: &mut Context<Self>) {
+        let guard = self.guard(Child::Router, ctx);
+        let setup = RouterSetup {
+            limits: self.settings.limits,
+            settle_at: self.started + SETTLE,
+            events: self.events.clone(),
+            discovery: ctx.address().recipient(),
+            supervisor: ctx.address().recipient(),
+        };
+        let router = JobRouter::new(setup, guard).start();
+        if self.drain.is_some() {
+            router.do_send(StopAdmitting);
+        }
+        self.router = Some(router);
+        self.publish_routes();
+    }
+
+    pub(super) fn start_pool(&mut self, factory: &Arc<dyn BackendFactory>, ctx: &Context<Self>) {
+        let backend = factory.id().clone();
+        let guard = self.guard(Child::Pool(backend.clone()), ctx);
+        let pool = WorkerPool::new(
+            Arc::clone(factory),
+            Arc::clone(&self.arbiters),
+            self.events.clone(),
+            self.census.clone(),
+            guard,
+        );
+        self.pools.insert(backend, Pool { addr: pool.start(), factory: Arc::clone(factory) });
+    }
+
+    pub(super) fn start_connection(&mut self, ctx: &mut Context<Self>) {
+        let Some(router) = self.router.clone() else { return };
+        if self.drain.is_some() || self.connection.is_some() {
+            return;
+        }
+        self.generation = self.generation.next();
+        let generation = self.generation;
+        let guard = self.guard(Child::Connection(generation), ctx);
+        let listeners = Listeners {
+            up: [router.clone().recipient(), ctx.address().recipient()],
+            jobs: router.clone().recipient(),
+            cancels: router.recipient(),
+            ended: ctx.address().recipient(),
+        };
+        let setup = self.connection_setup.clone();
+        let addr = ConnectionActor { generation, setup, listeners, _guard: guard }.start();
+        self.connection = Some(Connection { addr, generation, up: None });
+    }
+
+    pub(super) fn start_heartbeat(&mut self, uplink: &Uplink, ctx: &Context<Self>) -> Option<Addr<HeartbeatActor>> {
+        let router = self.router.clone()?.recipient();
+        let guard = self.guard(Child::Heartbeat(uplink.generation()), ctx);
+        Some(HeartbeatActor { uplink: uplink.clone(), router, _guard: guard }.start())
+    }
+
+    /// Gives the router the catalog and the pools behind it.
+    pub(super) fn publish_routes(&self) {
+        let (Some(changed), Some(router)) = (&self.catalog, &self.router) else { return };
+        let pools = self.pools.iter().map(|(id, pool)| (id.clone(), pool.addr.clone().recipient())).collect();
+        let catalog = Arc::clone(&changed.catalog);
+        router.do_send(RoutesChanged { catalog, pools, complete: changed.complete });
+    }
+
+    pub(super) fn replace(&mut self, child: Child, ctx: &mut Context<Self>) {
+        match child {
+            Child::Discovery => self.start_discovery(ctx),
+            Child::Router => {
+                // Its ledger is gone and with it every job; a connection without them has nothing to say.
+                if let Some(connection) = &self.connection {
+                    connection.addr.do_send(Stop);
+                }
+                self.start_router(ctx);
+                let cause = "the router was replaced";
+                let generation = self.generation;
+                let event =
+                    move |_| Event::Disconnected { generation, kind: CloseKind::Unexpected, cause: cause.into() };
+                self.after_connection(EndClass::Planned, event, ctx);
+            }
+            Child::Pool(backend) => {
+                if let Some(router) = &self.router {
+                    router.do_send(PoolLost { backend: backend.clone() });
+                }
+                if let Some(pool) = self.pools.remove(&backend) {
+                    self.start_pool(&pool.factory, ctx);
+                }
+                self.publish_routes();
+            }
+            Child::Heartbeat(generation) => {
+                let current = self.connection.as_ref().filter(|connection| connection.generation == generation);
+                let Some((uplink, _)) = current.and_then(|connection| connection.up.as_ref()) else { return };
+                let uplink = uplink.clone();
+                let heartbeat = self.start_heartbeat(&uplink, ctx);
+                if let Some(connection) = &mut self.connection {
+                    connection.up = heartbeat.map(|heartbeat| (uplink, heartbeat));
+                }
+            }
+            Child::Connection(generation) => {
+                let was_up = self.connection.as_ref().is_some_and(|connection| connection.up.is_some());
+                let class = if was_up { EndClass::Planned } else { EndClass::Failure };
+                let cause = String::from("the connection's actor ended");
+                let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+                self.after_connection(class, event, ctx);
+            }
+        }
+    }
+}

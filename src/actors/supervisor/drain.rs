@@ -1,0 +1,118 @@
+//! Stopping in order: no new jobs, then none, then no connection, then the end.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use super::{Exit, SupervisorActor};
+use crate::actors::envelopes::{EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::messages::lifecycle::{Child, Drain};
+use crate::telemetry::Event;
+
+/// How often a drain says that it waits.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How long the last frames and the close may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Between the first [`Drain`] and the end.
+pub(super) struct Draining {
+    until: Instant,
+    /// What the router said last; none before it did.
+    in_flight: Option<usize>,
+    /// The close frame is on its way, or nothing is left to close.
+    closing: bool,
+}
+
+impl SupervisorActor {
+    /// Closes the connection after the last job, or ends if there is none to close.
+    pub(super) fn close_when_idle(&mut self, ctx: &mut Context<Self>) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.closing && drain.in_flight == Some(0)) else {
+            return;
+        };
+        drain.closing = true;
+        match self.connection.as_ref().and_then(|connection| connection.up.as_ref()) {
+            Some((uplink, _)) if uplink.close(1000, "").is_ok() => {
+                ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
+            }
+            _ => self.finish(Exit::Drained, ctx),
+        }
+    }
+
+    pub(super) fn end_jobs(&mut self) {
+        let in_flight = self.drain.as_ref().and_then(|drain| drain.in_flight);
+        if let (Some(router), Some(1..)) = (&self.router, in_flight) {
+            self.events.emit(Event::DrainCancelled { in_flight: in_flight.unwrap_or_default() });
+            router.do_send(EndJobs);
+        }
+    }
+
+    pub(super) fn finish(&mut self, exit: Exit, ctx: &mut Context<Self>) {
+        let Some(done) = self.done.take() else { return };
+        // Nothing that ends from here on is replaced.
+        self.living.clear();
+        if let Some(connection) = self.connection.take() {
+            connection.addr.do_send(Stop);
+            if let Some((_, heartbeat)) = connection.up {
+                heartbeat.do_send(Stop);
+            }
+        }
+        if let Some(router) = self.router.take() {
+            router.do_send(Stop);
+        }
+        if let Some(discovery) = self.discovery.take() {
+            discovery.do_send(Stop);
+        }
+        for (_, pool) in self.pools.drain() {
+            pool.addr.do_send(Stop);
+        }
+        if exit == Exit::Drained {
+            self.events.emit(Event::Stopped);
+        }
+        // The receiver is gone only if nobody wants to know.
+        let _ = done.send(exit);
+        ctx.stop();
+    }
+}
+
+impl Handler<Drain> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        if self.drain.is_some() {
+            return self.end_jobs();
+        }
+        let grace = self.settings.shutdown_grace;
+        self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, closing: false });
+        match &self.router {
+            Some(router) => router.do_send(StopAdmitting),
+            None => return self.finish(Exit::Drained, ctx),
+        }
+        // A connection that is being made has no jobs and is not waited for.
+        if let Some(connection) = self.connection.take_if(|connection| connection.up.is_none()) {
+            self.living.remove(&Child::Connection(connection.generation));
+            connection.addr.do_send(Stop);
+        }
+        ctx.run_later(grace, |supervisor, _| supervisor.end_jobs());
+        ctx.run_interval(PROGRESS, |supervisor, _| {
+            let Some(drain) = &supervisor.drain else { return };
+            if let Some(in_flight @ 1..) = drain.in_flight {
+                let left = drain.until.saturating_duration_since(Instant::now());
+                supervisor.events.emit(Event::DrainProgress { in_flight, left });
+            }
+        });
+    }
+}
+
+impl Handler<StillRunning> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, still: StillRunning, ctx: &mut Self::Context) {
+        let Some(drain) = &mut self.drain else { return };
+        if drain.in_flight.is_none() {
+            self.events.emit(Event::Draining { in_flight: still.in_flight, grace: self.settings.shutdown_grace });
+        }
+        drain.in_flight = Some(still.in_flight);
+        self.close_when_idle(ctx);
+    }
+}

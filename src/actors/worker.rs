@@ -1,0 +1,44 @@
+//! A slot of a backend: works one job at a time.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+
+use super::envelopes::{RunJob, Stop, WorkerFree, WorkerId};
+use super::guard::Guard;
+use super::relay;
+use crate::backends::{Backend, BackendFactory};
+
+/// Works jobs on a data arbiter, with its own client of the backend.
+pub(super) struct JobWorker {
+    pub(super) id: WorkerId,
+    pub(super) factory: Arc<dyn BackendFactory>,
+    pub(super) backend: Option<Rc<dyn Backend>>,
+    pub(super) pool: Recipient<WorkerFree>,
+    pub(super) _guard: Guard,
+}
+
+impl Actor for JobWorker {
+    type Context = Context<Self>;
+}
+
+impl Handler<RunJob> for JobWorker {
+    type Result = ();
+
+    fn handle(&mut self, run: RunJob, ctx: &mut Self::Context) {
+        let backend = Rc::clone(self.backend.get_or_insert_with(|| self.factory.open()));
+        let work = async move { relay::work(&*backend, run.job, &run.lease, &run.uplink).await };
+        ctx.spawn(work.into_actor(self).map(|outcome, worker, _| {
+            worker.pool.do_send(WorkerFree { worker: worker.id, outcome });
+        }));
+    }
+}
+
+impl Handler<Stop> for JobWorker {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,281 @@
+//! The events of an agent. Each is one log line and one change of the snapshot.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use super::Outside;
+use crate::messages::backend::BackendKind;
+use crate::messages::ids::{BackendId, Generation, JobId, ModelId, ProviderId};
+use crate::messages::jobs::Outcome;
+use crate::messages::lifecycle::{Child, CloseKind};
+use crate::messages::wire::ErrorCode;
+
+/// Something happened. None of them holds a prompt, a completion, a key or a code.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A connection is being dialled.
+    Dialling {
+        /// Its number.
+        generation: Generation,
+        /// Host and port.
+        target: String,
+    },
+    /// `auth_ok` came.
+    Connected {
+        /// Its number.
+        generation: Generation,
+        /// The agent's name, if it has one.
+        provider_id: Option<ProviderId>,
+    },
+    /// The coordinator gave another name than the one stored.
+    ProviderIdReplaced {
+        /// The old one.
+        old: ProviderId,
+        /// The new one.
+        new: ProviderId,
+    },
+    /// An established connection ended.
+    Disconnected {
+        /// Its number.
+        generation: Generation,
+        /// By what the peer did.
+        kind: CloseKind,
+        /// The cause, in words.
+        cause: String,
+    },
+    /// No connection came about.
+    ConnectFailed {
+        /// Its number.
+        generation: Generation,
+        /// The cause, in words.
+        cause: String,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// The tenth failure in a row: said once.
+    StillTrying {
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// The next try is set.
+    Retrying {
+        /// From now.
+        wait: Duration,
+    },
+    /// The coordinator was told what is on offer.
+    CapabilitiesSent {
+        /// The connection.
+        generation: Generation,
+        /// Models on offer.
+        models: usize,
+    },
+    /// A backend is healthy, or what it offers changed.
+    BackendUp {
+        /// Its name.
+        backend: BackendId,
+        /// Its kind.
+        kind: BackendKind,
+        /// Its models.
+        models: Vec<ModelId>,
+    },
+    /// A backend is not healthy any more, or was not at the first look.
+    BackendDown {
+        /// Its name, or the place looked at.
+        backend: String,
+        /// Why.
+        cause: String,
+    },
+    /// Every place was looked at, and no model can be offered.
+    NothingOnOffer {
+        /// Places looked at.
+        looked_at: usize,
+    },
+    /// A job has a slot.
+    JobAdmitted {
+        /// The job.
+        job: JobId,
+        /// Its model.
+        model: ModelId,
+        /// The backend that works it.
+        backend: BackendId,
+    },
+    /// A job was answered with an error instead of a slot.
+    JobRefused {
+        /// The job.
+        job: JobId,
+        /// The code sent.
+        code: ErrorCode,
+        /// Why.
+        cause: &'static str,
+    },
+    /// An admitted job ended.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// The backend that worked it.
+        backend: BackendId,
+        /// How.
+        outcome: Outcome,
+        /// From receipt.
+        duration: Duration,
+    },
+    /// A frame that can't be used was passed over.
+    FrameSkipped {
+        /// Why.
+        cause: String,
+    },
+    /// A message of an earlier connection, or of a job that is gone, was dropped.
+    StaleDropped {
+        /// What it was.
+        what: &'static str,
+    },
+    /// A child ended and is replaced.
+    ChildReplaced {
+        /// Which.
+        child: Child,
+    },
+    /// A worker panicked; its job was ended with an error.
+    WorkerLost {
+        /// Whose worker.
+        backend: BackendId,
+    },
+    /// Too many children ended too fast.
+    GivingUp,
+    /// Told to stop.
+    Draining {
+        /// Jobs that still run.
+        in_flight: usize,
+        /// How long they may.
+        grace: Duration,
+    },
+    /// Still waiting for jobs.
+    DrainProgress {
+        /// Jobs that still run.
+        in_flight: usize,
+        /// What is left of the grace.
+        left: Duration,
+    },
+    /// Jobs are ended that did not finish in time.
+    DrainCancelled {
+        /// How many.
+        in_flight: usize,
+    },
+    /// Everything ended in order.
+    Stopped,
+}
+
+impl Event {
+    /// How loud: WARN recovered by itself, ERROR needs a person.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Disconnected { kind: CloseKind::Unexpected, .. }
+            | Self::ProviderIdReplaced { .. }
+            | Self::BackendDown { .. }
+            | Self::NothingOnOffer { .. }
+            | Self::FrameSkipped { .. }
+            | Self::ChildReplaced { .. }
+            | Self::WorkerLost { .. }
+            | Self::DrainCancelled { .. } => Level::Warn,
+            Self::ConnectFailed { .. } | Self::StillTrying { .. } | Self::GivingUp => Level::Error,
+            Self::JobAdmitted { .. } | Self::StaleDropped { .. } | Self::CapabilitiesSent { .. } => Level::Debug,
+            Self::JobEnded { outcome: Outcome::Done { .. } | Outcome::Cancelled, .. } => Level::Debug,
+            Self::JobRefused { code: ErrorCode::OutOfCapacity, .. } => Level::Debug,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = Duration::as_millis;
+        match self {
+            Self::Dialling { generation, target } => write!(f, "dialling target={target} generation={generation}"),
+            Self::Connected { generation, provider_id: Some(id) } => {
+                write!(f, "connected generation={generation} provider_id={id}")
+            }
+            Self::Connected { generation, provider_id: None } => write!(f, "connected generation={generation}"),
+            Self::ProviderIdReplaced { old, new } => write!(f, "provider id replaced old={old} new={new}"),
+            Self::Disconnected { generation, kind, cause } => {
+                write!(f, "disconnected generation={generation} kind={kind:?} cause=\"{}\"", Outside(cause))
+            }
+            Self::ConnectFailed { generation, cause, failures } => {
+                let cause = Outside(cause);
+                write!(f, "connection failed generation={generation} failures={failures} cause=\"{cause}\"")
+            }
+            Self::StillTrying { failures } => {
+                write!(
+                    f,
+                    "no connection yet, still trying failures={failures} (check the coordinator's URL and network)"
+                )
+            }
+            Self::Retrying { wait } => write!(f, "next try wait_ms={}", ms(wait)),
+            Self::CapabilitiesSent { generation, models } => {
+                write!(f, "capabilities sent generation={generation} models={models}")
+            }
+            Self::BackendUp { backend, kind, models } => {
+                write!(f, "backend up backend={backend} kind={kind} models=[")?;
+                for (index, model) in models.iter().take(8).enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{}", Outside(model.as_str()))?;
+                }
+                write!(f, "{}]", if models.len() > 8 { ", …" } else { "" })
+            }
+            Self::BackendDown { backend, cause } => write!(f, "backend down backend={backend} cause=\"{cause}\""),
+            Self::NothingOnOffer { looked_at } => {
+                write!(
+                    f,
+                    "no model to offer looked_at={looked_at} (start an inference server, or set OUTPOST_BACKENDS)"
+                )
+            }
+            Self::JobAdmitted { job, model, backend } => {
+                write!(f, "job admitted job={job} model=\"{}\" backend={backend}", Outside(model.as_str()))
+            }
+            Self::JobRefused { job, code, cause } => {
+                write!(f, "job refused job={job} code={code} cause=\"{cause}\"")
+            }
+            Self::JobEnded { job, backend, outcome, duration } => {
+                write!(f, "job ended job={job} backend={backend} duration_ms={} ", ms(duration))?;
+                match outcome {
+                    Outcome::Done { tokens } => {
+                        write!(f, "outcome=done input={} output={}", tokens.input, tokens.output)
+                    }
+                    Outcome::Failed { code } => write!(f, "outcome=failed code={code}"),
+                    Outcome::Cancelled => f.write_str("outcome=cancelled"),
+                }
+            }
+            Self::FrameSkipped { cause } => write!(f, "frame skipped cause=\"{}\"", Outside(cause)),
+            Self::StaleDropped { what } => write!(f, "stale message dropped what=\"{what}\""),
+            Self::ChildReplaced { child } => write!(f, "actor replaced child={child:?}"),
+            Self::WorkerLost { backend } => write!(f, "worker lost backend={backend}"),
+            Self::GivingUp => f.write_str("actors end faster than they can be replaced, giving up"),
+            Self::Draining { in_flight, grace } => {
+                write!(f, "stopping, no new jobs in_flight={in_flight} grace_s={}", grace.as_secs())
+            }
+            Self::DrainProgress { in_flight, left } => {
+                write!(f, "waiting for running jobs in_flight={in_flight} left_s={}", left.as_secs())
+            }
+            Self::DrainCancelled { in_flight } => write!(f, "running jobs ended early in_flight={in_flight}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// Where events go. Cheap to clone, for any thread.
+#[derive(Clone)]
+pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl Events {
+    /// Events that are logged and then given to `sink`.
+    pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Logs an event and passes it on.
+    pub fn emit(&self, event: Event) {
+        log::log!(target: "outpost", event.level(), "{event}");
+        (self.0)(event);
+    }
+}

@@ -1,0 +1,230 @@
+//! The pump: moves the frames of one open connection, reading and writing at the same time.
+//!
+//! Pings are answered here, control frames overtake response bytes, all frames that are ready share one write, and
+//! silence or a write that stands still ends the connection. What a text frame means is the inbox's business.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::frame::Frame;
+use super::link::{Link, Reader, Writer};
+use super::uplink::{self, Data, Downstream};
+use crate::messages::wire::FromAgent;
+use crate::protocol::close::LinkEnd;
+
+/// How often we ping.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Silence after which the connection is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(45);
+/// Bytes gathered for one write. Small, so that a pong never waits behind much.
+const BATCH: usize = 32 * 1024;
+/// Answers that may wait before the pump stops reading: a peer that sends jobs and takes no refusals is held back.
+const MAX_ANSWERS: usize = 1024;
+/// How long the last frames and the peer's answer to our close may take.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// What takes the text frames of a connection.
+pub trait Inbox {
+    /// Takes one text frame; the next one is read when it is done. What it returns is sent as a control frame. An
+    /// error ends the connection.
+    fn text(&mut self, frame: Bytes) -> impl Future<Output = Result<Option<FromAgent>, LinkEnd>>;
+
+    /// A binary frame came, which the base protocol does not have.
+    fn binary(&mut self, len: usize);
+}
+
+/// How a pumped connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PumpEnd {
+    /// The peer or the network ended it.
+    Link(LinkEnd),
+    /// We closed it, and everything queued before went out.
+    ClosedByUs,
+}
+
+/// Pumps until the connection ends. It also ends when every sender of the queue is gone.
+pub async fn run(link: Link, mut queue: Downstream, inbox: &mut impl Inbox) -> PumpEnd {
+    let Link { mut reader, mut writer } = link;
+    let shared = Shared::new();
+    let end = tokio::select! {
+        end = read_all(&mut reader, &shared, inbox) => PumpEnd::Link(end),
+        end = write_all(&mut writer, &shared, &mut queue) => end,
+        end = watch(&shared) => PumpEnd::Link(end),
+    };
+    let parting = match &end {
+        PumpEnd::ClosedByUs => {
+            // The peer's close frame is a courtesy: without it the connection is as closed.
+            let _ = timeout(CLOSE_GRACE, drain(&mut reader)).await;
+            return end;
+        }
+        PumpEnd::Link(LinkEnd::CloseFrame { code, .. }) => *code,
+        PumpEnd::Link(LinkEnd::Violation(_)) => Some(1002),
+        PumpEnd::Link(LinkEnd::TooLarge) => Some(1009),
+        PumpEnd::Link(_) => return end,
+    };
+    writer.push(&Frame::Close { code: parting, reason: String::new() });
+    // The connection ends either way.
+    let _ = timeout(CLOSE_GRACE, writer.flush()).await;
+    end
+}
+
+/// What the halves of a pump tell each other. One task, so no lock.
+struct Shared {
+    /// When the last byte came.
+    heard: Cell<Instant>,
+    /// The payload of the newest ping that has no answer yet; older ones need none (RFC 6455, 5.5.3).
+    pong: Cell<Option<Bytes>>,
+    /// Our ping is due.
+    ping: Cell<bool>,
+    /// Answers to jobs that were not admitted.
+    answers: RefCell<VecDeque<FromAgent>>,
+    /// Tells the writer that one of the above is there.
+    work: Notify,
+    /// Tells the reader that answers went out.
+    room: Notify,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            heard: Cell::new(Instant::now()),
+            pong: Cell::new(None),
+            ping: Cell::new(false),
+            answers: RefCell::default(),
+            work: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
+    /// The most urgent frame of those that are made here.
+    fn next_frame(&self) -> Option<Frame> {
+        if let Some(payload) = self.pong.take() {
+            return Some(Frame::Pong(payload));
+        }
+        if self.ping.take() {
+            return Some(Frame::Ping(Bytes::new()));
+        }
+        let answer = self.answers.borrow_mut().pop_front()?;
+        self.room.notify_one();
+        Some(uplink::text(&answer))
+    }
+}
+
+async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) -> LinkEnd {
+    loop {
+        let frame = match reader.ready() {
+            Err(end) => return end,
+            Ok(Some(frame)) => frame,
+            Ok(None) => match reader.read().await {
+                Err(end) => return end,
+                Ok(()) => {
+                    shared.heard.set(Instant::now());
+                    continue;
+                }
+            },
+        };
+        match frame {
+            Frame::Text(bytes) => match inbox.text(bytes).await {
+                Err(end) => return end,
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    while shared.answers.borrow().len() >= MAX_ANSWERS {
+                        shared.room.notified().await;
+                    }
+                    shared.answers.borrow_mut().push_back(answer);
+                    shared.work.notify_one();
+                }
+            },
+            Frame::Binary(bytes) => inbox.binary(bytes.len()),
+            Frame::Ping(payload) => {
+                shared.pong.set(Some(payload));
+                shared.work.notify_one();
+            }
+            Frame::Pong(_) => {}
+            Frame::Close { code, reason } => return LinkEnd::CloseFrame { code, reason },
+        }
+        // Many frames may lie in the buffer: the writer gets its turn between them.
+        tokio::task::consume_budget().await;
+    }
+}
+
+async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream) -> PumpEnd {
+    loop {
+        // Waits for the first frame, then takes all that are ready.
+        let data = tokio::select! {
+            biased;
+            () = shared.work.notified() => None,
+            Some(frame) = queue.control.recv() => {
+                writer.push(&frame);
+                None
+            }
+            Some(data) = queue.data.recv() => Some(data),
+            else => return PumpEnd::Link(LinkEnd::EndOfStream),
+        };
+        let mut data = data;
+        loop {
+            match data.take() {
+                Some(Data::Close { code, reason }) => {
+                    writer.push(&Frame::Close { code: Some(code), reason: reason.to_owned() });
+                    return writer.flush().await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
+                }
+                Some(Data::Chunk { frame, lease, room: _room }) if lease.may_write() => writer.push_encoded(&frame),
+                Some(Data::Terminal { frame, lease }) if lease.begin_last_write() => writer.push_encoded(&frame),
+                // Of a job that was cancelled or has ended: not a byte more.
+                Some(Data::Chunk { .. } | Data::Terminal { .. }) | None => {}
+            }
+            if writer.waiting() >= BATCH {
+                break;
+            }
+            if let Some(frame) = shared.next_frame().or_else(|| queue.control.try_recv().ok()) {
+                writer.push(&frame);
+                continue;
+            }
+            match queue.data.try_recv() {
+                Ok(next) => data = Some(next),
+                Err(_) => break,
+            }
+        }
+        if let Err(end) = writer.flush().await {
+            return PumpEnd::Link(end);
+        }
+    }
+}
+
+/// Pings, and notices silence.
+async fn watch(shared: &Shared) -> LinkEnd {
+    let mut next_ping = Instant::now() + PING_EVERY;
+    loop {
+        let dead_at = shared.heard.get() + DEAD_AFTER;
+        sleep_until(next_ping.min(dead_at)).await;
+        let now = Instant::now();
+        if now >= shared.heard.get() + DEAD_AFTER {
+            return LinkEnd::Silence;
+        }
+        if now >= next_ping {
+            next_ping = now + PING_EVERY;
+            shared.ping.set(true);
+            shared.work.notify_one();
+        }
+    }
+}
+
+/// Reads up to the peer's close frame or the end of the stream.
+async fn drain(reader: &mut Reader) {
+    loop {
+        match reader.ready() {
+            Ok(None) => {
+                if reader.read().await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(Frame::Close { .. })) | Err(_) => return,
+            Ok(Some(_)) => {}
+        }
+    }
+}

@@ -190,3 +190,7 @@ fn status_addr(reader: &mut Reader<'_>) -> Option<StatusAddr> {
         addr.map(|addr| StatusAddr::On { addr, explicit }).ok_or(Cause::NotAnAddress)
     })
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

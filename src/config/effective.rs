@@ -6,8 +6,10 @@ use super::agent::{AgentConfig, StatusAddr};
 use super::backends::{BackendOptions, Backends};
 use super::env_file::quote;
 use super::logging::LogConfig;
-use super::vars::{self, Secrecy, Variable};
+use super::urls::masked;
+use super::vars::{self, Variable};
 use crate::messages::ids::BackendId;
+use crate::messages::secret::Secret;
 
 /// One variable in force.
 struct Line {
@@ -31,11 +33,11 @@ fn line(variable: &Variable, value: impl Into<Shown>) -> Line {
     Line { variable: variable.clone(), value: value.into() }
 }
 
-fn secret(variable: &Variable, set: Option<&crate::messages::secret::Secret>) -> Line {
+fn secret(variable: &Variable, set: Option<&Secret>) -> Line {
     line(variable, if set.is_some() { Shown::Secret } else { Shown::Unset })
 }
 
-/// Prints every variable of the agent with the value that holds. But for secrets, what is printed can be used as an
+/// Prints every variable of the agent with the value that holds. But for secrets and the coordinator's query, what is printed can be used as an
 /// `--env-file` and means the same.
 ///
 /// # Errors
@@ -45,10 +47,7 @@ pub fn print_effective(config: &AgentConfig, log: &LogConfig, to: &mut dyn Write
         match value {
             Shown::Unset => writeln!(to, "# {} is not set", variable.name)?,
             Shown::Secret => writeln!(to, "# {}=(set)", variable.name)?,
-            Shown::Value(value) => {
-                let value = if variable.secrecy == Secrecy::Url { super::urls::masked(&value) } else { value };
-                writeln!(to, "{}={}", variable.name, quote(&value))?;
-            }
+            Shown::Value(value) => writeln!(to, "{}={}", variable.name, quote(&value))?,
         }
     }
     if let Some(proxy) = config.proxy.as_ref().filter(|proxy| !proxy.no_proxy.is_empty()) {
@@ -60,7 +59,7 @@ pub fn print_effective(config: &AgentConfig, log: &LogConfig, to: &mut dyn Write
 fn lines(config: &AgentConfig, log: &LogConfig) -> Vec<Line> {
     let price = config.prices.default;
     let mut lines = vec![
-        line(&vars::COORDINATOR_URL, Some(&config.coordinator)),
+        line(&vars::COORDINATOR_URL, Some(masked(config.coordinator.as_str()))),
         secret(&vars::ENROLLMENT_CODE, config.enrollment_code.as_ref()),
         line(&vars::IDENTITY_PATH, Some(config.identity_path.display())),
     ];

@@ -221,3 +221,81 @@ fn read_secret(path: &Path) -> Result<(Zeroizing<String>, Others), Cause> {
     let line = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok((Zeroizing::new(line.to_owned()), others))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MapEnvironment;
+    use crate::config::vars::{BACKEND_API_KEY, ENROLLMENT_CODE};
+
+    type Outcome = Result<(Option<Secret>, Vec<Warning>), Cause>;
+
+    fn secret(env: &MapEnvironment, variable: &Variable, sent: SecretUse) -> Outcome {
+        let mut reader = Reader::new(env);
+        let secret = reader.secret(variable, sent);
+        reader.finish(Some(secret)).map_err(|report| {
+            assert!(matches!(report.problems(), [problem] if problem.value.is_none()));
+            report.problems()[0].cause.clone()
+        })
+    }
+
+    fn from_file(content: &[u8], mode: u32) -> (PathBuf, Outcome) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let env = MapEnvironment::from([("OUTPOST_ENROLLMENT_CODE_FILE", file.path().display().to_string())]);
+        (file.path().to_owned(), secret(&env, &ENROLLMENT_CODE, SecretUse::Json))
+    }
+
+    #[test]
+    fn a_secret_is_the_content_of_its_file_without_the_newline() {
+        for (content, expected) in [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), (" a ", " a "), ("né\n", "né")] {
+            assert_eq!(
+                from_file(content.as_bytes(), 0o600).1,
+                Ok((Some(Secret::new(expected)), vec![])),
+                "{content:?}"
+            );
+        }
+        for content in [b"".as_slice(), b"\n", b"a\n\n", b"a\nb", b"a\0", b"\xff"] {
+            assert_eq!(from_file(content, 0o600).1, Err(Cause::NotASecret), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_warned_of() {
+        for mode in [0o640, 0o604, 0o444] {
+            let (path, read) = from_file(b"a", mode);
+            let variable = "OUTPOST_ENROLLMENT_CODE_FILE".to_owned();
+            assert_eq!(read, Ok((Some(Secret::new("a")), vec![Warning::ReadableByOthers { variable, path }])));
+        }
+    }
+
+    #[test]
+    fn a_file_has_an_end_and_must_be_there() {
+        let most = vec![b'a'; SECRET_FILE_MAX as usize];
+        assert!(from_file(&most, 0o600).1.is_ok());
+        let (path, read) = from_file(&[most.as_slice(), b"a"].concat(), 0o600);
+        assert_eq!(read, Err(Cause::FileTooLarge { path, max: SECRET_FILE_MAX }));
+        for (path, kind) in [("/nowhere/x", std::io::ErrorKind::NotFound), ("/tmp", std::io::ErrorKind::IsADirectory)] {
+            let env = MapEnvironment::from([("OUTPOST_ENROLLMENT_CODE_FILE", path)]);
+            let expected = Err(Cause::FileUnreadable { path: path.into(), kind });
+            assert_eq!(secret(&env, &ENROLLMENT_CODE, SecretUse::Json), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_given_in_one_place_only() {
+        let env = MapEnvironment::from([("OUTPOST_ENROLLMENT_CODE", "a"), ("OUTPOST_ENROLLMENT_CODE_FILE", "/b")]);
+        let expected = Err(Cause::SecretTwice("OUTPOST_ENROLLMENT_CODE_FILE".into()));
+        assert_eq!(secret(&env, &ENROLLMENT_CODE, SecretUse::Json), expected);
+    }
+
+    #[test]
+    fn a_secret_that_goes_into_a_header_is_ascii() {
+        let key = BACKEND_API_KEY.for_backend(&"vllm".into());
+        for (text, expected) in [("kéy", Cause::NotASecretOfAscii), ("a\r\nX: y", Cause::NotASecret)] {
+            let env = MapEnvironment::from([("OUTPOST_BACKEND_VLLM_API_KEY", text)]);
+            assert_eq!(secret(&env, &key, SecretUse::Header), Err(expected));
+        }
+    }
+}

@@ -147,10 +147,10 @@ impl SseSplitter {
     }
 
     /// Acts on a whole line. Gives back the value of a `data` line.
-    fn field<'l, 'a>(
+    fn field<'l>(
         &mut self,
         line: &'l [u8],
-        held: &mut Option<&'a [u8]>,
+        held: &mut Option<&[u8]>,
         on_event: &mut impl FnMut(Event<'_>),
     ) -> Option<&'l [u8]> {
         let may_be_marked = std::mem::take(&mut self.at_start);

@@ -23,7 +23,7 @@ pub struct Event<'a> {
 
 /// Splits a body into events, however it is cut into pieces.
 ///
-/// Memory is bounded by three times the limit: an unfinished line, and the name and the data of an unfinished event. An
+/// What it keeps is bounded by the limit: an unfinished line, and the name and the data of an unfinished event. An
 /// event that lies whole in one piece and has one line of data is delivered as a slice of that piece.
 pub struct SseSplitter {
     limit: usize,
@@ -147,10 +147,10 @@ impl SseSplitter {
     }
 
     /// Acts on a whole line. Gives back the value of a `data` line.
-    fn field<'l, 'a>(
+    fn field<'l>(
         &mut self,
         line: &'l [u8],
-        held: &mut Option<&'a [u8]>,
+        held: &mut Option<&[u8]>,
         on_event: &mut impl FnMut(Event<'_>),
     ) -> Option<&'l [u8]> {
         let may_be_marked = std::mem::take(&mut self.at_start);

@@ -3,7 +3,9 @@
 //! The response is watched, not changed: [`ResponseScan`] sees the bytes that a worker passes on. Only events that carry
 //! a mark of what is looked for are parsed. Never anything of a message is kept, for it may quote the prompt.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -13,6 +15,14 @@ use crate::messages::wire::Tokens;
 
 /// Error bodies longer than this, in bytes, are not read.
 pub const ERROR_BODY_LIMIT: usize = 64 << 10;
+
+/// What an event of OpenAI's format holds if there is anything to read in it. Within a text of the model the quotes
+/// would be escaped.
+static OPENAI_MARKS: LazyLock<[Finder<'_>; 3]> =
+    LazyLock::new(|| ["\"usage\"", "\"timings\"", "\"error\""].map(Finder::new));
+/// The same for Anthropic's format.
+static ANTHROPIC_MARKS: LazyLock<[Finder<'_>; 3]> =
+    LazyLock::new(|| ["message_stop", "\"usage\"", "\"error\""].map(Finder::new));
 
 /// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +88,13 @@ impl Tally {
         self.complete
     }
 
+    /// Takes the body of a server that was asked for a stream and answered with one JSON value, which is complete if it
+    /// is an object.
+    pub fn take_whole(&mut self, body: &[u8]) {
+        self.take(Event { name: b"", data: body });
+        self.complete = object::<AnyObject>(body).is_some();
+    }
+
     /// The error that the backend reported.
     pub fn fault(&self) -> Option<&BackendFault> {
         self.fault.as_ref()
@@ -112,7 +129,7 @@ impl Tally {
             self.complete = true;
         } else if event.name == b"error" {
             self.fail(event.data);
-        } else if has(event.data, b"\"usage\"") || has(event.data, b"\"timings\"") || has(event.data, b"\"error\"") {
+        } else if has_any(&*OPENAI_MARKS, event.data) {
             let Some(chunk) = object::<OpenAiChunk<'_>>(event.data) else { return };
             if chunk.error.is_some() || is_text(chunk.object, "error") {
                 self.fail(event.data);
@@ -131,7 +148,7 @@ impl Tally {
     fn take_anthropic(&mut self, event: Event<'_>) {
         if event.name == b"error" {
             self.fail(event.data);
-        } else if has(event.data, b"message_stop") || has(event.data, b"\"usage\"") || has(event.data, b"\"error\"") {
+        } else if has_any(&*ANTHROPIC_MARKS, event.data) {
             let Some(body) = object::<AnthropicEvent<'_>>(event.data) else { return };
             if body.error.is_some() || is_text(body.kind, "error") {
                 self.fail(event.data);
@@ -140,7 +157,7 @@ impl Tally {
             } else if is_text(body.kind, "message_start") {
                 let message = parse::<AnthropicMessage<'_>>(body.message);
                 self.add_anthropic(message.and_then(|message| message.usage));
-            } else if is_text(body.kind, "message_delta") {
+            } else if is_text(body.kind, "message_delta") || is_text(body.kind, "message") {
                 self.add_anthropic(body.usage);
             }
         }
@@ -250,6 +267,10 @@ struct OpenAiChunk<'a> {
     timings: Option<&'a RawValue>,
 }
 
+/// Any JSON object: members that a struct does not name are skipped, and must be well formed.
+#[derive(Deserialize)]
+struct AnyObject {}
+
 #[derive(Deserialize)]
 struct OpenAiUsage {
     #[serde(default)]
@@ -323,8 +344,8 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-fn has(data: &[u8], mark: &[u8]) -> bool {
-    memmem::find(data, mark).is_some()
+fn has_any(marks: &[Finder<'_>], data: &[u8]) -> bool {
+    marks.iter().any(|mark| mark.find(data).is_some())
 }
 
 fn parse<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
@@ -336,7 +357,8 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-fn is_text(value: Option<&RawValue>, text: &str) -> bool {
+/// Whether a value is this text, spelled without escapes.
+pub(crate) fn is_text(value: Option<&RawValue>, text: &str) -> bool {
     value.is_some_and(|value| value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(text))
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, JsonList, JsonText, Kept, is_text, member, object, raw};
+use super::parts::{Budget, JsonList, JsonText, Kept, member, object, raw};
+use crate::protocol::usage::is_text;
 
 /// Content blocks that one message may have.
 const MAX_BLOCKS: usize = 256;

@@ -90,7 +90,7 @@ impl Assembly {
 }
 
 fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
-    if error.is_some() || tally.is_complete() {
+    if error.is_some() {
         return;
     }
     tally.take(event);

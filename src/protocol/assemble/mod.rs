@@ -11,3 +11,6 @@ pub mod anthropic;
 pub mod openai;
 
 pub use assembly::{AssembleError, Assembly};
+
+#[cfg(test)]
+mod tests;

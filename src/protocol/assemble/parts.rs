@@ -201,8 +201,3 @@ pub(super) fn member<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Res
 pub(super) fn raw(json: &str) -> Result<Box<RawValue>, AssembleError> {
     RawValue::from_string(json.to_owned()).map_err(|_| AssembleError::Malformed)
 }
-
-/// Whether a value is this text, spelled without escapes.
-pub(super) fn is_text(value: Option<&RawValue>, text: &str) -> bool {
-    value.is_some_and(|value| value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(text))
-}

@@ -163,6 +163,15 @@ fn an_endless_line_costs_no_memory() {
 }
 
 #[test]
+fn the_end_of_a_line_that_is_too_long_is_not_kept_either() {
+    let mut splitter = SseSplitter::new(16);
+    splitter.feed(b"data: ", |_| {});
+    splitter.feed(format!("{}\n\n", "x".repeat(1 << 20)).as_bytes(), |_| panic!("the event is too long"));
+    assert!(splitter.line.capacity() < 64);
+    assert_eq!(splitter.oversized(), 1);
+}
+
+#[test]
 fn an_endless_line_in_small_pieces_takes_linear_time() {
     let mut splitter = SseSplitter::new(EVENT_LIMIT);
     for _ in 0..500_000 {

@@ -1,0 +1,104 @@
+//! From the bytes of a stream to the one body, for either format. Whoever answers the client drives it.
+
+use super::anthropic::MessageAssembly;
+use super::openai::ChatAssembly;
+use crate::messages::backend::Format;
+use crate::protocol::sse::{EVENT_LIMIT, Event, SseSplitter};
+use crate::protocol::usage::{BackendFault, Ending, Tally};
+
+/// Why a stream makes no body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// It broke off before its end mark.
+    #[error("the stream broke off")]
+    Truncated,
+    /// The backend reported an error within it.
+    #[error("the backend reported an error")]
+    Failed(BackendFault),
+    /// It holds more than the limit, or one event that is too long.
+    #[error("the response is too large")]
+    TooLarge,
+    /// More choices, tool calls or content blocks than anybody asks for, or an index beyond them.
+    #[error("the response has too many parts")]
+    TooMany,
+    /// An event that is not of the format.
+    #[error("the stream is not of its format")]
+    Malformed,
+    /// The end mark came, and no answer before it.
+    #[error("the stream holds no answer")]
+    Empty,
+}
+
+/// A response in the making. It has no `Debug`: it holds somebody's completion.
+pub struct Assembly {
+    splitter: SseSplitter,
+    tally: Tally,
+    fold: Fold,
+    error: Option<AssembleError>,
+}
+
+enum Fold {
+    OpenAi(ChatAssembly),
+    Anthropic(MessageAssembly),
+}
+
+impl Assembly {
+    /// An assembly that keeps at most `limit` bytes.
+    pub fn new(format: Format, limit: usize) -> Self {
+        let fold = match format {
+            Format::OpenAi => Fold::OpenAi(ChatAssembly::new(limit)),
+            Format::Anthropic => Fold::Anthropic(MessageAssembly::new(limit)),
+        };
+        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(format), fold, error: None }
+    }
+
+    /// Takes the next piece of the stream. After an error no more is taken, and the same error is given again.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
+        let Self { splitter, tally, fold, error } = self;
+        if error.is_none() {
+            splitter.feed(bytes, |event| take(event, tally, fold, error));
+            if splitter.oversized() > 0 && !tally.is_complete() {
+                error.get_or_insert(AssembleError::TooLarge);
+            }
+        }
+        error.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether the end mark was seen: nothing that matters comes after it.
+    pub fn is_complete(&self) -> bool {
+        self.tally.is_complete()
+    }
+
+    /// The stream has ended: the body.
+    pub fn finish(mut self) -> Result<Vec<u8>, AssembleError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let Self { splitter, tally, fold, error } = &mut self;
+        splitter.finish(|event| take(event, tally, fold, error));
+        match self.tally.ending() {
+            Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
+            // Also where half an event, cut off by the end, could not be read.
+            Ending::Truncated => Err(AssembleError::Truncated),
+            Ending::Complete { .. } => match (self.error, self.fold) {
+                (Some(error), _) => Err(error),
+                (None, Fold::OpenAi(chat)) => chat.finish(),
+                (None, Fold::Anthropic(message)) => message.finish(),
+            },
+        }
+    }
+}
+
+fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
+    if error.is_some() || tally.is_complete() {
+        return;
+    }
+    tally.take(event);
+    let taken = match (tally.fault(), fold) {
+        (Some(fault), _) => Err(AssembleError::Failed(fault.clone())),
+        (None, _) if tally.is_complete() => Ok(()),
+        (None, Fold::OpenAi(chat)) => chat.feed(event.data),
+        (None, Fold::Anthropic(message)) => message.feed(event.data),
+    };
+    *error = taken.err();
+}

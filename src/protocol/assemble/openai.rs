@@ -1,0 +1,317 @@
+//! OpenAI's chat completions: `chat.completion.chunk` events folded into one `chat.completion`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::AssembleError;
+use super::parts::{Budget, Few, JsonList, JsonText, Kept, member, object, raw};
+
+/// Choices that one response may have.
+const MAX_CHOICES: usize = 128;
+/// Tool calls that one choice may have.
+const MAX_TOOL_CALLS: usize = 256;
+
+/// A `chat.completion` in the making.
+pub struct ChatAssembly {
+    budget: Budget,
+    has_chunks: bool,
+    id: Kept,
+    created: Kept,
+    model: Kept,
+    system_fingerprint: Kept,
+    choices: BTreeMap<usize, Choice>,
+    usage: Kept,
+    timings: Kept,
+}
+
+#[derive(Default)]
+struct Choice {
+    role: Kept,
+    content: JsonText,
+    /// What llama.cpp, SGLang and older vLLM call the thinking.
+    reasoning_content: JsonText,
+    /// What newer vLLM, Ollama and OpenRouter call it.
+    reasoning: JsonText,
+    refusal: JsonText,
+    tool_calls: BTreeMap<usize, ToolCall>,
+    finish_reason: Kept,
+    logprobs: JsonList,
+    refusal_logprobs: JsonList,
+}
+
+#[derive(Default)]
+struct ToolCall {
+    id: Kept,
+    kind: Kept,
+    name: Kept,
+    arguments: JsonText,
+}
+
+impl ChatAssembly {
+    /// An assembly that keeps at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            budget: Budget::new(limit),
+            has_chunks: false,
+            id: Kept::default(),
+            created: Kept::default(),
+            model: Kept::default(),
+            system_fingerprint: Kept::default(),
+            choices: BTreeMap::new(),
+            usage: Kept::default(),
+            timings: Kept::default(),
+        }
+    }
+
+    /// Takes the data of the next event, which is neither an error nor `[DONE]`. After an error it is of no use.
+    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
+        let chunk: Chunk<'_> = object(data)?;
+        let budget = &mut self.budget;
+        self.has_chunks = true;
+        self.id.first(chunk.id, budget)?;
+        self.created.first(chunk.created, budget)?;
+        self.model.first(chunk.model, budget)?;
+        self.system_fingerprint.first(chunk.system_fingerprint, budget)?;
+        self.usage.last(chunk.usage, budget)?;
+        self.timings.last(chunk.timings, budget)?;
+        for choice in chunk.choices.map_or(Ok(Vec::new()), Few::into_vec)? {
+            let choice: ChunkChoice<'_> = object(choice.get().as_bytes())?;
+            part(&mut self.choices, choice.index, MAX_CHOICES, budget)?.take(choice, budget)?;
+        }
+        Ok(())
+    }
+
+    /// The stream has ended well: the `chat.completion`.
+    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
+        if !self.has_chunks {
+            return Err(AssembleError::Empty);
+        }
+        let completion = Completion {
+            id: self.id.into_inner(),
+            object: "chat.completion",
+            created: self.created.into_inner(),
+            model: self.model.into_inner(),
+            system_fingerprint: self.system_fingerprint.into_inner(),
+            choices: self.choices.into_iter().map(|(index, choice)| choice.finish(index)).collect::<Result<_, _>>()?,
+            usage: self.usage.into_inner(),
+            timings: self.timings.into_inner(),
+        };
+        serde_json::to_vec(&completion).map_err(|_| AssembleError::Malformed)
+    }
+}
+
+/// The part of that index, which is hostile until it is known to be small.
+fn part<'p, T: Default>(
+    parts: &'p mut BTreeMap<usize, T>,
+    index: u64,
+    limit: usize,
+    budget: &mut Budget,
+) -> Result<&'p mut T, AssembleError> {
+    let index = usize::try_from(index).ok().filter(|&index| index < limit).ok_or(AssembleError::TooMany)?;
+    if !parts.contains_key(&index) {
+        budget.spend_part()?;
+    }
+    Ok(parts.entry(index).or_default())
+}
+
+impl Choice {
+    fn take(&mut self, choice: ChunkChoice<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
+        self.finish_reason.last(choice.finish_reason, budget)?;
+        if let Some(logprobs) = member::<Logprobs<'_>>(choice.logprobs)? {
+            self.logprobs.extend(logprobs.content, budget)?;
+            self.refusal_logprobs.extend(logprobs.refusal, budget)?;
+        }
+        let Some(delta) = member::<Delta<'_>>(choice.delta)? else { return Ok(()) };
+        self.role.first(delta.role, budget)?;
+        self.content.push(delta.content, budget)?;
+        self.reasoning_content.push(delta.reasoning_content, budget)?;
+        self.reasoning.push(delta.reasoning, budget)?;
+        self.refusal.push(delta.refusal, budget)?;
+        for call in delta.tool_calls.map_or(Ok(Vec::new()), Few::into_vec)? {
+            let call: ToolDelta<'_> = object(call.get().as_bytes())?;
+            // Servers that give whole calls leave the index out: an id begins a call, what has none goes on with it.
+            let last = self.tool_calls.last_key_value().map(|(&index, _)| index as u64);
+            let next = last.map_or(0, |last| if call.id.is_some() { last + 1 } else { last });
+            part(&mut self.tool_calls, call.index.unwrap_or(next), MAX_TOOL_CALLS, budget)?.take(&call, budget)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, index: usize) -> Result<CompletionChoice, AssembleError> {
+        let tool_calls = self.tool_calls.into_values().map(ToolCall::finish).collect::<Result<Vec<_>, _>>()?;
+        let says_nothing = self.content.is_empty() && !(tool_calls.is_empty() && self.refusal.is_empty());
+        let (content, refusal) = (self.logprobs.into_json()?, self.refusal_logprobs.into_json()?);
+        let has_logprobs = content.is_some() || refusal.is_some();
+        Ok(CompletionChoice {
+            index,
+            message: Message {
+                role: self.role.into_inner().map_or_else(|| raw("\"assistant\""), Ok)?,
+                content: if says_nothing { None } else { Some(self.content.into_json()?) },
+                reasoning_content: self.reasoning_content.into_json_unless_empty()?,
+                reasoning: self.reasoning.into_json_unless_empty()?,
+                refusal: self.refusal.into_json_unless_empty()?,
+                tool_calls,
+            },
+            logprobs: has_logprobs.then_some(CompletionLogprobs { content, refusal }),
+            finish_reason: self.finish_reason.into_inner(),
+        })
+    }
+}
+
+impl ToolCall {
+    fn take(&mut self, delta: &ToolDelta<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
+        self.id.first(delta.id, budget)?;
+        self.kind.first(delta.kind, budget)?;
+        if let Some(function) = member::<FunctionDelta<'_>>(delta.function)? {
+            self.name.first(function.name, budget)?;
+            self.arguments.push(function.arguments, budget)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<CompletionToolCall, AssembleError> {
+        Ok(CompletionToolCall {
+            id: self.id.into_inner(),
+            kind: self.kind.into_inner().map_or_else(|| raw("\"function\""), Ok)?,
+            function: Function { name: self.name.into_inner(), arguments: self.arguments.into_json()? },
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    created: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    system_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow)]
+    choices: Option<Few<&'a RawValue, MAX_CHOICES>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timings: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ChunkChoice<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Logprobs<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    role: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<Few<&'a RawValue, MAX_TOOL_CALLS>>,
+}
+
+#[derive(Deserialize)]
+struct ToolDelta<'a> {
+    index: Option<u64>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct FunctionDelta<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct Completion {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Box<RawValue>>,
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<Box<RawValue>>,
+    choices: Vec<CompletionChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+struct CompletionChoice {
+    index: usize,
+    message: Message,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<CompletionLogprobs>,
+    finish_reason: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+struct Message {
+    role: Box<RawValue>,
+    content: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CompletionToolCall>,
+}
+
+#[derive(Serialize)]
+struct CompletionToolCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Box<RawValue>>,
+    #[serde(rename = "type")]
+    kind: Box<RawValue>,
+    function: Function,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: Option<Box<RawValue>>,
+    arguments: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct CompletionLogprobs {
+    content: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<Box<RawValue>>,
+}

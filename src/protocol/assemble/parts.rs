@@ -1,0 +1,203 @@
+//! What bodies are put together from: JSON that is passed on as it is spelled, paid for from a budget.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::AssembleError;
+
+/// What a part costs beside its own bytes, so that many empty ones are paid for too.
+const PART_COST: usize = 64;
+
+/// Bytes that may still be kept.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Self {
+        Self(limit)
+    }
+
+    /// Pays for bytes that will be kept.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), AssembleError> {
+        self.0 = self.0.checked_sub(bytes).ok_or(AssembleError::TooLarge)?;
+        Ok(())
+    }
+
+    /// Pays for one more part.
+    pub(super) fn spend_part(&mut self) -> Result<(), AssembleError> {
+        self.spend(PART_COST)
+    }
+
+    fn refund(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add(bytes);
+    }
+}
+
+/// A value that the stream gives whole.
+#[derive(Default)]
+pub(super) struct Kept(Option<Box<RawValue>>);
+
+impl Kept {
+    /// Keeps the first value that comes.
+    pub(super) fn first(&mut self, value: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        if self.0.is_none() { self.last(value, budget) } else { Ok(()) }
+    }
+
+    /// Keeps the last value that comes.
+    pub(super) fn last(&mut self, value: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        if let Some(value) = value {
+            budget.refund(self.0.take().map_or(0, |old| old.get().len()));
+            budget.spend(value.get().len())?;
+            self.0 = Some(value.to_owned());
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self) -> Option<&RawValue> {
+        self.0.as_deref()
+    }
+
+    pub(super) fn into_inner(self) -> Option<Box<RawValue>> {
+        self.0
+    }
+}
+
+/// The text of a JSON string in the making, spelled as its pieces are. So nothing is decoded, and a pair of surrogate
+/// escapes that was cut in two is whole again.
+#[derive(Default)]
+pub(super) struct JsonText(String);
+
+impl JsonText {
+    /// Appends a piece, if it is there.
+    pub(super) fn push(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        let Some(piece) = piece else { return Ok(()) };
+        let text = piece.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let text = text.ok_or(AssembleError::Malformed)?;
+        budget.spend(text.len())?;
+        if self.0.is_empty() && !text.is_empty() {
+            self.0.push('"');
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The JSON string, empty where no piece came.
+    pub(super) fn into_json(mut self) -> Result<Box<RawValue>, AssembleError> {
+        self.0.push_str(if self.0.is_empty() { "\"\"" } else { "\"" });
+        RawValue::from_string(self.0).map_err(|_| AssembleError::Malformed)
+    }
+
+    /// The JSON string, none where it is empty.
+    pub(super) fn into_json_unless_empty(self) -> Result<Option<Box<RawValue>>, AssembleError> {
+        if self.is_empty() { Ok(None) } else { self.into_json().map(Some) }
+    }
+
+    /// What the string says: JSON of its own.
+    pub(super) fn decode(self) -> Result<Box<RawValue>, AssembleError> {
+        let text: String = serde_json::from_str(self.into_json()?.get()).map_err(|_| AssembleError::Malformed)?;
+        RawValue::from_string(text).map_err(|_| AssembleError::Malformed)
+    }
+}
+
+/// A JSON array in the making: its elements' text.
+#[derive(Default)]
+pub(super) struct JsonList(String);
+
+impl JsonList {
+    /// Appends the elements of an array, if it is there.
+    pub(super) fn extend(&mut self, array: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        let Some(array) = array else { return Ok(()) };
+        let elements = array.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        self.append(elements.ok_or(AssembleError::Malformed)?.trim_ascii(), budget)
+    }
+
+    /// Appends one element, if it is there.
+    pub(super) fn push(&mut self, element: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        element.map_or(Ok(()), |element| self.append(element.get(), budget))
+    }
+
+    fn append(&mut self, elements: &str, budget: &mut Budget) -> Result<(), AssembleError> {
+        if !elements.is_empty() {
+            budget.spend(elements.len() + 1)?;
+            self.0.push(if self.0.is_empty() { '[' } else { ',' });
+            self.0.push_str(elements);
+        }
+        Ok(())
+    }
+
+    /// The array, none where it has no element.
+    pub(super) fn into_json(mut self) -> Result<Option<Box<RawValue>>, AssembleError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        self.0.push(']');
+        RawValue::from_string(self.0).map(Some).map_err(|_| AssembleError::Malformed)
+    }
+}
+
+/// An array of which at most `N` elements are kept while it is read.
+pub(super) struct Few<T, const N: usize> {
+    kept: Vec<T>,
+    overflown: bool,
+}
+
+impl<T, const N: usize> Few<T, N> {
+    /// The elements, if there are not too many.
+    pub(super) fn into_vec(self) -> Result<Vec<T>, AssembleError> {
+        if self.overflown { Err(AssembleError::TooMany) } else { Ok(self.kept) }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FewVisitor(PhantomData))
+    }
+}
+
+struct FewVisitor<T, const N: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N> {
+    type Value = Few<T, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut few = Few { kept: Vec::new(), overflown: false };
+        while few.kept.len() < N {
+            match seq.next_element()? {
+                Some(element) => few.kept.push(element),
+                None => return Ok(few),
+            }
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            few.overflown = true;
+        }
+        Ok(few)
+    }
+}
+
+/// Reads a struct from a JSON object; serde alone would also take an array.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(AssembleError::Malformed);
+    }
+    serde_json::from_slice(json).map_err(|_| AssembleError::Malformed)
+}
+
+/// The same for a member that may be missing.
+pub(super) fn member<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Result<Option<T>, AssembleError> {
+    value.map(|value| object(value.get().as_bytes())).transpose()
+}
+
+/// JSON that this crate itself adds.
+pub(super) fn raw(json: &str) -> Result<Box<RawValue>, AssembleError> {
+    RawValue::from_string(json.to_owned()).map_err(|_| AssembleError::Malformed)
+}

@@ -1,0 +1,155 @@
+//! Bodies against the same edit done on a parsed value.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{COPIED_UP_TO, RequestError, backend_body, body_len};
+use crate::messages::backend::Format;
+use crate::messages::ids::ModelId;
+
+fn body(request: &str, format: Format) -> Result<String, RequestError> {
+    let pieces = backend_body(&Bytes::from(request.to_owned()), &ModelId::from("the-model"), format)?;
+    let joined = pieces.concat();
+    assert_eq!(joined.len(), body_len(&pieces));
+    assert!(pieces.iter().all(|piece| !piece.is_empty()));
+    Ok(String::from_utf8(joined).unwrap())
+}
+
+fn edited(request: &str, format: Format) -> Value {
+    let mut value: Value = serde_json::from_str(request).unwrap();
+    value["model"] = json!("the-model");
+    value["stream"] = json!(true);
+    if format == Format::OpenAi {
+        if !value["stream_options"].is_object() {
+            value["stream_options"] = json!({});
+        }
+        value["stream_options"]["include_usage"] = json!(true);
+    }
+    value
+}
+
+#[test]
+fn members_keep_their_spelling_and_their_order() {
+    let request =
+        r#" { "model" : "x", "z":[1.0,1e2 ,  {"b":"\u0061"}],"stream":false , "a\u0062":-0 , "temperature":0.10 } "#;
+    let expected =
+        r#"{"z":[1.0,1e2 ,  {"b":"\u0061"}],"a\u0062":-0,"temperature":0.10,"model":"the-model","stream":true}"#;
+    assert_eq!(body(request, Format::Anthropic).unwrap(), expected);
+}
+
+#[test]
+fn usage_is_asked_for_and_other_stream_options_stay() {
+    let tail = |options| format!(r#"{{"model":"the-model","stream":true,"stream_options":{options}}}"#);
+    for (given, expected) in [
+        (r#"{}"#, r#"{"include_usage":true}"#),
+        (r#"{"stream_options":null}"#, r#"{"include_usage":true}"#),
+        (r#"{"stream_options":["include_usage",false]}"#, r#"{"include_usage":true}"#),
+        (r#"{"stream_options": { "include_usage":false,"x":[ 1 ] } }"#, r#"{"x":[ 1 ],"include_usage":true}"#),
+        (r#"{"stream_options":{"include_\u0075sage":0,"include_usage":1}}"#, r#"{"include_usage":true}"#),
+        (r#"{"stream_options":{"x":1},"stream_options":{"y":2}}"#, r#"{"y":2,"include_usage":true}"#),
+    ] {
+        assert_eq!(body(given, Format::OpenAi).unwrap(), tail(expected), "{given}");
+    }
+    let untouched = r#"{"stream_options":null,"model":"the-model","stream":true}"#;
+    assert_eq!(body(r#"{"stream_options":null}"#, Format::Anthropic).unwrap(), untouched);
+}
+
+#[test]
+fn no_second_spelling_of_a_set_member_gets_through() {
+    let request =
+        r#"{"model":1,"mod\u0065l":"y","stream":0,"\u0073tream":false,"model":"z","stream_\u006fptions":7,"n":1}"#;
+    let expected = r#"{"n":1,"model":"the-model","stream":true,"stream_options":{"include_usage":true}}"#;
+    assert_eq!(body(request, Format::OpenAi).unwrap(), expected);
+}
+
+#[test]
+fn a_key_that_only_looks_like_one_stays() {
+    let request = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":5}"#;
+    let expected = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":"the-model","stream":true}"#;
+    assert_eq!(body(request, Format::Anthropic).unwrap(), expected);
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    for request in
+        ["", "{", "{}{}", "{} x", r#"{"a"}"#, r#"{"a":}"#, r#"{a:1}"#, r#"{"a":1,}"#, r#"{1:2}"#, r#"{"a":01}"#]
+    {
+        assert_eq!(body(request, Format::OpenAi).unwrap_err(), RequestError::NotJson, "{request}");
+    }
+    for request in ["[]", "null", "7", "\"x\"", r#"[["a",1]]"#] {
+        assert_eq!(body(request, Format::OpenAi).unwrap_err(), RequestError::NotAnObject, "{request}");
+    }
+    let not_utf8 = Bytes::from_static(b"{\"a\":\"\xFF\"}");
+    let refused = backend_body(&not_utf8, &ModelId::from("m"), Format::OpenAi);
+    assert_eq!(refused.unwrap_err(), RequestError::NotJson);
+}
+
+#[test]
+fn a_model_name_is_escaped() {
+    let pieces = backend_body(&Bytes::from_static(b"{}"), &ModelId::from("a\"b\n"), Format::Anthropic).unwrap();
+    assert_eq!(pieces.concat(), br#"{"model":"a\"b\n","stream":true}"#);
+}
+
+#[test]
+fn a_big_prompt_is_not_copied() {
+    let prompt = format!(r#""{}""#, "x".repeat(20_000_000));
+    let request = Bytes::from(format!(r#"{{"model":"m","prompt":{prompt},"stream_options":{{"x":{prompt}}},"n":1}}"#));
+    let range = request.as_ptr_range();
+    let pieces = backend_body(&request, &ModelId::from("m"), Format::OpenAi).unwrap();
+    let big: Vec<_> = pieces.iter().filter(|piece| piece.len() > COPIED_UP_TO).collect();
+    assert_eq!(big.len(), 2);
+    assert!(big.iter().all(|piece| range.contains(&piece.as_ptr()) && ***piece == *prompt.as_bytes()));
+    assert!(body_len(&pieces) < 2 * prompt.len() + 200);
+}
+
+#[test]
+fn deep_nesting_harms_nothing() {
+    let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+    let request = format!(r#"{{"a":{deep}}}"#);
+    assert_eq!(
+        body(&request, Format::Anthropic).unwrap(),
+        format!(r#"{{"a":{deep},"model":"the-model","stream":true}}"#)
+    );
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        (0..3_usize).prop_map(|n| "long \u{1F600}\n".repeat(n * 400).into()),
+    ];
+    leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            object(inner).prop_map(Value::Object)
+        ]
+    })
+}
+
+fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    let key = prop_oneof![
+        4 => prop::sample::select(&["model", "stream", "stream_options", "include_usage", "messages"][..]).prop_map(str::to_owned),
+        1 => "\\PC{0,6}",
+    ];
+    prop::collection::vec((key, value), 0..8).prop_map(|members| members.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn the_body_reads_as_the_edited_request(request in object(value()), pretty: bool, openai: bool) {
+        let format = if openai { Format::OpenAi } else { Format::Anthropic };
+        let request = if pretty { serde_json::to_string_pretty(&request) } else { serde_json::to_string(&request) }.unwrap();
+        let body: Value = serde_json::from_str(&body(&request, format).unwrap()).unwrap();
+        prop_assert_eq!(body, edited(&request, format));
+    }
+
+    #[test]
+    fn no_input_panics_and_every_body_is_json(request in "[{}\\[\\]\":,a1 \\\\]{0,24}") {
+        if let Ok(body) = body(&request, Format::OpenAi) {
+            serde_json::from_str::<&serde_json::value::RawValue>(&body).unwrap();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Endings and figures of made-up streams; the recorded ones are in `tests/recorded_streams.rs`.
+
+use super::{BackendFault, ERROR_BODY_LIMIT, Ending, ResponseScan};
+use crate::messages::backend::Format;
+use crate::messages::wire::Tokens;
+
+fn openai(events: &[&str]) -> Ending {
+    let mut scan = ResponseScan::new(Format::OpenAi);
+    for data in events {
+        scan.feed(format!("data: {data}\n\n").as_bytes());
+    }
+    scan.finish()
+}
+
+fn anthropic(events: &[&str]) -> Ending {
+    let mut scan = ResponseScan::new(Format::Anthropic);
+    for data in events {
+        scan.feed(format!("event: x\ndata: {data}\n\n").as_bytes());
+    }
+    scan.finish()
+}
+
+fn complete(input: u64, output: u64) -> Ending {
+    Ending::Complete { tokens: Tokens::new(input, output) }
+}
+
+fn failed(label: &str) -> Ending {
+    Ending::Failed(BackendFault { label: Some(label.to_owned()) })
+}
+
+fn label(body: &str) -> Option<String> {
+    BackendFault::from_body(body.as_bytes()).label
+}
+
+#[test]
+fn the_last_usage_counts() {
+    let usage = |input, output| format!(r#"{{"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#);
+    assert_eq!(openai(&[&usage(7, 1), &usage(7, 2), "[DONE]"]), complete(7, 2));
+    assert_eq!(openai(&[&usage(7, 2), r#"{"usage":null}"#, r#"{"usage":{}}"#, "[DONE]"]), complete(7, 2));
+    assert_eq!(openai(&[&usage(7, 2), "[DONE]", &usage(9, 9)]), complete(7, 2));
+}
+
+#[test]
+fn a_figure_that_is_no_count_is_0() {
+    let wrong = ["-1", "1e30", "1.5", "2.0", "\"7\"", "null", "true", "[7]", "{}", "18446744073709551616"];
+    for wrong in wrong {
+        let event = format!(r#"{{"usage":{{"prompt_tokens":{wrong},"completion_tokens":3}}}}"#);
+        assert_eq!(openai(&[&event, "[DONE]"]), complete(0, 3), "{wrong}");
+        let event = format!(r#"{{"type":"message_delta","usage":{{"input_tokens":4,"output_tokens":{wrong}}}}}"#);
+        assert_eq!(anthropic(&[&event, r#"{"type":"message_stop"}"#]), complete(4, 0), "{wrong}");
+    }
+    for usage in ["[4,3]", "7", "\"x\""] {
+        assert_eq!(openai(&[&format!(r#"{{"usage":{usage}}}"#), "[DONE]"]), complete(0, 0), "{usage}");
+    }
+}
+
+#[test]
+fn timings_stand_in_for_usage_that_is_not_there() {
+    let timings = r#"{"timings":{"cache_n":35,"prompt_n":1,"predicted_n":12,"prompt_ms":0.5}}"#;
+    let usage = r#"{"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
+    assert_eq!(openai(&[timings, "[DONE]"]), complete(36, 12));
+    assert_eq!(openai(&[usage, timings, "[DONE]"]), complete(5, 6));
+    let huge = format!(r#"{{"timings":{{"cache_n":{},"prompt_n":9}}}}"#, u64::MAX);
+    assert_eq!(openai(&[&huge, "[DONE]"]), complete(u64::MAX, 0));
+}
+
+#[test]
+fn figures_of_a_message_come_from_its_start_and_its_delta() {
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":5,"output_tokens":1}}}"#;
+    let stop = r#"{"type":"message_stop"}"#;
+    let delta = |usage| format!(r#"{{"type":"message_delta","usage":{usage}}}"#);
+    assert_eq!(anthropic(&[start, &delta(r#"{"output_tokens":9}"#), stop]), complete(5, 9));
+    assert_eq!(anthropic(&[start, &delta(r#"{"input_tokens":6,"output_tokens":9}"#), stop]), complete(6, 9));
+    assert_eq!(anthropic(&[start, &delta(r#"{"input_tokens":null}"#), stop]), complete(5, 1));
+    assert_eq!(anthropic(&[start]), Ending::Truncated);
+}
+
+#[test]
+fn an_error_event_fails_the_response_whatever_follows() {
+    let error = r#"{"error":{"message":"m","type":"server_error","code":500}}"#;
+    assert_eq!(openai(&[error, "[DONE]"]), failed("server_error"));
+    assert_eq!(openai(&[r#"{"object":"error","type":"BadRequestError"}"#, "[DONE]"]), failed("BadRequestError"));
+    assert_eq!(openai(&[r#"{"error":null}"#, "[DONE]"]), complete(0, 0));
+    let stop = r#"{"type":"message_stop"}"#;
+    assert_eq!(anthropic(&[error, stop]), failed("server_error"));
+    let wrapped = r#"{"type": "error", "error": {"type": "overloaded_error", "message": "m"}}"#;
+    assert_eq!(anthropic(&[wrapped, stop]), failed("overloaded_error"));
+}
+
+#[test]
+fn an_event_named_error_fails_the_response_whatever_it_holds() {
+    for format in [Format::OpenAi, Format::Anthropic] {
+        let mut scan = ResponseScan::new(format);
+        scan.feed(b"event: error\ndata: out of memory\n\ndata: [DONE]\n\ndata: {\"type\":\"message_stop\"}\n\n");
+        assert_eq!(scan.finish(), Ending::Failed(BackendFault { label: None }));
+    }
+}
+
+#[test]
+fn what_a_model_says_is_no_mark() {
+    let said = r#"{"choices":[{"delta":{"content":"{\"error\":{}} [DONE] \"usage\" message_stop"}}]}"#;
+    assert_eq!(openai(&[said]), Ending::Truncated);
+    let said = r#"{"type":"content_block_delta","delta":{"text":"message_stop","error":1,"usage":1}}"#;
+    assert_eq!(anthropic(&[said]), Ending::Truncated);
+}
+
+#[test]
+fn the_end_mark_of_one_format_is_none_of_the_other() {
+    assert_eq!(openai(&[r#"{"type":"message_stop"}"#]), Ending::Truncated);
+    assert_eq!(anthropic(&["[DONE]"]), Ending::Truncated);
+}
+
+#[test]
+fn is_complete_tells_as_soon_as_the_end_mark_is_there() {
+    let mut scan = ResponseScan::new(Format::OpenAi);
+    scan.feed(b"data: [DONE]");
+    assert!(!scan.is_complete());
+    scan.feed(b"\n\n");
+    assert!(scan.is_complete());
+}
+
+#[test]
+fn deep_nesting_harms_nothing() {
+    let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+    assert_eq!(openai(&[&format!(r#"{{"usage":{deep}}}"#), "[DONE]"]), complete(0, 0));
+    let open = "{\"error\":".repeat(5_000);
+    assert_eq!(openai(&[&open]), Ending::Truncated);
+    assert_eq!(label(&open), None);
+    assert_eq!(label(&format!(r#"{{"error":{{"type":{}1{}}}}}"#, "[".repeat(9_999), "]".repeat(9_999))), None);
+}
+
+#[test]
+fn a_fault_has_the_label_that_says_most() {
+    for (body, expected) in [
+        (r#"{"error":{"type":"invalid_request_error","code":"model_not_found"}}"#, Some("model_not_found")),
+        (r#"{"error":{"type":"exceed_context_size_error","code":400}}"#, Some("exceed_context_size_error")),
+        (r#"{"error":{"type":"internal_server_error","code":"500"}}"#, Some("internal_server_error")),
+        (r#"{"error":{"type":null,"code":"500"}}"#, Some("500")),
+        (r#"{"error":{"message":"m","code":429}}"#, Some("429")),
+        (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, Some("overloaded_error")),
+        (r#"{"object":"error","message":"m","type":"NotFoundError","code":404}"#, Some("NotFoundError")),
+        (r#"{"detail":[{"type":"missing","loc":["body"],"msg":"m"}]}"#, Some("missing")),
+        (r#"{"detail":{"error":{"type":"model_not_loaded"}}}"#, Some("model_not_loaded")),
+        (r#"{"detail":{"code":"busy"}}"#, Some("busy")),
+        (r#"{"detail":"a prompt"}"#, None),
+        (r#"{"error":"a-prompt"}"#, None),
+        (r#"{"error":{"type":"two words","code":null}}"#, None),
+        (r#"{"error":{"type":"escaped\u0041"}}"#, None),
+        (r#"{"error":{"type":{"a":1},"code":true}}"#, None),
+        (r#"["a","b","c","d"]"#, None),
+        ("Internal Server Error", None),
+        ("", None),
+    ] {
+        assert_eq!(label(body).as_deref(), expected, "{body}");
+    }
+    assert_eq!(label(&format!(r#"{{"error":{{"type":"{}"}}}}"#, "a".repeat(64))), Some("a".repeat(64)));
+    assert_eq!(label(&format!(r#"{{"error":{{"type":"{}"}}}}"#, "a".repeat(65))), None);
+    assert_eq!(label(&format!(r#"{{"error":{{"type":"a"}},"x":"{}"}}"#, "x".repeat(ERROR_BODY_LIMIT))), None);
+}
+
+#[test]
+fn a_missing_model_is_told_from_other_faults() {
+    let missing = |label: &str| BackendFault { label: Some(label.to_owned()) }.is_model_missing();
+    assert!(missing("model_not_found") && missing("not_found_error") && missing("NotFoundError"));
+    assert!(!missing("invalid_request_error") && !missing("404"));
+    assert!(!BackendFault { label: None }.is_model_missing());
+}

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::errors::Fault;
+use super::fault::Fault;
 
 #[derive(Serialize)]
 struct Envelope<'a> {

@@ -4,10 +4,10 @@
 //! [`anthropic`]: super::anthropic
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
 
+use super::fault::Fault;
 use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
@@ -69,45 +69,6 @@ pub(super) enum ApiError {
     /// The answer can't be made one object.
     #[error("the agent's answer can't be assembled")]
     NotAssembled(#[from] AssembleError),
-}
-
-/// The sort of a failure: what decides status and type in both APIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// 401.
-    Key,
-    /// 404, of a path.
-    Endpoint,
-    /// 413.
-    Size,
-    /// 400.
-    Request,
-    /// 404, of a model.
-    Model,
-    /// 429.
-    Capacity,
-    /// 503.
-    Stopping,
-    /// 502.
-    Upstream,
-    /// 504.
-    Timeout,
-}
-
-impl Fault {
-    /// The status in both APIs.
-    pub(super) fn status(self) -> StatusCode {
-        match self {
-            Self::Key => StatusCode::UNAUTHORIZED,
-            Self::Endpoint | Self::Model => StatusCode::NOT_FOUND,
-            Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Request => StatusCode::BAD_REQUEST,
-            Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Upstream => StatusCode::BAD_GATEWAY,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        }
-    }
 }
 
 impl ApiError {

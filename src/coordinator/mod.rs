@@ -30,6 +30,7 @@ mod api;
 mod config;
 mod dispatch;
 mod errors;
+mod fault;
 mod frames;
 mod handshake;
 mod hub;

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::errors::Fault;
+use super::fault::Fault;
 use super::roster::ModelSummary;
 
 #[derive(Serialize)]
@@ -55,12 +55,12 @@ struct Model<'a> {
 
 /// The body of `GET /v1/models`. `created` is when the model was first on offer, in seconds of Unix time.
 pub(super) fn models(models: &[ModelSummary]) -> String {
-    let model = |model: &ModelSummary| -> (u64, Option<u64>) {
-        (model.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()), model.context_window)
-    };
-    let data = models.iter().map(|summary| {
-        let (created, context_window) = model(summary);
-        Model { id: summary.id.as_str(), object: "model", created, owned_by: "outpost", context_window }
+    let data = models.iter().map(|model| Model {
+        id: model.id.as_str(),
+        object: "model",
+        created: model.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        owned_by: "outpost",
+        context_window: model.context_window,
     });
     serde_json::to_string(&List { object: "list", data: data.collect() }).unwrap_or_default()
 }

@@ -1,1 +1,3 @@
-//! (to be written)
+//! What `outpost dev` brings along so that it works on a machine with no inference server at all.
+
+pub mod echo;

@@ -1,0 +1,42 @@
+//! The sorts of failure that the APIs tell apart: what decides the status, and in each API the type.
+
+use actix_web::http::StatusCode;
+
+/// The sort of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// 401.
+    Key,
+    /// 404, of a path.
+    Endpoint,
+    /// 413.
+    Size,
+    /// 400.
+    Request,
+    /// 404, of a model.
+    Model,
+    /// 429.
+    Capacity,
+    /// 503.
+    Stopping,
+    /// 502.
+    Upstream,
+    /// 504.
+    Timeout,
+}
+
+impl Fault {
+    /// The status in both APIs.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Key => StatusCode::UNAUTHORIZED,
+            Self::Endpoint | Self::Model => StatusCode::NOT_FOUND,
+            Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Request => StatusCode::BAD_REQUEST,
+            Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Agents and clients that send too much, too fast or the wrong thing.
+
+mod coordinator_fixture;
+
+use std::time::Duration;
+
+use actix_http::ws::Item;
+use awc::ws::Message;
+use bytes::Bytes;
+use coordinator_fixture::{Agent, Coordinator, Seen, soon};
+use futures_util::SinkExt;
+use outpost::messages::ids::JobId;
+use outpost::messages::wire::{FromAgent, FromCoordinator, JobChunk};
+use tokio::io::AsyncWriteExt;
+
+const CHAT: &str = "/v1/chat/completions";
+const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+const DONE: &str = "data: [DONE]\n\n";
+
+async fn works(coordinator: &Coordinator, agent: &mut Agent) {
+    let asking = coordinator.asking(CHAT, STREAM);
+    let job = agent.job().await.job_id;
+    agent.chunk(job, DONE).await;
+    agent.done(job).await;
+    assert_eq!(soon(asking).await.unwrap().body, DONE);
+}
+
+#[actix_rt::test]
+async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let gigabyte = [0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4];
+    agent.socket.io_mut().write_all(&gigabyte).await.unwrap();
+    assert_eq!(agent.see().await, Seen::Close(Some((1009, "frame too large".into()))));
+    assert_eq!(agent.see().await, Seen::Eof);
+}
+
+#[actix_rt::test]
+async fn an_agent_that_has_not_proved_its_key_may_say_little() {
+    let coordinator = Coordinator::start().await;
+    let (mut agent, _) = Agent::dial(&coordinator, "/agent", coordinator_fixture::key(1)).await;
+    agent.text("x".repeat(17 << 10)).await;
+    assert_eq!(agent.see().await, Seen::Close(Some((1009, "frame too large".into()))));
+}
+
+#[actix_rt::test]
+async fn a_large_chunk_within_the_bound_is_relayed() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let large = format!("data: {}\n\n", "x".repeat(3 << 20));
+    let asking = coordinator.asking(CHAT, STREAM);
+    let job = agent.job().await.job_id;
+    agent.chunk(job, &large).await;
+    agent.done(job).await;
+    assert!(soon(asking).await.unwrap().body == large);
+}
+
+#[actix_rt::test]
+async fn a_large_request_reaches_the_agent_whole() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(5 << 20));
+    let _asking = coordinator.asking(CHAT, &large);
+    assert!(agent.job().await.request == large);
+}
+
+#[actix_rt::test]
+async fn fragments_are_put_together_within_the_bound() {
+    let coordinator = Coordinator::start_with(|config| config.max_agent_message = 100_000).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let asking = coordinator.asking(CHAT, STREAM);
+    let job_id = agent.job().await.job_id;
+    let chunk = JobChunk { job_id, data: "ZGF0YTogW0RPTkVdCgo=".into() };
+    let text = serde_json::to_string(&FromAgent::JobChunk(chunk)).unwrap();
+    let (start, end) = text.split_at(20);
+    for message in [
+        Message::Continuation(Item::FirstText(Bytes::copy_from_slice(start.as_bytes()))),
+        Message::Ping(Bytes::new()),
+        Message::Continuation(Item::Last(Bytes::copy_from_slice(end.as_bytes()))),
+    ] {
+        agent.socket.send(message).await.unwrap();
+    }
+    assert_eq!(agent.see().await, Seen::Pong);
+    agent.done(job_id).await;
+    assert_eq!(soon(asking).await.unwrap().body, DONE);
+
+    let half = Bytes::from(vec![b'x'; 60_000]);
+    agent.socket.send(Message::Continuation(Item::FirstText(half.clone()))).await.unwrap();
+    agent.socket.send(Message::Continuation(Item::Continue(half))).await.unwrap();
+    assert_eq!(agent.see().await, Seen::Close(Some((1009, "message too large".into()))));
+}
+
+#[actix_rt::test]
+async fn what_is_no_text_ends_the_session() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    agent.socket.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
+    assert_eq!(agent.see().await, Seen::Close(Some((1002, "unexpected binary message".into()))));
+
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    agent.socket.send(Message::Continuation(Item::FirstBinary(Bytes::new()))).await.unwrap();
+    assert_eq!(agent.see().await, Seen::Close(Some((1002, "unexpected fragment".into()))));
+
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    agent.socket.io_mut().write_all(&[0xf1, 0x80, 1, 2, 3, 4]).await.unwrap();
+    assert_eq!(agent.see().await, Seen::Close(Some((1002, "not WebSocket".into()))));
+}
+
+#[actix_rt::test]
+async fn frames_that_make_no_sense_are_skipped() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    for text in ["", "{", "[]", r#"{"type":"later","x":[{}]}"#, r#"{"type":"capabilities","models":7}"#] {
+        agent.text(text.into()).await;
+    }
+    agent.chunk(JobId::random(), "nobody's").await;
+    agent.done(JobId::random()).await;
+    works(&coordinator, &mut agent).await;
+}
+
+#[actix_rt::test]
+async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let asking = coordinator.asking(CHAT, STREAM);
+    let job_id = agent.job().await.job_id;
+    agent.send(&FromAgent::JobChunk(JobChunk { job_id, data: "not base64".into() })).await;
+    assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
+    assert_eq!(soon(asking).await.unwrap().status, 502);
+    works(&coordinator, &mut agent).await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
+    let coordinator = Coordinator::start_with(|config| config.max_buffered = 1 << 20).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 2).await;
+    let asking = coordinator.post(CHAT).send_body(STREAM);
+    let begin = async {
+        let job_id = agent.job().await.job_id;
+        agent.chunk(job_id, "data: 1\n\n").await;
+        job_id
+    };
+    let (response, job_id) = futures_util::join!(soon(asking), begin);
+    let mut response = response.unwrap();
+    // The client reads nothing; the sockets between take some megabytes.
+    let piece = "x".repeat(256 << 10);
+    for _ in 0..80 {
+        agent.chunk(job_id, &piece).await;
+    }
+    assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
+    works(&coordinator, &mut agent).await;
+    let body = soon(response.body().limit(64 << 20)).await.unwrap();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.len() < 80 * piece.len());
+    let (_, event) = body.rsplit_once("\n\ndata: ").unwrap();
+    let event: serde_json::Value = serde_json::from_str(event).unwrap();
+    assert_eq!(event["error"]["message"], "the answer was read too slowly");
+}
+
+#[actix_rt::test]
+async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
+    let coordinator = Coordinator::start_with(|config| config.job_deadline = Duration::from_millis(1)).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let asking = coordinator.asking(CHAT, STREAM);
+    let job_id = agent.job().await.job_id;
+    assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
+    assert_eq!(soon(asking).await.unwrap().status, 504);
+}

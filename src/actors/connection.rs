@@ -1,8 +1,6 @@
 //! One connection to the coordinator, from the dial to its end.
 
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -11,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
@@ -53,8 +51,6 @@ pub(super) enum ConnectFailure {
     Handshake(#[from] HandshakeFailure),
     #[error("no {0} in time")]
     TimedOut(&'static str),
-    #[error("the provider id can't be stored: {0}")]
-    Store(Arc<IdentityError>),
 }
 
 /// The connection is over.
@@ -69,7 +65,7 @@ pub(super) struct ConnectionEnded {
 #[derive(Clone)]
 pub(super) struct ConnectionSetup {
     pub(super) connector: Rc<dyn Connector>,
-    pub(super) identity: Rc<RefCell<Identity>>,
+    pub(super) identity: Identity,
     pub(super) enrollment_code: Option<Secret>,
     pub(super) max_message: usize,
     pub(super) events: Events,
@@ -139,7 +135,10 @@ async fn establish(
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
     match authenticate(&mut link, setup).await {
-        Ok(given) => Ok((link, store(given, setup)?)),
+        Ok(given) => {
+            let provider_id = store(given, setup).await;
+            Ok((link, provider_id))
+        }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
             // The connection is given up either way.
@@ -181,7 +180,7 @@ async fn authenticate(link: &mut Link, setup: &ConnectionSetup) -> Result<Option
 }
 
 fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) -> (Handshake, Step) {
-    let identity = setup.identity.borrow();
+    let identity = &setup.identity;
     let unknown = identity.provider_id().is_none();
     state.next(
         received,
@@ -194,16 +193,22 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
     )
 }
 
-/// Stores a provider id that is new, before the agent goes on. A few hundred bytes, once in the life of an agent.
-fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Result<Option<ProviderId>, ConnectFailure> {
-    let mut identity = setup.identity.borrow_mut();
-    if let Some(new) = given.filter(|new| identity.provider_id() != Some(new)) {
-        let old = identity.store_provider_id(&new).map_err(|error| ConnectFailure::Store(Arc::new(error)))?;
-        if let Some(old) = old {
-            setup.events.emit(Event::ProviderIdReplaced { old, new });
+/// Stores a provider id that is new, before the agent goes on, off the arbiter. Where the disk refuses it the agent goes
+/// on all the same: it serves without it, and the next connection tries again.
+async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
+    let identity = setup.identity.clone();
+    if let Some(new) = given {
+        let id = new.clone();
+        match tokio::task::spawn_blocking(move || identity.store_provider_id(&id)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(old))) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
+            Ok(Err(error)) => setup.events.emit(Event::ProviderIdNotStored { cause: error.to_string() }),
+            Err(_) => {
+                setup.events.emit(Event::ProviderIdNotStored { cause: "the thread that stores it failed".into() })
+            }
         }
     }
-    Ok(identity.provider_id().cloned())
+    setup.identity.provider_id()
 }
 
 /// Takes the frames of the steady state apart and hands them to the router.

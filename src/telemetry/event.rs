@@ -37,6 +37,11 @@ pub enum Event {
         /// The new one.
         new: ProviderId,
     },
+    /// The name that the coordinator gave can't be written: it holds for this process only.
+    ProviderIdNotStored {
+        /// Why.
+        cause: String,
+    },
     /// An established connection ended.
     Disconnected {
         /// Its number.
@@ -179,7 +184,10 @@ impl Event {
             | Self::ChildReplaced { .. }
             | Self::WorkerLost { .. }
             | Self::DrainCancelled { .. } => Level::Warn,
-            Self::ConnectFailed { .. } | Self::StillTrying { .. } | Self::GivingUp => Level::Error,
+            Self::ConnectFailed { .. }
+            | Self::StillTrying { .. }
+            | Self::ProviderIdNotStored { .. }
+            | Self::GivingUp => Level::Error,
             Self::JobAdmitted { .. } | Self::StaleDropped { .. } | Self::CapabilitiesSent { .. } => Level::Debug,
             Self::JobEnded { outcome: Outcome::Done { .. } | Outcome::Cancelled, .. } => Level::Debug,
             Self::JobRefused { code: ErrorCode::OutOfCapacity, .. } => Level::Debug,
@@ -198,6 +206,7 @@ impl fmt::Display for Event {
             }
             Self::Connected { generation, provider_id: None } => write!(f, "connected generation={generation}"),
             Self::ProviderIdReplaced { old, new } => write!(f, "provider id replaced old={old} new={new}"),
+            Self::ProviderIdNotStored { cause } => write!(f, "provider id not stored cause=\"{cause}\""),
             Self::Disconnected { generation, kind, cause } => {
                 write!(f, "disconnected generation={generation} kind={kind:?} cause=\"{}\"", Outside(cause))
             }

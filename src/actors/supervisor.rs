@@ -22,9 +22,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
 use super::discovery::DiscoveryActor;
-use super::envelopes::{
-    CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop,
-};
+use super::envelopes::{CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop};
 use super::guard::{Census, Guard};
 use super::heartbeat::HeartbeatActor;
 use super::pool::WorkerPool;

@@ -177,8 +177,19 @@ async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
 async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
-    let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_millis(500)).await;
-    let _agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(30 << 20));
-    assert_eq!(soon(coordinator.asking(CHAT, &large)).await.unwrap().status, 502);
+    let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));
+    let mut asking = coordinator.asking(CHAT, &large);
+    // It is not silent: it only reads nothing.
+    let mut beat = actix_rt::time::interval(Duration::from_millis(50));
+    let answer = soon(async {
+        loop {
+            tokio::select! {
+                answer = &mut asking => return answer.unwrap(),
+                _ = beat.tick() => drop(agent.socket.send(Message::Ping(Bytes::new())).await),
+            }
+        }
+    });
+    assert_eq!(answer.await.status, 502);
 }

@@ -6,15 +6,15 @@
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
 
 mod configuration;
-//mod connection;
+mod connection;
 //mod coordinator_command;
 //mod dev;
 mod identity;
 mod jobs;
 //mod memory;
 //mod privacy;
-//mod requests;
-//mod resets;
+mod requests;
+mod resets;
 mod shutdown;
 //mod status_page;
 mod support;

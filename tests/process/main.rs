@@ -7,14 +7,14 @@
 
 mod configuration;
 mod connection;
-//mod coordinator_command;
-//mod dev;
+mod coordinator_command;
+mod dev;
 mod identity;
 mod jobs;
-//mod memory;
-//mod privacy;
+mod memory;
+mod privacy;
 mod requests;
 mod resets;
 mod shutdown;
-//mod status_page;
+mod status_page;
 mod support;

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub(crate) use backend::{Backend, Exchange, LAST_EVENTS, token};
-pub(crate) use coordinator::{Coordinator, End, Session, Terminal, job, job_with, read_head, reset};
+pub(crate) use coordinator::{Coordinator, End, Session, job, job_with, read_head, reset};
 pub(crate) use http::{Response, request};
 pub(crate) use process::{Finished, Home, NOBODY, Outpost, Setup, agent};
 

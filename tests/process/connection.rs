@@ -59,7 +59,7 @@ async fn a_challenge_right_behind_the_upgrade_is_not_lost() {
     let _process = agent(&coordinator, &home, NOBODY).start();
     let mut stream = coordinator.tcp().await;
     let head = read_head(&mut stream).await;
-    let key = head.lines().find_map(|line| line.to_lowercase().starts_with("sec-websocket-key").then_some(line));
+    let key = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key"));
     let accept = actix_http::ws::hash_key(key.unwrap().split_once(':').unwrap().1.trim().as_bytes());
     let mut answer = BytesMut::from(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ",

@@ -4,6 +4,7 @@
 //! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` ·
 //! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `dev` · `cli`.
 #![warn(
+    unreachable_pub,
     clippy::dbg_macro,
     clippy::expect_used,
     clippy::panic,

@@ -1,6 +1,5 @@
 //! One connection to the coordinator, from the dial to its end.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +68,7 @@ pub(super) struct ConnectionEnded {
 #[derive(Clone)]
 pub(super) struct ConnectionSetup {
     pub(super) connector: Rc<dyn Connector>,
-    pub(super) identity: Rc<RefCell<Identity>>,
+    pub(super) identity: Identity,
     pub(super) enrollment_code: Option<Secret>,
     pub(super) max_message: usize,
     pub(super) events: Events,
@@ -181,7 +180,7 @@ async fn authenticate(link: &mut Link, setup: &ConnectionSetup) -> Result<Option
 }
 
 fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) -> (Handshake, Step) {
-    let identity = setup.identity.borrow();
+    let identity = &setup.identity;
     let unknown = identity.provider_id().is_none();
     state.next(
         received,
@@ -196,14 +195,14 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
 
 /// Stores a provider id that is new, before the agent goes on. A few hundred bytes, once in the life of an agent.
 fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Result<Option<ProviderId>, ConnectFailure> {
-    let mut identity = setup.identity.borrow_mut();
-    if let Some(new) = given.filter(|new| identity.provider_id() != Some(new)) {
+    let identity = &setup.identity;
+    if let Some(new) = given.filter(|new| identity.provider_id().as_ref() != Some(new)) {
         let old = identity.store_provider_id(&new).map_err(|error| ConnectFailure::Store(Arc::new(error)))?;
         if let Some(old) = old {
             setup.events.emit(Event::ProviderIdReplaced { old, new });
         }
     }
-    Ok(identity.provider_id().cloned())
+    Ok(identity.provider_id())
 }
 
 /// Takes the frames of the steady state apart and hands them to the router.

@@ -10,7 +10,6 @@
 //!
 //! Each unasked end but a connection's ordinary one counts against one budget. When it is spent, the process ends.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,9 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
 use super::discovery::DiscoveryActor;
-use super::envelopes::{
-    CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop,
-};
+use super::envelopes::{CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop};
 use super::guard::{Census, Guard};
 use super::heartbeat::HeartbeatActor;
 use super::pool::WorkerPool;
@@ -157,7 +154,7 @@ impl SupervisorActor {
         let (done, exit) = oneshot::channel();
         let connection_setup = ConnectionSetup {
             connector: parts.connector,
-            identity: Rc::new(RefCell::new(parts.identity)),
+            identity: parts.identity,
             enrollment_code: parts.enrollment_code,
             max_message: parts.settings.max_message,
             events: parts.events.clone(),

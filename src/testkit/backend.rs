@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub enum Health {
     Hanging,
     /// A bug in the look itself.
     Panicking,
+    /// The same, once.
+    PanickingOnce,
 }
 
 /// An inference server made of a script. Clones are the same backend.
@@ -39,7 +41,7 @@ pub struct ScriptedBackend(Arc<Shared>);
 
 struct Shared {
     id: BackendId,
-    expected: bool,
+    panic_at_name: AtomicBool,
     state: Mutex<State>,
     open: Arc<AtomicUsize>,
     looks: watch::Sender<usize>,
@@ -77,7 +79,8 @@ impl ScriptedBackend {
                 peak: 0,
             };
             let (open, looks, requests) = (Arc::default(), watch::Sender::new(0), watch::Sender::new(0));
-            Shared { id, expected: true, state: Mutex::new(state), open, looks, requests }
+            let panic_at_name = AtomicBool::new(false);
+            Shared { id, panic_at_name, state: Mutex::new(state), open, looks, requests }
         }))
     }
 
@@ -94,6 +97,11 @@ impl ScriptedBackend {
     /// Changes anything of what it reports.
     pub fn set_report(&self, change: impl FnOnce(&mut BackendReport)) {
         change(&mut self.state().report);
+    }
+
+    /// Whoever asks for its name next panics. While nothing is looked at or dispatched, that is its pool as a job ends.
+    pub fn panic_at_name(&self) {
+        self.0.panic_at_name.store(true, Ordering::Release);
     }
 
     /// Puts another server in its place, of the same name and reports.
@@ -189,10 +197,6 @@ impl Source for ScriptedBackend {
         self.0.id.as_str()
     }
 
-    fn expected(&self) -> bool {
-        self.0.expected
-    }
-
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
@@ -205,6 +209,10 @@ impl Source for ScriptedBackend {
                 }
                 Health::Failing(error) => Err(error),
                 Health::Hanging => std::future::pending().await,
+                Health::PanickingOnce => {
+                    shared.state().health = Health::Healthy;
+                    panic!("the look panics once, as the test wants it")
+                }
                 Health::Panicking => panic!("the look panics, as the test wants it"),
             }
         })
@@ -219,6 +227,8 @@ struct ScriptedFactory {
 
 impl BackendFactory for ScriptedFactory {
     fn id(&self) -> &BackendId {
+        let sprung = self.backend.upgrade().is_some_and(|shared| shared.panic_at_name.swap(false, Ordering::AcqRel));
+        assert!(!sprung, "whoever asks for the backend's name panics, as the test wants it");
         &self.id
     }
 

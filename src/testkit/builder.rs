@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backend::ScriptedBackend;
 use super::coordinator::ScriptedCoordinator;
-use super::harness::Harness;
+use super::harness::{Harness, World};
 use super::journal::Journal;
 use crate::actors::{Census, Parts, PolicyOf, Settings, SupervisorActor};
 use crate::backends::Source;
@@ -141,7 +141,7 @@ impl HarnessBuilder {
         let (journal, events) = Journal::new(self.panic_at);
         let (coordinator, connector) = ScriptedCoordinator::new(self.link_capacity);
         let census = Census::default();
-        let (supervisor, exit) = SupervisorActor::launch(Parts {
+        let launched = SupervisorActor::launch(Parts {
             connector,
             identity: identity.clone(),
             enrollment_code: self.enrollment_code,
@@ -152,6 +152,7 @@ impl HarnessBuilder {
             census: census.clone(),
             settings: self.settings,
         });
-        Harness::new(coordinator, identity, journal, self.backends, census, supervisor, exit)
+        let (backends, clock) = (self.backends, self.clock);
+        Harness::new(World { coordinator, identity, journal, backends, census, clock }, launched)
     }
 }

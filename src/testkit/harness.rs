@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::backend::ScriptedBackend;
-use super::builder::HarnessBuilder;
+use super::builder::{Clock, HarnessBuilder};
 use super::coordinator::ScriptedCoordinator;
 use super::journal::{Entry, Journal};
 use super::link::CoordinatorLink;
@@ -32,6 +32,17 @@ pub struct Harness {
     census: Census,
     supervisor: Addr<SupervisorActor>,
     ending: Ending,
+    clock: Clock,
+}
+
+/// What an agent under test has around it.
+pub(super) struct World {
+    pub(super) coordinator: ScriptedCoordinator,
+    pub(super) identity: Identity,
+    pub(super) journal: Journal,
+    pub(super) backends: Vec<ScriptedBackend>,
+    pub(super) census: Census,
+    pub(super) clock: Clock,
 }
 
 /// What is known of the agent's end.
@@ -48,16 +59,11 @@ impl Harness {
         HarnessBuilder::new()
     }
 
-    pub(super) fn new(
-        coordinator: ScriptedCoordinator,
-        identity: Identity,
-        journal: Journal,
-        backends: Vec<ScriptedBackend>,
-        census: Census,
-        supervisor: Addr<SupervisorActor>,
-        exit: oneshot::Receiver<Exit>,
-    ) -> Self {
-        Self { coordinator, identity, journal, backends, census, supervisor, ending: Ending::ToCome(exit) }
+    /// A harness around an agent that was launched just now.
+    pub(super) fn new(world: World, (supervisor, exit): (Addr<SupervisorActor>, oneshot::Receiver<Exit>)) -> Self {
+        let World { coordinator, identity, journal, backends, census, clock } = world;
+        let ending = Ending::ToCome(exit);
+        Self { coordinator, identity, journal, backends, census, supervisor, ending, clock }
     }
 
     /// The agent's next connection, with its handshake done and its first capabilities read.
@@ -147,6 +153,9 @@ impl Harness {
         }
         self.coordinator.faults.assert_none();
         self.ending = Ending::InOrder;
+        if self.clock == Clock::Paused {
+            tokio::time::resume();
+        }
     }
 }
 

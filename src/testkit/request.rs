@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::patience::within;
 use super::reply::{Reply, StreamFault};
@@ -35,6 +36,7 @@ pub struct Request {
     /// The body as the agent sent it.
     pub body: Bytes,
     state: watch::Receiver<RequestState>,
+    taken: watch::Receiver<usize>,
     hand: mpsc::UnboundedSender<Step>,
 }
 
@@ -89,6 +91,23 @@ impl Request {
         self.step(Step::Piece(bytes.into()));
     }
 
+    /// Waits until the agent has taken so many pieces given by hand.
+    pub async fn taken(&mut self, pieces: usize) {
+        let taken = within("the agent to read a response", self.taken.wait_for(|taken| *taken >= pieces)).await;
+        assert!(taken.is_ok(), "the agent let go of the request");
+    }
+
+    /// Pieces given by hand that the agent has taken.
+    pub fn pieces_taken(&self) -> usize {
+        *self.taken.borrow()
+    }
+
+    /// Whether the agent takes another piece within such a time.
+    pub async fn taken_within(&mut self, limit: Duration) -> bool {
+        self.taken.mark_unchanged();
+        timeout(limit, self.taken.changed()).await.is_ok()
+    }
+
     /// Answers by hand: the end of the body.
     pub fn end(&self) {
         self.step(Step::End);
@@ -108,6 +127,7 @@ impl Request {
 /// The backend's part of a request: dropped with the response, whoever drops it.
 pub(super) struct Running {
     state: watch::Sender<RequestState>,
+    taken: watch::Sender<usize>,
     by_hand: mpsc::UnboundedReceiver<Step>,
     open: Arc<AtomicUsize>,
 }
@@ -118,7 +138,9 @@ impl Running {
         let (state, states) = watch::channel(RequestState::Open);
         let (hand, by_hand) = mpsc::unbounded_channel();
         open.fetch_add(1, Ordering::AcqRel);
-        (Self { state, by_hand, open: Arc::clone(open) }, Request { format, body, state: states, hand })
+        let (taken, pieces) = watch::channel(0);
+        let running = Self { state, taken, by_hand, open: Arc::clone(open) };
+        (running, Request { format, body, state: states, taken: pieces, hand })
     }
 
     fn finish(&self) {
@@ -186,7 +208,10 @@ impl Running {
 
     async fn next_by_hand(mut self) -> Option<(Result<Bytes, BodyError>, Self)> {
         match self.by_hand.recv().await {
-            Some(Step::Piece(piece)) => Some((Ok(piece), self)),
+            Some(Step::Piece(piece)) => {
+                self.taken.send_modify(|taken| *taken += 1);
+                Some((Ok(piece), self))
+            }
             Some(Step::Break) => {
                 self.finish();
                 Some((Err(BodyError::Broken), self))

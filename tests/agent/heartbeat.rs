@@ -36,8 +36,9 @@ async fn its_figures_are_those_of_the_jobs_of_the_last_minute() {
 
     let heartbeat = link.heartbeat().await;
     assert_eq!(heartbeat.queue_depth, 1);
-    assert_eq!(heartbeat.tokens_per_sec_p50, 10.0, "of 10 and 20 a second");
-    assert_eq!((heartbeat.p50_latency_ms, heartbeat.p95_latency_ms), (2000, 4000));
+    assert!((9.9..=10.0).contains(&heartbeat.tokens_per_sec_p50), "the lower one of 10 and 20 a second: {heartbeat:?}");
+    assert!((2000..2010).contains(&heartbeat.p50_latency_ms), "{heartbeat:?}");
+    assert!((4000..4010).contains(&heartbeat.p95_latency_ms), "{heartbeat:?}");
     assert_eq!(heartbeat.error_rate_60s, 1.0 / 3.0);
     assert_eq!(heartbeat.last_error_code, Some(ErrorCode::BackendUnreachable));
     assert!(heartbeat.last_error_at.is_some());

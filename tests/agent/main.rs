@@ -1,4 +1,10 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
+mod cancel;
+mod capacity;
+mod connection_loss;
+mod endings;
 mod handshake;
 mod heartbeat;
+mod job_errors;
+mod jobs;

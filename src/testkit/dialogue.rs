@@ -182,11 +182,10 @@ impl CoordinatorLink {
         self.send(&FromCoordinator::JobCancel { job_id: job });
     }
 
-    /// Sends a cancel and waits until the agent has acted on it. From then on a frame of the job fails the test; what
-    /// came before is thrown away.
+    /// Sends a cancel and waits until the agent has acted on it. From then on a frame of the job fails the test.
     pub async fn cancel_and_silence(&mut self, job: JobId) {
         self.cancel(job);
-        self.fence().await;
+        self.ping(b"after the cancel").await;
         self.grammar.silence(job);
     }
 

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::messages::ids::JobId;
 
@@ -42,6 +42,9 @@ const WITHIN: [(&str, &str, &[&str]); 4] = [
     ("job_done", "tokens", &["input", "output", "input_tokens", "output_tokens"]),
 ];
 
+/// The fields of an object, unparsed.
+type Fields<'a> = HashMap<&'a str, &'a RawValue>;
+
 /// What was sent to an agent on one connection, and what it has said of it.
 #[derive(Default)]
 pub(super) struct Grammar {
@@ -67,27 +70,26 @@ impl Grammar {
 
     /// Judges one text frame of the agent.
     pub(super) fn check(&self, text: &[u8]) -> Result<(), String> {
-        let Ok(Value::Object(mut frame)) = serde_json::from_slice(text) else {
+        let Ok(frame) = serde_json::from_slice::<Fields<'_>>(text) else {
             return Err("the agent sent a text that is no JSON object".to_owned());
         };
-        let Some(Value::String(kind)) = frame.remove("type") else { return Err("a frame without a type".to_owned()) };
+        let Some(kind) = frame.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok()) else {
+            return Err("a frame without a type".to_owned());
+        };
         let Some((_, fields)) = TYPES.iter().find(|(name, _)| *name == kind) else {
             return Err(format!("a frame of type {kind}, which the base protocol does not have"));
         };
-        check_fields(&kind, &frame, fields)?;
+        check_fields(&kind, frame.keys().copied().filter(|key| *key != "type"), fields)?;
         for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
-            match frame.get(*field) {
-                Some(Value::Object(object)) => check_fields(field, object, fields)?,
-                Some(Value::Array(list)) => {
-                    for item in list.iter().filter_map(Value::as_object) {
-                        check_fields(field, item, fields)?;
-                    }
-                }
-                _ => return Err(format!("{kind}.{field} is no object")),
+            let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
+            let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
+            match list.or_else(|_| serde_json::from_str::<Fields<'_>>(value).map(|one| vec![one])) {
+                Ok(items) => items.iter().try_for_each(|item| check_fields(field, item.keys().copied(), fields))?,
+                Err(_) => return Err(format!("{kind}.{field} is no object")),
             }
         }
-        match frame.get("job_id").and_then(Value::as_str) {
-            Some(job) => self.check_job(job, kind != "job_chunk"),
+        match frame.get("job_id") {
+            Some(job) => self.check_job(job.get().trim_matches('"'), kind != "job_chunk"),
             None => Ok(()),
         }
     }
@@ -109,12 +111,12 @@ impl Grammar {
     }
 }
 
-fn check_fields(name: &str, object: &Map<String, Value>, fields: &[&str]) -> Result<(), String> {
+fn check_fields<'a>(name: &str, keys: impl Iterator<Item = &'a str> + Clone, fields: &[&str]) -> Result<(), String> {
     let known = |key: &str| fields.iter().any(|field| field.trim_end_matches('?') == key);
-    if let Some(key) = object.keys().find(|key| !known(key)) {
+    if let Some(key) = keys.clone().find(|key| !known(key)) {
         return Err(format!("{name} has a field {key}, which the base protocol does not have"));
     }
-    match fields.iter().find(|field| !field.ends_with('?') && !object.contains_key(**field)) {
+    match fields.iter().find(|field| !field.ends_with('?') && !keys.clone().any(|key| key == **field)) {
         Some(missing) => Err(format!("{name} lacks {missing}")),
         None => Ok(()),
     }

@@ -27,6 +27,8 @@ pub enum Reply {
     Panic,
     /// The test decides, by the request's handle.
     ByHand,
+    /// Another reply, so many turns of the runtime later.
+    Turns(u32, Box<Reply>),
     /// Another reply, this much later.
     After(Duration, Box<Reply>),
 }

@@ -149,9 +149,20 @@ impl Running {
 
     /// Answers as the reply says.
     pub(super) async fn answer(mut self, mut reply: Reply) -> Result<BackendResponse, SendError> {
-        while let Reply::After(wait, then) = reply {
-            sleep(wait).await;
-            reply = *then;
+        loop {
+            reply = match reply {
+                Reply::After(wait, then) => {
+                    sleep(wait).await;
+                    *then
+                }
+                Reply::Turns(turns, then) => {
+                    for _ in 0..turns {
+                        tokio::task::yield_now().await;
+                    }
+                    *then
+                }
+                _ => break,
+            };
         }
         let streams = "text/event-stream";
         match reply {
@@ -169,7 +180,7 @@ impl Running {
             Reply::StreamThen(pieces, fault) => Ok(self.respond(200, streams, pieces, Some(fault))),
             Reply::Status(status, body) => Ok(self.respond(status, "application/json", vec![body], None)),
             Reply::Content(kind, body) => Ok(self.respond(200, kind, vec![body], None)),
-            Reply::ByHand | Reply::After(..) => match self.by_hand.recv().await {
+            Reply::ByHand | Reply::Turns(..) | Reply::After(..) => match self.by_hand.recv().await {
                 Some(Step::Head { status, content_type }) => {
                     let body = stream::unfold(self, Self::next_by_hand).boxed_local();
                     Ok(BackendResponse { status, content_type, body })

@@ -3,6 +3,8 @@
 mod cancel;
 mod capacity;
 mod connection_loss;
+mod discovery;
+mod drain;
 mod endings;
 mod handshake;
 mod heartbeat;

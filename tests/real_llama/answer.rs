@@ -47,7 +47,7 @@ pub(crate) fn streamed_with_usage(request: Value) -> Value {
 
 /// A stream that goes on for longer than any test.
 pub(crate) fn endless_chat() -> Value {
-    let mut request = streamed(greedy_chat("Count.", 2000));
+    let mut request = streamed(greedy_chat("Write a long story about a lighthouse keeper and his dog.", 2000));
     request["ignore_eos"] = true.into();
     request
 }

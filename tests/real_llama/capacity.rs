@@ -31,3 +31,22 @@ async fn two_slots_take_two_requests_at_once_and_a_third_is_told_to_come_back() 
     drop(second);
     llama.until_idle().await;
 }
+
+#[actix_rt::test]
+#[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
+async fn as_many_clients_as_slots_that_ask_again_at_once_are_never_refused() {
+    let llama = Llama::given().await;
+    let fleet = Fleet::beside(&llama).await;
+    let mut request = greedy_chat("Say hello.", 1);
+    request["cache_prompt"] = true.into();
+    let ask = async || {
+        let mut refused = 0;
+        for _ in 0..25 {
+            if fleet.api.post(CHAT, &request).await.status != 200 {
+                refused += 1;
+            }
+        }
+        refused
+    };
+    assert_eq!(join(ask(), ask()).await, (0, 0));
+}

@@ -3,10 +3,12 @@
 use outpost::messages::backend::Format;
 use outpost::messages::ids::{JobId, ModelId};
 use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame};
+use outpost::telemetry::Snapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, CHAT, MODEL, endless_chat, greedy_chat};
+use crate::client::Api;
 use crate::fleet::Fleet;
 use crate::llama::Llama;
 use crate::process::Process;
@@ -52,15 +54,16 @@ async fn the_wire_carries_the_slots_the_tokens_and_the_refusals() {
     let props: Props = llama.api.get("/props").await;
     let coordinator = Scripted::listen().await;
     let dir = tempfile::tempdir().unwrap();
-    let _agent = Process::start(
+    let mut agent = Process::start(
         &["run"],
         [
             ("OUTPOST_COORDINATOR_URL", coordinator.url.as_str()),
             ("OUTPOST_IDENTITY_PATH", dir.path().join("identity.key").to_str().unwrap()),
-            ("OUTPOST_STATUS_ADDR", "off"),
+            ("OUTPOST_STATUS_ADDR", "127.0.0.1:0"),
             ("OUTPOST_BACKENDS", &format!("llamacpp={}", llama.url)),
         ],
     );
+    let status = Api::new(format!("http://{}", agent.address("status page addr=http://").await));
     let mut line = coordinator.admit().await;
     let offer = line.offer().await;
     assert_eq!(offer.models.len(), 1);
@@ -84,6 +87,9 @@ async fn the_wire_carries_the_slots_the_tokens_and_the_refusals() {
     };
     assert_eq!(direct.tokens, Some((tokens.input, tokens.output)));
     assert_eq!((tokens.input, tokens.output), (tokens.input_tokens, tokens.output_tokens));
+
+    // The slot is free when the agent says so itself, which is a moment after its last frame.
+    eventually("a free slot", async || (status.get::<Snapshot>("/status").await.in_flight == 0).then_some(())).await;
 
     // One job more than there are slots is refused, though the server itself would queue it.
     let jobs: Vec<_> = (0..=props.total_slots).map(|_| job(&endless_chat())).collect();

@@ -248,7 +248,9 @@ impl Inbox for JobInbox {
             }
             Ok(FromCoordinator::MalformedJob(malformed)) => return Ok(self.submit(Err(malformed)).await),
             Ok(FromCoordinator::JobCancel { job_id }) => {
-                self.cancels.do_send(CancelJob { generation: self.generation, job: job_id });
+                // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
+                // there is no job either.
+                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
             }
             Ok(FromCoordinator::Unknown { kind }) => {
                 log::debug!("frame of an unknown type ignored type={}", Label(&kind));

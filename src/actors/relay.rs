@@ -3,14 +3,16 @@
 //! Bounded in everything: the job's deadline in time, the uplink's budget and one chunk of joined bytes in memory.
 //! Dropping the future at any point closes the backend's connection, which is what stops the GPU.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
-use tokio::time::{Instant, timeout_at};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::envelopes::{Admission, Dispatch};
 use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
 use crate::messages::backend::Format;
 use crate::messages::ids::JobId;
@@ -28,52 +30,57 @@ const AFTER_THE_END: Duration = Duration::from_secs(1);
 /// A deadline past this is none: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Works a job to its end and sends its terminal frame, unless it was cancelled or somebody else ended it.
-pub(super) async fn work(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Outcome {
+/// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
+/// hears of the end as that frame is written; where none is queued, the job has left the ledger already.
+pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
+    let Dispatch { job, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
     let deadline = received.checked_add(job.deadline).unwrap_or_else(|| received + FAR);
     let relayed = tokio::select! {
         biased;
-        () = lease.stopped() => return Outcome::Cancelled,
-        relayed = timeout_at(deadline, relay(backend, job, lease, uplink)) => relayed,
+        () = lease.stopped() => return,
+        relayed = timeout_at(deadline, relay(backend, job, &lease, &uplink)) => relayed,
     };
     match relayed.unwrap_or(Err(Fault::new(ErrorCode::BackendTimeout, "the deadline passed"))) {
         Ok(tokens) => {
-            if !lease.claim() {
-                return Outcome::Cancelled;
-            }
-            let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let done = JobDone { job_id: id, tokens, duration_ms };
-            match uplink.terminal(lease, &FromAgent::JobDone(done)) {
-                Ok(()) => Outcome::Done { tokens },
-                Err(LinkGone) => Outcome::Cancelled,
+            if lease.claim() {
+                let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
+                // Where the connection is gone, the ledger hears of that.
+                let _ = uplink.terminal(&lease, &done, move || admission.ended(Outcome::Done { tokens }));
             }
         }
         Err(Fault { code, message }) => {
-            if fail(id, lease, uplink, code, message) {
-                Outcome::Failed { code }
-            } else {
-                Outcome::Cancelled
-            }
+            fail(id, &lease, &uplink, &admission, code, message);
         }
     }
 }
 
-/// Claims a job's end and sends `job_error`. False if the job has ended already or its connection is gone.
-pub(super) fn fail(job: JobId, lease: &JobLease, uplink: &Uplink, code: ErrorCode, message: impl Into<String>) -> bool {
-    lease.claim() && report(job, lease, uplink, code, message)
+/// Claims a job's end and queues `job_error`; the ledger hears of it as that is written. False if the job has ended
+/// already or its connection is gone.
+pub(super) fn fail(
+    job: JobId,
+    lease: &JobLease,
+    uplink: &Uplink,
+    admission: &Admission,
+    code: ErrorCode,
+    message: impl Into<String>,
+) -> bool {
+    let admission = admission.clone();
+    lease.claim() && report(job, lease, uplink, code, message, move || admission.ended(Outcome::Failed { code }))
 }
 
-/// Sends `job_error` for a job whose end the caller has claimed. False if its connection is gone.
+/// Queues `job_error` for a job whose end the caller has claimed. False if its connection is gone.
 pub(super) fn report(
     job: JobId,
     lease: &JobLease,
     uplink: &Uplink,
     error_code: ErrorCode,
     message: impl Into<String>,
+    written: impl FnOnce() + Send + 'static,
 ) -> bool {
     let error = JobError { job_id: job, error_code, message: message.into(), tokens_emitted: lease.relayed() };
-    uplink.terminal(lease, &FromAgent::JobError(error)).is_ok()
+    uplink.terminal(lease, &FromAgent::JobError(error), written).is_ok()
 }
 
 /// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.
@@ -128,7 +135,7 @@ async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplin
     if !matches!(response.content_type.as_str(), "text/event-stream" | "") {
         return Err(Fault::internal("the backend answered something else than the event stream it was asked for"));
     }
-    Transfer { id, format, lease, uplink }.run(response.body).await
+    Transfer::new(id, format, lease, uplink).run(response.body).await
 }
 
 /// What a status that is no success means. The body is read up to a bound and only a label of it goes further.
@@ -163,50 +170,58 @@ fn labelled(what: String, fault: &BackendFault) -> String {
 /// The response's way up.
 struct Transfer<'a> {
     id: JobId,
-    format: Format,
     lease: &'a JobLease,
     uplink: &'a Uplink,
+    scan: ResponseScan,
+    /// Bytes read and not sent: what was ready together, and what found no room.
+    waiting: BytesMut,
 }
 
-impl Transfer<'_> {
-    async fn run(self, mut body: LocalBoxStream<'static, Result<Bytes, BodyError>>) -> Result<Tokens, Fault> {
-        let mut scan = ResponseScan::new(self.format);
-        // Bytes that found no room yet. Later ones join them, up to one chunk; then the backend is not read.
-        let mut waiting = BytesMut::new();
+type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
+
+impl<'a> Transfer<'a> {
+    fn new(id: JobId, format: Format, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
+        Self { id, lease, uplink, scan: ResponseScan::new(format), waiting: BytesMut::new() }
+    }
+
+    async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
+        let uplink = self.uplink;
         // The place in the queue for room, kept while bytes join.
-        let mut room = None::<LocalBoxFuture<'_, Result<Room, LinkGone>>>;
-        let mut ended_by = None::<Instant>;
+        let mut room = None::<LocalBoxFuture<'a, Result<Room, LinkGone>>>;
+        // How long the body may go on, once nothing that matters comes any more.
+        let mut limit = None::<Instant>;
         let broken = loop {
-            let next = match ended_by {
-                Some(limit) => timeout_at(limit, body.next()).await.unwrap_or_default(),
-                None if waiting.is_empty() => body.next().await,
-                None => tokio::select! {
+            let next = if self.waiting.is_empty() && limit.is_none() {
+                body.next().await
+            } else {
+                tokio::select! {
                     biased;
-                    granted = room.get_or_insert_with(|| Box::pin(self.uplink.room())) => {
+                    granted = room.get_or_insert_with(|| Box::pin(uplink.room())), if !self.waiting.is_empty() => {
                         room = None;
-                        self.uplink.chunk(granted?, self.id, self.lease, &waiting)?;
-                        waiting.clear();
+                        self.send_into(granted?)?;
                         continue;
                     }
-                    next = body.next() => next,
-                },
-            };
-            match next {
-                None => break None,
-                Some(Err(error)) => break Some(error),
-                Some(Ok(bytes)) => {
-                    scan.feed(&bytes);
-                    self.offer(&mut waiting, &bytes).await?;
+                    // A full chunk waits: the backend is held back.
+                    next = body.next(), if self.waiting.len() < MAX_CHUNK => next,
+                    () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => break None,
                 }
+            };
+            match self.take(next, &mut body) {
+                ControlFlow::Break(broken) => break broken,
+                ControlFlow::Continue(()) if room.is_none() => self.send_ready()?,
+                ControlFlow::Continue(()) => {}
             }
-            if ended_by.is_none() && scan.is_complete() {
-                ended_by = Some(Instant::now() + AFTER_THE_END);
+            if limit.is_none() && self.scan.is_over() {
+                limit = Some(Instant::now() + AFTER_THE_END);
             }
         };
-        if !waiting.is_empty() {
-            self.send_waiting(&mut waiting).await?;
+        drop(room);
+        self.send_ready()?;
+        while !self.waiting.is_empty() {
+            let room = uplink.room().await?;
+            self.send_into(room)?;
         }
-        match (scan.finish(), broken) {
+        match (self.scan.finish(), broken) {
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => {
                 Err(Fault::internal(labelled("the backend reported an error".into(), &fault)))
@@ -219,35 +234,42 @@ impl Transfer<'_> {
         }
     }
 
-    /// Sends what has room now; the rest waits, behind what waits already.
-    async fn offer(&self, waiting: &mut BytesMut, bytes: &Bytes) -> Result<(), Fault> {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            if waiting.is_empty() {
-                let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK));
-                match self.uplink.try_chunk(self.id, self.lease, piece) {
-                    Ok(()) => {
-                        rest = after;
-                        continue;
-                    }
-                    Err(NotSent::Gone(gone)) => return Err(gone.into()),
-                    Err(NotSent::Full) => {}
+    /// Takes what was read, and all that can be read without waiting, up to a full chunk: events that are there together
+    /// share a frame.
+    fn take(&mut self, first: Option<Result<Bytes, BodyError>>, body: &mut Body) -> ControlFlow<Option<BodyError>> {
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                None => return ControlFlow::Break(None),
+                Some(Err(error)) => return ControlFlow::Break(Some(error)),
+                Some(Ok(bytes)) => {
+                    self.scan.feed(&bytes);
+                    self.waiting.extend_from_slice(&bytes);
                 }
             }
-            let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK - waiting.len()));
-            waiting.extend_from_slice(piece);
-            rest = after;
-            if waiting.len() == MAX_CHUNK {
-                self.send_waiting(waiting).await?;
+            next = if self.waiting.len() < MAX_CHUNK { body.next().now_or_never() } else { None };
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends what has room now; the rest waits.
+    fn send_ready(&mut self) -> Result<(), LinkGone> {
+        while !self.waiting.is_empty() {
+            let piece = self.waiting.len().min(MAX_CHUNK);
+            match self.uplink.try_chunk(self.id, self.lease, self.waiting.get(..piece).unwrap_or_default()) {
+                Ok(()) => self.waiting.advance(piece),
+                Err(NotSent::Full) => break,
+                Err(NotSent::Gone(gone)) => return Err(gone),
             }
         }
         Ok(())
     }
 
-    async fn send_waiting(&self, waiting: &mut BytesMut) -> Result<(), Fault> {
-        let room = self.uplink.room().await?;
-        self.uplink.chunk(room, self.id, self.lease, waiting)?;
-        waiting.clear();
+    /// Sends one chunk of what waits into room that was granted.
+    fn send_into(&mut self, room: Room) -> Result<(), LinkGone> {
+        let piece = self.waiting.len().min(MAX_CHUNK);
+        self.uplink.chunk(room, self.id, self.lease, self.waiting.get(..piece).unwrap_or_default())?;
+        self.waiting.advance(piece);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use actix::{Addr, Arbiter};
 use tokio::sync::{oneshot, watch};
 
 use super::exit::ExitStatus;
+use super::limits::{TooFewFiles, raise_open_files};
 use super::signals::Signals;
 use super::status::{StatusError, StatusServer};
 use super::wiring;
@@ -30,6 +31,9 @@ pub enum StartError {
     /// The certificates can't be used.
     #[error("OUTPOST_CA_FILE: {0}")]
     Tls(#[from] TlsError),
+    /// The system allows too few open files.
+    #[error("{0}")]
+    Files(#[from] TooFewFiles),
     /// The status page has no address.
     #[error("{0}")]
     Status(#[from] StatusError),
@@ -43,7 +47,7 @@ impl StartError {
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Identity(_) => ExitStatus::Identity,
-            Self::Tls(_) => ExitStatus::Configuration,
+            Self::Tls(_) | Self::Files(_) => ExitStatus::Configuration,
             Self::Status(_) | Self::System(_) => ExitStatus::Failure,
         }
     }
@@ -59,6 +63,7 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent on the current actix system.
     pub fn start(config: &AgentConfig, identity: Identity) -> Result<Self, StartError> {
+        raise_open_files(config.max_concurrent)?;
         let tls = client_config(config.ca_file.as_deref())?;
         let start = Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),

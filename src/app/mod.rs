@@ -3,6 +3,7 @@
 mod agent;
 mod coordinator;
 mod exit;
+mod limits;
 mod signals;
 mod status;
 mod wiring;
@@ -10,6 +11,7 @@ mod wiring;
 pub use agent::{Agent, StartError, run};
 pub use coordinator::serve;
 pub use exit::ExitStatus;
+pub use limits::TooFewFiles;
 pub use signals::{Interrupt, Signals};
 pub use status::{StatusServer, fetch};
 pub use wiring::sources;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::config::{LogConfig, LogFormat};
 
 /// Other crates' records above this level are dropped whatever the filter says: some print the bytes they carry, which
-/// are prompts and keys.
-const OTHERS_AT_MOST: LevelFilter = LevelFilter::Info;
+/// are prompts and keys, and what they say at info of their own workings helps no operator.
+const OTHERS_AT_MOST: LevelFilter = LevelFilter::Warn;
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -42,7 +42,8 @@ pub enum LinkFault {
 /// One connection of the agent, as its coordinator has it.
 pub struct CoordinatorLink {
     pub(super) grammar: Rc<Grammar>,
-    pub(super) nonce: Vec<u8>,
+    /// The nonce of the last challenge, which `expect_auth` verifies against.
+    pub nonce: Vec<u8>,
     faults: Faults,
     incoming: mpsc::UnboundedReceiver<Frame>,
     inbox: VecDeque<Frame>,

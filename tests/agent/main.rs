@@ -1,5 +1,6 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
+mod base_protocol;
 mod cancel;
 mod capacity;
 mod connection_loss;
@@ -10,3 +11,5 @@ mod handshake;
 mod heartbeat;
 mod job_errors;
 mod jobs;
+mod liveness;
+mod supervision;

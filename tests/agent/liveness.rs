@@ -107,6 +107,7 @@ async fn a_write_that_moves_now_and_then_is_no_stall() {
         // The agent is alone with its clock: 25 s pass, then the coordinator reads a moment.
         tokio::time::advance(Duration::from_secs(25)).await;
         link.send_frame(&Frame::Pong(Bytes::new()));
+        link.unread();
         link.resume_reading();
         link.chunk_of(job.job_id).await;
         link.fail(LinkFault::StopReading);

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `outpost` binary. Everything it does is in the library.
+
+use std::process::Termination;
+
+fn main() -> impl Termination {
+    outpost::cli::main()
+}

@@ -1,16 +1,15 @@
-//! The files under `config/` are current, and work as they are.
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! The files under `config/` and the README's table are current, and the files work as they are.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outpost::config::{
     AgentConfig, CoordinatorConfig, Environment, Layered, MapEnvironment, example_agent, example_coordinator,
-    read_env_file,
+    read_env_file, with_current_table,
 };
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// Compares, or writes where the environment says so.
@@ -20,7 +19,7 @@ fn assert_current(name: &str, expected: &str) {
         std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "config/{name} is out of date: UPDATE_EXAMPLES=1 cargo test --test config_examples");
+    assert_eq!(found, expected, "{name} is out of date: UPDATE_EXAMPLES=1 cargo test --test config_examples");
 }
 
 fn home() -> MapEnvironment {
@@ -29,15 +28,21 @@ fn home() -> MapEnvironment {
 
 #[test]
 fn the_example_files_are_printed_from_the_table() {
-    assert_current("outpost.env.example", &example_agent());
-    assert_current("coordinator.env.example", &example_coordinator());
+    assert_current("config/outpost.env.example", &example_agent());
+    assert_current("config/coordinator.env.example", &example_coordinator());
+}
+
+#[test]
+fn the_table_in_the_readme_is_printed_from_the_table() {
+    let readme = std::fs::read_to_string(path("README.md")).unwrap();
+    assert_current("README.md", &with_current_table(&readme).expect("markers in the README"));
 }
 
 #[test]
 fn the_example_files_are_configurations_without_a_warning() {
-    let agent = read_env_file(&path("outpost.env.example")).unwrap();
+    let agent = read_env_file(&path("config/outpost.env.example")).unwrap();
     assert_eq!(AgentConfig::from_env(&Layered { upper: &agent, lower: &home() }).unwrap().1, []);
-    let coordinator = read_env_file(&path("coordinator.env.example")).unwrap();
+    let coordinator = read_env_file(&path("config/coordinator.env.example")).unwrap();
     assert_eq!(CoordinatorConfig::from_env(&coordinator).unwrap().1, []);
 }
 
@@ -61,7 +66,7 @@ fn every_line_that_is_commented_out_can_be_used() {
 
 /// The values of a key of the unit.
 fn unit(key: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(path("outpost.service")).unwrap();
+    let text = std::fs::read_to_string(path("config/outpost.service")).unwrap();
     let value = |line: &str| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
     text.lines().filter_map(value).collect()
 }
@@ -69,7 +74,7 @@ fn unit(key: &str) -> Vec<String> {
 #[test]
 fn the_unit_waits_longer_than_the_drain_and_stays_down_where_a_restart_can_not_help() {
     let stop = humantime::parse_duration(&unit("TimeoutStopSec").concat()).unwrap();
-    let agent = read_env_file(&path("outpost.env.example")).unwrap();
+    let agent = read_env_file(&path("config/outpost.env.example")).unwrap();
     let (config, _) = AgentConfig::from_env(&Layered { upper: &agent, lower: &home() }).unwrap();
     assert!(stop >= config.shutdown_grace + Duration::from_secs(10), "{stop:?}");
     assert_eq!(unit("RestartPreventExitStatus"), ["64 66"]);

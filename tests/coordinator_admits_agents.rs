@@ -1,5 +1,8 @@
 //! Who gets on the coordinator's roster, how, and how they leave it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
+#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
+
 mod coordinator_fixture;
 
 use std::time::Duration;
@@ -92,6 +95,14 @@ async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
         agent.text(text).await;
         assert_eq!(agent.see().await, Seen::Close(Some((1002, "expected auth_response".into()))));
     }
+}
+
+#[actix_rt::test]
+async fn a_page_in_a_browser_is_no_agent() {
+    let coordinator = Coordinator::start().await;
+    let page = awc::Client::default().ws(coordinator.url("/agent")).origin("https://example.com");
+    let refused = soon(page.connect()).await.err().unwrap();
+    assert!(matches!(refused, awc::error::WsClientError::InvalidResponseStatus(status) if status == 403));
 }
 
 #[actix_rt::test]

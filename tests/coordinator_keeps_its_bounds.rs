@@ -1,5 +1,8 @@
 //! Agents and clients that send too much, too fast or the wrong thing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
+#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
+
 mod coordinator_fixture;
 
 use std::time::Duration;
@@ -159,10 +162,34 @@ async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
 
 #[actix_rt::test]
 async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
-    let coordinator = Coordinator::start_with(|config| config.job_deadline = Duration::from_millis(1)).await;
+    let coordinator = Coordinator::start_with(|config| {
+        config.job_deadline = Duration::from_millis(1);
+        config.deadline_margin = Duration::from_millis(1);
+    })
+    .await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
     assert_eq!(soon(asking).await.unwrap().status, 504);
+}
+
+#[actix_rt::test]
+#[cfg(target_os = "linux")]
+async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
+    let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));
+    let mut asking = coordinator.asking(CHAT, &large);
+    // It is not silent: it only reads nothing.
+    let mut beat = actix_rt::time::interval(Duration::from_millis(50));
+    let answer = soon(async {
+        loop {
+            tokio::select! {
+                answer = &mut asking => return answer.unwrap(),
+                _ = beat.tick() => drop(agent.socket.send(Message::Ping(Bytes::new())).await),
+            }
+        }
+    });
+    assert_eq!(answer.await.status, 502);
 }

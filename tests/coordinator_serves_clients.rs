@@ -1,5 +1,8 @@
 //! What a client of the coordinator's API gets: answers as the agent sent them, and errors in its API's own shape.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
+#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
+
 mod coordinator_fixture;
 
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! One connection to the coordinator, from the dial to its end.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -10,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
@@ -52,8 +51,6 @@ pub(super) enum ConnectFailure {
     Handshake(#[from] HandshakeFailure),
     #[error("no {0} in time")]
     TimedOut(&'static str),
-    #[error("the provider id can't be stored: {0}")]
-    Store(Arc<IdentityError>),
 }
 
 /// The connection is over.
@@ -138,7 +135,10 @@ async fn establish(
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
     match authenticate(&mut link, setup).await {
-        Ok(given) => Ok((link, store(given, setup)?)),
+        Ok(given) => {
+            let provider_id = store(given, setup).await;
+            Ok((link, provider_id))
+        }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
             // The connection is given up either way.
@@ -193,16 +193,22 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
     )
 }
 
-/// Stores a provider id that is new, before the agent goes on. A few hundred bytes, once in the life of an agent.
-fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Result<Option<ProviderId>, ConnectFailure> {
-    let identity = &setup.identity;
-    if let Some(new) = given.filter(|new| identity.provider_id().as_ref() != Some(new)) {
-        let old = identity.store_provider_id(&new).map_err(|error| ConnectFailure::Store(Arc::new(error)))?;
-        if let Some(old) = old {
-            setup.events.emit(Event::ProviderIdReplaced { old, new });
+/// Stores a provider id that is new, before the agent goes on, off the arbiter. Where the disk refuses it the agent goes
+/// on all the same: it serves without it, and the next connection tries again.
+async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
+    let identity = setup.identity.clone();
+    if let Some(new) = given {
+        let id = new.clone();
+        match tokio::task::spawn_blocking(move || identity.store_provider_id(&id)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(old))) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
+            Ok(Err(error)) => setup.events.emit(Event::ProviderIdNotStored { cause: error.to_string() }),
+            Err(_) => {
+                setup.events.emit(Event::ProviderIdNotStored { cause: "the thread that stores it failed".into() })
+            }
         }
     }
-    Ok(identity.provider_id())
+    setup.identity.provider_id()
 }
 
 /// Takes the frames of the steady state apart and hands them to the router.

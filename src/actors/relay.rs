@@ -3,13 +3,14 @@
 //! Bounded in everything: the job's deadline in time, the uplink's budget and one chunk of joined bytes in memory.
 //! Dropping the future at any point closes the backend's connection, which is what stops the GPU.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
-use tokio::time::{Instant, timeout_at};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::envelopes::{Admission, Dispatch};
 use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
@@ -134,7 +135,7 @@ async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplin
     if !matches!(response.content_type.as_str(), "text/event-stream" | "") {
         return Err(Fault::internal("the backend answered something else than the event stream it was asked for"));
     }
-    Transfer { id, format, lease, uplink }.run(response.body).await
+    Transfer::new(id, format, lease, uplink).run(response.body).await
 }
 
 /// What a status that is no success means. The body is read up to a bound and only a label of it goes further.
@@ -169,50 +170,58 @@ fn labelled(what: String, fault: &BackendFault) -> String {
 /// The response's way up.
 struct Transfer<'a> {
     id: JobId,
-    format: Format,
     lease: &'a JobLease,
     uplink: &'a Uplink,
+    scan: ResponseScan,
+    /// Bytes read and not sent: what was ready together, and what found no room.
+    waiting: BytesMut,
 }
 
-impl Transfer<'_> {
-    async fn run(self, mut body: LocalBoxStream<'static, Result<Bytes, BodyError>>) -> Result<Tokens, Fault> {
-        let mut scan = ResponseScan::new(self.format);
-        // Bytes that found no room yet. Later ones join them, up to one chunk; then the backend is not read.
-        let mut waiting = BytesMut::new();
+type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
+
+impl<'a> Transfer<'a> {
+    fn new(id: JobId, format: Format, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
+        Self { id, lease, uplink, scan: ResponseScan::new(format), waiting: BytesMut::new() }
+    }
+
+    async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
+        let uplink = self.uplink;
         // The place in the queue for room, kept while bytes join.
-        let mut room = None::<LocalBoxFuture<'_, Result<Room, LinkGone>>>;
-        let mut ended_by = None::<Instant>;
+        let mut room = None::<LocalBoxFuture<'a, Result<Room, LinkGone>>>;
+        // How long the body may go on, once nothing that matters comes any more.
+        let mut limit = None::<Instant>;
         let broken = loop {
-            let next = match ended_by {
-                Some(limit) => timeout_at(limit, body.next()).await.unwrap_or_default(),
-                None if waiting.is_empty() => body.next().await,
-                None => tokio::select! {
+            let next = if self.waiting.is_empty() && limit.is_none() {
+                body.next().await
+            } else {
+                tokio::select! {
                     biased;
-                    granted = room.get_or_insert_with(|| Box::pin(self.uplink.room())) => {
+                    granted = room.get_or_insert_with(|| Box::pin(uplink.room())), if !self.waiting.is_empty() => {
                         room = None;
-                        self.uplink.chunk(granted?, self.id, self.lease, &waiting)?;
-                        waiting.clear();
+                        self.send_into(granted?)?;
                         continue;
                     }
-                    next = body.next() => next,
-                },
-            };
-            match next {
-                None => break None,
-                Some(Err(error)) => break Some(error),
-                Some(Ok(bytes)) => {
-                    scan.feed(&bytes);
-                    self.offer(&mut waiting, &bytes).await?;
+                    // A full chunk waits: the backend is held back.
+                    next = body.next(), if self.waiting.len() < MAX_CHUNK => next,
+                    () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => break None,
                 }
+            };
+            match self.take(next, &mut body) {
+                ControlFlow::Break(broken) => break broken,
+                ControlFlow::Continue(()) if room.is_none() => self.send_ready()?,
+                ControlFlow::Continue(()) => {}
             }
-            if ended_by.is_none() && scan.is_complete() {
-                ended_by = Some(Instant::now() + AFTER_THE_END);
+            if limit.is_none() && self.scan.is_over() {
+                limit = Some(Instant::now() + AFTER_THE_END);
             }
         };
-        if !waiting.is_empty() {
-            self.send_waiting(&mut waiting).await?;
+        drop(room);
+        self.send_ready()?;
+        while !self.waiting.is_empty() {
+            let room = uplink.room().await?;
+            self.send_into(room)?;
         }
-        match (scan.finish(), broken) {
+        match (self.scan.finish(), broken) {
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => {
                 Err(Fault::internal(labelled("the backend reported an error".into(), &fault)))
@@ -225,35 +234,42 @@ impl Transfer<'_> {
         }
     }
 
-    /// Sends what has room now; the rest waits, behind what waits already.
-    async fn offer(&self, waiting: &mut BytesMut, bytes: &Bytes) -> Result<(), Fault> {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            if waiting.is_empty() {
-                let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK));
-                match self.uplink.try_chunk(self.id, self.lease, piece) {
-                    Ok(()) => {
-                        rest = after;
-                        continue;
-                    }
-                    Err(NotSent::Gone(gone)) => return Err(gone.into()),
-                    Err(NotSent::Full) => {}
+    /// Takes what was read, and all that can be read without waiting, up to a full chunk: events that are there together
+    /// share a frame.
+    fn take(&mut self, first: Option<Result<Bytes, BodyError>>, body: &mut Body) -> ControlFlow<Option<BodyError>> {
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                None => return ControlFlow::Break(None),
+                Some(Err(error)) => return ControlFlow::Break(Some(error)),
+                Some(Ok(bytes)) => {
+                    self.scan.feed(&bytes);
+                    self.waiting.extend_from_slice(&bytes);
                 }
             }
-            let (piece, after) = rest.split_at(rest.len().min(MAX_CHUNK - waiting.len()));
-            waiting.extend_from_slice(piece);
-            rest = after;
-            if waiting.len() == MAX_CHUNK {
-                self.send_waiting(waiting).await?;
+            next = if self.waiting.len() < MAX_CHUNK { body.next().now_or_never() } else { None };
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends what has room now; the rest waits.
+    fn send_ready(&mut self) -> Result<(), LinkGone> {
+        while !self.waiting.is_empty() {
+            let piece = self.waiting.len().min(MAX_CHUNK);
+            match self.uplink.try_chunk(self.id, self.lease, self.waiting.get(..piece).unwrap_or_default()) {
+                Ok(()) => self.waiting.advance(piece),
+                Err(NotSent::Full) => break,
+                Err(NotSent::Gone(gone)) => return Err(gone),
             }
         }
         Ok(())
     }
 
-    async fn send_waiting(&self, waiting: &mut BytesMut) -> Result<(), Fault> {
-        let room = self.uplink.room().await?;
-        self.uplink.chunk(room, self.id, self.lease, waiting)?;
-        waiting.clear();
+    /// Sends one chunk of what waits into room that was granted.
+    fn send_into(&mut self, room: Room) -> Result<(), LinkGone> {
+        let piece = self.waiting.len().min(MAX_CHUNK);
+        self.uplink.chunk(room, self.id, self.lease, self.waiting.get(..piece).unwrap_or_default())?;
+        self.waiting.advance(piece);
         Ok(())
     }
 }

@@ -117,6 +117,10 @@ impl Source for Found {
         &self.0.name
     }
 
+    fn expected(&self) -> bool {
+        false
+    }
+
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
         let port = Rc::clone(&self.0);
         async move { port.look().await }.boxed_local()

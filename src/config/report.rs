@@ -192,7 +192,7 @@ pub enum Cause {
     #[error("must be a line of ASCII characters")]
     NotASecretOfAscii,
     /// A file that can't be read.
-    #[error("the file {} can't be read: {kind}", path.display())]
+    #[error("the file {} can't be read: {}", path.display(), reason(*kind))]
     FileUnreadable {
         /// The file.
         path: PathBuf,
@@ -247,6 +247,13 @@ pub enum Warning {
         /// The URL.
         url: String,
     },
+}
+
+fn reason(kind: std::io::ErrorKind) -> String {
+    match kind {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -31,7 +31,7 @@ pub(super) fn coordinator(text: &str, insecure: Insecure) -> Result<Url, Cause> 
         "ws" => true,
         _ => return Err(Cause::Scheme("wss://")),
     };
-    without_credentials(&url)?;
+    without_credentials_or_fragment(&url)?;
     if matches!(url.host(), Some(Host::Ipv6(_))) && !plain {
         return Err(Cause::TlsToIpv6);
     }
@@ -47,7 +47,7 @@ pub(super) fn backend(text: &str) -> Result<Url, Cause> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Cause::Scheme("http:// or https://"));
     }
-    without_credentials(&url)?;
+    without_credentials_or_fragment(&url)?;
     if url.query().is_some() {
         return Err(Cause::Query);
     }
@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Url, Cause> {
     }
 }
 
-fn without_credentials(url: &Url) -> Result<(), Cause> {
+fn without_credentials_or_fragment(url: &Url) -> Result<(), Cause> {
     if !url.username().is_empty() || url.password().is_some() {
         Err(Cause::Credentials)
     } else if url.fragment().is_some() {

@@ -51,12 +51,17 @@ pub enum Secrecy {
 /// Which commands read a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The agent's: `run`, `dev`, `doctor` and what asks about the agent.
+    /// The agent's: `run`, `dev` and what asks about the agent.
     Agent,
     /// `coordinator`, and the coordinator within `dev`.
     Coordinator,
     /// Every command.
     Every,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Agent, Self::Coordinator, Self::Every];
 }
 
 const SLOT: &str = "<NAME>";

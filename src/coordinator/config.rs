@@ -21,6 +21,8 @@ pub struct CoordinatorConfig {
     pub workers: usize,
     /// How long a job may take.
     pub job_deadline: Duration,
+    /// How much longer an agent has to say that the deadline passed, before its job is cancelled.
+    pub deadline_margin: Duration,
     /// The largest request body of a client, in bytes.
     pub max_body: usize,
     /// The largest message of an agent, in bytes.
@@ -47,6 +49,7 @@ impl CoordinatorConfig {
             agent_keys: Vec::new(),
             workers: 2,
             job_deadline: Duration::from_secs(600),
+            deadline_margin: Duration::from_secs(5),
             max_body: 64 << 20,
             max_agent_message: 16 << 20,
             max_buffered: 8 << 20,

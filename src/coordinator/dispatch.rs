@@ -15,8 +15,6 @@ use crate::messages::backend::Format;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{ErrorCode, FromCoordinator, JobFrame};
 
-/// How much longer than its deadline an agent has to say that it passed.
-const LATE: Duration = Duration::from_secs(5);
 /// A body from here on is made a frame off the thread that serves connections.
 const LARGE: usize = 1 << 20;
 
@@ -107,7 +105,7 @@ pub(super) async fn start(
             refusal = Some(ApiError::Full);
             continue;
         }
-        let mut running = Running { inlet, lease, until: deadline + LATE };
+        let mut running = Running { inlet, lease, until: deadline + hub.config.deadline_margin };
         match running.next().await {
             Relayed::Chunk(first) => return Ok((running, first)),
             Relayed::End(end) => match ApiError::of(end) {

@@ -6,19 +6,19 @@
 //!
 //! How a request travels:
 //!
-//! 1. [`api`] checks the key and reads the body, [`request`] finds in it what the coordinator needs to know.
-//! 2. [`dispatch`] asks the [`roster`] for the least loaded agent that offers the model, books a slot under a lease and
-//!    hands the job to that agent's [`session`] by its mailbox.
-//! 3. The session writes the `job` frame. Chunks come back and go through a [`relay`], bounded in bytes, to the request's
+//! 1. `api` checks the key and reads the body, `request` finds in it what the coordinator needs to know.
+//! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model, books a slot under a lease and
+//!    hands the job to that agent's `session` by its mailbox.
+//! 3. The session writes the `job` frame. Chunks come back and go through a `relay`, bounded in bytes, to the request's
 //!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
-//! 4. [`answer`] makes the HTTP response of it: relayed bytes, or one JSON object.
+//! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object.
 //!
 //! What is held by whom: a slot in the roster belongs to its lease. The lease is dropped with the HTTP response; if the
 //! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
 //! end of a session, whatever its cause, is the end of its jobs.
 //!
-//! Agents are not trusted: frames are bounded before they are read into memory ([`inbound`]), parsed without
-//! amplification ([`frames`]), and answered by closing the connection where they break the rules.
+//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`), parsed without
+//! amplification (`frames`), and answered by closing the connection where they break the rules.
 //!
 //! A second connection of a public key replaces the first, which is closed with 1008 and the reason `replaced`: the
 //! usual cause is a first connection whose network is gone; and where two machines share a key, a close that their logs

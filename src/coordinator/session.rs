@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
+use actix_web::http::header::ORIGIN;
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
@@ -39,6 +40,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -> Result<HttpResponse, Error> {
     if hub.is_stopping() {
         return Ok(HttpResponse::ServiceUnavailable().finish());
+    }
+    // Any page may open a WebSocket to this host, and would be sent prompts. Browsers say where a page is from; agents
+    // are from nowhere.
+    if req.headers().contains_key(ORIGIN) {
+        return Ok(HttpResponse::Forbidden().finish());
     }
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
     let peer = req.peer_addr().map_or_else(|| "unknown".into(), |addr| addr.to_string());
@@ -169,6 +175,9 @@ impl Session {
     }
 
     fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {
+        if self.hub.is_stopping() {
+            return self.close(ctx, CloseCode::Away, "drain:deploy");
+        }
         let version = shown(&answer.agent_version);
         let admitted = self.hub.admission.admit(nonce, answer);
         let (key, grounds) = match admitted {

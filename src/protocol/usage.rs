@@ -55,9 +55,9 @@ impl ResponseScan {
         self.splitter.feed(bytes, |event| self.tally.take(event));
     }
 
-    /// Whether the end mark was seen: nothing that matters comes after it.
-    pub fn is_complete(&self) -> bool {
-        self.tally.is_complete()
+    /// Whether the end mark or an error was seen: how the response ends is known, whatever the rest of its body is.
+    pub fn is_over(&self) -> bool {
+        self.tally.is_complete() || self.tally.fault().is_some()
     }
 
     /// The body has ended.

@@ -37,6 +37,11 @@ pub enum Event {
         /// The new one.
         new: ProviderId,
     },
+    /// The name that the coordinator gave can't be written: it holds for this process only.
+    ProviderIdNotStored {
+        /// Why.
+        cause: String,
+    },
     /// An established connection ended.
     Disconnected {
         /// Its number.
@@ -179,8 +184,11 @@ impl Event {
             | Self::ChildReplaced { .. }
             | Self::WorkerLost { .. }
             | Self::DrainCancelled { .. } => Level::Warn,
-            Self::ConnectFailed { .. } | Self::StillTrying { .. } | Self::GivingUp => Level::Error,
-            Self::JobAdmitted { .. } | Self::StaleDropped { .. } | Self::CapabilitiesSent { .. } => Level::Debug,
+            Self::ConnectFailed { .. }
+            | Self::StillTrying { .. }
+            | Self::ProviderIdNotStored { .. }
+            | Self::GivingUp => Level::Error,
+            Self::JobAdmitted { .. } | Self::StaleDropped { .. } => Level::Debug,
             Self::JobEnded { outcome: Outcome::Done { .. } | Outcome::Cancelled, .. } => Level::Debug,
             Self::JobRefused { code: ErrorCode::OutOfCapacity, .. } => Level::Debug,
             _ => Level::Info,
@@ -198,6 +206,7 @@ impl fmt::Display for Event {
             }
             Self::Connected { generation, provider_id: None } => write!(f, "connected generation={generation}"),
             Self::ProviderIdReplaced { old, new } => write!(f, "provider id replaced old={old} new={new}"),
+            Self::ProviderIdNotStored { cause } => write!(f, "provider id not stored cause=\"{}\"", Outside(cause)),
             Self::Disconnected { generation, kind, cause } => {
                 write!(f, "disconnected generation={generation} kind={kind:?} cause=\"{}\"", Outside(cause))
             }
@@ -223,7 +232,9 @@ impl fmt::Display for Event {
                 }
                 write!(f, "{}]", if models.len() > 8 { ", …" } else { "" })
             }
-            Self::BackendDown { backend, cause } => write!(f, "backend down backend={backend} cause=\"{cause}\""),
+            Self::BackendDown { backend, cause } => {
+                write!(f, "backend down backend={backend} cause=\"{}\"", Outside(cause))
+            }
             Self::NothingOnOffer { looked_at } => {
                 write!(
                     f,

@@ -5,19 +5,11 @@ use std::io::Write;
 use log::{Level, LevelFilter, Record};
 use serde::Serialize;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LineFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines.
-    Json,
-}
+use crate::config::{LogConfig, LogFormat};
 
 /// Other crates' records above this level are dropped whatever the filter says: some print the bytes they carry, which
-/// are prompts and keys.
-const OTHERS_AT_MOST: LevelFilter = LevelFilter::Info;
+/// are prompts and keys, and what they say at info of their own workings helps no operator.
+const OTHERS_AT_MOST: LevelFilter = LevelFilter::Warn;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -29,17 +21,18 @@ struct Line<'a> {
 
 /// Starts logging by an env_logger filter, and logs panics by their place alone, since their text may quote data. A
 /// second call changes nothing.
-pub fn init(filter: &str, format: LineFormat) {
+pub fn init(config: &LogConfig) {
+    let format = config.format;
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(filter);
+    builder.parse_filters(&config.filter);
     builder.format(move |out, record| {
         if foreign(record) && record.level() > OTHERS_AT_MOST {
             return Ok(());
         }
         let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
         match format {
-            LineFormat::Text => writeln!(out, "{time} {:5} {}", record.level(), record.args()),
-            LineFormat::Json => {
+            LogFormat::Text => writeln!(out, "{time} {:5} {}", record.level(), record.args()),
+            LogFormat::Json => {
                 let line = Line {
                     time: time.to_string(),
                     level: level_name(record.level()),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Event;
 use crate::messages::ids::ModelId;
 use crate::messages::jobs::Outcome;
+use crate::messages::lifecycle::Child;
 use crate::messages::wire::ErrorCode;
 
 /// Where the agent stands with its coordinator.
@@ -56,7 +57,7 @@ pub struct Snapshot {
     pub backends: BTreeMap<String, BackendState>,
     /// Models the coordinator was told of.
     pub models_offered: usize,
-    /// Jobs that have a slot now. Filled in from the router when the snapshot is asked for.
+    /// Jobs that have a slot now: admitted and not ended.
     pub in_flight: u64,
     /// What became of jobs.
     pub jobs: JobCounts,
@@ -96,6 +97,14 @@ pub struct JobCounts {
     pub failed: BTreeMap<String, u64>,
     /// Answered with `job_error` instead of a slot, by code.
     pub refused: BTreeMap<String, u64>,
+}
+
+impl JobCounts {
+    /// Admitted and not ended.
+    fn running(&self) -> u64 {
+        let ended = self.done + self.cancelled + self.failed.values().sum::<u64>();
+        self.admitted.saturating_sub(ended)
+    }
 }
 
 /// Sums of tokens since the start.
@@ -152,16 +161,25 @@ impl Snapshot {
             Event::JobEnded { outcome: Outcome::Cancelled, .. } => self.jobs.cancelled += 1,
             Event::FrameSkipped { .. } => self.frames_skipped += 1,
             Event::StaleDropped { .. } => self.stale_dropped += 1,
-            Event::ChildReplaced { .. } | Event::WorkerLost { .. } => self.actors_replaced += 1,
+            Event::ChildReplaced { child } => {
+                self.actors_replaced += 1;
+                if *child == Child::Router {
+                    // Its ledger went with it, and so did the jobs in it.
+                    self.jobs.cancelled += self.in_flight;
+                }
+            }
+            Event::WorkerLost { .. } => self.actors_replaced += 1,
             Event::Draining { .. } => self.phase = Phase::Draining,
             Event::Stopped => self.phase = Phase::Stopped,
             Event::ProviderIdReplaced { .. }
+            | Event::ProviderIdNotStored { .. }
             | Event::StillTrying { .. }
             | Event::NothingOnOffer { .. }
             | Event::GivingUp
             | Event::DrainProgress { .. }
             | Event::DrainCancelled { .. } => {}
         }
+        self.in_flight = self.jobs.running();
     }
 
     /// A drain is not undone by what the connection does meanwhile.

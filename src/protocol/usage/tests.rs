@@ -114,9 +114,9 @@ fn the_end_mark_of_one_format_is_none_of_the_other() {
 fn is_complete_tells_as_soon_as_the_end_mark_is_there() {
     let mut scan = ResponseScan::new(Format::OpenAi);
     scan.feed(b"data: [DONE]");
-    assert!(!scan.is_complete());
+    assert!(!scan.is_over());
     scan.feed(b"\n\n");
-    assert!(scan.is_complete());
+    assert!(scan.is_over());
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! A whole agent: its actors, its status page, its end.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use actix::{Addr, Arbiter};
+use tokio::sync::{oneshot, watch};
+
+use super::exit::ExitStatus;
+use super::limits::{TooFewFiles, raise_open_files};
+use super::signals::Signals;
+use super::status::{StatusError, StatusServer};
+use super::wiring;
+use crate::actors::{Census, Exit, Parts, SupervisorActor};
+use crate::config::{AgentConfig, StatusAddr};
+use crate::identity::{Identity, IdentityError, Origin};
+use crate::messages::lifecycle::Drain;
+use crate::telemetry::{Events, Snapshot};
+use crate::transport::tls::{TlsError, client_config};
+
+/// The most arbiters that jobs are spread over.
+const MAX_ARBITERS: usize = 4;
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The key can't be used.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// The certificates can't be used.
+    #[error("OUTPOST_CA_FILE: {0}")]
+    Tls(#[from] TlsError),
+    /// The system allows too few open files.
+    #[error("{0}")]
+    Files(#[from] TooFewFiles),
+    /// The status page has no address.
+    #[error("{0}")]
+    Status(#[from] StatusError),
+    /// The system refuses signals or threads.
+    #[error("the system refuses what an agent needs: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl StartError {
+    /// What the process ends with.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Identity(_) => ExitStatus::Identity,
+            Self::Tls(_) | Self::Files(_) => ExitStatus::Configuration,
+            Self::Status(_) | Self::System(_) => ExitStatus::Failure,
+        }
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    supervisor: Addr<SupervisorActor>,
+    exit: oneshot::Receiver<Exit>,
+    snapshot: watch::Receiver<Snapshot>,
+}
+
+impl Agent {
+    /// Starts an agent on the current actix system.
+    pub fn start(config: &AgentConfig, identity: Identity) -> Result<Self, StartError> {
+        raise_open_files(config.max_concurrent)?;
+        let tls = client_config(config.ca_file.as_deref())?;
+        let start = Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pubkey: identity.pubkey_base64(),
+            provider_id: identity.provider_id().map(|id| id.to_string()),
+            ..Snapshot::default()
+        };
+        let (board, snapshot) = watch::channel(start);
+        let events = Events::new(move |event| board.send_modify(|state| state.apply(&event, SystemTime::now())));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = Parts {
+            connector: Rc::new(wiring::connector(config, &tls)),
+            identity,
+            enrollment_code: config.enrollment_code.clone(),
+            sources: wiring::sources(&config.backends, &tls),
+            policy: wiring::policy(&config.backends),
+            arbiters: (0..cores.min(MAX_ARBITERS)).map(|_| Arbiter::new().handle()).collect(),
+            events,
+            census: Census::default(),
+            settings: wiring::settings(config),
+        };
+        let (supervisor, exit) = SupervisorActor::launch(parts);
+        Ok(Self { supervisor, exit, snapshot })
+    }
+
+    /// The agent's state, as it changes.
+    pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    /// Takes no new job and ends when the running ones have; a second call ends them.
+    pub fn drain(&self) {
+        self.supervisor.do_send(Drain);
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        match (&mut self.exit).await {
+            Ok(Exit::Drained) => ExitStatus::Success,
+            // An end without a word is a panic of the supervisor itself.
+            Ok(Exit::GaveUp) | Err(_) => ExitStatus::Bug,
+        }
+    }
+
+    /// Drains and waits for the end.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.drain();
+        self.ended().await
+    }
+
+    /// Runs until it ends, draining on signals.
+    pub async fn run_until_signalled(mut self) -> Result<ExitStatus, StartError> {
+        let mut signals = Signals::listen()?;
+        loop {
+            let signal = tokio::select! {
+                status = self.ended() => return Ok(status),
+                signal = signals.next() => signal,
+            };
+            log::info!("signal received signal={signal:?}");
+            self.drain();
+        }
+    }
+}
+
+/// `outpost run`: an agent with the stored identity and a status page, until a signal.
+pub async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
+    let identity = open_identity(config.identity_path.clone())?;
+    let status = match config.status_addr {
+        StatusAddr::Off => None,
+        StatusAddr::On { addr, explicit } => match StatusServer::bind(addr) {
+            Ok(server) => Some(server),
+            Err(error) if explicit => return Err(error.into()),
+            Err(error) => {
+                log::warn!("no status page cause=\"{error}\" (set OUTPOST_STATUS_ADDR to another address, or to off)");
+                None
+            }
+        },
+    };
+    let agent = Agent::start(&config, identity)?;
+    let serving = status.map(|server| server.serve(agent.snapshot())).transpose()?;
+    let ended = agent.run_until_signalled().await;
+    if let Some(server) = serving {
+        server.stop(false).await;
+    }
+    ended
+}
+
+fn open_identity(path: PathBuf) -> Result<Identity, IdentityError> {
+    let (identity, origin) = Identity::load_or_create(&path)?;
+    let how = match origin {
+        Origin::Created => "created",
+        Origin::Loaded => "loaded",
+    };
+    log::info!("identity {how} path={} pubkey={}", path.display(), identity.pubkey_base64());
+    Ok(identity)
+}

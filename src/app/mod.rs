@@ -1,0 +1,17 @@
+//! The one place that wires everything: from a configuration to running actors, and from signals to an exit code.
+
+mod agent;
+mod coordinator;
+mod exit;
+mod limits;
+mod signals;
+mod status;
+mod wiring;
+
+pub use agent::{Agent, StartError, run};
+pub use coordinator::serve;
+pub use exit::ExitStatus;
+pub use limits::TooFewFiles;
+pub use signals::{Interrupt, Signals};
+pub use status::{StatusServer, fetch};
+pub use wiring::sources;

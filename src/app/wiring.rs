@@ -1,0 +1,130 @@
+//! From the operator's words to the parts of an agent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use url::{Host, Url};
+
+use crate::actors::{PolicyOf, Settings};
+use crate::backends::{Source, auto, configured};
+use crate::config::{AgentConfig, BackendOptions, Backends};
+use crate::messages::backend::BackendKind;
+use crate::messages::ids::BackendId;
+use crate::messages::wire::Limits;
+use crate::protocol::catalog::BackendPolicy;
+use crate::transport::dial::WebSocketConnector;
+use crate::transport::tcp::ProxyTarget;
+
+/// Where backends may be, by configuration.
+pub fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
+    match backends {
+        Backends::Auto(options) => {
+            let key = |(kind, options): (&BackendKind, &BackendOptions)| Some((*kind, options.api_key.clone()?));
+            auto::sources(&options.iter().filter_map(key).collect(), tls)
+        }
+        Backends::List(list) => list
+            .iter()
+            .map(|backend| {
+                let (name, key) = (backend.name.clone(), backend.options.api_key.clone());
+                configured::source(name, backend.kind, backend.base_url.clone(), key, Arc::clone(tls))
+            })
+            .collect(),
+    }
+}
+
+/// What the operator said of each backend.
+pub(super) fn policy(backends: &Backends) -> PolicyOf {
+    match backends {
+        Backends::Auto(options) => {
+            let by_kind: BTreeMap<BackendKind, BackendPolicy> =
+                options.iter().map(|(kind, options)| (*kind, backend_policy(options, true))).collect();
+            let other = backend_policy(&BackendOptions::default(), true);
+            Rc::new(move |_: &BackendId, kind| by_kind.get(&kind).unwrap_or(&other).clone())
+        }
+        Backends::List(list) => {
+            let by_name: BTreeMap<BackendId, BackendPolicy> = list
+                .iter()
+                .map(|backend| (backend.name.clone(), backend_policy(&backend.options, is_local(&backend.base_url))))
+                .collect();
+            Rc::new(move |name: &BackendId, _| by_name.get(name).cloned().unwrap_or_default())
+        }
+    }
+}
+
+fn backend_policy(options: &BackendOptions, local: bool) -> BackendPolicy {
+    BackendPolicy {
+        only: options.models.clone(),
+        max_concurrent: options.max_concurrent,
+        markup: options.markup,
+        local,
+    }
+}
+
+/// Whether a server is the operator's own: on this host, in a private network, or under a name without a domain.
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        None => false,
+        Some(Host::Domain(name)) => {
+            !name.contains('.') || [".local", ".localhost", ".internal", ".lan"].iter().any(|end| name.ends_with(end))
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        Some(Host::Ipv6(address)) => match IpAddr::V6(address).to_canonical() {
+            IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+            IpAddr::V6(address) => {
+                address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+            }
+        },
+    }
+}
+
+pub(super) fn settings(config: &AgentConfig) -> Settings {
+    Settings {
+        limits: Limits {
+            max_concurrent_total: config.max_concurrent,
+            max_tokens_per_minute: config.max_tokens_per_minute,
+        },
+        prices: config.prices.clone(),
+        discovery_interval: config.discovery_interval,
+        shutdown_grace: config.shutdown_grace,
+        max_message: config.max_message_size,
+    }
+}
+
+pub(super) fn connector(config: &AgentConfig, tls: &Arc<ClientConfig>) -> WebSocketConnector {
+    let url = &config.coordinator;
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+    let proxy = config.proxy.as_ref().filter(|proxy| proxy.applies_to(host, port)).map(|proxy| ProxyTarget {
+        host: proxy.addr_host.clone(),
+        port: proxy.port,
+        authorization: proxy.authorization.clone(),
+    });
+    WebSocketConnector::new(url.clone(), Arc::clone(tls), proxy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_local_by_where_it_is() {
+        for (url, local) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost:1", true),
+            ("http://gpu-box:8000", true),
+            ("http://gpu.local", true),
+            ("http://10.1.2.3", true),
+            ("http://192.168.1.9:8000", true),
+            ("http://[::1]:8000", true),
+            ("http://[fd00::1]", true),
+            ("http://[::ffff:10.0.0.1]", true),
+            ("https://api.example.com", false),
+            ("http://8.8.8.8", false),
+            ("http://[2001:db8::1]", false),
+        ] {
+            assert_eq!(is_local(&Url::parse(url).unwrap()), local, "{url}");
+        }
+    }
+}

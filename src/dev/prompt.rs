@@ -1,0 +1,189 @@
+//! A small client of the coordinator's API: which models there are, and one chat, streamed to the terminal.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use awc::ClientRequest;
+use awc::http::header::AUTHORIZATION;
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::messages::secret::Secret;
+use crate::protocol::sse::{EVENT_LIMIT, SseSplitter};
+use crate::telemetry::Outside;
+
+/// How long the answer's head may take: a model may have to read a long prompt first.
+const HEAD_LIMIT: Duration = Duration::from_secs(600);
+
+/// Why the prompt has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The connection to the coordinator broke.
+    #[error("the connection to the coordinator broke")]
+    Broken,
+    /// It answered with an error.
+    #[error("the coordinator answered {status}: {}", Outside(message))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its message.
+        message: String,
+    },
+    /// The answer broke off.
+    #[error("the answer broke off: {}", Outside(.0))]
+    BrokenOff(String),
+    /// The terminal.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The body of a chat with one message.
+pub(super) fn body(model: &str, prompt: &str) -> String {
+    let request = Request { model, messages: [Message { role: "user", content: prompt }], stream: true };
+    // Plain data always serializes.
+    serde_json::to_string(&request).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    messages: [Message<'a>; 1],
+    stream: bool,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'a str,
+    content: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Delta,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    error: ApiError,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    message: String,
+}
+
+/// A client on loopback, with the API key if there is one.
+pub(super) struct Client {
+    http: awc::Client,
+    key: Option<Secret>,
+}
+
+impl Client {
+    pub(super) fn new(key: Option<Secret>) -> Self {
+        let http = awc::Client::builder().timeout(HEAD_LIMIT).disable_redirects().finish();
+        Self { http, key }
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    fn authorized(&self, request: ClientRequest) -> ClientRequest {
+        match &self.key {
+            Some(key) => request.insert_header((AUTHORIZATION, format!("Bearer {}", key.reveal()))),
+            None => request,
+        }
+    }
+
+    /// The models on offer.
+    pub(super) async fn models(&self, addr: SocketAddr) -> Result<Vec<String>, PromptError> {
+        let request = self.authorized(self.http.get(format!("http://{addr}/v1/models")));
+        let mut response = request.send().await.map_err(|_| PromptError::Broken)?;
+        let body = response.body().await.map_err(|_| PromptError::Broken)?;
+        let models: Models = serde_json::from_slice(&body).map_err(|_| PromptError::Broken)?;
+        Ok(models.data.into_iter().map(|model| model.id).collect())
+    }
+
+    /// Sends one chat and writes the answer as it comes.
+    pub(super) async fn chat(
+        &self,
+        addr: SocketAddr,
+        model: &str,
+        prompt: &str,
+        out: &mut dyn Write,
+    ) -> Result<(), PromptError> {
+        let request = self.http.post(format!("http://{addr}/v1/chat/completions")).content_type("application/json");
+        let sent = self.authorized(request).send_body(body(model, prompt)).await;
+        let mut response = sent.map_err(|_| PromptError::Broken)?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            let body = response.body().await.unwrap_or_default();
+            let message = serde_json::from_slice::<Failure>(&body).map(|failure| failure.error.message);
+            return Err(PromptError::Refused { status, message: message.unwrap_or_default() });
+        }
+        let mut splitter = SseSplitter::new(EVENT_LIMIT);
+        let mut answer = Answer::default();
+        while let Some(bytes) = response.next().await {
+            let bytes = bytes.map_err(|_| PromptError::Broken)?;
+            splitter.feed(&bytes, |event| answer.take(event.data));
+            out.write_all(answer.text.as_bytes())?;
+            out.flush()?;
+            answer.text.clear();
+        }
+        writeln!(out)?;
+        match answer {
+            Answer { error: Some(error), .. } => Err(PromptError::BrokenOff(error)),
+            Answer { done: false, .. } => Err(PromptError::BrokenOff("no end mark".to_owned())),
+            Answer { .. } => Ok(()),
+        }
+    }
+}
+
+/// What the events add up to.
+#[derive(Default)]
+struct Answer {
+    /// Not written yet.
+    text: String,
+    error: Option<String>,
+    done: bool,
+}
+
+impl Answer {
+    fn take(&mut self, data: &[u8]) {
+        if data == b"[DONE]" {
+            self.done = true;
+        }
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else { return };
+        if let Some(error) = chunk.error {
+            self.error = Some(error.message);
+        }
+        for content in chunk.choices.into_iter().filter_map(|choice| choice.delta.content) {
+            // What a model writes drives no terminal.
+            self.text.extend(content.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')));
+        }
+    }
+}

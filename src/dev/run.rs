@@ -1,0 +1,228 @@
+//! Bringing the two ends up, and telling the person at the terminal what runs.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::echo::{self, Echo};
+use super::prompt::{self, Client, PromptError};
+use crate::app::{self, Agent, ExitStatus, StartError};
+use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
+use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
+use crate::identity::Identity;
+use crate::messages::ids::ModelId;
+use crate::telemetry::Snapshot;
+use crate::transport::tls::client_config;
+
+/// How long a look for backends may take before the echo stands in.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long the two ends may take to find each other.
+const READY_LIMIT: Duration = Duration::from_secs(15);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct DevOptions {
+    /// Where the coordinator listens; port 0 picks one.
+    pub listen: SocketAddr,
+    /// One chat to send before leaving.
+    pub prompt: Option<String>,
+}
+
+/// Why `dev` does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// The environment is wrong.
+    #[error("{0}")]
+    Configuration(#[from] Report),
+    /// The coordinator does not start.
+    #[error("{0}")]
+    Coordinator(#[from] CoordinatorError),
+    /// The agent does not start.
+    #[error("{0}")]
+    Agent(#[from] StartError),
+    /// Nothing could be offered.
+    #[error("no model is on offer after {} s: is the server of OUTPOST_BACKENDS running?", READY_LIMIT.as_secs())]
+    NotReady,
+    /// The prompt failed.
+    #[error("{0}")]
+    Prompt(#[from] PromptError),
+    /// The terminal, the echo's port or a signal.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl DevError {
+    /// What the process ends with.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Configuration(_) => ExitStatus::Configuration,
+            Self::Coordinator(CoordinatorError::Bind { .. }) => ExitStatus::Failure,
+            Self::Coordinator(_) => ExitStatus::Configuration,
+            Self::Agent(error) => error.exit_status(),
+            Self::NotReady | Self::Prompt(_) | Self::Io(_) => ExitStatus::Failure,
+        }
+    }
+}
+
+/// Runs until a signal, or until the prompt is answered. `out` is the terminal.
+pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write) -> Result<ExitStatus, DevError> {
+    let (own, _) = crate::config::CoordinatorConfig::from_env(env)?;
+    let client = Client::new(own.api_key.clone());
+    let server = bind(CoordinatorConfig {
+        api_key: own.api_key,
+        workers: 1,
+        stop_grace: Duration::from_secs(1),
+        ..CoordinatorConfig::new(options.listen)
+    })?;
+    let addr = reachable(server.local_addr());
+    let stop = server.handle();
+    let session = async {
+        let status = with_backends(addr, &client, &options, env, out).await;
+        stop.stop().await;
+        status
+    };
+    let (served, status) = tokio::join!(server.run(), session);
+    served?;
+    status
+}
+
+/// The agent with the backends that there are, else with the echo.
+async fn with_backends(
+    addr: SocketAddr,
+    client: &Client,
+    options: &DevOptions,
+    env: &dyn Environment,
+    out: &mut dyn Write,
+) -> Result<ExitStatus, DevError> {
+    let config = agent_config(env, addr, None)?;
+    if finds_any(&config).await? {
+        return with_agent(&config, addr, client, options, out).await;
+    }
+    log::info!("no inference server found, the built-in echo stands in");
+    let echo = echo::start()?;
+    let status = match agent_config(env, addr, Some(&echo)) {
+        Ok(config) => with_agent(&config, addr, client, options, out).await,
+        Err(report) => Err(report.into()),
+    };
+    echo.stop().await;
+    status
+}
+
+async fn with_agent(
+    config: &AgentConfig,
+    addr: SocketAddr,
+    client: &Client,
+    options: &DevOptions,
+    out: &mut dyn Write,
+) -> Result<ExitStatus, DevError> {
+    let agent = Agent::start(config, Identity::ephemeral().map_err(StartError::from)?)?;
+    let introduced = introduce(agent.snapshot(), addr, client, options, out).await;
+    match (introduced, &options.prompt) {
+        (Ok(()), None) => Ok(agent.run_until_signalled().await?),
+        (introduced, _) => {
+            let status = agent.stop().await;
+            introduced.map(|()| status)
+        }
+    }
+}
+
+/// What is done once a model is on offer: the prompt, or the greeting.
+async fn introduce(
+    mut snapshot: watch::Receiver<Snapshot>,
+    addr: SocketAddr,
+    client: &Client,
+    options: &DevOptions,
+    out: &mut dyn Write,
+) -> Result<(), DevError> {
+    let ready = match timeout(READY_LIMIT, snapshot.wait_for(Snapshot::is_ready)).await {
+        Ok(Ok(snapshot)) => snapshot.clone(),
+        _ => return Err(DevError::NotReady),
+    };
+    let models = client.models(addr).await?;
+    let first = models.first().ok_or(DevError::NotReady)?;
+    match &options.prompt {
+        Some(prompt) => client.chat(addr, first, prompt, out).await?,
+        None => greet(addr, client, &ready, &models, out)?,
+    }
+    Ok(())
+}
+
+fn greet(
+    addr: SocketAddr,
+    client: &Client,
+    snapshot: &Snapshot,
+    models: &[String],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(out, "outpost {} is running: a coordinator, an agent, and", snapshot.version)?;
+    for (name, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.up) {
+        let models: Vec<&str> = backend.models.iter().map(ModelId::as_str).collect();
+        writeln!(out, "  backend {name}: {}", models.join(", "))?;
+    }
+    let key = if client.has_key() { " -H \"Authorization: Bearer $OUTPOST_COORDINATOR_API_KEY\"" } else { "" };
+    writeln!(
+        out,
+        "\nAPI       http://{addr}/v1   (OpenAI and Anthropic style; POST /v1/chat/completions, /v1/messages)"
+    )?;
+    writeln!(out, "agents    http://{addr}/api/agents\n\ntry it:\n")?;
+    let model = models.first().map_or("", String::as_str);
+    let body = prompt::body(model, "Say hello.");
+    writeln!(out, "  curl -N http://{addr}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")?;
+    writeln!(out, "\nCtrl-C stops it.")?;
+    out.flush()
+}
+
+/// The agent's configuration: the operator's, but for what `dev` brings along.
+fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) -> Result<AgentConfig, Report> {
+    let mut own = MapEnvironment::from([
+        ("OUTPOST_COORDINATOR_URL", format!("ws://{addr}/agent")),
+        // Never opened: the identity is a throw-away one.
+        ("OUTPOST_IDENTITY_PATH", "unused".to_owned()),
+        ("OUTPOST_ENROLLMENT_CODE", String::new()),
+        ("OUTPOST_ENROLLMENT_CODE_FILE", String::new()),
+        ("OUTPOST_STATUS_ADDR", "off".to_owned()),
+    ]);
+    if let Some(echo) = echo {
+        own.set("OUTPOST_BACKENDS", format!("echo@openai={}", echo.base_url()));
+    }
+    let (config, warnings) = AgentConfig::from_env(&Layered { upper: &own, lower: env })?;
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// Whether there is a backend to use. Those that the operator named are used whether they answer or not.
+async fn finds_any(config: &AgentConfig) -> Result<bool, StartError> {
+    if matches!(config.backends, Backends::List(_)) {
+        return Ok(true);
+    }
+    let tls = client_config(config.ca_file.as_deref())?;
+    let sources = app::sources(&config.backends, &tls);
+    let mut looks: Vec<_> = sources.iter().map(|source| source.look()).collect();
+    let any = async {
+        while !looks.is_empty() {
+            let (found, _, rest) = select_all(looks).await;
+            if found.is_ok_and(|sighting| !sighting.report.models.is_empty()) {
+                return true;
+            }
+            looks = rest;
+        }
+        false
+    };
+    Ok(timeout(LOOK_LIMIT, any).await.unwrap_or(false))
+}
+
+/// Where a client of this host reaches what listens on `addr`.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}

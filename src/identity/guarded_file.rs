@@ -1,0 +1,77 @@
+//! Reads a file that nobody else may have touched, and refuses it otherwise.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::error::{FileFault, IdentityError};
+
+/// The most that a file of an identity may hold, in bytes. A key takes 119.
+const MAX: u64 = 16 * 1024;
+
+/// The content of a file; `None` where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityError> {
+    let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
+    let refused = |fault| IdentityError::File { path: path.to_owned(), fault };
+    // Looked at before it is opened, since opening a pipe would wait for its other end.
+    let seen = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    check(path, &seen).map_err(refused)?;
+    let file = File::open(path).map_err(unreadable)?;
+    let opened = file.metadata().map_err(unreadable)?;
+    if (opened.dev(), opened.ino()) != (seen.dev(), seen.ino()) {
+        return Err(refused(FileFault::Replaced));
+    }
+    check(path, &opened).map_err(refused)?;
+    // All the room at once: a buffer that grows leaves copies of the secret behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX as usize + 1));
+    file.take(MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > MAX { Err(refused(FileFault::TooLarge { max: MAX })) } else { Ok(Some(content)) }
+}
+
+fn check(path: &Path, metadata: &Metadata) -> Result<(), FileFault> {
+    if metadata.is_symlink() {
+        return Err(FileFault::Symlink);
+    }
+    if !metadata.is_file() {
+        return Err(FileFault::NotRegular);
+    }
+    owned_by_us(metadata.uid(), rustix::process::geteuid().as_raw())?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(FileFault::OpenToOthers { mode, path: path.to_owned() });
+    }
+    if metadata.len() > MAX { Err(FileFault::TooLarge { max: MAX }) } else { Ok(()) }
+}
+
+/// Root may look at anybody's; a file of root's is root's gift.
+fn owned_by_us(owner: u32, user: u32) -> Result<(), FileFault> {
+    if owner == user || user == 0 || owner == 0 { Ok(()) } else { Err(FileFault::NotOurs { owner, user }) }
+}
+
+/// The path of a file that belongs to another: the same with something at its end.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(end);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_belongs_to_us_or_to_root() {
+        assert_eq!(owned_by_us(1000, 1000), Ok(()));
+        assert_eq!(owned_by_us(0, 1000), Ok(()));
+        assert_eq!(owned_by_us(1000, 0), Ok(()));
+        assert_eq!(owned_by_us(1001, 1000), Err(FileFault::NotOurs { owner: 1001, user: 1000 }));
+    }
+}

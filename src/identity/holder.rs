@@ -1,0 +1,182 @@
+//! The identity in use: the key, the provider id, and the lock that goes with them.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use super::error::IdentityError;
+use super::guarded_file::{self, beside};
+use super::key;
+use super::lock::Lock;
+use super::new_file::{self, Existing};
+use crate::messages::ids::{IdError, ProviderId};
+
+/// Who this agent is. Clones are the same identity; the key is wiped and the lock given up with the last one.
+#[derive(Clone)]
+pub struct Identity(Arc<Inner>);
+
+struct Inner {
+    key: SigningKey,
+    provider: Mutex<Provider>,
+    home: Home,
+}
+
+/// Where an identity lives, and so what can be changed of it.
+enum Home {
+    /// In memory only.
+    Memory,
+    /// In a file that this process alone uses.
+    Held { path: PathBuf, _lock: Lock },
+    /// In a file that another process may be using.
+    LookedAt { path: PathBuf },
+}
+
+/// What is known of the provider id.
+#[derive(Default)]
+struct Provider {
+    /// What holds.
+    current: Option<ProviderId>,
+    /// What the file says: another one where it couldn't be written.
+    stored: Option<ProviderId>,
+}
+
+/// Whether an identity was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was.
+    Loaded,
+    /// It was made just now.
+    Created,
+}
+
+impl Identity {
+    /// Takes the identity at a path for this process, and makes one where there is none.
+    ///
+    /// # Errors
+    /// Where another process has it, where it can't be used, and where none can be made. Whatever is there stays.
+    pub fn load_or_create(path: &Path) -> Result<(Self, Origin), IdentityError> {
+        let unwritable = |source| IdentityError::Unwritable { path: path.to_owned(), source };
+        new_file::make_directory_of(path).map_err(unwritable)?;
+        let lock = Lock::take(path)?;
+        let provider_path = provider_path(path);
+        new_file::clean_up(path).and_then(|()| new_file::clean_up(&provider_path)).map_err(unwritable)?;
+        let (key, origin) = match read_key(path)? {
+            Some(key) => (key, Origin::Loaded),
+            None => {
+                set_aside(&provider_path).map_err(unwritable)?;
+                let key = key::generate().map_err(IdentityError::NoRandomness)?;
+                let pem = key::to_pem(&key).map_err(|fault| IdentityError::Key { path: path.to_owned(), fault })?;
+                new_file::place(path, pem.as_bytes(), Existing::Keep).map_err(unwritable)?;
+                (key, Origin::Created)
+            }
+        };
+        let home = Home::Held { path: path.to_owned(), _lock: lock };
+        Ok((Self::new(key, read_provider(&provider_path)?, home), origin))
+    }
+
+    /// Looks at the identity at a path, which another process may be using. It can't be changed.
+    ///
+    /// # Errors
+    /// Where there is none, and where it can't be used.
+    pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        let key = read_key(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
+        Ok(Self::new(key, read_provider(&provider_path(path))?, Home::LookedAt { path: path.to_owned() }))
+    }
+
+    /// A new identity that is never written anywhere.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub fn ephemeral() -> Result<Self, IdentityError> {
+        Ok(Self::new(key::generate().map_err(IdentityError::NoRandomness)?, None, Home::Memory))
+    }
+
+    fn new(key: SigningKey, stored: Option<ProviderId>, home: Home) -> Self {
+        let provider = Mutex::new(Provider { current: stored.clone(), stored });
+        Self(Arc::new(Inner { key, provider, home }))
+    }
+
+    /// The public key.
+    pub fn pubkey(&self) -> [u8; 32] {
+        self.0.key.verifying_key().to_bytes()
+    }
+
+    /// The public key in base64: the standard alphabet, with padding.
+    pub fn pubkey_base64(&self) -> String {
+        BASE64_STANDARD.encode(self.pubkey())
+    }
+
+    /// The signature of exactly these bytes. What may be signed is the caller's to decide.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.key.sign(message).to_bytes()
+    }
+
+    /// The id that the coordinator gave.
+    pub fn provider_id(&self) -> Option<ProviderId> {
+        self.provider().current.clone()
+    }
+
+    /// Keeps the id that the coordinator gave, and returns the other one that it replaces. Writes to the disk and waits
+    /// for it, but only where the id is not there yet.
+    ///
+    /// # Errors
+    /// Where it can't be written: then it holds for this process only, the file is as it was, and the next call with the
+    /// same id tries again. And where the identity was only looked at: then nothing changes.
+    pub fn store_provider_id(&self, id: &ProviderId) -> Result<Option<ProviderId>, IdentityError> {
+        let mut provider = self.provider();
+        let file = match &self.0.home {
+            Home::LookedAt { path } => return Err(IdentityError::OnlyLookedAt { path: path.clone() }),
+            Home::Held { path, .. } => Some(provider_path(path)),
+            Home::Memory => None,
+        };
+        let replaced = provider.current.replace(id.clone()).filter(|old| old != id);
+        if let Some(path) = file.filter(|_| provider.stored.as_ref() != Some(id)) {
+            let line = format!("{id}\n");
+            new_file::place(&path, line.as_bytes(), Existing::Replace)
+                .map_err(|source| IdentityError::Unwritable { path, source })?;
+            provider.stored = Some(id.clone());
+        }
+        Ok(replaced)
+    }
+
+    fn provider(&self) -> MutexGuard<'_, Provider> {
+        // Nothing panics while it is held, and a half-made change would be one of two valid ids.
+        self.0.provider.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.pubkey_base64()).finish()
+    }
+}
+
+fn provider_path(key: &Path) -> PathBuf {
+    beside(key, ".provider")
+}
+
+/// Moves an id away that was given to another key: whoever still holds it is not asked for an enrollment code.
+fn set_aside(provider: &Path) -> io::Result<()> {
+    match fs::rename(provider, beside(provider, ".old")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
+    let Some(pem) = guarded_file::read(path)? else { return Ok(None) };
+    let key = key::from_pem(&pem);
+    key.map(Some).map_err(|fault| IdentityError::Key { path: path.to_owned(), fault })
+}
+
+fn read_provider(path: &Path) -> Result<Option<ProviderId>, IdentityError> {
+    let Some(content) = guarded_file::read(path)? else { return Ok(None) };
+    let text = std::str::from_utf8(&content).map_err(|_| IdError::NotAProviderId);
+    let id = text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse());
+    id.map(Some).map_err(|fault| IdentityError::ProviderId { path: path.to_owned(), fault })
+}

@@ -1,0 +1,21 @@
+//! Who this agent is: an ed25519 key in a file, and beside it the id that the coordinator gave to it.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `identity.key` | the private key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it |
+//! | `identity.key.provider` | the provider id, a line of text |
+//! | `identity.key.provider.old` | one that went with an earlier key, set aside when a new key was made |
+//! | `identity.key.lock` | empty; locked as long as an agent uses the key |
+//!
+//! Each is readable by its owner only. A file is at every instant complete, old or new, whatever breaks; and a key that
+//! can't be used is reported and left as it is, never replaced.
+
+mod error;
+mod guarded_file;
+mod holder;
+mod key;
+mod lock;
+mod new_file;
+
+pub use error::{FileFault, IdentityError, KeyFault};
+pub use holder::{Identity, Origin};

@@ -8,6 +8,7 @@ mod discovery;
 mod drain;
 mod endings;
 mod handshake;
+mod harness;
 mod heartbeat;
 mod job_errors;
 mod jobs;

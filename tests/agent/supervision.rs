@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outpost::actors::Exit;
 use outpost::messages::ids::{BackendId, Generation};
-use outpost::messages::lifecycle::Child;
+use outpost::messages::lifecycle::{Child, CloseKind};
 use outpost::messages::wire::ErrorCode;
 use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Event;
@@ -189,6 +189,11 @@ async fn a_panic_in_an_open_connection_ends_its_jobs() {
     request.dropped().await;
     link.ended().await;
     assert_eq!(harness.event(replaced).await, Child::Connection(Generation(1)));
+    let lost = |event: &Event| match event {
+        Event::Disconnected { kind, .. } => Some(*kind),
+        _ => None,
+    };
+    assert_eq!(harness.event(lost).await, CloseKind::Unexpected);
     let mut next = harness.connect().await;
     let job = next.job("m", "{}");
     next.outcome_of(job).await.done();

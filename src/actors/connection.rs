@@ -16,7 +16,7 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::{FrameError, FromAgent, FromCoordinator, MalformedJob};
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
-use crate::telemetry::{Event, Events};
+use crate::telemetry::{Event, Events, Label};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
 use crate::transport::pump::{self, Inbox, PumpEnd};
@@ -253,7 +253,7 @@ impl Inbox for JobInbox {
                 let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
             }
             Ok(FromCoordinator::Unknown { kind }) => {
-                log::debug!("frame of an unknown type ignored type=\"{}\"", crate::telemetry::Outside(&kind));
+                log::debug!("frame of an unknown type ignored type={}", Label(&kind));
             }
             Ok(
                 FromCoordinator::AuthChallenge { .. }

@@ -286,6 +286,10 @@ impl Handler<CatalogChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, changed: CatalogChanged, ctx: &mut Self::Context) {
+        // A discovery that replaces another takes nothing back before it has looked everywhere itself.
+        if !changed.complete && self.catalog.as_ref().is_some_and(|known| known.complete) {
+            return;
+        }
         for factory in &changed.backends {
             match self.pools.get(factory.id()) {
                 Some(pool) if Arc::ptr_eq(&pool.factory, factory) => {}

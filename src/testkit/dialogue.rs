@@ -186,6 +186,11 @@ impl CoordinatorLink {
     pub async fn cancel_and_silence(&mut self, job: JobId) {
         self.cancel(job);
         self.ping(b"after the cancel").await;
+        self.silence(job);
+    }
+
+    /// From now on a frame of the job fails the test.
+    pub fn silence(&mut self, job: JobId) {
         self.grammar.silence(job);
     }
 

@@ -42,7 +42,8 @@ pub enum LinkFault {
 /// One connection of the agent, as its coordinator has it.
 pub struct CoordinatorLink {
     pub(super) grammar: Rc<Grammar>,
-    pub(super) nonce: Vec<u8>,
+    /// The nonce of the last challenge, which `expect_auth` verifies against.
+    pub nonce: Vec<u8>,
     faults: Faults,
     incoming: mpsc::UnboundedReceiver<Frame>,
     inbox: VecDeque<Frame>,
@@ -175,21 +176,22 @@ impl CoordinatorLink {
 
     /// The first frame for which `wanted` has a value. Others stay for later.
     pub async fn take<T>(&mut self, what: impl Display + Copy, mut wanted: impl FnMut(&Frame) -> Option<T>) -> T {
-        let mut seen = 0;
-        loop {
-            while let Some(frame) = self.inbox.get(seen) {
-                if let Some(value) = wanted(frame) {
-                    self.inbox.remove(seen);
-                    return value;
+        within(what, async {
+            let mut seen = 0;
+            loop {
+                while let Some(frame) = self.inbox.get(seen) {
+                    if let Some(value) = wanted(frame) {
+                        self.inbox.remove(seen);
+                        return value;
+                    }
+                    seen += 1;
                 }
-                seen += 1;
+                let Some(frame) = self.incoming.recv().await else { panic!("the connection ended before {what} came") };
+                self.faults.assert_none();
+                self.inbox.push_back(frame);
             }
-            let Some(frame) = within(what, self.incoming.recv()).await else {
-                panic!("the connection ended before {what} came")
-            };
-            self.faults.assert_none();
-            self.inbox.push_back(frame);
-        }
+        })
+        .await
     }
 
     /// The first message for which `wanted` has a value. Others stay for later.
@@ -217,9 +219,12 @@ impl CoordinatorLink {
 
     /// Waits until the agent has ended the connection: its close frame, if it sent one.
     pub async fn ended(&mut self) -> Option<(Option<u16>, String)> {
-        while let Some(frame) = within("the end of the connection", self.incoming.recv()).await {
-            self.inbox.push_back(frame);
-        }
+        within("the end of the connection", async {
+            while let Some(frame) = self.incoming.recv().await {
+                self.inbox.push_back(frame);
+            }
+        })
+        .await;
         self.faults.assert_none();
         self.inbox.iter().find_map(|frame| match frame {
             Frame::Close { code, reason } => Some((*code, reason.clone())),

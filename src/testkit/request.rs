@@ -209,7 +209,11 @@ impl Running {
                     Err(BodyError::Broken)
                 }
                 (None, Some(StreamFault::Stall)) => std::future::pending().await,
-                (None, Some(StreamFault::Panic)) => panic!("the response's body panics, as the test wants it"),
+                (None, Some(StreamFault::Panic)) => {
+                    // The pieces before it go up first.
+                    tokio::task::yield_now().await;
+                    panic!("the response's body panics, as the test wants it")
+                }
             };
             Some((item, (running, pieces, fault)))
         })

@@ -365,3 +365,6 @@ fn apply_mask(bytes: &mut [u8], key: [u8; 4]) {
         *byte ^= key;
     }
 }
+
+#[cfg(test)]
+mod tests;

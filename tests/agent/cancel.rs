@@ -165,7 +165,7 @@ async fn as_the_job_ends_ten_thousand_times_loses_no_slot() {
     let whole = Box::new(Reply::saying(Format::OpenAi, "hello"));
     for round in 0..10_000 {
         // Each round the cancel meets the job at another turn of the runtime.
-        backend.reply([Reply::Turns(round % 11, whole.clone())]);
+        backend.reply_always(Reply::Turns(round % 11, whole.clone()));
         let job = link.job("m", "{}");
         for _ in 0..round % 7 {
             tokio::task::yield_now().await;

@@ -105,7 +105,7 @@ async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
         backend.set_health(Health::Healthy);
         let mended = Instant::now();
         assert_eq!(link.offered().await, ["m"]);
-        assert!(mended.elapsed() <= Duration::from_secs(5));
+        assert!(mended.elapsed() < Duration::from_millis(5100));
         let job = link.job("m", "{}");
         link.outcome_of(job).await.done();
     }

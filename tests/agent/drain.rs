@@ -16,7 +16,7 @@ async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
-    let mut link = harness.connect().await;
+    let link = harness.connect().await;
     let mut job = order("m", "{}");
     job.deadline = Duration::from_secs(600);
     link.send_job(&job);
@@ -69,7 +69,8 @@ async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
     let progress = |event: &Event| matches!(event, Event::DrainProgress { in_flight: 1, .. });
-    assert_eq!(harness.events().iter().filter(|entry| progress(&entry.event)).count(), 5, "every five seconds");
+    let said = harness.events().iter().filter(|entry| progress(&entry.event)).count();
+    assert!((5..=6).contains(&said), "every five seconds, not {said} times");
     harness.stop().await;
 }
 

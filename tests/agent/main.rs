@@ -1,5 +1,6 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
+mod base_protocol;
 mod cancel;
 mod capacity;
 mod connection_loss;
@@ -7,6 +8,9 @@ mod discovery;
 mod drain;
 mod endings;
 mod handshake;
+mod harness;
 mod heartbeat;
 mod job_errors;
 mod jobs;
+mod liveness;
+mod supervision;

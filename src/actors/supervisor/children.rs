@@ -146,10 +146,15 @@ impl SupervisorActor {
             }
             Child::Connection(generation) => {
                 let was_up = self.connection.as_ref().is_some_and(|connection| connection.up.is_some());
-                let class = if was_up { EndClass::Planned } else { EndClass::Failure };
                 let cause = String::from("the connection's actor ended");
-                let event = move |failures| Event::ConnectFailed { generation, cause, failures };
-                self.after_connection(class, event, ctx);
+                if was_up {
+                    let kind = CloseKind::Unexpected;
+                    let event = move |_| Event::Disconnected { generation, kind, cause };
+                    self.after_connection(EndClass::Planned, event, ctx);
+                } else {
+                    let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+                    self.after_connection(EndClass::Failure, event, ctx);
+                }
             }
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Draining {
     until: Instant,
     /// What the router said last; none before it did.
     in_flight: Option<usize>,
+    /// Running jobs are to end as soon as the router has said how many there are.
+    hurry: bool,
     /// The close frame is on its way, or nothing is left to close.
     closing: bool,
 }
@@ -40,10 +42,14 @@ impl SupervisorActor {
     }
 
     pub(super) fn end_jobs(&mut self) {
-        let in_flight = self.drain.as_ref().and_then(|drain| drain.in_flight);
-        if let (Some(router), Some(1..)) = (&self.router, in_flight) {
-            self.events.emit(Event::DrainCancelled { in_flight: in_flight.unwrap_or_default() });
-            router.do_send(EndJobs);
+        let (Some(drain), Some(router)) = (&mut self.drain, &self.router) else { return };
+        match drain.in_flight {
+            None => drain.hurry = true,
+            Some(0) => {}
+            Some(in_flight) => {
+                self.events.emit(Event::DrainCancelled { in_flight });
+                router.do_send(EndJobs);
+            }
         }
     }
 
@@ -83,7 +89,7 @@ impl Handler<Drain> for SupervisorActor {
             return self.end_jobs();
         }
         let grace = self.settings.shutdown_grace;
-        self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, closing: false });
+        self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, hurry: false, closing: false });
         match &self.router {
             Some(router) => router.do_send(StopAdmitting),
             None => return self.finish(Exit::Drained, ctx),
@@ -113,6 +119,9 @@ impl Handler<StillRunning> for SupervisorActor {
             self.events.emit(Event::Draining { in_flight: still.in_flight, grace: self.settings.shutdown_grace });
         }
         drain.in_flight = Some(still.in_flight);
+        if std::mem::take(&mut drain.hurry) {
+            self.end_jobs();
+        }
         self.close_when_idle(ctx);
     }
 }

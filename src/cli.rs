@@ -266,7 +266,12 @@ fn start_log(env: &dyn Environment, level: &str) {
 }
 
 fn on_system<T>(work: impl Future<Output = T>) -> T {
-    actix::System::new().block_on(work)
+    let system = actix::System::new();
+    let done = system.block_on(work);
+    // Dropping the runtime waits for its blocking threads, and one may hang in a name lookup or a dead file system. The
+    // process is about to end, and they with it.
+    std::mem::forget(system);
+    done
 }
 
 fn print(text: &str) -> ExitStatus {

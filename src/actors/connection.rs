@@ -118,8 +118,6 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
     for listener in &listeners.up {
         listener.do_send(ConnectionUp { uplink: uplink.clone() });
     }
-    // The pump ends when nobody holds an uplink; this one would keep it alive.
-    drop(uplink);
     let mut inbox = JobInbox { generation, events: setup.events, jobs: listeners.jobs, cancels: listeners.cancels };
     match pump::run(link, downstream, &mut inbox).await {
         PumpEnd::ClosedByUs => ConnectionExit::Closed,
@@ -194,7 +192,7 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
 }
 
 /// Stores a provider id that is new, before the agent goes on, off the arbiter. Where the disk refuses it the agent goes
-/// on all the same: it serves without it, and the next connection tries again.
+/// on all the same: the id holds for this process, and the next connection tries again.
 async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
     let identity = setup.identity.clone();
     if let Some(new) = given {
@@ -232,7 +230,7 @@ impl JobInbox {
 }
 
 impl Inbox for JobInbox {
-    async fn text(&mut self, frame: Bytes) -> Result<Option<FromAgent>, LinkEnd> {
+    async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
         let received = Instant::now();
         match parse(frame).await {
             Ok(FromCoordinator::Job(frame)) => {
@@ -244,9 +242,9 @@ impl Inbox for JobInbox {
                     received,
                     deadline: frame.deadline,
                 };
-                return Ok(self.submit(Ok(job)).await);
+                return self.submit(Ok(job)).await;
             }
-            Ok(FromCoordinator::MalformedJob(malformed)) => return Ok(self.submit(Err(malformed)).await),
+            Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
             Ok(FromCoordinator::JobCancel { job_id }) => {
                 // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
                 // there is no job either.
@@ -262,7 +260,7 @@ impl Inbox for JobInbox {
             ) => self.skip("a frame of the handshake after it"),
             Err(error) => self.skip(error.to_string()),
         }
-        Ok(None)
+        None
     }
 
     fn binary(&mut self, len: usize) {

@@ -132,7 +132,13 @@ fn report(
 ) {
     match (last, now) {
         (Some(Ok(before)), Ok(now)) if before.report == now.report => {}
-        (_, Ok(now)) => {
+        (last, Ok(now)) => {
+            if let Some(Ok(before)) = last
+                && before.factory.id() != now.factory.id()
+            {
+                let cause = format!("{} answers there now", now.factory.id());
+                events.emit(Event::BackendDown { backend: before.factory.id().to_string(), cause });
+            }
             let models = now.report.models.iter().map(|model| model.id.clone()).collect();
             let (backend, kind) = (now.factory.id().clone(), now.report.kind);
             events.emit(Event::BackendUp { backend, kind, models });

@@ -100,7 +100,7 @@ pub(super) struct WorkerGone {
 #[rtype(result = "()")]
 pub(super) struct CatalogChanged {
     pub(super) catalog: Arc<Catalog>,
-    /// Every backend that the catalog routes to.
+    /// Every healthy backend: those that the catalog routes to are among them.
     pub(super) backends: Vec<Arc<dyn BackendFactory>>,
     /// Whether each backend has been looked at once.
     pub(super) complete: bool,

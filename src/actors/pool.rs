@@ -11,7 +11,7 @@ use actix::prelude::*;
 
 use super::envelopes::{Admission, Dispatch, Stop, WorkerFree, WorkerGone, WorkerId};
 use super::guard::{Census, End, Guard};
-use super::relay;
+use super::relay::{self, Fault};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
 use crate::messages::ids::JobId;
@@ -20,6 +20,9 @@ use crate::messages::wire::ErrorCode;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
+
+/// Workers without a job that are kept for the next one.
+const IDLE_KEPT: usize = 256;
 
 /// Keeps the workers of one backend.
 pub(super) struct WorkerPool {
@@ -122,8 +125,14 @@ impl Handler<WorkerFree> for WorkerPool {
     type Result = ();
 
     fn handle(&mut self, free: WorkerFree, _: &mut Self::Context) {
-        if self.workers.get_mut(&free.worker).and_then(|slot| slot.job.take()).is_some() {
+        let Some(slot) = self.workers.get_mut(&free.worker) else { return };
+        if slot.job.take().is_none() {
+            return;
+        }
+        if self.idle.len() < IDLE_KEPT {
             self.idle.push(free.worker);
+        } else {
+            slot.addr.do_send(Stop);
         }
     }
 }
@@ -135,10 +144,12 @@ impl Handler<WorkerGone> for WorkerPool {
         self.idle.retain(|id| *id != gone.worker);
         let job = self.workers.remove(&gone.worker).and_then(|slot| slot.job);
         let Some(Assigned { id, lease, uplink, admission }) = job else { return };
-        let (code, why) = (ErrorCode::Internal, "the agent failed while working the job");
-        if !relay::fail(id, &lease, &uplink, &admission, code, why) {
+        if lease.claim() {
+            let fault = Fault::internal("the agent failed while working the job");
+            relay::fail(id, &lease, &uplink, admission, None, fault);
+        } else {
             // It had claimed the job's end. Whether it got to say so or not, nobody else will.
-            admission.ended(Outcome::Failed { code });
+            admission.ended(Outcome::Failed { code: ErrorCode::Internal, by_connection: false });
         }
     }
 }

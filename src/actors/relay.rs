@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::envelopes::{Admission, Dispatch};
 use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
@@ -19,15 +19,15 @@ use crate::messages::ids::JobId;
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobDone, JobError, Tokens};
 use crate::protocol::request::backend_body;
-use crate::protocol::usage::{BackendFault, Ending, ResponseScan};
+use crate::protocol::usage::{BackendFault, ERROR_BODY_LIMIT, Ending, ResponseScan};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::{LinkGone, MAX_CHUNK, NotSent, Room, Uplink};
 
-/// How much of a backend's error body is read.
-const MAX_ERROR_BODY: usize = 64 * 1024;
+/// How long the body of an error may take: the status alone decides the code.
+const ERROR_BODY: Duration = Duration::from_secs(1);
 /// How long a body may go on after its end mark.
 const AFTER_THE_END: Duration = Duration::from_secs(1);
-/// A deadline past this is none: far enough, and near enough for a timer.
+/// The longest deadline that is held to: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
@@ -35,11 +35,17 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     let Dispatch { job, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
-    let deadline = received.checked_add(job.deadline).unwrap_or_else(|| received + FAR);
+    let deadline = received + job.deadline.min(FAR);
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
         relayed = timeout_at(deadline, relay(backend, job, &lease, &uplink)) => relayed,
+    };
+    // A last frame waits for room like any other, or jobs that are cancelled behind a slow link would pile them up.
+    let room = tokio::select! {
+        biased;
+        () = lease.stopped() => return,
+        room = uplink.last_room() => room.ok(),
     };
     match relayed.unwrap_or(Err(Fault::new(ErrorCode::BackendTimeout, "the deadline passed"))) {
         Ok(tokens) => {
@@ -47,63 +53,63 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
                 let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
                 // Where the connection is gone, the ledger hears of that.
-                let _ = uplink.terminal(&lease, &done, move || admission.ended(Outcome::Done { tokens }));
+                let _ = uplink.terminal(&lease, done, room, move || admission.ended(Outcome::Done { tokens }));
             }
         }
-        Err(Fault { code, message }) => {
-            fail(id, &lease, &uplink, &admission, code, message);
+        Err(fault) => {
+            if lease.claim() {
+                fail(id, &lease, &uplink, admission, room, fault);
+            }
         }
     }
 }
 
-/// Claims a job's end and queues `job_error`; the ledger hears of it as that is written. False if the job has ended
-/// already or its connection is gone.
+/// Queues `job_error` for a job whose end the caller has claimed; the ledger hears of it as that is written. Where the
+/// connection is gone, the ledger hears of that.
 pub(super) fn fail(
-    job: JobId,
+    job_id: JobId,
     lease: &JobLease,
     uplink: &Uplink,
-    admission: &Admission,
-    code: ErrorCode,
-    message: impl Into<String>,
-) -> bool {
-    let admission = admission.clone();
-    lease.claim() && report(job, lease, uplink, code, message, move || admission.ended(Outcome::Failed { code }))
-}
-
-/// Queues `job_error` for a job whose end the caller has claimed. False if its connection is gone.
-pub(super) fn report(
-    job: JobId,
-    lease: &JobLease,
-    uplink: &Uplink,
-    error_code: ErrorCode,
-    message: impl Into<String>,
-    written: impl FnOnce() + Send + 'static,
-) -> bool {
-    let error = JobError { job_id: job, error_code, message: message.into(), tokens_emitted: lease.relayed() };
-    uplink.terminal(lease, &FromAgent::JobError(error), written).is_ok()
+    admission: Admission,
+    room: Option<Room>,
+    fault: Fault,
+) {
+    let Fault { code, message, by_connection } = fault;
+    let error = JobError { job_id, error_code: code, message, tokens_emitted: 0 };
+    let ended = move || admission.ended(Outcome::Failed { code, by_connection });
+    let _ = uplink.terminal(lease, FromAgent::JobError(error), room, ended);
 }
 
 /// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.
 #[derive(Debug)]
-struct Fault {
+pub(super) struct Fault {
     code: ErrorCode,
     message: String,
+    /// The backend's connection failed or broke.
+    by_connection: bool,
 }
 
 impl Fault {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), by_connection: false }
     }
 
-    fn internal(message: impl Into<String>) -> Self {
+    /// Anything that has no code of its own.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, message)
+    }
+
+    fn by_connection(self) -> Self {
+        Self { by_connection: true, ..self }
     }
 }
 
 impl From<SendError> for Fault {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Unreachable => Self::new(ErrorCode::BackendUnreachable, "no connection to the backend"),
+            SendError::Unreachable => {
+                Self::new(ErrorCode::BackendUnreachable, "no connection to the backend").by_connection()
+            }
             SendError::Garbled => Self::internal("the backend's answer is no HTTP"),
         }
     }
@@ -143,13 +149,17 @@ async fn refusal(response: BackendResponse) -> Fault {
     let status = response.status;
     let mut body = response.body;
     let mut text = BytesMut::new();
-    while let Some(Ok(bytes)) = body.next().await {
-        let room = MAX_ERROR_BODY - text.len();
-        text.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
-        if text.len() == MAX_ERROR_BODY {
-            break;
+    let read = async {
+        while let Some(Ok(bytes)) = body.next().await {
+            let room = ERROR_BODY_LIMIT - text.len();
+            text.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+            if text.len() == ERROR_BODY_LIMIT {
+                break;
+            }
         }
-    }
+    };
+    // What came by then is enough for a label.
+    let _ = timeout(ERROR_BODY, read).await;
     let fault = BackendFault::from_body(&text);
     let code = match status {
         401 | 403 => ErrorCode::AuthRejectedByBackend,
@@ -175,13 +185,15 @@ struct Transfer<'a> {
     scan: ResponseScan,
     /// Bytes read and not sent: what was ready together, and what found no room.
     waiting: BytesMut,
+    /// Whether the body had any byte.
+    any: bool,
 }
 
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
 impl<'a> Transfer<'a> {
     fn new(id: JobId, format: Format, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
-        Self { id, lease, uplink, scan: ResponseScan::new(format), waiting: BytesMut::new() }
+        Self { id, lease, uplink, scan: ResponseScan::new(format), waiting: BytesMut::new(), any: false }
     }
 
     async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
@@ -226,11 +238,11 @@ impl<'a> Transfer<'a> {
             (Ending::Failed(fault), _) => {
                 Err(Fault::internal(labelled("the backend reported an error".into(), &fault)))
             }
-            (Ending::Truncated, Some(error)) => Err(error.into()),
-            (Ending::Truncated, None) if self.lease.relayed() == 0 => {
-                Err(Fault::internal("the backend's response is empty"))
+            (Ending::Truncated, Some(error)) => Err(Fault::from(error).by_connection()),
+            (Ending::Truncated, None) if !self.any => Err(Fault::internal("the backend's response is empty")),
+            (Ending::Truncated, None) => {
+                Err(Fault::internal("the backend's response ended without its end mark").by_connection())
             }
-            (Ending::Truncated, None) => Err(Fault::internal("the backend's response ended without its end mark")),
         }
     }
 
@@ -243,6 +255,7 @@ impl<'a> Transfer<'a> {
                 None => return ControlFlow::Break(None),
                 Some(Err(error)) => return ControlFlow::Break(Some(error)),
                 Some(Ok(bytes)) => {
+                    self.any |= !bytes.is_empty();
                     self.scan.feed(&bytes);
                     self.waiting.extend_from_slice(&bytes);
                 }

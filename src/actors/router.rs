@@ -12,7 +12,7 @@ use super::envelopes::{
     SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
 };
 use super::guard::Guard;
-use super::relay;
+use super::relay::{self, Fault};
 use crate::messages::backend::Format;
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, JobEnded, Outcome};
@@ -90,6 +90,9 @@ impl JobRouter {
             return Ok(false);
         }
         let job = job.map_err(|malformed| Refusal(ErrorCode::Internal, malformed.why))?;
+        if self.announced.is_none() {
+            return Err(Refusal(ErrorCode::ModelNotLoaded, "no model has been offered yet"));
+        }
         if self.draining {
             return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
         }
@@ -160,17 +163,19 @@ impl JobRouter {
         }
     }
 
-    /// Jobs that were taken out of the ledger to be ended with an error.
-    fn failed(&mut self, entries: Vec<Entry<Held>>, why: &'static str) {
-        let code = ErrorCode::Internal;
-        for entry in entries {
-            let duration = entry.grip.received.elapsed();
-            self.report(&entry, Outcome::Failed { code }, duration);
-            self.record(duration, Tokens::default(), Some(code));
-            let Held { grip, uplink, .. } = entry.grip;
-            if let Some(lease) = grip.end() {
-                relay::report(entry.job, &lease, &uplink, code, why, || {});
-            }
+    /// Stops jobs that run and ends them with an error. They leave the ledger as that is written, like any other; those
+    /// whose last frame is queued already keep it.
+    fn fail(&self, whose: impl Fn(&Entry<Held>) -> bool, why: &'static str, ctx: &Context<Self>) {
+        for entry in self.ledger.iter().filter(|entry| whose(entry)) {
+            let Held { grip, uplink, received } = &entry.grip;
+            let Some(lease) = grip.end() else { continue };
+            let admission = Admission {
+                ticket: entry.ticket,
+                backend: entry.backend.clone(),
+                received: *received,
+                ledger: ctx.address().recipient(),
+            };
+            relay::fail(entry.job, &lease, uplink, admission, None, Fault::internal(why));
         }
     }
 
@@ -263,9 +268,9 @@ impl Handler<JobEnded> for JobRouter {
         self.report(&entry, ended.outcome.clone(), ended.duration);
         match ended.outcome {
             Outcome::Done { tokens } => self.record(ended.duration, tokens, None),
-            Outcome::Failed { code } => {
+            Outcome::Failed { code, by_connection } => {
                 self.record(ended.duration, Tokens::default(), Some(code));
-                if code == ErrorCode::BackendUnreachable {
+                if by_connection {
                     self.setup.discovery.do_send(RunDiscovery { backend: ended.backend });
                 }
             }
@@ -290,10 +295,8 @@ impl Handler<RoutesChanged> for JobRouter {
 impl Handler<PoolLost> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, lost: PoolLost, _: &mut Self::Context) {
-        let entries = self.ledger.end_backend(&lost.backend);
-        self.failed(entries, "the agent failed while working the job");
-        self.tell_if_draining();
+    fn handle(&mut self, lost: PoolLost, ctx: &mut Self::Context) {
+        self.fail(|entry| entry.backend == lost.backend, "the agent failed while working the job", ctx);
     }
 }
 
@@ -318,10 +321,8 @@ impl Handler<StopAdmitting> for JobRouter {
 impl Handler<EndJobs> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, _: EndJobs, _: &mut Self::Context) {
-        let entries = self.ledger.end_all();
-        self.failed(entries, "the agent is stopping");
-        self.tell_if_draining();
+    fn handle(&mut self, _: EndJobs, ctx: &mut Self::Context) {
+        self.fail(|_| true, "the agent is stopping", ctx);
     }
 }
 

@@ -29,7 +29,7 @@ use super::router::JobRouter;
 use crate::backends::{BackendFactory, Source};
 use crate::identity::Identity;
 use crate::messages::ids::{BackendId, Generation};
-use crate::messages::lifecycle::{Child, ChildEnded, CloseKind};
+use crate::messages::lifecycle::{Child, CloseKind};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
@@ -140,11 +140,11 @@ pub struct SupervisorActor {
     _guard: Guard,
 }
 
-/// A child's guard says that it ended: which start of it, and how.
+/// A child's guard says that it is gone, whatever the cause: which start of it.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Obituary {
-    ended: ChildEnded,
+    child: Child,
     start: u64,
 }
 
@@ -225,7 +225,7 @@ impl Handler<Obituary> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, obituary: Obituary, ctx: &mut Self::Context) {
-        let child = obituary.ended.child;
+        let child = obituary.child;
         if self.living.get(&child) != Some(&obituary.start) {
             return;
         }

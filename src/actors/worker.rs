@@ -27,6 +27,10 @@ impl Handler<Dispatch> for JobWorker {
     type Result = ();
 
     fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
+        if !dispatch.lease.is_running() {
+            // Cancelled on its way here.
+            return self.pool.do_send(WorkerFree { worker: self.id });
+        }
         let backend = Rc::clone(self.backend.get_or_insert_with(|| self.factory.open()));
         let work = async move { relay::work(&*backend, dispatch).await };
         ctx.spawn(work.into_actor(self).map(|(), worker, _| {

@@ -58,6 +58,16 @@ pub struct Agent {
     supervisor: Addr<SupervisorActor>,
     exit: oneshot::Receiver<Exit>,
     snapshot: watch::Receiver<Snapshot>,
+    /// Where jobs are worked.
+    arbiters: Vec<Arbiter>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
 }
 
 impl Agent {
@@ -74,19 +84,20 @@ impl Agent {
         let (board, snapshot) = watch::channel(start);
         let events = Events::new(move |event| board.send_modify(|state| state.apply(&event, SystemTime::now())));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let arbiters = (0..cores.min(MAX_ARBITERS)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
         let parts = Parts {
             connector: Rc::new(wiring::connector(config, &tls)),
             identity,
             enrollment_code: config.enrollment_code.clone(),
             sources: wiring::sources(&config.backends, &tls),
             policy: wiring::policy(&config.backends),
-            arbiters: (0..cores.min(MAX_ARBITERS)).map(|_| Arbiter::new().handle()).collect(),
+            arbiters: arbiters.iter().map(Arbiter::handle).collect(),
             events,
             census: Census::default(),
             settings: wiring::settings(config),
         };
         let (supervisor, exit) = SupervisorActor::launch(parts);
-        Ok(Self { supervisor, exit, snapshot })
+        Ok(Self { supervisor, exit, snapshot, arbiters })
     }
 
     /// The agent's state, as it changes.

@@ -192,7 +192,7 @@ fn pasteable(json: &str) -> String {
 /// The agent's configuration: the operator's, but for what `dev` brings along.
 fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) -> Result<AgentConfig, Report> {
     let mut own = MapEnvironment::from([
-        ("OUTPOST_COORDINATOR_URL", format!("ws://{addr}/agent")),
+        ("OUTPOST_COORDINATOR_URL", format!("ws://127.0.0.1:{}/agent", addr.port())),
         // Never opened: the identity is a throw-away one.
         ("OUTPOST_IDENTITY_PATH", "unused".to_owned()),
         ("OUTPOST_ENROLLMENT_CODE", String::new()),
@@ -202,7 +202,11 @@ fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) ->
     if let Some(echo) = echo {
         own.set("OUTPOST_BACKENDS", format!("echo@openai={}", echo.base_url()));
     }
-    let (config, warnings) = AgentConfig::from_env(&Layered { upper: &own, lower: env })?;
+    let (mut config, warnings) = AgentConfig::from_env(&Layered { upper: &own, lower: env })?;
+    // It is this very process: neither a proxy nor the rule against plain connections to other hosts has a say.
+    if config.coordinator.set_ip_host(addr.ip()).is_ok() {
+        config.proxy = None;
+    }
     for warning in warnings {
         log::warn!("{warning}");
     }

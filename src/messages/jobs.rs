@@ -49,12 +49,14 @@ pub enum Outcome {
     Failed {
         /// The code on the wire.
         code: ErrorCode,
+        /// Whether the backend's connection failed or broke, so that it is worth a look.
+        by_connection: bool,
     },
     /// It was cancelled, or its connection ended: nothing more is said of it.
     Cancelled,
 }
 
-/// An admitted job has ended and its worker is free.
+/// An admitted job has ended: its last frame was written, or there will be none.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct JobEnded {

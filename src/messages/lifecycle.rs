@@ -20,17 +20,7 @@ pub enum Child {
     Pool(BackendId),
 }
 
-/// A child is gone. Sent by its guard when the actor is dropped, whatever the cause.
-#[derive(Clone, Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct ChildEnded {
-    /// Which one.
-    pub child: Child,
-    /// Whether a panic ended it.
-    pub panicked: bool,
-}
-
-/// Stop: take no new job, let the running ones finish, then leave. A second one cancels what still runs.
+/// Stop: take no new job, let the running ones finish, then leave. A second one ends what still runs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct Drain;

@@ -164,7 +164,7 @@ pub enum Event {
         left: Duration,
     },
     /// Jobs are ended that did not finish in time.
-    DrainCancelled {
+    DrainCutShort {
         /// How many.
         in_flight: usize,
     },
@@ -183,7 +183,7 @@ impl Event {
             | Self::FrameSkipped { .. }
             | Self::ChildReplaced { .. }
             | Self::WorkerLost { .. }
-            | Self::DrainCancelled { .. } => Level::Warn,
+            | Self::DrainCutShort { .. } => Level::Warn,
             Self::ConnectFailed { .. }
             | Self::StillTrying { .. }
             | Self::ProviderIdNotStored { .. }
@@ -253,7 +253,7 @@ impl fmt::Display for Event {
                     Outcome::Done { tokens } => {
                         write!(f, "outcome=done input={} output={}", tokens.input, tokens.output)
                     }
-                    Outcome::Failed { code } => write!(f, "outcome=failed code={code}"),
+                    Outcome::Failed { code, .. } => write!(f, "outcome=failed code={code}"),
                     Outcome::Cancelled => f.write_str("outcome=cancelled"),
                 }
             }
@@ -268,7 +268,7 @@ impl fmt::Display for Event {
             Self::DrainProgress { in_flight, left } => {
                 write!(f, "waiting for running jobs in_flight={in_flight} left_s={}", left.as_secs())
             }
-            Self::DrainCancelled { in_flight } => write!(f, "running jobs ended early in_flight={in_flight}"),
+            Self::DrainCutShort { in_flight } => write!(f, "running jobs ended early in_flight={in_flight}"),
             Self::Stopped => f.write_str("stopped"),
         }
     }

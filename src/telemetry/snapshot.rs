@@ -157,7 +157,7 @@ impl Snapshot {
                 self.tokens.input = self.tokens.input.saturating_add(tokens.input);
                 self.tokens.output = self.tokens.output.saturating_add(tokens.output);
             }
-            Event::JobEnded { outcome: Outcome::Failed { code }, .. } => count(&mut self.jobs.failed, *code),
+            Event::JobEnded { outcome: Outcome::Failed { code, .. }, .. } => count(&mut self.jobs.failed, *code),
             Event::JobEnded { outcome: Outcome::Cancelled, .. } => self.jobs.cancelled += 1,
             Event::FrameSkipped { .. } => self.frames_skipped += 1,
             Event::StaleDropped { .. } => self.stale_dropped += 1,
@@ -177,7 +177,7 @@ impl Snapshot {
             | Event::NothingOnOffer { .. }
             | Event::GivingUp
             | Event::DrainProgress { .. }
-            | Event::DrainCancelled { .. } => {}
+            | Event::DrainCutShort { .. } => {}
         }
         self.in_flight = self.jobs.running();
     }

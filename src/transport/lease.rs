@@ -23,7 +23,7 @@ const CANCELLED: u8 = 3;
 #[derive(Debug)]
 struct State {
     phase: AtomicU8,
-    /// Response bytes handed to the connection.
+    /// Response bytes written to the connection.
     relayed: AtomicU64,
     /// Wakes the one worker that waits.
     stop: Notify,
@@ -51,12 +51,12 @@ impl JobLease {
         }
     }
 
-    /// Response bytes handed to the connection so far.
-    pub fn relayed(&self) -> u64 {
+    /// Response bytes written to the connection so far.
+    pub(super) fn relayed(&self) -> u64 {
         self.0.relayed.load(Ordering::Relaxed)
     }
 
-    /// Counts response bytes as handed to the connection.
+    /// Counts response bytes as written to the connection.
     pub(super) fn add_relayed(&self, bytes: usize) {
         self.0.relayed.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -88,10 +88,10 @@ impl JobGrip {
         self.0 = None;
     }
 
-    /// Ends a running job from outside with a terminal frame, which the caller makes with the lease that comes back:
-    /// already claimed. None if the job has ended or was cancelled.
-    pub fn end(mut self) -> Option<JobLease> {
-        let lease = JobLease(self.0.take()?);
+    /// Stops a running job from outside to end it with a terminal frame, which the caller makes with the lease that comes
+    /// back: already claimed. None if the job has ended already.
+    pub fn end(&self) -> Option<JobLease> {
+        let lease = JobLease(Arc::clone(self.0.as_ref()?));
         let claimed = lease.claim();
         lease.0.stop.notify_one();
         claimed.then_some(lease)

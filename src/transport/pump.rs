@@ -30,9 +30,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What takes the text frames of a connection.
 pub trait Inbox {
-    /// Takes one text frame; the next one is read when it is done. What it returns is sent as a control frame. An
-    /// error ends the connection.
-    fn text(&mut self, frame: Bytes) -> impl Future<Output = Result<Option<FromAgent>, LinkEnd>>;
+    /// Takes one text frame; the next one is read when it is done. What it returns is sent as a control frame.
+    fn text(&mut self, frame: Bytes) -> impl Future<Output = Option<FromAgent>>;
 
     /// A binary frame came, which the base protocol does not have.
     fn binary(&mut self, len: usize);
@@ -47,7 +46,7 @@ pub enum PumpEnd {
     ClosedByUs,
 }
 
-/// Pumps until the connection ends. It also ends when every sender of the queue is gone.
+/// Pumps until the connection ends.
 pub async fn run(link: Link, mut queue: Downstream, inbox: &mut impl Inbox) -> PumpEnd {
     let Link { mut reader, mut writer } = link;
     let shared = Shared::new();
@@ -129,17 +128,15 @@ async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) 
             },
         };
         match frame {
-            Frame::Text(bytes) => match inbox.text(bytes).await {
-                Err(end) => return end,
-                Ok(None) => {}
-                Ok(Some(answer)) => {
+            Frame::Text(bytes) => {
+                if let Some(answer) = inbox.text(bytes).await {
                     while shared.answers.borrow().len() >= MAX_ANSWERS {
                         shared.room.notified().await;
                     }
                     shared.answers.borrow_mut().push_back(answer);
                     shared.work.notify_one();
                 }
-            },
+            }
             Frame::Binary(bytes) => inbox.binary(bytes.len()),
             Frame::Ping(payload) => {
                 shared.pong.set(Some(payload));
@@ -156,7 +153,7 @@ async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) 
 async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream) -> PumpEnd {
     loop {
         // Waits for the first frame, then takes all that are ready.
-        let data = tokio::select! {
+        let mut data = tokio::select! {
             biased;
             () = shared.work.notified() => None,
             Some(frame) = queue.control.recv() => {
@@ -164,23 +161,24 @@ async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream)
                 None
             }
             Some(data) = queue.data.recv() => Some(data),
-            else => return PumpEnd::Link(LinkEnd::EndOfStream),
         };
-        let mut data = data;
         loop {
             match data.take() {
                 Some(Data::Close { code, reason }) => {
                     writer.push(&Frame::Close { code: Some(code), reason: reason.to_owned() });
                     return writer.flush().await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
                 }
-                Some(Data::Chunk { frame, lease, room: _room }) if lease.may_write() => writer.push_encoded(&frame),
-                Some(Data::Terminal { frame, lease, written }) if lease.begin_last_write() => {
+                Some(Data::Chunk { frame, bytes, lease, room: _room }) if lease.may_write() => {
                     writer.push_encoded(&frame);
+                    lease.add_relayed(bytes);
+                }
+                Some(Data::Terminal(mut terminal)) if terminal.lease.begin_last_write() => {
+                    writer.push(&terminal.frame());
                     // Before the peer can see the frame: a job that it sends in return finds the slot free.
-                    written();
+                    (terminal.written)();
                 }
                 // Of a job that was cancelled or has ended: not a byte more.
-                Some(Data::Chunk { .. } | Data::Terminal { .. }) | None => {}
+                Some(Data::Chunk { .. } | Data::Terminal(_)) | None => {}
             }
             if writer.waiting() >= BATCH {
                 // Whoever called may have called once for more than fits into this write.

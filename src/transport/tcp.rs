@@ -5,16 +5,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::link::DialError;
 use crate::messages::secret::Secret;
 
-/// How long one address may take when there are others to try.
-const PER_ADDRESS: Duration = Duration::from_secs(3);
+/// How long an address has before the next one is tried beside it (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
 /// Bytes that the kernel may hold unsent: what a pong waits behind on a slow link.
 const UNSENT: u32 = 64 * 1024;
 /// The longest answer of a proxy.
@@ -31,25 +33,42 @@ pub struct ProxyTarget {
     pub authorization: Option<Secret>,
 }
 
-/// Connects to the first address of the host that answers. The caller bounds the whole.
+/// Connects to whichever address of the host answers first; each has a head start before the next. The caller bounds the whole.
 pub async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> =
         lookup_host((host, port)).await.map_err(|error| DialError::Resolve(host.to_owned(), error.kind()))?.collect();
+    let mut next = interleaved(addresses).into_iter();
+    let mut attempts = FuturesUnordered::new();
     let mut last = DialError::Resolve(host.to_owned(), io::ErrorKind::NotFound);
-    for (index, address) in addresses.iter().enumerate() {
-        let attempt = TcpStream::connect(address);
-        let attempted =
-            if index + 1 == addresses.len() { Ok(attempt.await) } else { timeout(PER_ADDRESS, attempt).await };
-        match attempted {
-            Ok(Ok(stream)) => {
-                set_up(&stream).map_err(|error| DialError::Connect(error.kind()))?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = DialError::Connect(error.kind()),
-            Err(_) => last = DialError::TimedOut,
+    loop {
+        match next.next() {
+            Some(address) => attempts.push(TcpStream::connect(address)),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(attempted) = attempts.next() => match attempted {
+                Ok(stream) => {
+                    set_up(&stream).map_err(|error| DialError::Connect(error.kind()))?;
+                    return Ok(stream);
+                }
+                Err(error) => last = DialError::Connect(error.kind()),
+            },
+            () = sleep(STAGGER), if next.len() > 0 => {}
         }
     }
-    Err(last)
+}
+
+/// The addresses with the families in turns, the resolver's first one first (RFC 8305): where one family is broken, the
+/// other's turn comes at once.
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut mixed: Vec<SocketAddr> =
+        first.into_iter().flat_map(|address| [Some(address), second.next()]).flatten().collect();
+    mixed.extend(second);
+    mixed
 }
 
 /// Connects to the host through a proxy.
@@ -96,4 +115,19 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
     socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_take_turns() {
+        let addresses = |list: [&str; 5]| list.map(|text| text.parse::<SocketAddr>().unwrap()).to_vec();
+        let found = addresses(["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]);
+        let mixed = addresses(["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"]);
+        assert_eq!(interleaved(found), mixed);
+        let found = addresses(["1.0.0.1:1", "[::1]:1", "[::2]:1", "[::3]:1", "[::4]:1"]);
+        assert_eq!(interleaved(found.clone()), found);
+    }
 }

@@ -1,7 +1,7 @@
 //! The bounded way of frames from workers, router and heartbeat to the pump.
 //!
-//! Response bytes need room in a byte budget before they are queued, so a coordinator that reads slowly holds back the
-//! backends instead of filling memory. Control frames need none: there are few of them
+//! Response bytes and last frames need room in a byte budget before they are queued, so a coordinator that reads slowly
+//! holds back the backends instead of filling memory. Control frames need none: there are few of them
 //! by construction (a heartbeat every 15 s, capabilities when they change). Each chunk is encoded once, by its worker, into the
 //! very frame that the pump writes.
 
@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frame::{Frame, Role, build_text, encode};
+use super::frame::{Frame, build_text};
 use super::lease::JobLease;
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::FromAgent;
@@ -22,6 +22,8 @@ use crate::messages::wire::FromAgent;
 const BUDGET: usize = 4 * 1024 * 1024;
 /// The most response bytes in one frame: it stays under 64 KiB, which every WebSocket library takes by default.
 pub const MAX_CHUNK: usize = 32 * 1024;
+/// Room for a job's last frame with what hangs on it.
+const LAST_FRAME: u32 = 1024;
 /// Room for the largest chunk frame.
 const FULL_FRAME: u32 = (MAX_CHUNK.div_ceil(3) * 4 + 256) as u32;
 
@@ -58,20 +60,40 @@ pub struct Downstream {
 
 /// What waits in order behind the response bytes.
 pub(super) enum Data {
-    /// Bytes of a response; the permit is given back when they are in the pump's buffer.
-    Chunk { frame: BytesMut, lease: JobLease, room: OwnedSemaphorePermit },
-    /// A job's last frame, and what is to be done as it is written. It is not if it never is.
-    Terminal { frame: BytesMut, lease: JobLease, written: Box<dyn FnOnce() + Send> },
+    /// So many bytes of a response; the permit is given back when they are in the pump's buffer.
+    Chunk { frame: BytesMut, bytes: usize, lease: JobLease, room: OwnedSemaphorePermit },
+    /// A job's last frame.
+    Terminal(Terminal),
     /// Our close frame: the last one of the connection.
     Close { code: u16, reason: &'static str },
 }
 
-/// Room for one full chunk, granted.
+/// A job's last frame. The pump encodes it, since it alone knows how many bytes went before.
+pub(super) struct Terminal {
+    frame: FromAgent,
+    pub(super) lease: JobLease,
+    /// To be called as the frame is written. It is not if it never is.
+    pub(super) written: Box<dyn FnOnce() + Send>,
+    /// None where it was made from outside, which happens once a job at the end of its agent or its pool.
+    _room: Option<Room>,
+}
+
+impl Terminal {
+    /// The frame with the bytes counted that went before it.
+    pub(super) fn frame(&mut self) -> Frame {
+        if let FromAgent::JobError(error) = &mut self.frame {
+            error.tokens_emitted = self.lease.relayed();
+        }
+        text(&self.frame)
+    }
+}
+
+/// Room in the budget, granted.
 pub struct Room(OwnedSemaphorePermit);
 
 impl Uplink {
     /// An uplink and the pump's end of it.
-    #[expect(clippy::disallowed_methods, reason = "chunks are bounded by the budget, terminal frames by the ledger")]
+    #[expect(clippy::disallowed_methods, reason = "bounded by the budget; control frames are few")]
     pub fn new(generation: Generation) -> (Self, Downstream) {
         let (control, control_end) = mpsc::unbounded_channel();
         let (data, data_end) = mpsc::unbounded_channel();
@@ -94,8 +116,16 @@ impl Uplink {
 
     /// Waits for room for one full chunk. First come, first served.
     pub async fn room(&self) -> Result<Room, LinkGone> {
-        let permit = Arc::clone(&self.budget).acquire_many_owned(FULL_FRAME).await.map_err(|_| LinkGone)?;
-        Ok(Room(permit))
+        self.acquire(FULL_FRAME).await
+    }
+
+    /// Waits for room for a job's last frame.
+    pub async fn last_room(&self) -> Result<Room, LinkGone> {
+        self.acquire(LAST_FRAME).await
+    }
+
+    async fn acquire(&self, size: u32) -> Result<Room, LinkGone> {
+        Arc::clone(&self.budget).acquire_many_owned(size).await.map(Room).map_err(|_| LinkGone)
     }
 
     /// Queues a chunk of at most [`MAX_CHUNK`] bytes into room that was granted; what it does not need is given back.
@@ -110,8 +140,8 @@ impl Uplink {
 
     fn queue(&self, payload: &ChunkText<'_>, lease: &JobLease, room: OwnedSemaphorePermit) -> Result<(), LinkGone> {
         let frame = build_text(payload.len(), |out| payload.write(out));
-        lease.add_relayed(payload.bytes.len());
-        self.data.send(Data::Chunk { frame, lease: lease.clone(), room }).map_err(|_| LinkGone)
+        let chunk = Data::Chunk { frame, bytes: payload.bytes.len(), lease: lease.clone(), room };
+        self.data.send(chunk).map_err(|_| LinkGone)
     }
 
     /// Queues a job's last frame, behind its chunks, and calls `written` as the pump writes it, on the pump's thread. The
@@ -119,13 +149,12 @@ impl Uplink {
     pub fn terminal(
         &self,
         lease: &JobLease,
-        frame: &FromAgent,
+        frame: FromAgent,
+        room: Option<Room>,
         written: impl FnOnce() + Send + 'static,
     ) -> Result<(), LinkGone> {
-        let mut bytes = BytesMut::new();
-        encode(&mut bytes, Role::Client, &text(frame));
-        let terminal = Data::Terminal { frame: bytes, lease: lease.clone(), written: Box::new(written) };
-        self.data.send(terminal).map_err(|_| LinkGone)
+        let terminal = Terminal { frame, lease: lease.clone(), written: Box::new(written), _room: room };
+        self.data.send(Data::Terminal(terminal)).map_err(|_| LinkGone)
     }
 
     /// Queues a control frame: it overtakes all response bytes.

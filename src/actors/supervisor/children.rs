@@ -9,12 +9,12 @@ use super::{Connection, Obituary, Pool, SETTLE, SupervisorActor};
 use crate::actors::connection::{ConnectionActor, Listeners};
 use crate::actors::discovery::{DiscoveryActor, DiscoverySetup};
 use crate::actors::envelopes::{PoolLost, RoutesChanged, Stop, StopAdmitting};
-use crate::actors::guard::{End, Guard};
+use crate::actors::guard::Guard;
 use crate::actors::heartbeat::HeartbeatActor;
 use crate::actors::pool::WorkerPool;
 use crate::actors::router::{JobRouter, RouterSetup};
 use crate::backends::BackendFactory;
-use crate::messages::lifecycle::{Child, ChildEnded, CloseKind};
+use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
 use crate::protocol::catalog::Terms;
 use crate::telemetry::Event;
@@ -26,10 +26,7 @@ impl SupervisorActor {
         let start = self.starts;
         self.living.insert(child.clone(), start);
         let supervisor = ctx.address();
-        Guard::new(&self.census, move |end| {
-            let ended = ChildEnded { child, panicked: end == End::Panicked };
-            supervisor.do_send(Obituary { ended, start });
-        })
+        Guard::new(&self.census, move |_| supervisor.do_send(Obituary { child, start }))
     }
 
     pub(super) fn start_discovery(&mut self, ctx: &mut Context<Self>) {
@@ -120,11 +117,7 @@ impl SupervisorActor {
                     connection.addr.do_send(Stop);
                 }
                 self.start_router(ctx);
-                let cause = "the router was replaced";
-                let generation = self.generation;
-                let event =
-                    move |_| Event::Disconnected { generation, kind: CloseKind::Unexpected, cause: cause.into() };
-                self.after_connection(EndClass::Planned, event, ctx);
+                self.connection_failed("the router was replaced", ctx);
             }
             Child::Pool(backend) => {
                 if let Some(router) = &self.router {
@@ -144,18 +137,20 @@ impl SupervisorActor {
                     connection.up = heartbeat.map(|heartbeat| (uplink, heartbeat));
                 }
             }
-            Child::Connection(generation) => {
-                let was_up = self.connection.as_ref().is_some_and(|connection| connection.up.is_some());
-                let cause = String::from("the connection's actor ended");
-                if was_up {
-                    let kind = CloseKind::Unexpected;
-                    let event = move |_| Event::Disconnected { generation, kind, cause };
-                    self.after_connection(EndClass::Planned, event, ctx);
-                } else {
-                    let event = move |failures| Event::ConnectFailed { generation, cause, failures };
-                    self.after_connection(EndClass::Failure, event, ctx);
-                }
-            }
+            Child::Connection(_) => self.connection_failed("the connection's actor ended", ctx),
+        }
+    }
+
+    /// The current connection can't go on for a reason of our own.
+    fn connection_failed(&mut self, cause: &str, ctx: &mut Context<Self>) {
+        let Some(connection) = &self.connection else { return };
+        let (generation, cause) = (connection.generation, cause.to_owned());
+        if connection.up.is_some() {
+            let event = move |_| Event::Disconnected { generation, kind: CloseKind::Unexpected, cause };
+            self.after_connection(EndClass::Planned, event, ctx);
+        } else {
+            let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+            self.after_connection(EndClass::Failure, event, ctx);
         }
     }
 }

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::{Exit, SupervisorActor};
-use crate::actors::envelopes::{EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::actors::envelopes::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::messages::lifecycle::{Child, Drain};
 use crate::telemetry::Event;
 
@@ -41,14 +41,16 @@ impl SupervisorActor {
         }
     }
 
-    pub(super) fn end_jobs(&mut self) {
+    /// Ends what still runs, and soon after that everything, even if the coordinator does not take the last frames.
+    pub(super) fn end_jobs(&mut self, ctx: &mut Context<Self>) {
         let (Some(drain), Some(router)) = (&mut self.drain, &self.router) else { return };
         match drain.in_flight {
             None => drain.hurry = true,
             Some(0) => {}
             Some(in_flight) => {
-                self.events.emit(Event::DrainCancelled { in_flight });
+                self.events.emit(Event::DrainCutShort { in_flight });
                 router.do_send(EndJobs);
+                ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
             }
         }
     }
@@ -86,7 +88,7 @@ impl Handler<Drain> for SupervisorActor {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         if self.drain.is_some() {
-            return self.end_jobs();
+            return self.end_jobs(ctx);
         }
         let grace = self.settings.shutdown_grace;
         self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, hurry: false, closing: false });
@@ -98,8 +100,12 @@ impl Handler<Drain> for SupervisorActor {
         if let Some(connection) = self.connection.take_if(|connection| connection.up.is_none()) {
             self.living.remove(&Child::Connection(connection.generation));
             connection.addr.do_send(Stop);
+            if let Some(router) = &self.router {
+                // It may have come up in this very moment, and the router have heard of that first.
+                router.do_send(ConnectionDown { generation: connection.generation });
+            }
         }
-        ctx.run_later(grace, |supervisor, _| supervisor.end_jobs());
+        ctx.run_later(grace, |supervisor, ctx| supervisor.end_jobs(ctx));
         ctx.run_interval(PROGRESS, |supervisor, _| {
             let Some(drain) = &supervisor.drain else { return };
             if let Some(in_flight @ 1..) = drain.in_flight {
@@ -120,7 +126,7 @@ impl Handler<StillRunning> for SupervisorActor {
         }
         drain.in_flight = Some(still.in_flight);
         if std::mem::take(&mut drain.hurry) {
-            self.end_jobs();
+            self.end_jobs(ctx);
         }
         self.close_when_idle(ctx);
     }

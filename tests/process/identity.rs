@@ -4,15 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
-use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use rustix::process::Signal;
 
-use crate::support::{Coordinator, End, Home, NOBODY, Outpost, Setup, agent};
+use crate::support::{Coordinator, End, Home, NOBODY, Setup, agent};
 
 fn mode(path: &std::path::Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
-fn limit_file_size(process: &Outpost, bytes: Option<u64>) {
+#[cfg(target_os = "linux")]
+fn limit_file_size(process: &crate::support::Outpost, bytes: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, prlimit};
     prlimit(Some(process.pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
 }
 
@@ -121,6 +123,7 @@ async fn a_full_disk_leaves_no_piece_of_a_key() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_provider_id_that_finds_no_room_on_the_disk_is_used_and_stored_when_there_is_some() {
     let (coordinator, home) = (Coordinator::start().await, Home::new());

@@ -162,6 +162,7 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
     canaries.assert_unseen("the log", &ended.stderr);
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn secrets_that_come_by_file_are_no_part_of_the_environment_nor_of_the_command_line() {
     let (coordinator, home) = (Coordinator::start().await, Home::new());

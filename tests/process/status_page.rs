@@ -18,7 +18,7 @@ struct Scene {
 
 async fn scene() -> Scene {
     let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let backend = Backend::start("llama \"x\"".replace('"', "").as_str()).await;
+    let backend = Backend::start("llama x").await;
     let mut process = agent(&coordinator, &home, &format!("big@{}", backend.entry())).start();
     let addr = process.status_addr().await;
     Scene { coordinator, backend, process, addr, _home: home }

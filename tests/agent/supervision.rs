@@ -96,6 +96,7 @@ async fn a_pools_panic_costs_the_jobs_of_its_backend() {
     let third = link.job("whole", "{}");
     link.outcome_of(third).await.done();
     assert_eq!(harness.until(|state| state.in_flight == 0).await.connections, 1);
+    assert!(link.unread_messages().is_empty(), "what is on offer did not change, and is not announced again");
     harness.stop().await;
 }
 

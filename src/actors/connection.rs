@@ -16,7 +16,7 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::{FrameError, FromAgent, FromCoordinator, MalformedJob};
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
-use crate::telemetry::{Event, Events};
+use crate::telemetry::{Event, Events, Label};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
 use crate::transport::pump::{self, Inbox, PumpEnd};
@@ -248,10 +248,12 @@ impl Inbox for JobInbox {
             }
             Ok(FromCoordinator::MalformedJob(malformed)) => return Ok(self.submit(Err(malformed)).await),
             Ok(FromCoordinator::JobCancel { job_id }) => {
-                self.cancels.do_send(CancelJob { generation: self.generation, job: job_id });
+                // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
+                // there is no job either.
+                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
             }
             Ok(FromCoordinator::Unknown { kind }) => {
-                log::debug!("frame of an unknown type ignored type=\"{}\"", crate::telemetry::Outside(&kind));
+                log::debug!("frame of an unknown type ignored type={}", Label(&kind));
             }
             Ok(
                 FromCoordinator::AuthChallenge { .. }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
+use tokio::time::Instant;
 
 use crate::backends::BackendFactory;
 use crate::messages::ids::{BackendId, Generation, JobId};
@@ -48,37 +49,43 @@ pub(super) struct CancelJob {
     pub(super) job: JobId,
 }
 
-/// An admitted job, and everything its worker needs.
+/// An admission's place in the ledger, for whoever ends the job.
+#[derive(Clone)]
+pub(super) struct Admission {
+    pub(super) ticket: Ticket,
+    pub(super) backend: BackendId,
+    pub(super) received: Instant,
+    /// Whose ledger it is in.
+    pub(super) ledger: Recipient<JobEnded>,
+}
+
+impl Admission {
+    /// Tells the ledger that the job has ended: as its last frame is written, or if there will be none.
+    pub(super) fn ended(self, outcome: Outcome) {
+        let duration = self.received.elapsed();
+        self.ledger.do_send(JobEnded { ticket: self.ticket, backend: self.backend, outcome, duration });
+    }
+}
+
+/// Router to pool to worker: work this job.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Dispatch {
-    pub(super) ticket: Ticket,
     pub(super) job: Job,
     pub(super) lease: JobLease,
     pub(super) uplink: Uplink,
-    /// Whose ledger it is in.
-    pub(super) reply: Recipient<JobEnded>,
-}
-
-/// Pool to worker: work this job.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct RunJob {
-    pub(super) job: Job,
-    pub(super) lease: JobLease,
-    pub(super) uplink: Uplink,
+    pub(super) admission: Admission,
 }
 
 /// Names a worker within its pool; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WorkerId(pub(super) u64);
 
-/// Worker to pool: the job is over and I am free.
-#[derive(Clone, Debug, Message)]
+/// Worker to pool: I am free.
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct WorkerFree {
     pub(super) worker: WorkerId,
-    pub(super) outcome: Outcome,
 }
 
 /// A worker's guard to its pool: it is gone.

@@ -11,7 +11,10 @@
 //! - The terminal frame of a job is made by whoever claims its lease, once.
 //! - A mailbox is no bound. Response bytes travel by the uplink, which is one; mailboxes carry what is rare.
 //! - Messages between actors are sent and not awaited, with one exception: the pump awaits the router's answer to a job,
-//!   which bounds the jobs on their way, and the router never waits for anybody.
+//!   which bounds the jobs on their way, and to a cancel, which puts it before all that comes after it. The router never
+//!   waits for anybody.
+//! - A job keeps its slot until its last frame is written, so that what waits for a coordinator is bounded by the ledger;
+//!   and it has lost it before the coordinator can see that frame.
 //! - A panic ends one actor. Its guard tells the supervisor (a worker's tells its pool), which replaces it: a worker's
 //!   panic costs one job, a pool's the jobs of one backend, a router's one connection. When actors end faster than the
 //!   budget allows, the process ends with its own exit code and whatever runs it starts it again.

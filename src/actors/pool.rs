@@ -1,21 +1,21 @@
 //! The workers of one backend: started when they are first needed, kept, and replaced when they die.
 //!
 //! It counts nothing: the ledger admits no more jobs than the backend takes, and a job is dispatched here only after it
-//! was admitted. A worker is free for the pool before its job has left the ledger, so a dispatched job finds a worker.
+//! was admitted. A worker is free as soon as its job's last frame is queued, and the job leaves the ledger as that frame is
+//! written: so a dispatched job finds a worker, but for one whose word is still on its way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::time::Instant;
 
-use super::envelopes::{Dispatch, RunJob, Stop, WorkerFree, WorkerGone, WorkerId};
+use super::envelopes::{Admission, Dispatch, Stop, WorkerFree, WorkerGone, WorkerId};
 use super::guard::{Census, End, Guard};
 use super::relay;
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
 use crate::messages::ids::JobId;
-use crate::messages::jobs::{JobEnded, Outcome, Ticket};
+use crate::messages::jobs::Outcome;
 use crate::messages::wire::ErrorCode;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobLease;
@@ -43,12 +43,10 @@ struct Slot {
 
 /// What is needed to end a job whose worker can't.
 struct Assigned {
-    ticket: Ticket,
     id: JobId,
     lease: JobLease,
     uplink: Uplink,
-    received: Instant,
-    reply: Recipient<JobEnded>,
+    admission: Admission,
 }
 
 impl WorkerPool {
@@ -92,15 +90,6 @@ impl WorkerPool {
         self.workers.insert(id, Slot { addr, job: None });
         id
     }
-
-    fn ended(&self, assigned: Assigned, outcome: Outcome) {
-        assigned.reply.do_send(JobEnded {
-            ticket: assigned.ticket,
-            backend: self.factory.id().clone(),
-            outcome,
-            duration: assigned.received.elapsed(),
-        });
-    }
 }
 
 impl Actor for WorkerPool {
@@ -119,16 +108,13 @@ impl Handler<Dispatch> for WorkerPool {
     fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
         let id = self.idle.pop().unwrap_or_else(|| self.start_worker(ctx));
         let Some(slot) = self.workers.get_mut(&id) else { return };
-        let Dispatch { ticket, job, lease, uplink, reply } = dispatch;
         slot.job = Some(Assigned {
-            ticket,
-            id: job.id,
-            lease: lease.clone(),
-            uplink: uplink.clone(),
-            received: job.received,
-            reply,
+            id: dispatch.job.id,
+            lease: dispatch.lease.clone(),
+            uplink: dispatch.uplink.clone(),
+            admission: dispatch.admission.clone(),
         });
-        slot.addr.do_send(RunJob { job, lease, uplink });
+        slot.addr.do_send(dispatch);
     }
 }
 
@@ -136,9 +122,9 @@ impl Handler<WorkerFree> for WorkerPool {
     type Result = ();
 
     fn handle(&mut self, free: WorkerFree, _: &mut Self::Context) {
-        let Some(assigned) = self.workers.get_mut(&free.worker).and_then(|slot| slot.job.take()) else { return };
-        self.idle.push(free.worker);
-        self.ended(assigned, free.outcome);
+        if self.workers.get_mut(&free.worker).and_then(|slot| slot.job.take()).is_some() {
+            self.idle.push(free.worker);
+        }
     }
 }
 
@@ -147,10 +133,13 @@ impl Handler<WorkerGone> for WorkerPool {
 
     fn handle(&mut self, gone: WorkerGone, _: &mut Self::Context) {
         self.idle.retain(|id| *id != gone.worker);
-        let Some(assigned) = self.workers.remove(&gone.worker).and_then(|slot| slot.job) else { return };
-        let code = ErrorCode::Internal;
-        relay::fail(assigned.id, &assigned.lease, &assigned.uplink, code, "the agent failed while working the job");
-        self.ended(assigned, Outcome::Failed { code });
+        let job = self.workers.remove(&gone.worker).and_then(|slot| slot.job);
+        let Some(Assigned { id, lease, uplink, admission }) = job else { return };
+        let (code, why) = (ErrorCode::Internal, "the agent failed while working the job");
+        if !relay::fail(id, &lease, &uplink, &admission, code, why) {
+            // It had claimed the job's end. Whether it got to say so or not, nobody else will.
+            admission.ended(Outcome::Failed { code });
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::stream::LocalBoxStream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::envelopes::{Admission, Dispatch};
 use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
 use crate::messages::backend::Format;
 use crate::messages::ids::JobId;
@@ -29,52 +30,57 @@ const AFTER_THE_END: Duration = Duration::from_secs(1);
 /// A deadline past this is none: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Works a job to its end and sends its terminal frame, unless it was cancelled or somebody else ended it.
-pub(super) async fn work(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Outcome {
+/// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
+/// hears of the end as that frame is written; where none is queued, the job has left the ledger already.
+pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
+    let Dispatch { job, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
     let deadline = received.checked_add(job.deadline).unwrap_or_else(|| received + FAR);
     let relayed = tokio::select! {
         biased;
-        () = lease.stopped() => return Outcome::Cancelled,
-        relayed = timeout_at(deadline, relay(backend, job, lease, uplink)) => relayed,
+        () = lease.stopped() => return,
+        relayed = timeout_at(deadline, relay(backend, job, &lease, &uplink)) => relayed,
     };
     match relayed.unwrap_or(Err(Fault::new(ErrorCode::BackendTimeout, "the deadline passed"))) {
         Ok(tokens) => {
-            if !lease.claim() {
-                return Outcome::Cancelled;
-            }
-            let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let done = JobDone { job_id: id, tokens, duration_ms };
-            match uplink.terminal(lease, &FromAgent::JobDone(done)) {
-                Ok(()) => Outcome::Done { tokens },
-                Err(LinkGone) => Outcome::Cancelled,
+            if lease.claim() {
+                let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
+                // Where the connection is gone, the ledger hears of that.
+                let _ = uplink.terminal(&lease, &done, move || admission.ended(Outcome::Done { tokens }));
             }
         }
         Err(Fault { code, message }) => {
-            if fail(id, lease, uplink, code, message) {
-                Outcome::Failed { code }
-            } else {
-                Outcome::Cancelled
-            }
+            fail(id, &lease, &uplink, &admission, code, message);
         }
     }
 }
 
-/// Claims a job's end and sends `job_error`. False if the job has ended already or its connection is gone.
-pub(super) fn fail(job: JobId, lease: &JobLease, uplink: &Uplink, code: ErrorCode, message: impl Into<String>) -> bool {
-    lease.claim() && report(job, lease, uplink, code, message)
+/// Claims a job's end and queues `job_error`; the ledger hears of it as that is written. False if the job has ended
+/// already or its connection is gone.
+pub(super) fn fail(
+    job: JobId,
+    lease: &JobLease,
+    uplink: &Uplink,
+    admission: &Admission,
+    code: ErrorCode,
+    message: impl Into<String>,
+) -> bool {
+    let admission = admission.clone();
+    lease.claim() && report(job, lease, uplink, code, message, move || admission.ended(Outcome::Failed { code }))
 }
 
-/// Sends `job_error` for a job whose end the caller has claimed. False if its connection is gone.
+/// Queues `job_error` for a job whose end the caller has claimed. False if its connection is gone.
 pub(super) fn report(
     job: JobId,
     lease: &JobLease,
     uplink: &Uplink,
     error_code: ErrorCode,
     message: impl Into<String>,
+    written: impl FnOnce() + Send + 'static,
 ) -> bool {
     let error = JobError { job_id: job, error_code, message: message.into(), tokens_emitted: lease.relayed() };
-    uplink.terminal(lease, &FromAgent::JobError(error)).is_ok()
+    uplink.terminal(lease, &FromAgent::JobError(error), written).is_ok()
 }
 
 /// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.

@@ -8,8 +8,8 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::envelopes::{
-    CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, PoolLost, RoutesChanged, RunDiscovery, SampleLoad,
-    StillRunning, Stop, StopAdmitting, SubmitJob,
+    Admission, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, PoolLost, RoutesChanged, RunDiscovery,
+    SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
 };
 use super::guard::Guard;
 use super::relay;
@@ -111,7 +111,8 @@ impl JobRouter {
             }
         };
         let (model, backend) = (job.model.clone(), route.backend);
-        pool.do_send(Dispatch { ticket, job, lease, uplink, reply });
+        let admission = Admission { ticket, backend: backend.clone(), received: job.received, ledger: reply };
+        pool.do_send(Dispatch { job, lease, uplink, admission });
         self.setup.events.emit(Event::JobAdmitted { job: id, model, backend });
         Ok(true)
     }
@@ -168,7 +169,7 @@ impl JobRouter {
             self.record(duration, Tokens::default(), Some(code));
             let Held { grip, uplink, .. } = entry.grip;
             if let Some(lease) = grip.end() {
-                relay::report(entry.job, &lease, &uplink, code, why);
+                relay::report(entry.job, &lease, &uplink, code, why, || {});
             }
         }
     }

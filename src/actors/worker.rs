@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{RunJob, Stop, WorkerFree, WorkerId};
+use super::envelopes::{Dispatch, Stop, WorkerFree, WorkerId};
 use super::guard::Guard;
 use super::relay;
 use crate::backends::{Backend, BackendFactory};
@@ -23,14 +23,14 @@ impl Actor for JobWorker {
     type Context = Context<Self>;
 }
 
-impl Handler<RunJob> for JobWorker {
+impl Handler<Dispatch> for JobWorker {
     type Result = ();
 
-    fn handle(&mut self, run: RunJob, ctx: &mut Self::Context) {
+    fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
         let backend = Rc::clone(self.backend.get_or_insert_with(|| self.factory.open()));
-        let work = async move { relay::work(&*backend, run.job, &run.lease, &run.uplink).await };
-        ctx.spawn(work.into_actor(self).map(|outcome, worker, _| {
-            worker.pool.do_send(WorkerFree { worker: worker.id, outcome });
+        let work = async move { relay::work(&*backend, dispatch).await };
+        ctx.spawn(work.into_actor(self).map(|(), worker, _| {
+            worker.pool.do_send(WorkerFree { worker: worker.id });
         }));
     }
 }

@@ -14,8 +14,7 @@ use crate::app::{self, Agent, ExitStatus, StartError};
 use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use crate::identity::Identity;
-use crate::messages::ids::ModelId;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{Outside, Snapshot};
 use crate::transport::tls::client_config;
 
 /// How long a look for backends may take before the echo stands in.
@@ -160,7 +159,7 @@ fn greet(
 ) -> io::Result<()> {
     writeln!(out, "outpost {} is running: a coordinator, an agent, and", snapshot.version)?;
     for (name, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.up) {
-        let models: Vec<&str> = backend.models.iter().map(ModelId::as_str).collect();
+        let models: Vec<String> = backend.models.iter().map(|model| Outside(model.as_str()).to_string()).collect();
         writeln!(out, "  backend {name}: {}", models.join(", "))?;
     }
     let key = if client.has_key() { " -H \"Authorization: Bearer $OUTPOST_COORDINATOR_API_KEY\"" } else { "" };
@@ -170,10 +169,24 @@ fn greet(
     )?;
     writeln!(out, "agents    http://{addr}/api/agents\n\ntry it:\n")?;
     let model = models.first().map_or("", String::as_str);
-    let body = prompt::body(model, "Say hello.");
+    let body = pasteable(&prompt::body(model, "Say hello."));
     writeln!(out, "  curl -N http://{addr}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")?;
     writeln!(out, "\nCtrl-C stops it.")?;
     out.flush()
+}
+
+/// JSON that can stand between single quotes in a shell's line: a model's name is what some server says it is.
+fn pasteable(json: &str) -> String {
+    let mut pasteable = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if letter != '\'' && (letter.is_ascii_graphic() || letter.is_alphanumeric() || letter == ' ') {
+            pasteable.push(letter);
+        } else {
+            // Such letters stand in JSON's strings only, where any letter may be written by its number.
+            pasteable.extend(letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    pasteable
 }
 
 /// The agent's configuration: the operator's, but for what `dev` brings along.

@@ -9,5 +9,5 @@ pub mod prometheus;
 pub mod snapshot;
 
 pub use event::{Event, Events};
-pub use outside::Outside;
+pub use outside::{Label, Outside};
 pub use snapshot::{Phase, Snapshot};

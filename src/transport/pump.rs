@@ -174,11 +174,17 @@ async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream)
                     return writer.flush().await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
                 }
                 Some(Data::Chunk { frame, lease, room: _room }) if lease.may_write() => writer.push_encoded(&frame),
-                Some(Data::Terminal { frame, lease }) if lease.begin_last_write() => writer.push_encoded(&frame),
+                Some(Data::Terminal { frame, lease, written }) if lease.begin_last_write() => {
+                    writer.push_encoded(&frame);
+                    // Before the peer can see the frame: a job that it sends in return finds the slot free.
+                    written();
+                }
                 // Of a job that was cancelled or has ended: not a byte more.
                 Some(Data::Chunk { .. } | Data::Terminal { .. }) | None => {}
             }
             if writer.waiting() >= BATCH {
+                // Whoever called may have called once for more than fits into this write.
+                shared.work.notify_one();
                 break;
             }
             if let Some(frame) = shared.next_frame().or_else(|| queue.control.try_recv().ok()) {

@@ -60,8 +60,8 @@ pub struct Downstream {
 pub(super) enum Data {
     /// Bytes of a response; the permit is given back when they are in the pump's buffer.
     Chunk { frame: BytesMut, lease: JobLease, room: OwnedSemaphorePermit },
-    /// A job's last frame.
-    Terminal { frame: BytesMut, lease: JobLease },
+    /// A job's last frame, and what is to be done as it is written. It is not if it never is.
+    Terminal { frame: BytesMut, lease: JobLease, written: Box<dyn FnOnce() + Send> },
     /// Our close frame: the last one of the connection.
     Close { code: u16, reason: &'static str },
 }
@@ -114,11 +114,18 @@ impl Uplink {
         self.data.send(Data::Chunk { frame, lease: lease.clone(), room }).map_err(|_| LinkGone)
     }
 
-    /// Queues a job's last frame, behind its chunks. The caller has claimed the job's end.
-    pub fn terminal(&self, lease: &JobLease, frame: &FromAgent) -> Result<(), LinkGone> {
+    /// Queues a job's last frame, behind its chunks, and calls `written` as the pump writes it, on the pump's thread. The
+    /// caller has claimed the job's end.
+    pub fn terminal(
+        &self,
+        lease: &JobLease,
+        frame: &FromAgent,
+        written: impl FnOnce() + Send + 'static,
+    ) -> Result<(), LinkGone> {
         let mut bytes = BytesMut::new();
         encode(&mut bytes, Role::Client, &text(frame));
-        self.data.send(Data::Terminal { frame: bytes, lease: lease.clone() }).map_err(|_| LinkGone)
+        let terminal = Data::Terminal { frame: bytes, lease: lease.clone(), written: Box::new(written) };
+        self.data.send(terminal).map_err(|_| LinkGone)
     }
 
     /// Queues a control frame: it overtakes all response bytes.

@@ -1,0 +1,252 @@
+//! The scripted backend: what it offers can be changed while the agent runs, and each request gets the reply that the
+//! test wrote for it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::watch;
+
+use super::patience::within;
+use super::reply::Reply;
+use super::request::{Request, Running};
+use crate::backends::{
+    Backend, BackendFactory, BackendRequest, BackendResponse, LookError, SendError, Sighting, Source,
+};
+use crate::messages::backend::BackendKind;
+use crate::messages::discovery::{BackendReport, ModelReport};
+use crate::messages::ids::{BackendId, ModelId};
+
+/// What a look at the backend finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// What it offers.
+    Healthy,
+    /// That it is not there, and why.
+    Failing(LookError),
+    /// Nothing: the look gets no answer.
+    Hanging,
+    /// A bug in the look itself.
+    Panicking,
+    /// The same, once.
+    PanickingOnce,
+}
+
+/// An inference server made of a script. Clones are the same backend.
+#[derive(Clone)]
+pub struct ScriptedBackend(Arc<Shared>);
+
+struct Shared {
+    id: BackendId,
+    panic_at_name: AtomicBool,
+    state: Mutex<State>,
+    open: Arc<AtomicUsize>,
+    looks: watch::Sender<usize>,
+    requests: watch::Sender<usize>,
+}
+
+struct State {
+    health: Health,
+    report: BackendReport,
+    factory: Arc<dyn BackendFactory>,
+    script: VecDeque<Reply>,
+    otherwise: Option<Reply>,
+    requests: Vec<Request>,
+    /// Requests that the test has not asked for yet.
+    news: VecDeque<Request>,
+    peak: usize,
+}
+
+impl ScriptedBackend {
+    /// A healthy backend of that name with these models, of kind `openai`, that serves `/v1/messages` and says nothing of
+    /// its slots. Without a script it answers each request with a short whole answer.
+    pub fn new(name: &str, models: &[&str]) -> Self {
+        let id = BackendId::from(name);
+        let report = BackendReport { kind: BackendKind::OpenAi, models: reports(models), slots: None, messages: true };
+        Self(Arc::new_cyclic(|shared| {
+            let factory = Arc::new(ScriptedFactory { id: id.clone(), backend: shared.clone() });
+            let state = State {
+                health: Health::Healthy,
+                report,
+                factory,
+                script: VecDeque::new(),
+                otherwise: None,
+                requests: Vec::new(),
+                news: VecDeque::new(),
+                peak: 0,
+            };
+            let (open, looks, requests) = (Arc::default(), watch::Sender::new(0), watch::Sender::new(0));
+            let panic_at_name = AtomicBool::new(false);
+            Shared { id, panic_at_name, state: Mutex::new(state), open, looks, requests }
+        }))
+    }
+
+    /// Changes what a look finds.
+    pub fn set_health(&self, health: Health) {
+        self.state().health = health;
+    }
+
+    /// Changes the models.
+    pub fn set_models(&self, models: &[&str]) {
+        self.set_report(|report| report.models = reports(models));
+    }
+
+    /// Changes anything of what it reports.
+    pub fn set_report(&self, change: impl FnOnce(&mut BackendReport)) {
+        change(&mut self.state().report);
+    }
+
+    /// Whoever asks for its name next panics. While nothing is looked at or dispatched, that is its pool as a job ends.
+    pub fn panic_at_name(&self) {
+        self.0.panic_at_name.store(true, Ordering::Release);
+    }
+
+    /// Puts another server in its place, of the same name and reports.
+    pub fn replace_server(&self) {
+        let factory = ScriptedFactory { id: self.0.id.clone(), backend: Arc::downgrade(&self.0) };
+        self.state().factory = Arc::new(factory);
+    }
+
+    /// The next requests get these replies, in this order.
+    pub fn reply(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.state().script.extend(replies);
+    }
+
+    /// Every request without a reply of its own gets this one.
+    pub fn reply_always(&self, reply: Reply) {
+        self.state().otherwise = Some(reply);
+    }
+
+    /// The next request that comes, or came and was not asked for.
+    pub async fn request(&self) -> Request {
+        let mut count = self.0.requests.subscribe();
+        within("a request at the backend", async {
+            loop {
+                if let Some(request) = self.state().news.pop_front() {
+                    return request;
+                }
+                // The sender lives as long as the backend.
+                let _ = count.changed().await;
+            }
+        })
+        .await
+    }
+
+    /// Every request so far, in the order in which they came.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state().requests.clone()
+    }
+
+    /// Requests that are open now.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Acquire)
+    }
+
+    /// The most requests that were open at once.
+    pub fn peak(&self) -> usize {
+        self.state().peak
+    }
+
+    /// How often it was looked at.
+    pub fn looks(&self) -> usize {
+        *self.0.looks.borrow()
+    }
+
+    /// Waits until it has been looked at so often.
+    pub async fn looked_at(&self, times: usize) {
+        let mut looks = self.0.looks.subscribe();
+        // The sender lives as long as the backend.
+        let _ = within("a look at the backend", looks.wait_for(|looks| *looks >= times)).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state()
+    }
+}
+
+fn reports(models: &[&str]) -> Vec<ModelReport> {
+    models.iter().map(|model| ModelReport { id: ModelId::from(*model), context_window: None }).collect()
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic that a test asked for happens without the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, request: BackendRequest) -> (Running, Reply) {
+        let BackendRequest { format, body } = request;
+        let body = Bytes::from(body.concat());
+        let (running, request) = Running::start(format, body, &self.open);
+        let mut state = self.state();
+        state.peak = state.peak.max(self.open.load(Ordering::Acquire));
+        state.requests.push(request.clone());
+        state.news.push_back(request);
+        let reply = state.script.pop_front().or_else(|| state.otherwise.clone());
+        drop(state);
+        self.requests.send_modify(|count| *count += 1);
+        (running, reply.unwrap_or_else(|| Reply::saying(format, "hello")))
+    }
+}
+
+impl Source for ScriptedBackend {
+    fn name(&self) -> &str {
+        self.0.id.as_str()
+    }
+
+    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            shared.looks.send_modify(|looks| *looks += 1);
+            let health = shared.state().health.clone();
+            match health {
+                Health::Healthy => {
+                    let state = shared.state();
+                    Ok(Sighting { factory: Arc::clone(&state.factory), report: state.report.clone() })
+                }
+                Health::Failing(error) => Err(error),
+                Health::Hanging => std::future::pending().await,
+                Health::PanickingOnce => {
+                    shared.state().health = Health::Healthy;
+                    panic!("the look panics once, as the test wants it")
+                }
+                Health::Panicking => panic!("the look panics, as the test wants it"),
+            }
+        })
+    }
+}
+
+/// Makes clients of a scripted backend.
+struct ScriptedFactory {
+    id: BackendId,
+    backend: std::sync::Weak<Shared>,
+}
+
+impl BackendFactory for ScriptedFactory {
+    fn id(&self) -> &BackendId {
+        let sprung = self.backend.upgrade().is_some_and(|shared| shared.panic_at_name.swap(false, Ordering::AcqRel));
+        assert!(!sprung, "whoever asks for the backend's name panics, as the test wants it");
+        &self.id
+    }
+
+    fn open(&self) -> Rc<dyn Backend> {
+        Rc::new(ScriptedClient(std::sync::Weak::clone(&self.backend)))
+    }
+}
+
+struct ScriptedClient(std::sync::Weak<Shared>);
+
+impl Backend for ScriptedClient {
+    fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
+        let backend = self.0.clone();
+        Box::pin(async move {
+            // The test has dropped its backend: there is no server any more.
+            let shared = backend.upgrade().ok_or(SendError::Unreachable)?;
+            let (running, reply) = shared.take(request);
+            running.answer(reply).await
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! The scripted coordinator: takes the agent's connections and decides which dials fail.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::link::CoordinatorLink;
+use super::patience::within;
+use super::wire::{DialFault, MemoryConnector, Network, Opened};
+use crate::transport::link::Connector;
+
+/// What agents did that they must not do, in words. Shared by all connections of a test.
+#[derive(Clone, Default)]
+pub(super) struct Faults(Rc<RefCell<Vec<String>>>);
+
+impl Faults {
+    pub(super) fn add(&self, fault: String) {
+        self.0.borrow_mut().push(fault);
+    }
+
+    /// Panics where there is any.
+    pub(super) fn assert_none(&self) {
+        let faults = self.0.borrow();
+        assert!(faults.is_empty(), "the agent broke the protocol: {}", faults.join("; "));
+    }
+}
+
+/// The other end of the agent's connections.
+pub struct ScriptedCoordinator {
+    network: Rc<Network>,
+    arrivals: mpsc::UnboundedReceiver<Opened>,
+    pub(super) faults: Faults,
+}
+
+impl ScriptedCoordinator {
+    /// A coordinator, and the connector that reaches it. A direction of a connection holds `capacity` bytes.
+    pub fn new(capacity: usize) -> (Self, Rc<dyn Connector>) {
+        let (network, arrivals) = Network::new(capacity);
+        (Self { network: Rc::clone(&network), arrivals, faults: Faults::default() }, Rc::new(MemoryConnector(network)))
+    }
+
+    /// The next connection that the agent opens.
+    pub async fn next_connection(&mut self) -> CoordinatorLink {
+        let opened = within("a connection from the agent", self.arrivals.recv()).await;
+        let Some(opened) = opened else { panic!("the agent's connector is gone") };
+        CoordinatorLink::open(opened, self.faults.clone())
+    }
+
+    /// The next connection, with its handshake done.
+    pub async fn welcome(&mut self) -> CoordinatorLink {
+        let mut link = self.next_connection().await;
+        link.welcome().await;
+        link
+    }
+
+    /// Whether the agent has opened a connection that was not taken yet.
+    pub fn is_called(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
+    /// The next dials go wrong, in this order.
+    pub fn fail_dials(&self, faults: impl IntoIterator<Item = DialFault>) {
+        self.network.faults.borrow_mut().extend(faults);
+    }
+
+    /// Every dial without a fault of its own goes wrong like this, until it is taken back.
+    pub fn set_outage(&self, fault: Option<DialFault>) {
+        self.network.outage.replace(fault);
+    }
+
+    /// When the agent has dialled.
+    pub fn dials(&self) -> Vec<Instant> {
+        self.network.dials.borrow().clone()
+    }
+}

@@ -1,0 +1,224 @@
+//! The coordinator's side of the protocol on one connection: handshake, jobs, cancels, and what came of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use super::link::CoordinatorLink;
+use crate::messages::backend::Format;
+use crate::messages::ids::{JobId, ModelId};
+use crate::messages::wire::{
+    AuthResponse, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError, JobFrame,
+};
+use crate::transport::frame::Frame;
+
+/// A model that no backend serves.
+const NO_MODEL: &str = "no-such-model";
+
+/// What a job came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// `job_done`.
+    Done(JobDone),
+    /// `job_error`.
+    Error(JobError),
+}
+
+/// Everything that was said of one job.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobTrace {
+    /// The response bytes, joined.
+    pub bytes: Vec<u8>,
+    /// How it ended.
+    pub end: JobEnd,
+}
+
+impl fmt::Debug for JobTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobTrace({} bytes, {:?})", self.bytes.len(), self.end)
+    }
+}
+
+impl JobTrace {
+    /// The good end. Panics at a bad one.
+    pub fn done(&self) -> &JobDone {
+        match &self.end {
+            JobEnd::Done(done) => done,
+            JobEnd::Error(error) => panic!("the job failed: {error:?}"),
+        }
+    }
+
+    /// The bad end. Panics at a good one.
+    pub fn error(&self) -> &JobError {
+        match &self.end {
+            JobEnd::Done(_) => panic!("the job was done"),
+            JobEnd::Error(error) => error,
+        }
+    }
+
+    /// The code of the bad end.
+    pub fn code(&self) -> ErrorCode {
+        self.error().error_code
+    }
+}
+
+/// What one message says of a job.
+enum Said {
+    Bytes(Vec<u8>),
+    End(JobEnd),
+}
+
+impl Said {
+    fn of(job: JobId, message: FromAgent) -> Option<Self> {
+        match message {
+            FromAgent::JobChunk(chunk) if chunk.job_id == job => match STANDARD.decode(chunk.data) {
+                Ok(bytes) => Some(Self::Bytes(bytes)),
+                Err(error) => panic!("no base64 in job_chunk: {error}"),
+            },
+            FromAgent::JobDone(done) if done.job_id == job => Some(Self::End(JobEnd::Done(done))),
+            FromAgent::JobError(error) if error.job_id == job => Some(Self::End(JobEnd::Error(error))),
+            _ => None,
+        }
+    }
+}
+
+/// A job to send, in OpenAI's format and with the default deadline. Its fields are there to be changed.
+pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
+    JobFrame {
+        job_id: JobId::random(),
+        model_id: ModelId::from(model),
+        request: request.into(),
+        format: Format::OpenAi,
+        deadline: Duration::from_secs(60),
+    }
+}
+
+/// The handshake.
+impl CoordinatorLink {
+    /// Sends a challenge with a fresh nonce of 32 bytes.
+    pub fn challenge(&mut self) {
+        self.challenge_with(&rand::random::<[u8; 32]>());
+    }
+
+    /// Sends a challenge with this nonce.
+    pub fn challenge_with(&mut self, nonce: &[u8]) {
+        self.nonce = nonce.to_vec();
+        self.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode(nonce) });
+    }
+
+    /// Waits for the answer to the challenge, which must be the next message, and verifies its signature.
+    pub async fn expect_auth(&mut self) -> AuthResponse {
+        let FromAgent::AuthResponse(response) = self.next().await else {
+            panic!("the agent sent another message than auth_response before auth_ok")
+        };
+        let decode = |text: &str| match STANDARD.decode(text) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("no base64 in auth_response: {error}"),
+        };
+        let key = decode(&response.pubkey).try_into().ok().and_then(|key| VerifyingKey::from_bytes(&key).ok());
+        let signature = Signature::from_slice(&decode(&response.signature)).ok();
+        let (Some(key), Some(signature)) = (key, signature) else { panic!("no key or no signature in auth_response") };
+        assert!(key.verify_strict(&self.nonce, &signature).is_ok(), "the signature is not of the challenge's nonce");
+        response
+    }
+
+    /// Lets the agent in, with a name for it if there is one.
+    pub fn accept(&self, provider_id: Option<&str>) {
+        self.send(&FromCoordinator::AuthOk { provider_id: provider_id.map(str::to_owned) });
+    }
+
+    /// The whole handshake.
+    pub async fn welcome(&mut self) -> AuthResponse {
+        self.challenge();
+        let response = self.expect_auth().await;
+        self.accept(Some("agent-1"));
+        response
+    }
+}
+
+/// The steady state.
+impl CoordinatorLink {
+    /// The next capabilities.
+    pub async fn capabilities(&mut self) -> Capabilities {
+        self.take_message("capabilities", |message| match message {
+            FromAgent::Capabilities(capabilities) => Some(capabilities),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next capabilities, as the models on offer.
+    pub async fn offered(&mut self) -> Vec<String> {
+        let models = self.capabilities().await.models;
+        models.iter().map(|model| model.model_id.to_string()).collect()
+    }
+
+    /// The next heartbeat.
+    pub async fn heartbeat(&mut self) -> Heartbeat {
+        self.take_message("a heartbeat", |message| match message {
+            FromAgent::Heartbeat(heartbeat) => Some(heartbeat),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends a job in OpenAI's format with the default deadline.
+    pub fn job(&self, model: &str, request: &str) -> JobId {
+        self.send_job(&order(model, request.to_owned()))
+    }
+
+    /// Sends a job.
+    pub fn send_job(&self, job: &JobFrame) -> JobId {
+        self.send(&FromCoordinator::Job(job.clone()));
+        job.job_id
+    }
+
+    /// Sends a cancel.
+    pub fn cancel(&self, job: JobId) {
+        self.send(&FromCoordinator::JobCancel { job_id: job });
+    }
+
+    /// Sends a cancel and waits until the agent has acted on it. From then on a frame of the job fails the test.
+    pub async fn cancel_and_silence(&mut self, job: JobId) {
+        self.cancel(job);
+        self.ping(b"after the cancel").await;
+        self.grammar.silence(job);
+    }
+
+    /// The next bytes of a job's response.
+    pub async fn chunk_of(&mut self, job: JobId) -> Vec<u8> {
+        self.take_message("a chunk of the job", |message| match Said::of(job, message) {
+            Some(Said::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Everything that is still to be said of a job.
+    pub async fn outcome_of(&mut self, job: JobId) -> JobTrace {
+        let mut bytes = Vec::new();
+        loop {
+            match self.take_message("the end of the job", |message| Said::of(job, message)).await {
+                Said::Bytes(more) => bytes.extend_from_slice(&more),
+                Said::End(end) => return JobTrace { bytes, end },
+            }
+        }
+    }
+
+    /// Waits until the agent has acted on everything that was sent before: a job for a model that nobody has goes the
+    /// whole way and is refused.
+    pub async fn fence(&mut self) {
+        let job = self.job(NO_MODEL, "{}");
+        self.outcome_of(job).await.error();
+    }
+
+    /// Sends a ping and waits for its pong.
+    pub async fn ping(&mut self, payload: &'static [u8]) {
+        self.send_frame(&Frame::Ping(Bytes::from_static(payload)));
+        self.take("the pong", |frame| matches!(frame, Frame::Pong(answer) if answer == payload).then_some(())).await;
+    }
+}

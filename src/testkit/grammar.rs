@@ -1,0 +1,155 @@
+//! What an agent may say at all: every frame of every test is held to the base protocol.
+//!
+//! Beside the names of types and fields: a job that was not sent on this connection is not spoken of, none ends more
+//! often than it was sent, and nothing is said of it after its end.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use crate::messages::ids::JobId;
+
+/// The types that an agent sends and their fields; those with a question mark may be left out.
+const TYPES: [(&str, &[&str]); 6] = [
+    ("auth_response", &["pubkey", "signature", "agent_version", "enrollment_code?"]),
+    ("capabilities", &["models", "limits", "metadata"]),
+    (
+        "heartbeat",
+        &[
+            "queue_depth",
+            "tokens_per_sec_p50",
+            "p50_latency_ms",
+            "p95_latency_ms",
+            "error_rate_60s",
+            "last_error_at",
+            "last_error_code",
+        ],
+    ),
+    ("job_chunk", &["job_id", "data"]),
+    ("job_done", &["job_id", "tokens", "duration_ms"]),
+    ("job_error", &["job_id", "error_code", "message", "tokens_emitted"]),
+];
+/// The objects within them.
+const WITHIN: [(&str, &str, &[&str]); 4] = [
+    (
+        "capabilities",
+        "models",
+        &["model_id", "input_per_1m", "output_per_1m", "max_concurrent", "backend", "context_window?"],
+    ),
+    ("capabilities", "limits", &["max_concurrent_total", "max_tokens_per_minute"]),
+    ("capabilities", "metadata", &["agent_version"]),
+    ("job_done", "tokens", &["input", "output", "input_tokens", "output_tokens"]),
+];
+
+/// The fields of an object, unparsed.
+type Fields<'a> = HashMap<&'a str, &'a RawValue>;
+
+/// What was sent to an agent on one connection, and what it has said of it.
+#[derive(Default)]
+pub(super) struct Grammar {
+    jobs: RefCell<HashMap<JobId, Account>>,
+}
+
+#[derive(Default)]
+struct Account {
+    sent: u32,
+    ended: u32,
+    silent: bool,
+}
+
+impl Grammar {
+    pub(super) fn sent(&self, job: JobId) {
+        self.jobs.borrow_mut().entry(job).or_default().sent += 1;
+    }
+
+    /// From now on any frame of this job is a fault.
+    pub(super) fn silence(&self, job: JobId) {
+        self.jobs.borrow_mut().entry(job).or_default().silent = true;
+    }
+
+    /// Judges one text frame of the agent.
+    pub(super) fn check(&self, text: &[u8]) -> Result<(), String> {
+        let Ok(frame) = serde_json::from_slice::<Fields<'_>>(text) else {
+            return Err("the agent sent a text that is no JSON object".to_owned());
+        };
+        let Some(kind) = frame.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok()) else {
+            return Err("a frame without a type".to_owned());
+        };
+        let Some((_, fields)) = TYPES.iter().find(|(name, _)| *name == kind) else {
+            return Err(format!("a frame of type {kind}, which the base protocol does not have"));
+        };
+        check_fields(&kind, frame.keys().copied().filter(|key| *key != "type"), fields)?;
+        for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
+            let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
+            let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
+            match list.or_else(|_| serde_json::from_str::<Fields<'_>>(value).map(|one| vec![one])) {
+                Ok(items) => items.iter().try_for_each(|item| check_fields(field, item.keys().copied(), fields))?,
+                Err(_) => return Err(format!("{kind}.{field} is no object")),
+            }
+        }
+        match frame.get("job_id") {
+            Some(job) => self.check_job(job.get().trim_matches('"'), kind != "job_chunk"),
+            None => Ok(()),
+        }
+    }
+
+    fn check_job(&self, job: &str, is_end: bool) -> Result<(), String> {
+        let mut jobs = self.jobs.borrow_mut();
+        let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
+        let Some(account) = account else {
+            return Err(format!("a frame of job {job}, which this connection never sent"));
+        };
+        if account.silent {
+            return Err(format!("a frame of job {job} after its cancel was acted on"));
+        }
+        if account.ended >= account.sent {
+            return Err(format!("a frame of job {job} after its end"));
+        }
+        account.ended += u32::from(is_end);
+        Ok(())
+    }
+}
+
+fn check_fields<'a>(name: &str, keys: impl Iterator<Item = &'a str> + Clone, fields: &[&str]) -> Result<(), String> {
+    let known = |key: &str| fields.iter().any(|field| field.trim_end_matches('?') == key);
+    if let Some(key) = keys.clone().find(|key| !known(key)) {
+        return Err(format!("{name} has a field {key}, which the base protocol does not have"));
+    }
+    match fields.iter().find(|field| !field.ends_with('?') && !keys.clone().any(|key| key == **field)) {
+        Some(missing) => Err(format!("{name} lacks {missing}")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
+
+    #[test]
+    fn a_field_or_a_type_of_no_base_protocol_is_a_fault() {
+        let grammar = Grammar::default();
+        grammar.sent(ID.parse().unwrap());
+        let chunk = |more: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":""{more}}}"#);
+        assert_eq!(grammar.check(chunk("").as_bytes()), Ok(()));
+        assert!(grammar.check(chunk(r#","offset":0"#).as_bytes()).is_err());
+        assert!(grammar.check(br#"{"type":"drain","in_flight":0}"#).is_err());
+        assert!(grammar.check(br#"{"type":"job_chunk","data":""}"#).is_err());
+        let done = r#"{"type":"job_done","tokens":{"input":0,"output":0},"duration_ms":1,"job_id":""#;
+        assert!(grammar.check(format!("{done}{ID}\"}}").as_bytes()).is_err(), "two of the tokens' fields are missing");
+    }
+
+    #[test]
+    fn a_job_that_was_not_sent_or_has_ended_is_not_spoken_of() {
+        let grammar = Grammar::default();
+        let error = format!(
+            r#"{{"type":"job_error","job_id":"{ID}","error_code":"internal","message":"","tokens_emitted":0}}"#
+        );
+        assert!(grammar.check(error.as_bytes()).is_err());
+        grammar.sent(ID.parse().unwrap());
+        assert_eq!(grammar.check(error.as_bytes()), Ok(()));
+        assert!(grammar.check(error.as_bytes()).is_err());
+    }
+}

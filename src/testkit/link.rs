@@ -1,0 +1,317 @@
+//! The coordinator's end of one connection: frames out, frames in, and the ways in which it can go wrong.
+//!
+//! It always reads, as a real coordinator does, and keeps what came until it is asked for: a wait for one frame passes
+//! over others and leaves them. Pings are answered and a close is echoed, until the test says otherwise. What the frames
+//! mean is in `dialogue`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::coordinator::Faults;
+use super::grammar::Grammar;
+use super::patience::within;
+use super::wire::{Cut, Opened};
+use crate::messages::wire::{FromAgent, FromCoordinator};
+use crate::transport::frame::{Frame, FrameReader, Role, encode};
+
+/// The largest message taken from an agent.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Ways in which a connection goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkFault {
+    /// The stream ends, without a close frame.
+    HangUp,
+    /// Reads and writes of the agent fail.
+    Reset,
+    /// Nothing more is read or answered: what the agent sends piles up.
+    StopReading,
+    /// Pings are read and not answered.
+    IgnorePings,
+}
+
+/// One connection of the agent, as its coordinator has it.
+pub struct CoordinatorLink {
+    pub(super) grammar: Rc<Grammar>,
+    pub(super) nonce: Vec<u8>,
+    faults: Faults,
+    incoming: mpsc::UnboundedReceiver<Frame>,
+    inbox: VecDeque<Frame>,
+    out: Outgoing,
+    reading: watch::Sender<bool>,
+    cut: Rc<Cut>,
+    io: JoinSet<()>,
+}
+
+/// The way out, shared with the task that answers pings.
+#[derive(Clone)]
+struct Outgoing {
+    queue: mpsc::UnboundedSender<BytesMut>,
+    unsent: Rc<Cell<usize>>,
+    answers_pings: Rc<Cell<bool>>,
+    said_goodbye: Rc<Cell<bool>>,
+}
+
+impl Outgoing {
+    fn bytes(&self, bytes: BytesMut) {
+        self.unsent.set(self.unsent.get() + bytes.len());
+        // A connection that is gone takes nothing: the test finds out by what does not come.
+        let _ = self.queue.send(bytes);
+    }
+
+    fn frame(&self, frame: &Frame) {
+        if matches!(frame, Frame::Close { .. }) {
+            self.said_goodbye.set(true);
+        }
+        let mut bytes = BytesMut::new();
+        encode(&mut bytes, Role::Server, frame);
+        self.bytes(bytes);
+    }
+}
+
+impl CoordinatorLink {
+    #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
+    pub(super) fn open(opened: Opened, faults: Faults) -> Self {
+        let (read, write) = tokio::io::split(opened.stream);
+        let (frames, incoming) = mpsc::unbounded_channel();
+        let (queue, to_send) = mpsc::unbounded_channel();
+        let (reading, may_read) = watch::channel(true);
+        let answers_pings = Rc::new(Cell::new(true));
+        let out = Outgoing { queue, unsent: Rc::default(), answers_pings, said_goodbye: Rc::default() };
+        let grammar = Rc::new(Grammar::default());
+        let reader = Reader { frames, out: out.clone(), grammar: Rc::clone(&grammar), faults: faults.clone() };
+        let mut io = JoinSet::new();
+        io.spawn_local(reader.run(read, may_read));
+        io.spawn_local(write_all(write, to_send, Rc::clone(&out.unsent)));
+        let (nonce, inbox, cut) = (Vec::new(), VecDeque::new(), opened.cut);
+        Self { grammar, nonce, faults, incoming, inbox, out, reading, cut, io }
+    }
+
+    /// Sends a message.
+    pub fn send(&self, message: &FromCoordinator) {
+        self.send_text(json(message));
+    }
+
+    /// Sends any text.
+    pub fn send_text(&self, text: impl Into<Bytes>) {
+        self.send_frame(&Frame::Text(text.into()));
+    }
+
+    /// Sends any frame.
+    pub fn send_frame(&self, frame: &Frame) {
+        if let Frame::Text(text) = frame {
+            self.note(text);
+        }
+        self.out.frame(frame);
+    }
+
+    /// Sends a text in so many fragments.
+    pub fn send_fragmented(&self, text: &str, pieces: usize) {
+        self.note(&Bytes::copy_from_slice(text.as_bytes()));
+        let size = text.len().div_ceil(pieces.max(1)).max(1);
+        let last = text.len().div_ceil(size).saturating_sub(1);
+        for (index, piece) in text.as_bytes().chunks(size).enumerate() {
+            let mut bytes = BytesMut::new();
+            encode(&mut bytes, Role::Server, &Frame::Text(Bytes::copy_from_slice(piece)));
+            let opcode = if index == 0 { 1 } else { 0 };
+            let fin = if index == last { 0x80 } else { 0 };
+            if let Some(first) = bytes.first_mut() {
+                *first = fin | opcode;
+            }
+            self.out.bytes(bytes);
+        }
+    }
+
+    /// Sends bytes as they are, frames or not.
+    pub fn send_raw_bytes(&self, bytes: &[u8]) {
+        self.out.bytes(BytesMut::from(bytes));
+    }
+
+    /// Bytes that the agent has not taken yet.
+    pub fn unsent(&self) -> usize {
+        self.out.unsent.get()
+    }
+
+    /// Sends a close frame. The agent's own is read as any frame.
+    pub fn close(&self, code: Option<u16>, reason: &str) {
+        self.send_frame(&Frame::Close { code, reason: reason.to_owned() });
+    }
+
+    /// Makes the connection go wrong.
+    pub fn fail(&mut self, fault: LinkFault) {
+        match fault {
+            LinkFault::HangUp => self.io.abort_all(),
+            LinkFault::Reset => self.cut.with(io::ErrorKind::ConnectionReset),
+            LinkFault::StopReading => {
+                self.reading.send_replace(false);
+            }
+            LinkFault::IgnorePings => self.out.answers_pings.set(false),
+        }
+    }
+
+    /// Reads again.
+    pub fn resume_reading(&mut self) {
+        self.reading.send_replace(true);
+    }
+
+    /// The next frame of any kind.
+    pub async fn next_frame(&mut self) -> Frame {
+        self.take("a frame", |frame| Some(frame.clone())).await
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> FromAgent {
+        self.take_message("a message", Some).await
+    }
+
+    /// The first frame for which `wanted` has a value. Others stay for later.
+    pub async fn take<T>(&mut self, what: impl Display + Copy, mut wanted: impl FnMut(&Frame) -> Option<T>) -> T {
+        let mut seen = 0;
+        loop {
+            while let Some(frame) = self.inbox.get(seen) {
+                if let Some(value) = wanted(frame) {
+                    self.inbox.remove(seen);
+                    return value;
+                }
+                seen += 1;
+            }
+            let Some(frame) = within(what, self.incoming.recv()).await else {
+                panic!("the connection ended before {what} came")
+            };
+            self.faults.assert_none();
+            self.inbox.push_back(frame);
+        }
+    }
+
+    /// The first message for which `wanted` has a value. Others stay for later.
+    pub async fn take_message<T>(
+        &mut self,
+        what: impl Display + Copy,
+        mut wanted: impl FnMut(FromAgent) -> Option<T>,
+    ) -> T {
+        self.take(what, |frame| wanted(message(frame)?)).await
+    }
+
+    /// Everything that has come and was not asked for, without waiting.
+    pub fn unread(&mut self) -> Vec<Frame> {
+        while let Ok(frame) = self.incoming.try_recv() {
+            self.inbox.push_back(frame);
+        }
+        self.faults.assert_none();
+        self.inbox.drain(..).collect()
+    }
+
+    /// The messages among what has come and was not asked for, without waiting.
+    pub fn unread_messages(&mut self) -> Vec<FromAgent> {
+        self.unread().iter().filter_map(message).collect()
+    }
+
+    /// Waits until the agent has ended the connection: its close frame, if it sent one.
+    pub async fn ended(&mut self) -> Option<(Option<u16>, String)> {
+        while let Some(frame) = within("the end of the connection", self.incoming.recv()).await {
+            self.inbox.push_back(frame);
+        }
+        self.faults.assert_none();
+        self.inbox.iter().find_map(|frame| match frame {
+            Frame::Close { code, reason } => Some((*code, reason.clone())),
+            _ => None,
+        })
+    }
+
+    /// Notes the job in a text, if it is one: from now on the agent may speak of it.
+    fn note(&self, text: &Bytes) {
+        match FromCoordinator::parse(text) {
+            Ok(FromCoordinator::Job(job)) => self.grammar.sent(job.job_id),
+            Ok(FromCoordinator::MalformedJob(job)) => self.grammar.sent(job.job_id),
+            _ => {}
+        }
+    }
+}
+
+fn json(message: &impl Serialize) -> Vec<u8> {
+    match serde_json::to_vec(message) {
+        Ok(text) => text,
+        Err(error) => panic!("the message can't be written: {error}"),
+    }
+}
+
+/// The message in a frame. What it should look like was checked when it came.
+fn message(frame: &Frame) -> Option<FromAgent> {
+    match frame {
+        Frame::Text(text) => serde_json::from_slice(text).ok(),
+        _ => None,
+    }
+}
+
+struct Reader {
+    frames: mpsc::UnboundedSender<Frame>,
+    out: Outgoing,
+    grammar: Rc<Grammar>,
+    faults: Faults,
+}
+
+impl Reader {
+    async fn run(self, mut stream: ReadHalf<DuplexStream>, mut may_read: watch::Receiver<bool>) {
+        let mut reader = FrameReader::new(Role::Server, MAX_MESSAGE, BytesMut::new());
+        loop {
+            if may_read.wait_for(|may| *may).await.is_err() {
+                return;
+            }
+            let read = tokio::select! {
+                _ = may_read.wait_for(|may| !*may) => continue,
+                read = stream.read_buf(reader.space()) => read,
+            };
+            if !matches!(read, Ok(1..)) {
+                return;
+            }
+            loop {
+                match reader.pop() {
+                    Ok(Some(frame)) => self.take(frame),
+                    Ok(None) => break,
+                    Err(violation) => return self.faults.add(violation.to_string()),
+                }
+            }
+        }
+    }
+
+    fn take(&self, frame: Frame) {
+        match &frame {
+            Frame::Text(text) => {
+                if let Err(fault) = self.grammar.check(text) {
+                    self.faults.add(fault);
+                }
+            }
+            Frame::Binary(_) => self.faults.add("the agent sent a binary frame".to_owned()),
+            Frame::Ping(payload) if self.out.answers_pings.get() => self.out.frame(&Frame::Pong(payload.clone())),
+            Frame::Close { code, .. } if !self.out.said_goodbye.get() => {
+                self.out.frame(&Frame::Close { code: *code, reason: String::new() });
+            }
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Close { .. } => {}
+        }
+        // Nobody waits any more: the test has dropped its end.
+        let _ = self.frames.send(frame);
+    }
+}
+
+async fn write_all(
+    mut stream: WriteHalf<DuplexStream>,
+    mut queue: mpsc::UnboundedReceiver<BytesMut>,
+    unsent: Rc<Cell<usize>>,
+) {
+    while let Some(bytes) = queue.recv().await {
+        let len = bytes.len();
+        if stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+        unsent.set(unsent.get() - len);
+    }
+}

@@ -1,0 +1,157 @@
+//! Connections in memory: what the agent dials, and the faults of a network.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::LocalBoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use crate::transport::link::{Connector, DialError, Upgraded};
+
+/// The address that the agent believes to dial.
+pub const TARGET: &str = "coordinator.test:443";
+/// What a real connector bounds a dial with.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What can go wrong with a dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFault {
+    /// Nobody listens.
+    Refused,
+    /// No answer: the dial ends at its own limit.
+    Hangs,
+    /// Any other error.
+    Fails(DialError),
+    /// The connector itself has a bug.
+    Panics,
+}
+
+/// Dials in memory. What it opens arrives at the scripted coordinator.
+pub(super) struct MemoryConnector(pub(super) Rc<Network>);
+
+/// What connector and coordinator share.
+pub(super) struct Network {
+    /// Faults of the next dials.
+    pub(super) faults: RefCell<VecDeque<DialFault>>,
+    /// The fault of every dial that has none of its own.
+    pub(super) outage: RefCell<Option<DialFault>>,
+    /// When was dialled.
+    pub(super) dials: RefCell<Vec<Instant>>,
+    /// Bytes that each direction of a connection holds.
+    capacity: usize,
+    opened: mpsc::UnboundedSender<Opened>,
+}
+
+/// The coordinator's end of a new connection.
+pub(super) struct Opened {
+    pub(super) stream: DuplexStream,
+    pub(super) cut: Rc<Cut>,
+}
+
+impl Network {
+    #[expect(clippy::disallowed_methods, reason = "bounded by the dials of one test")]
+    pub(super) fn new(capacity: usize) -> (Rc<Self>, mpsc::UnboundedReceiver<Opened>) {
+        let (opened, arrivals) = mpsc::unbounded_channel();
+        let (faults, outage, dials) = (RefCell::default(), RefCell::default(), RefCell::default());
+        (Rc::new(Self { faults, outage, dials, capacity, opened }), arrivals)
+    }
+
+    fn open(&self) -> Result<Upgraded, DialError> {
+        let (near, far) = tokio::io::duplex(self.capacity);
+        let cut = Rc::new(Cut::default());
+        let wire = Wire { stream: near, cut: Rc::clone(&cut) };
+        self.opened
+            .send(Opened { stream: far, cut })
+            .map_err(|_| DialError::Connect(io::ErrorKind::ConnectionRefused))?;
+        Ok(Upgraded { stream: Box::new(wire), leftover: BytesMut::new() })
+    }
+}
+
+impl Connector for MemoryConnector {
+    fn dial(&self) -> LocalBoxFuture<'static, Result<Upgraded, DialError>> {
+        let network = Rc::clone(&self.0);
+        Box::pin(async move {
+            network.dials.borrow_mut().push(Instant::now());
+            let fault = network.faults.borrow_mut().pop_front().or_else(|| network.outage.borrow().clone());
+            match fault {
+                None => network.open(),
+                Some(DialFault::Refused) => Err(DialError::Connect(io::ErrorKind::ConnectionRefused)),
+                Some(DialFault::Fails(error)) => Err(error),
+                Some(DialFault::Panics) => panic!("the connector panics, as the test wants it"),
+                Some(DialFault::Hangs) => {
+                    sleep(DIAL_LIMIT).await;
+                    Err(DialError::TimedOut)
+                }
+            }
+        })
+    }
+
+    fn target(&self) -> &str {
+        TARGET
+    }
+}
+
+/// Breaks a connection under the agent's hands.
+#[derive(Default)]
+pub(super) struct Cut {
+    error: Cell<Option<io::ErrorKind>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Cut {
+    /// From now on every read and write fails like this.
+    pub(super) fn with(&self, error: io::ErrorKind) {
+        self.error.set(Some(error));
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        match self.error.get() {
+            Some(kind) => Err(kind.into()),
+            None => {
+                let mut waiting = self.waiting.borrow_mut();
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The agent's end of a connection.
+struct Wire {
+    stream: DuplexStream,
+    cut: Rc<Cut>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.cut.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.cut.check(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.cut.check(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,181 @@
+//! No more jobs than there are slots, a refusal for each one over, and no more memory than there are bounds.
+
+use std::time::Duration;
+
+use outpost::messages::backend::Format;
+use outpost::messages::ids::JobId;
+use outpost::messages::wire::ErrorCode;
+use outpost::protocol::catalog::BackendPolicy;
+use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, answer};
+use tokio::time::Instant;
+
+#[actix_rt::test]
+async fn the_agent_works_as_many_jobs_as_it_may() {
+    let backends = ["a", "b"].map(|name| ScriptedBackend::new(name, &[name]));
+    let mut builder = Harness::builder().max_concurrent(3);
+    for backend in &backends {
+        backend.reply_always(Reply::ByHand);
+        builder = builder.backend(backend);
+    }
+    let mut harness = builder.start();
+    let mut link = harness.connect().await;
+    let jobs = ["a", "b", "a", "b", "a"].map(|model| link.job(model, "{}"));
+    for refused in &jobs[3..] {
+        assert_eq!(link.outcome_of(*refused).await.code(), ErrorCode::OutOfCapacity);
+    }
+    let state = harness.until(|state| state.in_flight == 3).await;
+    assert_eq!(state.jobs.refused.get("out_of_capacity"), Some(&2));
+
+    // The slot is free when the coordinator knows that the job ended.
+    let mut request = backends[1].request().await;
+    request.head();
+    answer(Format::OpenAi, "x", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    request.end();
+    link.outcome_of(jobs[1]).await.done();
+    request.finished().await;
+    let next = [link.job("a", "{}"), link.job("a", "{}")];
+    assert_eq!(link.outcome_of(next[1]).await.code(), ErrorCode::OutOfCapacity);
+    assert_eq!(harness.until(|state| state.in_flight == 3).await.jobs.admitted, 4);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_backend_works_as_many_jobs_as_it_has_slots_or_as_the_operator_says() {
+    let slots = ScriptedBackend::new("slots", &["s"]);
+    slots.set_report(|report| report.slots = Some(2));
+    let told = ScriptedBackend::new("told", &["t", "t2"]);
+    told.set_report(|report| report.slots = Some(7));
+    let mut harness = Harness::builder()
+        .backend(&slots)
+        .backend(&told)
+        .policy(|id, _| BackendPolicy {
+            max_concurrent: (id.as_str() == "told").then_some(1),
+            local: true,
+            ..BackendPolicy::default()
+        })
+        .start();
+    slots.reply_always(Reply::Hang);
+    told.reply_always(Reply::Hang);
+    let mut link = harness.coordinator.welcome().await;
+    let offered = link.capabilities().await.models;
+    let limits: Vec<_> = offered.iter().map(|model| (model.model_id.as_str(), model.max_concurrent)).collect();
+    assert_eq!(limits, [("s", 2), ("t", 1), ("t2", 1)]);
+
+    let refused = [("s", false), ("s", false), ("s", true), ("t", false), ("t", true), ("t2", true)];
+    for (model, refused) in refused {
+        let job = link.job(model, "{}");
+        link.fence().await;
+        let codes: Vec<_> = match refused {
+            true => vec![link.outcome_of(job).await.code()],
+            false => vec![],
+        };
+        assert!(codes.iter().all(|code| *code == ErrorCode::OutOfCapacity));
+        assert!(link.unread_messages().is_empty(), "{model}");
+    }
+    assert_eq!((slots.peak(), told.peak()), (2, 1));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_spent_token_budget_refuses_until_a_minute_has_passed() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply_always(Reply::Stream(answer(Format::OpenAi, "x", 30, 20)));
+    let mut harness = Harness::builder()
+        .backend(&backend)
+        .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
+        .start();
+    let mut link = harness.connect().await;
+    for _ in 0..2 {
+        let job = link.job("m", "{}");
+        link.outcome_of(job).await.done();
+    }
+    let job = link.job("m", "{}");
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::OutOfCapacity);
+    for _ in 0..5 {
+        link.heartbeat().await;
+    }
+    let job = link.job("m", "{}");
+    link.outcome_of(job).await.done();
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn sixty_thousand_jobs_over_capacity_get_a_refusal_each() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply_always(Reply::Hang);
+    let mut harness = Harness::builder().backend(&backend).max_concurrent(1).start();
+    let mut link = harness.connect().await;
+    link.job("m", "{}");
+    backend.request().await;
+    let begun = Instant::now();
+    let jobs: Vec<JobId> = (0..60_000).map(|_| link.job("m", "{}")).collect();
+    for job in jobs {
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::OutOfCapacity);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "none had to wait for something else to happen");
+    assert!(link.unread_messages().is_empty());
+    assert_eq!(backend.requests().len(), 1);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn refusals_that_piled_up_all_go_out_when_the_coordinator_reads_again() {
+    let mut harness = Harness::builder().start();
+    let mut link = harness.connect().await;
+    link.fail(LinkFault::StopReading);
+    let jobs: Vec<JobId> = (0..1200).map(|_| link.job("m", "{}")).collect();
+    harness.until(|state| state.jobs.refused.values().sum::<u64>() == 1200).await;
+    let begun = Instant::now();
+    link.resume_reading();
+    for job in jobs {
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::ModelNotLoaded);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_coordinator_that_sends_jobs_and_never_reads_is_held_back() {
+    // Refused jobs, jobs that fail at once, and jobs that are done at once: none of their last frames may pile up.
+    for (model, reply) in [("other", None), ("m", Some(Reply::Refuse)), ("m", None)] {
+        let backend = ScriptedBackend::new("box", &["m"]);
+        if let Some(reply) = reply {
+            backend.reply_always(reply);
+        }
+        let mut harness = Harness::builder().backend(&backend).start();
+        let mut link = harness.connect().await;
+        link.fail(LinkFault::StopReading);
+        let stopped = Instant::now();
+        (0..20_000).for_each(|_| {
+            link.job(model, "{}");
+        });
+        let all = link.unsent();
+        harness.until(|state| state.last_disconnect.is_some()).await;
+        assert_eq!(stopped.elapsed().as_secs(), 30, "a write that stands still ends the connection");
+        let taken = (all - link.unsent()) * 20_000 / all;
+        assert!(taken < 4000, "{taken} of 20,000 jobs were taken");
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn backends_are_held_back_by_a_coordinator_that_reads_slowly() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply_always(Reply::ByHand);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    link.fail(LinkFault::StopReading);
+    let job = link.job("m", "{}");
+    let mut request = backend.request().await;
+    request.head();
+    // 8 MB, of which about 3 fit into the budget of encoded bytes.
+    (0..256).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    request.taken(64).await;
+    while request.taken_within(Duration::from_secs(1)).await {}
+    assert!(request.pieces_taken() < 140, "{} pieces were read", request.pieces_taken());
+    answer(Format::OpenAi, "end", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    request.end();
+    link.resume_reading();
+    assert!(link.outcome_of(job).await.bytes.len() > 8 << 20);
+    harness.stop().await;
+}

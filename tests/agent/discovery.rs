@@ -1,0 +1,246 @@
+//! What is on offer is what healthy backends serve now, and what is on offer is what runs.
+
+use std::time::Duration;
+
+use outpost::backends::LookError;
+use outpost::messages::backend::BackendKind;
+use outpost::messages::ids::ModelId;
+use outpost::messages::prices::Price;
+use outpost::messages::wire::ErrorCode;
+use outpost::protocol::catalog::BackendPolicy;
+use outpost::telemetry::Event;
+use outpost::testkit::{Harness, Health, Reply, RequestState, ScriptedBackend};
+use tokio::time::Instant;
+
+#[actix_rt::test]
+async fn a_backend_that_hangs_delays_nothing() {
+    let hanging = ScriptedBackend::new("hanging", &["h"]);
+    hanging.set_health(Health::Hanging);
+    let good = ScriptedBackend::new("good", &["g"]);
+    let mut harness = Harness::builder().backend(&hanging).backend(&good).start();
+    let started = Instant::now();
+    let mut link = harness.coordinator.welcome().await;
+    link.ping(b"alive").await;
+    assert!(started.elapsed() < Duration::from_millis(10));
+    assert_eq!(link.offered().await, ["g"]);
+    let settled = started.elapsed();
+    assert!((250..260).contains(&settled.as_millis()), "{settled:?}: what settles in 250 ms is said at once");
+    let job = link.job("g", "{}");
+    link.outcome_of(job).await.done();
+
+    hanging.set_health(Health::Healthy);
+    assert_eq!(link.offered().await, ["g", "h"]);
+    assert!(started.elapsed() < Duration::from_secs(8), "given up after 2 s, looked at again 5 s later");
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn nothing_is_waited_for_once_every_backend_was_looked_at() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let started = Instant::now();
+    let mut link = harness.coordinator.welcome().await;
+    assert_eq!(link.offered().await, ["m"]);
+    assert!(started.elapsed() < Duration::from_millis(10));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn without_a_model_the_coordinator_still_sees_the_agent() {
+    let down = ScriptedBackend::new("down", &["m"]);
+    down.set_health(Health::Failing(LookError::Unreachable));
+    let mut harness = Harness::builder().backend(&down).start();
+    let mut link = harness.coordinator.welcome().await;
+    assert!(link.offered().await.is_empty());
+    let nothing = |event: &Event| matches!(event, Event::NothingOnOffer { looked_at: 1 }).then_some(());
+    harness.event(nothing).await;
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_change_is_announced_and_its_absence_is_not() {
+    let backend = ScriptedBackend::new("box", &["a", "b"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.coordinator.welcome().await;
+    assert_eq!(link.offered().await, ["a", "b"]);
+    for _ in 0..5 {
+        link.heartbeat().await;
+    }
+    assert!(backend.looks() >= 3);
+    assert!(link.unread_messages().is_empty(), "nothing changed");
+    backend.set_models(&["c", "b"]);
+    assert_eq!(link.offered().await, ["b", "c"]);
+    backend.set_report(|report| report.slots = Some(3));
+    assert_eq!(link.capabilities().await.models[0].max_concurrent, 3);
+    backend.set_report(|report| report.models[0].context_window = Some(4096));
+    assert_eq!(link.capabilities().await.models[1].context_window, Some(4096));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn each_connection_is_told_anew() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    for _ in 0..3 {
+        let mut link = harness.coordinator.welcome().await;
+        assert_eq!(link.offered().await, ["m"]);
+    }
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.coordinator.welcome().await;
+    assert_eq!(link.offered().await, ["m"]);
+    for error in [LookError::Unreachable, LookError::Unauthorized, LookError::NotReady, LookError::Unexpected("x")] {
+        backend.set_health(Health::Failing(error.clone()));
+        assert!(link.offered().await.is_empty());
+        let job = link.job("m", "{}");
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::ModelNotLoaded, "{error}");
+        let state = harness.snapshot();
+        assert_eq!(state.backends["box"].cause.as_deref(), Some(error.to_string().as_str()));
+        assert!(!state.is_ready());
+        backend.set_health(Health::Healthy);
+        let mended = Instant::now();
+        assert_eq!(link.offered().await, ["m"]);
+        assert!(mended.elapsed() <= Duration::from_secs(5));
+        let job = link.job("m", "{}");
+        link.outcome_of(job).await.done();
+    }
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn one_look_without_an_answer_is_forgiven() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.coordinator.welcome().await;
+    assert_eq!(link.offered().await, ["m"]);
+    backend.set_health(Health::Hanging);
+    backend.looked_at(2).await;
+    backend.set_health(Health::Healthy);
+    backend.looked_at(4).await;
+    link.fence().await;
+    assert!(
+        link.unread_messages()
+            .iter()
+            .all(|message| !matches!(message, outpost::messages::wire::FromAgent::Capabilities(_)))
+    );
+    backend.set_health(Health::Hanging);
+    let hung = Instant::now();
+    assert!(link.offered().await.is_empty(), "the second one in a row is not");
+    assert!(hung.elapsed() < Duration::from_secs(35));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_job_that_finds_no_backend_has_it_looked_at_at_once() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    backend.set_health(Health::Failing(LookError::Unreachable));
+    backend.reply([Reply::Refuse]);
+    let job = link.job("m", "{}");
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
+    let failed = Instant::now();
+    assert!(link.offered().await.is_empty());
+    assert!(failed.elapsed() < Duration::from_millis(10), "{:?}", failed.elapsed());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_running_job_outlives_the_offer_of_its_model() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::ByHand]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    let mut job = outpost::testkit::order("m", "{}");
+    job.deadline = Duration::from_secs(600);
+    link.send_job(&job);
+    let request = backend.request().await;
+    backend.set_models(&[]);
+    assert!(link.offered().await.is_empty());
+    request.head();
+    request.piece("data: [DONE]\n\n");
+    request.end();
+    link.outcome_of(job.job_id).await.done();
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn another_server_of_the_same_name_ends_the_jobs_of_the_old_one() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::Hang]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    let job = link.job("m", "{}");
+    let mut request = backend.request().await;
+    backend.replace_server();
+    backend.set_models(&["m", "n"]);
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    request.dropped().await;
+    assert_eq!(link.offered().await, ["m", "n"]);
+    let next = link.job("n", "{}");
+    link.outcome_of(next).await.done();
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_model_that_several_backends_serve_is_offered_once_and_runs_where_it_is_offered() {
+    let kinds = [
+        ("remote", BackendKind::Vllm, false),
+        ("other", BackendKind::OpenAi, true),
+        ("ollama", BackendKind::Ollama, true),
+        ("lmstudio", BackendKind::LmStudio, true),
+        ("llamacpp", BackendKind::LlamaCpp, true),
+        ("vllm", BackendKind::Vllm, true),
+    ];
+    let backends = kinds.map(|(name, kind, _)| {
+        let backend = ScriptedBackend::new(name, &["m"]);
+        backend.set_report(|report| report.kind = kind);
+        backend
+    });
+    let mut builder =
+        Harness::builder().policy(|id, _| BackendPolicy { local: id.as_str() != "remote", ..BackendPolicy::default() });
+    for backend in &backends {
+        builder = builder.backend(backend);
+    }
+    let mut harness = builder.start();
+    let mut link = harness.coordinator.welcome().await;
+    // The best one goes each time.
+    for backend in backends.iter().rev() {
+        let offered = link.capabilities().await.models;
+        let kind = kinds.iter().find(|(name, ..)| *name == outpost::backends::Source::name(backend)).map(|kind| kind.1);
+        assert_eq!(offered.iter().map(|model| model.backend.as_str()).collect::<Vec<_>>(), [kind.unwrap().as_str()]);
+        let job = link.job("m", "{}");
+        link.outcome_of(job).await.done();
+        assert_eq!(backend.request().await.state(), RequestState::Finished);
+        backend.set_health(Health::Failing(LookError::Unreachable));
+    }
+    assert!(link.offered().await.is_empty());
+    assert!(backends.iter().all(|backend| backend.requests().len() == 1));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn each_model_has_its_price_and_one_of_price_zero_is_not_offered() {
+    let backend = ScriptedBackend::new("box", &["cheap", "free", "plain"]);
+    let price = |input_per_1m, output_per_1m| Price { input_per_1m, output_per_1m };
+    let mut harness = Harness::builder()
+        .backend(&backend)
+        .settings(|settings| {
+            settings.prices.by_model.insert(ModelId::from("cheap"), price(10, 20));
+            settings.prices.by_model.insert(ModelId::from("free"), price(0, 0));
+        })
+        .start();
+    let mut link = harness.coordinator.welcome().await;
+    let offered = link.capabilities().await.models;
+    let prices: Vec<_> =
+        offered.iter().map(|model| (model.model_id.as_str(), model.input_per_1m, model.output_per_1m)).collect();
+    assert_eq!(prices, [("cheap", 10, 20), ("plain", 500_000, 750_000)]);
+    let job = link.job("free", "{}");
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::ModelNotLoaded);
+    harness.stop().await;
+}

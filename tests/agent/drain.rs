@@ -1,0 +1,186 @@
+//! Told to stop, the agent takes nothing new, lets what runs finish, says goodbye and ends.
+
+use std::time::Duration;
+
+use outpost::actors::Exit;
+use outpost::messages::backend::Format;
+use outpost::messages::wire::ErrorCode;
+use outpost::telemetry::{Event, Phase};
+use outpost::testkit::{
+    CoordinatorLink, DialFault, Harness, LinkFault, Reply, Request, ScriptedBackend, answer, order,
+};
+use tokio::time::Instant;
+
+/// An agent with one running job, whose answer is in the test's hands.
+async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids::JobId) {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::ByHand]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    let mut job = order("m", "{}");
+    job.deadline = Duration::from_secs(600);
+    link.send_job(&job);
+    let request = backend.request().await;
+    (harness, link, request, job.job_id)
+}
+
+fn finish(request: &Request) {
+    request.head();
+    answer(Format::OpenAi, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    request.end();
+}
+
+#[actix_rt::test]
+async fn running_jobs_finish_and_new_ones_are_refused() {
+    let (mut harness, mut link, request, job) = working().await;
+    harness.drain();
+    harness.until(|state| state.phase == Phase::Draining).await;
+    let late = link.job("m", "{}");
+    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
+    link.heartbeat().await;
+    finish(&request);
+    link.outcome_of(job).await.done();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert_eq!(harness.snapshot().phase, Phase::Stopped);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_idle_agent_closes_at_once() {
+    let mut harness = Harness::builder().start();
+    let mut link = harness.connect().await;
+    let told = Instant::now();
+    harness.drain();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert!(told.elapsed() < Duration::from_millis(10));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
+    let (mut harness, mut link, mut request, job) = working().await;
+    let told = Instant::now();
+    harness.drain();
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    assert_eq!(told.elapsed().as_secs(), 30);
+    request.dropped().await;
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    let progress = |event: &Event| matches!(event, Event::DrainProgress { in_flight: 1, .. });
+    assert_eq!(harness.events().iter().filter(|entry| progress(&entry.event)).count(), 5, "every five seconds");
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_second_order_ends_running_jobs_at_once() {
+    let (mut harness, mut link, mut request, job) = working().await;
+    harness.drain();
+    link.fence().await;
+    let told = Instant::now();
+    harness.drain();
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    request.dropped().await;
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert!(told.elapsed() < Duration::from_millis(10));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn two_orders_in_one_breath_are_two() {
+    let (mut harness, mut link, mut request, job) = working().await;
+    let told = Instant::now();
+    harness.drain();
+    harness.drain();
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    request.dropped().await;
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert!(told.elapsed() < Duration::from_millis(10), "{:?}", told.elapsed());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_cancel_of_the_last_job_lets_it_close() {
+    let (mut harness, mut link, mut request, job) = working().await;
+    harness.drain();
+    link.fence().await;
+    link.cancel(job);
+    request.dropped().await;
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_lost_meanwhile_ends_it() {
+    for fault in [LinkFault::HangUp, LinkFault::Reset] {
+        let (mut harness, mut link, mut request, _) = working().await;
+        harness.drain();
+        link.fence().await;
+        link.fail(fault);
+        request.dropped().await;
+        assert_eq!(harness.exit().await, Exit::Drained);
+        assert!(!harness.coordinator.is_called(), "it does not come back");
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn without_a_connection_there_is_nothing_to_wait_for() {
+    // While it dials, between two tries, and in the handshake.
+    for fault in [Some(DialFault::Hangs), Some(DialFault::Refused), None] {
+        let mut harness = Harness::builder().start();
+        harness.coordinator.set_outage(fault.clone());
+        let waits = fault == Some(DialFault::Refused);
+        harness.until(|state| state.phase == if waits { Phase::Waiting } else { Phase::Connecting }).await;
+        let link = match fault {
+            None => Some(harness.coordinator.next_connection().await),
+            Some(_) => None,
+        };
+        let told = Instant::now();
+        harness.drain();
+        assert_eq!(harness.exit().await, Exit::Drained);
+        assert!(told.elapsed() < Duration::from_millis(10), "{fault:?}");
+        assert!(!harness.coordinator.is_called(), "{fault:?}");
+        drop(link);
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn the_last_answers_reach_a_coordinator_that_reads_slowly() {
+    let (mut harness, mut link, request, job) = working().await;
+    link.fail(LinkFault::StopReading);
+    request.head();
+    (0..32).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    answer(Format::OpenAi, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    request.end();
+    let mut read = request.clone();
+    read.finished().await;
+    harness.drain();
+    harness.until(|state| state.phase == Phase::Draining).await;
+    link.resume_reading();
+    assert!(link.outcome_of(job).await.bytes.len() > 1 << 20);
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_coordinator_that_reads_nothing_is_not_waited_for_long() {
+    let (mut harness, mut link, request, _) = working().await;
+    link.fail(LinkFault::StopReading);
+    request.head();
+    (0..32).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    let mut read = request.clone();
+    read.taken(32).await;
+    let told = Instant::now();
+    harness.drain();
+    harness.until(|state| state.phase == Phase::Draining).await;
+    harness.drain();
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert!(told.elapsed() <= Duration::from_secs(6), "{:?}", told.elapsed());
+    harness.stop().await;
+}

@@ -1,0 +1,97 @@
+//! `outpost coordinator` with agents of the same binary: what a small fleet is made of.
+
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+
+use crate::support::{Backend, Home, Outpost, Setup, request, token, within};
+
+const KEY: &str = "authorization: Bearer key-1\r\n";
+
+async fn coordinator() -> (Outpost, SocketAddr) {
+    let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"])
+        .env("OUTPOST_COORDINATOR_API_KEY", "key-1")
+        .env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", "code-1")
+        .start();
+    let addr = process.logged("coordinator listening addr=").await.parse().unwrap();
+    (process, addr)
+}
+
+fn agent_of(coordinator: SocketAddr, home: &Home, backend: &Backend, code: &str) -> Setup {
+    Setup::new(&["run"])
+        .env("OUTPOST_COORDINATOR_URL", format!("ws://{coordinator}/agent"))
+        .env("OUTPOST_IDENTITY_PATH", home.key())
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_STATUS_ADDR", "off")
+        .env("OUTPOST_ENROLLMENT_CODE", code)
+}
+
+async fn models(addr: SocketAddr) -> Vec<String> {
+    let list = request(addr, "GET /v1/models", KEY, "").await.json();
+    let models = list["data"].as_array().unwrap();
+    models.iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn two_agents_serve_their_models_through_one_coordinator() {
+    let (coordinator, addr) = coordinator().await;
+    let homes = [Home::new(), Home::new()];
+    let mut backends = [Backend::start("one").await, Backend::start("two").await];
+    let agents = [0, 1].map(|index| agent_of(addr, &homes[index], &backends[index], "code-1").start());
+    within("both models", async { while models(addr).await.len() < 2 {} }).await;
+    assert_eq!(models(addr).await, ["one", "two"]);
+
+    for (model, backend) in ["one", "two"].into_iter().zip(&mut backends) {
+        let body = format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hello"}}]}}"#);
+        let asking = tokio::spawn(async move { request(addr, "POST /v1/chat/completions", KEY, &body).await });
+        let mut exchange = backend.request().await;
+        assert_eq!(exchange.json()["messages"][0]["content"], "hello");
+        exchange.open_stream().await;
+        exchange.send(token(model)).await;
+        exchange.finish().await;
+        let answer = asking.await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.starts_with(&token(model)) && answer.body.ends_with("data: [DONE]\n\n"), "{}", answer.body);
+    }
+    assert!(homes.iter().all(|home| home.provider().exists()), "both were given an id");
+
+    let [first, second] = agents;
+    first.signal(Signal::TERM);
+    first.finish().await.assert_code(0);
+    within("end of the first agent's model", async { while models(addr).await != ["two"] {} }).await;
+    coordinator.signal(Signal::TERM);
+    coordinator.finish().await.assert_code(0);
+    let mut second = second;
+    second.logged("disconnected generation=1").await;
+}
+
+#[tokio::test]
+async fn clients_without_the_key_and_agents_without_the_code_stay_outside() {
+    let (_coordinator, addr) = coordinator().await;
+    assert_eq!(request(addr, "GET /v1/models", "", "").await.status, 401);
+    let wrong = request(addr, "GET /v1/models", "authorization: Bearer key-2\r\n", "").await;
+    assert_eq!(wrong.status, 401);
+    let (home, backend) = (Home::new(), Backend::start("m").await);
+    let mut agent = agent_of(addr, &home, &backend, "code-2").start();
+    agent.logged("the coordinator refuses this agent").await;
+    assert!(!agent.log().contains("code-2"));
+    assert_eq!(home.files(), ["identity.key"]);
+}
+
+#[tokio::test]
+async fn beyond_this_host_it_needs_a_key() {
+    let refused = Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).finish().await;
+    refused.assert_code(64);
+    assert!(refused.stderr.contains("OUTPOST_COORDINATOR_API_KEY"), "{}", refused.stderr);
+    let mut allowed =
+        Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).env("OUTPOST_COORDINATOR_API_KEY", "key-1").start();
+    allowed.logged("coordinator listening addr=0.0.0.0:").await;
+}
+
+#[tokio::test]
+async fn an_address_that_another_has_is_an_error() {
+    let (_coordinator, addr) = coordinator().await;
+    let second = Setup::new(&["coordinator", "--listen", &addr.to_string()]).finish().await;
+    second.assert_code(1);
+    assert!(second.stderr.contains(&addr.to_string()), "{}", second.stderr);
+}

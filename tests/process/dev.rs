@@ -1,0 +1,101 @@
+//! `outpost dev`: both ends in one process, with nothing configured.
+
+use std::net::{SocketAddr, TcpStream};
+
+use outpost::backends::auto::USUAL;
+use rustix::process::Signal;
+
+use crate::support::{Backend, Setup, request, token};
+
+/// The echo stands in only where this host has no inference server, which a test can't arrange.
+fn has_servers() -> bool {
+    let found = USUAL.iter().find(|usual| TcpStream::connect(("127.0.0.1", usual.port)).is_ok());
+    if let Some(usual) = found {
+        eprintln!("not tested: something listens on port {}, where {} usually does", usual.port, usual.servers);
+    }
+    found.is_some()
+}
+
+#[tokio::test]
+async fn a_prompt_is_answered_by_the_echo() {
+    if has_servers() {
+        return;
+    }
+    let ended = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi there"]).finish().await;
+    ended.assert_code(0);
+    assert_eq!(ended.stdout, "This is outpost's built-in echo, not a model. You said: hi there\n");
+    assert_eq!(ended.stderr, "");
+}
+
+#[tokio::test]
+async fn a_prompt_goes_to_the_backend_that_is_configured() {
+    let mut backend = Backend::start("m").await;
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi there"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .start();
+    let mut exchange = backend.request().await;
+    assert_eq!(exchange.json()["messages"][0]["content"], "hi there");
+    exchange.open_stream().await;
+    exchange.send(token("one\n")).await;
+    process.printed("one").await;
+    exchange.send(token("two\u{1b}[31m")).await;
+    exchange.finish().await;
+    let ended = process.finish().await;
+    ended.assert_code(0);
+    assert_eq!(ended.stdout, "one\ntwo[31m\n");
+}
+
+#[tokio::test]
+async fn a_prompt_that_fails_is_an_error() {
+    let mut backend = Backend::start("m").await;
+    let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .start();
+    backend.request().await.answer("500 Internal Server Error", "{}").await;
+    let ended = process.finish().await;
+    ended.assert_code(1);
+    assert!(ended.stderr.starts_with("outpost: the coordinator answered 5"), "{}", ended.stderr);
+}
+
+/// The words of a shell's line with nothing but single and double quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![];
+    let mut word = String::new();
+    let mut quote = None;
+    for letter in line.chars() {
+        match (quote, letter) {
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), _) if letter == open => quote = None,
+            (None, ' ') => words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+            _ => word.push(letter),
+        }
+    }
+    words.push(word);
+    words
+}
+
+#[tokio::test]
+async fn the_line_for_curl_that_it_prints_works() {
+    let mut backend = Backend::start("it's a \"model\" of é").await;
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", backend.entry()).start();
+    let line = process.printed("curl -N ").await;
+    let words = words(&line);
+    let (addr, path) = words[0].strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let addr: SocketAddr = addr.parse().unwrap();
+    let after = |flag: &str| words[words.iter().position(|word| word == flag).unwrap() + 1].clone();
+    let (headers, body) = (format!("{}\r\n", after("-H")), after("-d"));
+    let first = format!("POST /{path}");
+    let asking = tokio::spawn(async move { request(addr, &first, &headers, &body).await });
+    let mut exchange = backend.request().await;
+    assert_eq!(exchange.json()["messages"][0]["content"], "Say hello.");
+    assert_eq!(exchange.json()["model"], "it's a \"model\" of é");
+    exchange.open_stream().await;
+    exchange.send(token("hello")).await;
+    exchange.finish().await;
+    let answer = asking.await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("text/event-stream"), "{}", answer.head);
+    assert!(answer.body.contains(r#""content":"hello""#) && answer.body.ends_with("data: [DONE]\n\n"));
+    process.signal(Signal::INT);
+    process.finish().await.assert_code(0);
+}

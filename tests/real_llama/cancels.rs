@@ -28,11 +28,16 @@ async fn a_client_that_leaves_frees_the_slot() {
 
 #[actix_rt::test]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
-async fn a_client_that_leaves_before_the_first_token_frees_the_slot_too() {
+async fn a_client_that_waits_for_the_whole_answer_and_leaves_frees_the_slot_too() {
     let llama = Llama::given().await;
     let fleet = Fleet::beside(&llama).await;
     let mut request = endless_chat();
     request["stream"] = false.into();
+    request["cache_prompt"] = true.into();
+    // The server does not stop reading a prompt. It has read this one already.
+    let mut short = request.clone();
+    short["max_tokens"] = 1.into();
+    llama.api.post(CHAT, &short).await;
     let asked = fleet.api.post(CHAT, &request);
     tokio::select! {
         _ = asked => panic!("it takes longer than that"),

@@ -4,6 +4,7 @@
 //! that is greedy unless told otherwise, and `OUTPOST_TEST_LLAMA_DIR`, where `scripts/llama.sh` installed it, for the tests
 //! that start, kill and restart one of their own. Tests take turns, since slots and cores are few.
 
+#![cfg(unix)]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time, of processes that run on it")]
 
 mod answer;

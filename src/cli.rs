@@ -108,7 +108,9 @@ pub fn main() -> ExitStatus {
         Err(error) => return fail(ExitStatus::Configuration, error),
     };
     let env = Layered { upper: &process, lower: &file };
-    run(cli.command.unwrap_or(Command::Run), &env)
+    let status = run(cli.command.unwrap_or(Command::Run), &env);
+    telemetry::log::finish();
+    status
 }
 
 fn run(command: Command, env: &dyn Environment) -> ExitStatus {

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use outpost::messages::ids::{Generation, JobId};
 use outpost::messages::wire::{ErrorCode, FromAgent, JobError};
-use outpost::protocol::close::LinkEnd;
 use outpost::transport::frame::{Frame, FrameReader, Role};
 use outpost::transport::lease::JobGrip;
 use outpost::transport::link::{Link, Upgraded};
@@ -46,8 +45,8 @@ impl AsyncWrite for Counted {
 struct Deaf;
 
 impl Inbox for Deaf {
-    async fn text(&mut self, _: Bytes) -> Result<Option<FromAgent>, LinkEnd> {
-        Ok(None)
+    async fn text(&mut self, _: Bytes) -> Option<FromAgent> {
+        None
     }
 
     fn binary(&mut self, _: usize) {}
@@ -111,9 +110,9 @@ async fn nothing_that_waits_is_written_after_a_cancel_nor_after_the_last_frame()
         let (one, two) = (JobId::random(), JobId::random());
         uplink.try_chunk(one, &cancelled, b"never").unwrap();
         assert!(cancelled.claim() && ended.claim());
-        uplink.terminal(&cancelled, &failed(one), || panic!("it is not written")).unwrap();
+        uplink.terminal(&cancelled, failed(one), None, || panic!("it is not written")).unwrap();
         drop(grip);
-        uplink.terminal(&ended, &failed(two), || {}).unwrap();
+        uplink.terminal(&ended, failed(two), None, || {}).unwrap();
         uplink.try_chunk(two, &ended, b"too late").unwrap();
     })
     .await;

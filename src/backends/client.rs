@@ -1,7 +1,10 @@
 //! The one HTTP client that works jobs, whatever the kind of server. Not a look at the server; driven by a worker.
 
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use awc::http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
@@ -20,6 +23,7 @@ use crate::messages::secret::Secret;
 pub struct HttpBackendFactory {
     id: BackendId,
     api: Api,
+    key: u64,
 }
 
 impl HttpBackendFactory {
@@ -29,7 +33,7 @@ impl HttpBackendFactory {
     }
 
     pub(super) fn of_api(id: BackendId, api: Api) -> Self {
-        Self { id, api }
+        Self { id, api, key: KEYS.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// A client for looks at this server, for the calling thread.
@@ -44,9 +48,25 @@ impl BackendFactory for HttpBackendFactory {
     }
 
     fn open(&self) -> Rc<dyn Backend> {
-        Rc::new(HttpBackend { api: self.api.client() })
+        OPEN.with_borrow_mut(|open| {
+            open.retain(|_, client| client.strong_count() > 0);
+            if let Some(client) = open.get(&self.key).and_then(Weak::upgrade) {
+                return client;
+            }
+            let client = Rc::new(HttpBackend { api: self.api.client() });
+            open.insert(self.key, Rc::downgrade(&client));
+            client
+        })
     }
 }
+
+thread_local! {
+    /// This thread's clients in use, by the key of their factory: workers of one thread share one.
+    static OPEN: RefCell<HashMap<u64, Weak<HttpBackend>>> = RefCell::default();
+}
+
+/// Tells factories apart.
+static KEYS: AtomicU64 = AtomicU64::new(0);
 
 /// A thread's client of one server. Every request has a connection of its own.
 pub struct HttpBackend {

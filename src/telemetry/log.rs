@@ -1,10 +1,14 @@
 //! The log: to stderr, as text or as one JSON object a line.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use env_logger::Target;
 use log::{Level, LevelFilter, Record};
 use serde::Serialize;
 
+use super::stderr::Lines;
 use crate::config::{LogConfig, LogFormat};
 
 /// Other crates' records above this level are dropped whatever the filter says: some print the bytes they carry, which
@@ -19,12 +23,21 @@ struct Line<'a> {
     message: String,
 }
 
+/// How long the last lines may take at the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+
 /// Starts logging by an env_logger filter, and logs panics by their place alone, since their text may quote data. A
-/// second call changes nothing.
+/// second call changes nothing. Without a thread to be had, lines are written by whoever logs them.
 pub fn init(config: &LogConfig) {
     let format = config.format;
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&config.filter);
+    let lines = Lines::start(io::stderr()).ok();
+    if let Some(lines) = &lines {
+        builder.target(Target::Pipe(Box::new(lines.clone())));
+    }
     builder.format(move |out, record| {
         if foreign(record) && record.level() > OTHERS_AT_MOST {
             return Ok(());
@@ -45,11 +58,21 @@ pub fn init(config: &LogConfig) {
         }
     });
     if builder.try_init().is_ok() {
+        if let Some(lines) = lines {
+            let _ = LINES.set(lines);
+        }
         std::panic::set_hook(Box::new(|info| {
             let thread = std::thread::current();
             let place = info.location().map_or_else(String::new, ToString::to_string);
             log::error!("panic thread={} at={place}", thread.name().unwrap_or("unnamed"));
         }));
+    }
+}
+
+/// Waits a moment for the last lines to be written. For the end of the process.
+pub fn finish() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST_LINES);
     }
 }
 

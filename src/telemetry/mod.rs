@@ -7,6 +7,7 @@ pub mod log;
 pub mod outside;
 pub mod prometheus;
 pub mod snapshot;
+mod stderr;
 
 pub use event::{Event, Events};
 pub use outside::{Label, Outside};

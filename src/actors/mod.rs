@@ -2,7 +2,7 @@
 //!
 //! What holds everywhere here:
 //!
-//! - One [`connection::ConnectionActor`] is one connection. What survives it (the backoff, the generation) is a value of
+//! - One `ConnectionActor` is one connection. What survives it (the backoff, the generation) is a value of
 //!   the supervisor. Nothing is half reset.
 //! - Every message that belongs to a connection carries its generation; a stale one is dropped and counted.
 //! - The ledger in the router is the only account of capacity. A job lives as long as its entry there: the entry holds

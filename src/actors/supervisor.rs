@@ -62,7 +62,7 @@ pub struct Settings {
     pub prices: PriceList,
     /// Between two looks at a backend.
     pub discovery_interval: Duration,
-    /// How long running jobs have after a [`Drain`].
+    /// How long running jobs have after a [`Drain`](crate::messages::lifecycle::Drain).
     pub shutdown_grace: Duration,
     /// The largest message taken from the coordinator, in bytes.
     pub max_message: usize,

@@ -2,30 +2,43 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub struct Agent {
     child: Child,
-    _home: tempfile::TempDir,
+    /// Removed with the agent.
+    home: Option<tempfile::TempDir>,
 }
 
 impl Agent {
-    /// Starts the built binary with these backends.
+    /// Starts the built binary with these backends and a new identity.
     pub fn start(coordinator: SocketAddr, backends: &str, max_concurrent: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
+        let agent = Self::start_at(home.path(), coordinator, backends, max_concurrent);
+        agent.keeping(home)
+    }
+
+    /// Starts the built binary with the identity at a place.
+    pub fn start_at(home: &Path, coordinator: SocketAddr, backends: &str, max_concurrent: usize) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_outpost"))
             .env_clear()
             .env("OUTPOST_COORDINATOR_URL", format!("ws://{coordinator}/"))
             .env("OUTPOST_BACKENDS", backends)
-            .env("OUTPOST_IDENTITY_PATH", home.path().join("key"))
+            .env("OUTPOST_IDENTITY_PATH", home.join("key"))
             .env("OUTPOST_STATUS_ADDR", "off")
             .env("OUTPOST_MAX_CONCURRENT", max_concurrent.to_string())
             .env("OUTPOST_LOG", "warn")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, _home: home }
+        Self { child, home: None }
+    }
+
+    fn keeping(mut self, home: tempfile::TempDir) -> Self {
+        self.home = Some(home);
+        self
     }
 
     fn proc(&self, file: &str) -> String {
@@ -80,5 +93,6 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        drop(self.home.take());
     }
 }

@@ -196,6 +196,8 @@ async fn start() -> Vec<Figure> {
     let (backend, serving) = backend::start(Plan { events: 1, text: 1, every: None }).await;
     let (hole, holding) = backend::hole().await;
     let mut figures = Vec::new();
+    // A restart: the identity is there. Making one waits for the disk.
+    let home = tempfile::tempdir().unwrap();
     for (name, backends) in [
         ("to capabilities", format!("openai=http://{backend}")),
         ("with one that hangs", format!("openai=http://{backend},vllm=http://{hole}")),
@@ -204,7 +206,7 @@ async fn start() -> Vec<Figure> {
         for _ in 0..5 {
             let coordinator = Coordinator::bind().await;
             let started = Instant::now();
-            let agent = Agent::start(coordinator.addr(), &backends, 8);
+            let agent = Agent::start_at(home.path(), coordinator.addr(), &backends, 8);
             let mut session = coordinator.accept().await;
             session.offered().await;
             samples.push(u64::try_from(started.elapsed().as_nanos()).unwrap());

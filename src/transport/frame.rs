@@ -319,8 +319,8 @@ fn write_frame(out: &mut BytesMut, role: Role, opcode: Opcode, payload: &[u8]) {
 }
 
 /// Builds a client's masked text frame in place: `len` is the payload's exact length, `fill` appends it.
-pub(crate) fn build_text(len: usize, fill: impl FnOnce(&mut BytesMut)) -> BytesMut {
-    let mut out = BytesMut::with_capacity(len + 14);
+pub(crate) fn build_text(len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len + 14);
     let key = write_header(&mut out, Role::Client, Opcode::Text, len);
     let at = out.len();
     fill(&mut out);
@@ -332,7 +332,7 @@ pub(crate) fn build_text(len: usize, fill: impl FnOnce(&mut BytesMut)) -> BytesM
 }
 
 /// Appends a header and the key of the mask, if there is one.
-fn write_header(out: &mut BytesMut, role: Role, opcode: Opcode, len: usize) -> Option<[u8; 4]> {
+fn write_header(out: &mut impl BufMut, role: Role, opcode: Opcode, len: usize) -> Option<[u8; 4]> {
     let masked = if role == Role::Client { 0x80 } else { 0 };
     out.put_u8(0x80 | opcode as u8);
     match (u8::try_from(len), u16::try_from(len)) {
@@ -348,7 +348,7 @@ fn write_header(out: &mut BytesMut, role: Role, opcode: Opcode, len: usize) -> O
     }
     (role == Role::Client).then(|| {
         let key = rand::random::<[u8; 4]>();
-        out.extend_from_slice(&key);
+        out.put_slice(&key);
         key
     })
 }

@@ -7,9 +7,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -61,7 +58,7 @@ pub struct Downstream {
 /// What waits in order behind the response bytes.
 pub(super) enum Data {
     /// So many bytes of a response; the permit is given back when they are in the pump's buffer.
-    Chunk { frame: BytesMut, bytes: usize, lease: JobLease, room: OwnedSemaphorePermit },
+    Chunk { frame: Vec<u8>, bytes: usize, lease: JobLease, room: OwnedSemaphorePermit },
     /// A job's last frame.
     Terminal(Terminal),
     /// Our close frame: the last one of the connection.
@@ -194,15 +191,11 @@ impl<'a> ChunkText<'a> {
         Self::HEAD.len() + self.job.as_str().len() + Self::MIDDLE.len() + base64 + Self::TAIL.len()
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(Self::HEAD);
         out.extend_from_slice(self.job.as_str().as_bytes());
         out.extend_from_slice(Self::MIDDLE);
-        let at = out.len();
-        out.resize(at + self.bytes.len().div_ceil(3) * 4, 0);
-        let space = out.get_mut(at..).unwrap_or_default();
-        let written = STANDARD.encode_slice(self.bytes, space);
-        debug_assert!(written.is_ok_and(|len| at + len == out.len()), "base64 fills its space");
+        base64_simd::STANDARD.encode_append(self.bytes, out);
         out.extend_from_slice(Self::TAIL);
     }
 }

@@ -27,6 +27,8 @@ use crate::transport::uplink::{LinkGone, MAX_CHUNK, NotSent, Room, Uplink};
 const ERROR_BODY: Duration = Duration::from_secs(1);
 /// How long a body may go on after its end mark.
 const AFTER_THE_END: Duration = Duration::from_secs(1);
+/// The largest buffer that a stream keeps while nothing waits in it.
+const KEPT_BUFFER: usize = 2 * 1024;
 /// The longest deadline that is held to: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -275,6 +277,7 @@ impl<'a> Transfer<'a> {
                 Err(NotSent::Gone(gone)) => return Err(gone),
             }
         }
+        self.slim();
         Ok(())
     }
 
@@ -283,6 +286,14 @@ impl<'a> Transfer<'a> {
         let piece = self.waiting.len().min(MAX_CHUNK);
         self.uplink.chunk(room, self.id, self.lease, self.waiting.get(..piece).unwrap_or_default())?;
         self.waiting.advance(piece);
+        self.slim();
         Ok(())
+    }
+
+    /// Gives a large buffer back: streams that are slow most of the time must not each keep that of their one burst.
+    fn slim(&mut self) {
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_BUFFER {
+            self.waiting = BytesMut::new();
+        }
     }
 }

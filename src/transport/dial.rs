@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_http::error::ParseError;
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::error::{ConnectError as AwcConnectError, SendRequestError, WsClientError};
 use awc::http::Uri;
 use bytes::BytesMut;
 use futures_util::future::LocalBoxFuture;
+use rustls::CertificateError;
 use tokio::net::TcpStream;
 use url::Url;
 
@@ -98,14 +100,17 @@ impl Service<ConnectInfo<Uri>> for Tcp {
 fn dial_error(error: WsClientError) -> DialError {
     match error {
         WsClientError::InvalidResponseStatus(status) => DialError::Refused(status.as_u16()),
-        WsClientError::SendRequest(SendRequestError::Connect(AwcConnectError::Io(error))) => io_error(error),
+        WsClientError::SendRequest(
+            SendRequestError::Connect(AwcConnectError::Io(error))
+            | SendRequestError::Send(error)
+            | SendRequestError::Response(ParseError::Io(error)),
+        ) => io_error(error),
         WsClientError::SendRequest(SendRequestError::Timeout | SendRequestError::Connect(AwcConnectError::Timeout)) => {
             DialError::TimedOut
         }
         WsClientError::SendRequest(SendRequestError::Connect(AwcConnectError::Disconnected)) => {
             DialError::Connect(io::ErrorKind::ConnectionAborted)
         }
-        WsClientError::SendRequest(SendRequestError::Send(error)) => DialError::Connect(error.kind()),
         other => DialError::Upgrade(cause(&other).to_owned()),
     }
 }
@@ -129,7 +134,21 @@ fn io_error(error: io::Error) -> DialError {
         return dial.clone();
     }
     match inner.downcast_ref::<rustls::Error>() {
-        Some(tls) => DialError::Tls(tls.to_string()),
+        Some(tls) => tls_error(tls),
+        // The TLS connector takes a host as it stands in the URL, and an IPv6 address has brackets there.
+        None if kind == io::ErrorKind::InvalidInput => {
+            DialError::Tls("the host is neither a name nor an IPv4 address".to_owned())
+        }
         None => DialError::Connect(kind),
+    }
+}
+
+fn tls_error(error: &rustls::Error) -> DialError {
+    match error {
+        // With its context it lists all names in the certificate: the peer's words, and no bound on their number.
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
+            tls_error(&rustls::Error::InvalidCertificate(CertificateError::NotValidForName))
+        }
+        other => DialError::Tls(other.to_string()),
     }
 }

@@ -37,9 +37,13 @@ pub struct ProxyTarget {
 pub async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> =
         lookup_host((host, port)).await.map_err(|error| DialError::Resolve(host.to_owned(), error.kind()))?.collect();
+    race(addresses, DialError::Resolve(host.to_owned(), io::ErrorKind::NotFound)).await
+}
+
+/// The first connection of these addresses, or the last failure: `last` where there is no address at all.
+async fn race(addresses: Vec<SocketAddr>, mut last: DialError) -> Result<TcpStream, DialError> {
     let mut next = interleaved(addresses).into_iter();
     let mut attempts = FuturesUnordered::new();
-    let mut last = DialError::Resolve(host.to_owned(), io::ErrorKind::NotFound);
     loop {
         match next.next() {
             Some(address) => attempts.push(TcpStream::connect(address)),
@@ -129,5 +133,35 @@ mod tests {
         assert_eq!(interleaved(found), mixed);
         let found = addresses(["1.0.0.1:1", "[::1]:1", "[::2]:1", "[::3]:1", "[::4]:1"]);
         assert_eq!(interleaved(found.clone()), found);
+    }
+
+    fn closed_port() -> SocketAddr {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_does_not_hide_a_living_one() {
+        let living = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = living.local_addr().unwrap();
+        let dead_v6 = SocketAddr::new("::1".parse().unwrap(), address.port());
+        for addresses in [vec![dead_v6, address], vec![closed_port(), address], vec![address, dead_v6]] {
+            let stream = race(addresses, DialError::TimedOut).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_every_address_is_dead_the_cause_is_theirs() {
+        let dead = race(vec![closed_port(), closed_port()], DialError::TimedOut).await;
+        assert_eq!(dead.unwrap_err(), DialError::Connect(io::ErrorKind::ConnectionRefused));
+        assert_eq!(race(Vec::new(), DialError::TimedOut).await.unwrap_err(), DialError::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_connection_sends_small_frames_at_once_and_notices_a_dead_peer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect("127.0.0.1", listener.local_addr().unwrap().port()).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).keepalive().unwrap());
     }
 }

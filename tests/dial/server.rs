@@ -1,0 +1,170 @@
+//! A server that does what the test says, and the dial that meets it. Every wait has a deadline.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outpost::transport::dial::WebSocketConnector;
+use outpost::transport::link::{Connector, DialError, Upgraded};
+use outpost::transport::tcp::ProxyTarget;
+use outpost::transport::tls;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// What an event may take on a busy machine. Only a broken test takes it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Ends a test that would wait for ever.
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("in {LIMIT:?} there was no {what}"),
+    }
+}
+
+/// A listening socket on 127.0.0.1.
+pub(crate) struct Server {
+    listener: TcpListener,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { listener, addr }
+    }
+
+    /// Its URL under a name.
+    pub(crate) fn url(&self, scheme: &str, host: &str) -> String {
+        format!("{scheme}://{host}:{}/agent", self.addr.port())
+    }
+
+    pub(crate) fn plain_url(&self) -> String {
+        self.url("ws", "127.0.0.1")
+    }
+
+    /// The next connection.
+    pub(crate) async fn tcp(&self) -> TcpStream {
+        within("connection", self.listener.accept()).await.unwrap().0
+    }
+
+    /// The next connection and the request on it.
+    pub(crate) async fn request(&self) -> (TcpStream, Request) {
+        let mut stream = self.tcp().await;
+        let request = Request::read(&mut stream).await;
+        (stream, request)
+    }
+
+    /// Nobody has connected.
+    #[track_caller]
+    pub(crate) fn assert_untouched(self) {
+        let accepted = self.listener.into_std().unwrap().accept();
+        assert!(accepted.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    }
+}
+
+/// The head of a request.
+pub(crate) struct Request(pub(crate) String);
+
+impl Request {
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("request", stream.read_u8()).await.unwrap());
+        }
+        Self(String::from_utf8(head).unwrap())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    /// The answer that opens a WebSocket.
+    pub(crate) fn accepted(&self) -> String {
+        self.accepted_with(&format!("sec-websocket-accept: {}\r\n", self.accept_key()))
+    }
+
+    /// The same with other lines in the place of the accept key's.
+    pub(crate) fn accepted_with(&self, lines: &str) -> String {
+        format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n{lines}\r\n")
+    }
+
+    pub(crate) fn accept_key(&self) -> String {
+        let key = self.header("sec-websocket-key").unwrap();
+        String::from_utf8(actix_http::ws::hash_key(key.as_bytes()).to_vec()).unwrap()
+    }
+}
+
+/// What a client said of itself before it knew anything of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) server_name: Option<String>,
+    pub(crate) protocols: Vec<String>,
+}
+
+/// The server's side of a TLS handshake.
+pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    config: Arc<ServerConfig>,
+) -> io::Result<(TlsStream<S>, Hello)> {
+    let start = within("hello", LazyConfigAcceptor::new(Default::default(), stream)).await?;
+    let said = start.client_hello();
+    let protocols = said.alpn().into_iter().flatten().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect();
+    let hello = Hello { server_name: said.server_name().map(str::to_owned), protocols };
+    Ok((within("end of the handshake", start.into_stream(config)).await?, hello))
+}
+
+/// Answers the request on this stream with a WebSocket, and more bytes in the same write.
+pub(crate) async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), behind: &[u8]) -> Request {
+    let request = Request::read(stream).await;
+    let mut answer = request.accepted().into_bytes();
+    answer.extend_from_slice(behind);
+    stream.write_all(&answer).await.unwrap();
+    stream.flush().await.unwrap();
+    request
+}
+
+/// A connector for this URL, without a proxy.
+pub(crate) fn connector(url: &str, tls: Arc<ClientConfig>) -> WebSocketConnector {
+    WebSocketConnector::new(url.parse().unwrap(), tls, None)
+}
+
+/// A connector for this URL by way of a proxy.
+pub(crate) fn connector_by(proxy: ProxyTarget, url: &str, tls: Arc<ClientConfig>) -> WebSocketConnector {
+    WebSocketConnector::new(url.parse().unwrap(), tls, Some(proxy))
+}
+
+/// What a client has that trusts no private authority.
+pub(crate) fn untrusting() -> Arc<ClientConfig> {
+    tls::client_config(None).unwrap()
+}
+
+/// Dials while the other side does its part.
+pub(crate) async fn dial<T>(
+    connector: &WebSocketConnector,
+    part: impl Future<Output = T>,
+) -> (Result<Upgraded, DialError>, T) {
+    tokio::join!(within("end of the dial", connector.dial()), part)
+}
+
+/// Why there is no connection. Fails where there is one.
+#[track_caller]
+pub(crate) fn refusal(dialled: Result<Upgraded, DialError>) -> DialError {
+    match dialled {
+        Ok(_) => panic!("the dial went well"),
+        Err(error) => error,
+    }
+}
+
+/// Waits until the client has closed the connection. A reset is an end as well.
+pub(crate) async fn left(stream: &mut (impl AsyncRead + Unpin)) {
+    while within("end of the connection", stream.read(&mut [0; 512])).await.is_ok_and(|read| read > 0) {}
+}

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use outpost::messages::ids::{Generation, JobId};
-use outpost::messages::wire::{ErrorCode, FromAgent, JobError};
+use outpost::messages::wire::{ErrorCode, Extensions, FromAgent, JobError};
 use outpost::transport::frame::{Frame, FrameReader, Role};
 use outpost::transport::lease::JobGrip;
 use outpost::transport::link::{Link, Upgraded};
@@ -58,7 +58,7 @@ async fn pumped(fill: impl FnOnce(&Uplink)) -> (Vec<Frame>, usize) {
     let writes = Rc::new(Cell::new(0));
     let stream = Box::new(Counted(near, Rc::clone(&writes)));
     let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1024);
-    let (uplink, downstream) = Uplink::new(Generation(1));
+    let (uplink, downstream) = Uplink::new(Generation(1), Extensions::NONE);
     fill(&uplink);
     uplink.close(1000, "").unwrap();
     let peer = async {
@@ -123,7 +123,7 @@ async fn nothing_that_waits_is_written_after_a_cancel_nor_after_the_last_frame()
 #[actix_rt::test]
 async fn response_bytes_wait_for_room_in_the_budget() {
     let (_grip, lease) = JobGrip::new();
-    let (uplink, downstream) = Uplink::new(Generation(1));
+    let (uplink, downstream) = Uplink::new(Generation(1), Extensions::NONE);
     let job = JobId::random();
     let taken = (0..1000).take_while(|_| uplink.try_chunk(job, &lease, &[0; 32 * 1024]).is_ok()).count();
     assert!((90..=96).contains(&taken), "{taken} chunks of 32 KiB fit into 4 MiB of base64");

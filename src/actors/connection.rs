@@ -13,7 +13,7 @@ use crate::identity::Identity;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{FrameError, FromAgent, FromCoordinator, MalformedJob};
+use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, MalformedJob};
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::telemetry::{Event, Events, Label};
@@ -109,12 +109,12 @@ impl Handler<Stop> for ConnectionActor {
 }
 
 async fn connect(generation: Generation, setup: ConnectionSetup, listeners: Listeners) -> ConnectionExit {
-    let (link, provider_id) = match establish(generation, &setup).await {
+    let Established { link, provider_id, agreed } = match establish(generation, &setup).await {
         Ok(established) => established,
         Err(failure) => return ConnectionExit::Failed(failure),
     };
-    let (uplink, downstream) = Uplink::new(generation);
-    setup.events.emit(Event::Connected { generation, provider_id });
+    let (uplink, downstream) = Uplink::new(generation, agreed);
+    setup.events.emit(Event::Connected { generation, provider_id, extensions: agreed });
     for listener in &listeners.up {
         listener.do_send(ConnectionUp { uplink: uplink.clone() });
     }
@@ -125,17 +125,21 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
     }
 }
 
-async fn establish(
-    generation: Generation,
-    setup: &ConnectionSetup,
-) -> Result<(Link, Option<ProviderId>), ConnectFailure> {
+/// A connection whose handshake is done.
+struct Established {
+    link: Link,
+    provider_id: Option<ProviderId>,
+    agreed: Extensions,
+}
+
+async fn establish(generation: Generation, setup: &ConnectionSetup) -> Result<Established, ConnectFailure> {
     setup.events.emit(Event::Dialling { generation, target: setup.connector.target().to_owned() });
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
     match authenticate(&mut link, setup).await {
-        Ok(given) => {
+        Ok((given, agreed)) => {
             let provider_id = store(given, setup).await;
-            Ok((link, provider_id))
+            Ok(Established { link, provider_id, agreed })
         }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
@@ -146,7 +150,11 @@ async fn establish(
     }
 }
 
-async fn authenticate(link: &mut Link, setup: &ConnectionSetup) -> Result<Option<ProviderId>, ConnectFailure> {
+/// The name that the coordinator gave, and what was agreed on.
+async fn authenticate(
+    link: &mut Link,
+    setup: &ConnectionSetup,
+) -> Result<(Option<ProviderId>, Extensions), ConnectFailure> {
     let mut state = Handshake::AwaitingChallenge;
     let mut limit = Instant::now() + STEP_LIMIT;
     loop {
@@ -162,7 +170,7 @@ async fn authenticate(link: &mut Link, setup: &ConnectionSetup) -> Result<Option
         let (next, step) = advance(state, received, setup);
         state = next;
         let answer = match step {
-            Step::Accepted { provider_id } => return Ok(provider_id),
+            Step::Accepted { provider_id, agreed } => return Ok((provider_id, agreed)),
             Step::Failed(failure) => return Err(failure.into()),
             Step::Send(response) => {
                 limit = Instant::now() + STEP_LIMIT;

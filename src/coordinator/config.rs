@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::messages::secret::Secret;
+use crate::messages::wire::Extensions;
 
 /// Settings of a coordinator. [`CoordinatorConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct CoordinatorConfig {
     pub max_agent_message: usize,
     /// Bytes of an answer that may wait for a slow client. A job that goes beyond is cancelled.
     pub max_buffered: usize,
+    /// What is offered to agents beyond the base protocol.
+    pub extensions: Extensions,
     /// How long an agent may take from its connection to its `auth_response`.
     pub handshake_timeout: Duration,
     /// How often agents are pinged.
@@ -53,6 +56,7 @@ impl CoordinatorConfig {
             max_body: 64 << 20,
             max_agent_message: 16 << 20,
             max_buffered: 8 << 20,
+            extensions: Extensions::all(),
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             agent_silence: Duration::from_secs(60),

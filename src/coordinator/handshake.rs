@@ -140,6 +140,7 @@ mod tests {
     use ed25519_dalek::{Signer, SigningKey};
 
     use super::*;
+    use crate::messages::wire::Extensions;
 
     fn answer(key: &SigningKey, nonce: &Nonce, code: Option<&str>) -> AuthResponse {
         AuthResponse {
@@ -147,6 +148,7 @@ mod tests {
             signature: STANDARD.encode(key.sign(&nonce.0).to_bytes()),
             agent_version: "1".into(),
             enrollment_code: code.map(Into::into),
+            extensions: Extensions::NONE,
         }
     }
 
@@ -182,6 +184,7 @@ mod tests {
             signature: STANDARD.encode(signature),
             agent_version: String::new(),
             enrollment_code: None,
+            extensions: Extensions::NONE,
         };
         let judged = Admission::new(&[], None).admit(&Nonce([7; 32]), &forged);
         assert_eq!(judged, Err(Refusal::BadSignature));

@@ -124,35 +124,49 @@ pub(super) enum FragmentError {
     /// Together they are larger than a message may be.
     #[error("message too large")]
     TooLarge,
-    /// The base protocol has no binary messages, and fragments have an order.
-    #[error("not a fragmented text message")]
-    NotText,
+    /// One that goes on with nothing.
+    #[error("a fragment of no message")]
+    OutOfOrder,
 }
 
-/// Puts fragmented text messages together.
+/// A message that came in fragments.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// Text, not checked to be UTF-8.
+    Text(Bytes),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+/// Puts fragmented messages together.
 #[derive(Default)]
 pub(super) struct Fragments {
-    so_far: Option<BytesMut>,
+    /// What has come of a message, and what it will be.
+    so_far: Option<(fn(Bytes) -> Whole, BytesMut)>,
 }
 
 impl Fragments {
     /// Takes a fragment; gives the message with its last one.
-    pub(super) fn add(&mut self, item: Item, max: usize) -> Result<Option<Bytes>, FragmentError> {
+    pub(super) fn add(&mut self, item: Item, max: usize) -> Result<Option<Whole>, FragmentError> {
         let (fragment, last) = match item {
             Item::FirstText(fragment) => {
-                self.so_far = Some(BytesMut::new());
+                self.so_far = Some((Whole::Text, BytesMut::new()));
                 (fragment, false)
             }
-            Item::FirstBinary(_) => return Err(FragmentError::NotText),
+            Item::FirstBinary(fragment) => {
+                self.so_far = Some((Whole::Binary, BytesMut::new()));
+                (fragment, false)
+            }
             Item::Continue(fragment) => (fragment, false),
             Item::Last(fragment) => (fragment, true),
         };
-        let so_far = self.so_far.as_mut().ok_or(FragmentError::NotText)?;
+        let (_, so_far) = self.so_far.as_mut().ok_or(FragmentError::OutOfOrder)?;
         if so_far.len() + fragment.len() > max {
             return Err(FragmentError::TooLarge);
         }
         so_far.extend_from_slice(&fragment);
-        Ok(if last { self.so_far.take().map(BytesMut::freeze) } else { None })
+        let whole = if last { self.so_far.take() } else { None };
+        Ok(whole.map(|(kind, bytes)| kind(bytes.freeze())))
     }
 }
 
@@ -211,9 +225,11 @@ mod tests {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.add(Item::FirstText("ab".into()), 5), Ok(None));
         assert_eq!(fragments.add(Item::Continue("c".into()), 5), Ok(None));
-        assert_eq!(fragments.add(Item::Last("de".into()), 5), Ok(Some("abcde".into())));
+        assert_eq!(fragments.add(Item::Last("de".into()), 5), Ok(Some(Whole::Text("abcde".into()))));
+        assert_eq!(fragments.add(Item::Last("f".into()), 5), Err(FragmentError::OutOfOrder));
+        assert_eq!(fragments.add(Item::FirstBinary("ab".into()), 5), Ok(None));
+        assert_eq!(fragments.add(Item::Last("c".into()), 5), Ok(Some(Whole::Binary("abc".into()))));
         assert_eq!(fragments.add(Item::FirstText("abc".into()), 5), Ok(None));
         assert_eq!(fragments.add(Item::Continue("def".into()), 5), Err(FragmentError::TooLarge));
-        assert_eq!(fragments.add(Item::FirstBinary("x".into()), 5), Err(FragmentError::NotText));
     }
 }

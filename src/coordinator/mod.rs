@@ -2,7 +2,7 @@
 //!
 //! One HTTP server. Agents come in by WebSocket at `/agent` (or `/`) and prove their key; clients ask for completions in
 //! OpenAI's or Anthropic's format. It is what `outpost dev` and the tests run against, and what a person can run for a
-//! small fleet. It keeps everything in memory, has no accounts and speaks only the base protocol.
+//! small fleet. It keeps everything in memory, has no accounts, and offers agents the protocol's extensions.
 //!
 //! How a request travels:
 //!

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::handshake::AgentKey;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{Capabilities, Heartbeat};
+use crate::messages::wire::{Capabilities, Extensions, Heartbeat};
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +28,8 @@ pub(super) struct Newcomer<L> {
     pub(super) provider: ProviderId,
     /// The version it says it is.
     pub(super) version: String,
+    /// What was agreed on with it beyond the base protocol.
+    pub(super) extensions: Extensions,
     /// When it was let in.
     pub(super) since: SystemTime,
     /// How to reach it.
@@ -114,6 +116,8 @@ pub(super) struct AgentSummary {
     pub(super) pubkey: String,
     /// The version it says it is.
     pub(super) agent_version: String,
+    /// What was agreed on with it beyond the base protocol.
+    pub(super) extensions: Extensions,
     /// RFC 3339.
     pub(super) connected_since: String,
     /// What it offers.
@@ -234,6 +238,7 @@ impl<L: Clone> Roster<L> {
             provider_id: agent.who.provider.clone(),
             pubkey: agent.who.key.to_base64(),
             agent_version: agent.who.version.clone(),
+            extensions: agent.who.extensions,
             connected_since: humantime::format_rfc3339_seconds(agent.who.since).to_string(),
             models: agent.offers.keys().cloned().collect(),
             max_concurrent: agent.limit,

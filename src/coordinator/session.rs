@@ -15,21 +15,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
+use actix_http::ws::Item;
 use actix_web::http::header::ORIGIN;
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use super::frames::{self, shown};
 use super::handshake::{Grounds, Nonce};
 use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
-use super::inbound::{FragmentError, Fragments, Meter, Metered};
+use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
 use super::relay::{End, NotTaken, Outlet};
 use super::roster::{Newcomer, SessionId};
 use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::wire::{AuthResponse, FromAgent, FromCoordinator, JobChunk};
+use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, JobChunk};
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
@@ -68,9 +70,16 @@ enum Stage {
     /// The challenge is out.
     Handshake(Nonce),
     /// The agent is on the roster.
-    Steady { id: SessionId, provider: ProviderId },
+    Steady { id: SessionId, provider: ProviderId, agreed: Extensions },
     /// A close was sent; what comes is of no interest but for its answer.
     Closing,
+}
+
+/// A job that the agent was given and has not ended.
+struct AtWork {
+    outlet: Outlet,
+    /// Bytes of its answer that have come.
+    received: u64,
 }
 
 struct Session {
@@ -78,8 +87,7 @@ struct Session {
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
-    /// The jobs the agent was given and has not ended.
-    jobs: HashMap<JobId, Outlet>,
+    jobs: HashMap<JobId, AtWork>,
     /// Shared with the [`Link`]s to this session: counted up there, down here.
     unsent: Arc<AtomicUsize>,
     /// Who is at the other end, for the log.
@@ -95,7 +103,8 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Context) {
         let Stage::Handshake(nonce) = &self.stage else { return };
-        send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64() });
+        let extensions = self.hub.config.extensions;
+        send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
         ctx.run_later(self.hub.config.handshake_timeout, |session, ctx| {
             if matches!(session.stage, Stage::Handshake(_)) {
                 log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
@@ -133,7 +142,7 @@ impl Session {
 
     /// Takes the agent off the roster and lets its jobs go. Does nothing the second time.
     fn leave(&mut self, cause: &str) {
-        if let Stage::Steady { id, provider } = std::mem::replace(&mut self.stage, Stage::Closing) {
+        if let Stage::Steady { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
             let jobs = self.jobs.len();
             // A session that was replaced is off the roster already.
             self.hub.leave(id);
@@ -162,7 +171,7 @@ impl Session {
                 self.authenticate(ctx, &nonce, &answer);
             }
             (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
-            (Ok(frame), Stage::Steady { id, provider }) => {
+            (Ok(frame), Stage::Steady { id, provider, .. }) => {
                 let (id, provider) = (*id, provider.clone());
                 self.steady(ctx, id, &provider, frame);
             }
@@ -191,13 +200,19 @@ impl Session {
         let Some(provider) = key.provider_id() else { return ctx.stop() };
         let link = Link::new(ctx.address().recipient(), self.unsent.clone());
         let since = SystemTime::now();
-        let newcomer = Newcomer { key, provider: provider.clone(), version: version.clone(), since, link };
+        // What was not on offer is not agreed on, whatever the agent says.
+        let agreed = answer.extensions.common(self.hub.config.extensions);
+        let (name, extensions) = (provider.clone(), agreed);
+        let newcomer = Newcomer { key, provider: name, version: version.clone(), extensions, since, link };
         let (id, replaced) = self.hub.roster().join(newcomer);
         if let Some(older) = replaced {
             log::warn!("agent replaced provider={provider}: a newer connection has the same key");
             older.tell(ToSession::Close(Farewell::Replaced));
         }
-        log::info!("agent connected provider={provider} peer={} version={version} grounds={grounds:?}", self.peer);
+        log::info!(
+            "agent connected provider={provider} peer={} version={version} grounds={grounds:?} extensions={agreed}",
+            self.peer
+        );
         if grounds == Grounds::Code {
             log::info!(
                 "agent enrolled provider={provider} pubkey={}: add the key to OUTPOST_COORDINATOR_AGENT_KEYS to know it \
@@ -207,7 +222,7 @@ impl Session {
         }
         self.meter.max_frame.set(self.hub.config.max_agent_message);
         send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
-        self.stage = Stage::Steady { id, provider };
+        self.stage = Stage::Steady { id, provider, agreed };
     }
 
     fn steady(&mut self, ctx: &mut Context, id: SessionId, provider: &ProviderId, frame: FromAgent) {
@@ -231,25 +246,59 @@ impl Session {
     }
 
     fn chunk(&mut self, ctx: &mut Context, id: SessionId, chunk: &JobChunk) {
-        let Some(outlet) = self.jobs.get(&chunk.job_id) else { return };
-        let end = match STANDARD.decode(&chunk.data) {
-            Err(_) => End::Garbled,
-            Ok(bytes) => match outlet.push(bytes.into()) {
-                Ok(()) => return,
-                // The cancel is on its way: what reads the relay also holds the lease.
-                Err(NotTaken::Gone) => return,
-                Err(NotTaken::Full) => End::Overflowed,
-            },
+        if !self.jobs.contains_key(&chunk.job_id) {
+            return;
+        }
+        match STANDARD.decode(&chunk.data) {
+            Ok(bytes) => self.pass_on(ctx, id, chunk.job_id, bytes.into()),
+            Err(_) => self.give_up(ctx, id, chunk.job_id, End::Garbled),
+        }
+    }
+
+    fn takes_binary(&self) -> bool {
+        matches!(self.stage, Stage::Steady { agreed, .. } if agreed.contains(Extension::Binary))
+    }
+
+    fn binary(&mut self, ctx: &mut Context, frame: &Bytes) {
+        let id = match self.stage {
+            Stage::Steady { id, .. } if self.takes_binary() => id,
+            _ => return self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
         };
-        send(ctx, &FromCoordinator::JobCancel { job_id: chunk.job_id });
-        self.end(id, chunk.job_id, end);
+        let chunk = match BinaryChunk::parse(frame) {
+            Ok(chunk) => chunk,
+            Err(error) => return self.violation(ctx, CloseCode::Protocol, error.as_str()),
+        };
+        let job = JobId::from(chunk.job);
+        // Not known is also a job whose cancel crossed this chunk.
+        let Some(at_work) = self.jobs.get(&job) else { return };
+        if chunk.offset != at_work.received {
+            return self.violation(ctx, CloseCode::Protocol, "chunk at a wrong offset");
+        }
+        // A copy: a few bytes that wait for a slow client shall not keep the buffer they were read into.
+        self.pass_on(ctx, id, job, Bytes::copy_from_slice(&chunk.bytes));
+    }
+
+    fn pass_on(&mut self, ctx: &mut Context, id: SessionId, job: JobId, bytes: Bytes) {
+        let Some(at_work) = self.jobs.get_mut(&job) else { return };
+        at_work.received += bytes.len() as u64;
+        match at_work.outlet.push(bytes) {
+            // Gone: the cancel is on its way, since what reads the relay also holds the lease.
+            Ok(()) | Err(NotTaken::Gone) => {}
+            Err(NotTaken::Full) => self.give_up(ctx, id, job, End::Overflowed),
+        }
+    }
+
+    /// Ends a job that the agent still works.
+    fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
+        send(ctx, &FromCoordinator::JobCancel { job_id });
+        self.end(id, job_id, end);
     }
 
     /// A job has ended. The slot is freed before the client knows, who may come back at once.
     fn end(&mut self, id: SessionId, job: JobId, end: End) {
-        if let Some(outlet) = self.jobs.remove(&job) {
+        if let Some(at_work) = self.jobs.remove(&job) {
             self.hub.release(id, job);
-            outlet.finish(end);
+            at_work.outlet.finish(end);
         }
     }
 
@@ -257,7 +306,7 @@ impl Session {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
         // Off the roster: the outlet is dropped, which tells that the job is lost.
         if matches!(self.stage, Stage::Steady { .. }) {
-            self.jobs.insert(job.id, job.outlet);
+            self.jobs.insert(job.id, AtWork { outlet: job.outlet, received: 0 });
             ctx.text(job.frame);
         }
     }
@@ -294,15 +343,19 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
             }
             _ if closing => {}
             Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
+            Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.takes_binary() => {
+                self.violation(ctx, CloseCode::Protocol, "unexpected fragment");
+            }
             Ok(ws::Message::Continuation(item)) => match self.fragments.add(item, self.meter.max_frame.get()) {
                 Ok(None) => {}
-                Ok(Some(text)) => self.text(ctx, &text),
+                Ok(Some(Whole::Text(text))) => self.text(ctx, &text),
+                Ok(Some(Whole::Binary(bytes))) => self.binary(ctx, &bytes),
                 Err(FragmentError::TooLarge) => self.violation(ctx, CloseCode::Size, "message too large"),
-                Err(FragmentError::NotText) => self.violation(ctx, CloseCode::Protocol, "unexpected fragment"),
+                Err(FragmentError::OutOfOrder) => self.violation(ctx, CloseCode::Protocol, "unexpected fragment"),
             },
             Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
-            Ok(ws::Message::Binary(_)) => self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
+            Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
             Err(ProtocolError::Overflow) => self.violation(ctx, CloseCode::Size, "frame too large"),
             Err(_) if self.meter.oversize.get() => self.violation(ctx, CloseCode::Size, "frame too large"),
             Err(_) => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),

@@ -6,6 +6,8 @@
 //!         '---------- anything else / failed ----------------'--------------------------------> Over
 //! ```
 //!
+//! The extensions that are on offer and known are agreed on with the answer; without an offer the answer names none.
+//!
 //! [`Handshake::next`] is the whole of it: at most one nonce is signed in a handshake, and only one of the right size. It
 //! holds no deadline and touches no link: the connection feeds it what arrives, does the step it returns, and ends the
 //! link where a step takes too long.
@@ -16,7 +18,7 @@ use bytes::Bytes;
 
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{AuthResponse, FrameError, FromCoordinator};
+use crate::messages::wire::{AuthResponse, Extensions, FrameError, FromCoordinator};
 
 /// Sizes of a nonce that is signed, in bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
@@ -34,7 +36,10 @@ pub enum Handshake {
     #[default]
     AwaitingChallenge,
     /// The answer to the challenge is on its way.
-    AwaitingVerdict,
+    AwaitingVerdict {
+        /// What it said the agent will use.
+        agreed: Extensions,
+    },
     /// Accepted or failed. Nothing that arrives now belongs to the handshake.
     Over,
 }
@@ -79,6 +84,8 @@ pub enum Step {
     Accepted {
         /// The name the coordinator gave it. One that is new must be stored before the agent goes on.
         provider_id: Option<ProviderId>,
+        /// What both sides speak beyond the base protocol.
+        agreed: Extensions,
     },
     /// Close the link.
     Failed(HandshakeFailure),
@@ -124,7 +131,7 @@ impl Handshake {
             Received::Text(text) => self.read(text, credentials),
         };
         match step {
-            Ok(Step::Send(response)) => (Self::AwaitingVerdict, Step::Send(response)),
+            Ok(Step::Send(response)) => (Self::AwaitingVerdict { agreed: response.extensions }, Step::Send(response)),
             Ok(step) => (Self::Over, step),
             Err(failure) => (Self::Over, Step::Failed(failure)),
         }
@@ -132,17 +139,17 @@ impl Handshake {
 
     fn read(self, text: &Bytes, credentials: &Credentials<'_>) -> Result<Step, HandshakeFailure> {
         match (self, FromCoordinator::parse(text)) {
-            (Self::AwaitingChallenge, Ok(FromCoordinator::AuthChallenge { nonce })) => {
-                Ok(Step::Send(answer(&nonce, credentials)?))
+            (Self::AwaitingChallenge, Ok(FromCoordinator::AuthChallenge { nonce, extensions })) => {
+                Ok(Step::Send(answer(&nonce, extensions, credentials)?))
             }
-            (Self::AwaitingVerdict, Ok(FromCoordinator::AuthOk { provider_id })) => {
+            (Self::AwaitingVerdict { agreed }, Ok(FromCoordinator::AuthOk { provider_id })) => {
                 let provider_id = provider_id.map(|id| id.parse()).transpose();
-                Ok(Step::Accepted { provider_id: provider_id.map_err(|_| HandshakeFailure::BadProviderId)? })
+                Ok(Step::Accepted { provider_id: provider_id.map_err(|_| HandshakeFailure::BadProviderId)?, agreed })
             }
             // Also before the challenge, where it has no place: its reason is what the operator needs to read.
             (_, Ok(FromCoordinator::AuthFailed { reason })) => Err(rejected(reason, credentials.enrollment_code)),
             // Of the frames read here only `auth_ok` has a field whose type is checked.
-            (Self::AwaitingVerdict, Err(FrameError::WrongType(_))) => Err(HandshakeFailure::BadProviderId),
+            (Self::AwaitingVerdict { .. }, Err(FrameError::WrongType(_))) => Err(HandshakeFailure::BadProviderId),
             (_, Err(FrameError::NotAnObject)) => Err(HandshakeFailure::NotJson),
             (_, Ok(_) | Err(FrameError::NoType | FrameError::NoJobId | FrameError::WrongType(_))) => {
                 Err(HandshakeFailure::UnexpectedType)
@@ -151,7 +158,8 @@ impl Handshake {
     }
 }
 
-fn answer(nonce: &str, credentials: &Credentials<'_>) -> Result<AuthResponse, HandshakeFailure> {
+/// The answer to a challenge. `offered` holds only what this build has: it will use all of it.
+fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Result<AuthResponse, HandshakeFailure> {
     if nonce.len() > NONCE_TEXT {
         return Err(HandshakeFailure::BadNonce);
     }
@@ -164,6 +172,7 @@ fn answer(nonce: &str, credentials: &Credentials<'_>) -> Result<AuthResponse, Ha
         signature: STANDARD.encode((credentials.sign)(&nonce)),
         agent_version: credentials.agent_version.to_owned(),
         enrollment_code: credentials.enrollment_code.map(|code| code.reveal().to_owned()),
+        extensions: offered,
     })
 }
 

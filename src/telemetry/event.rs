@@ -11,7 +11,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, Generation, JobId, ModelId, ProviderId};
 use crate::messages::jobs::Outcome;
 use crate::messages::lifecycle::{Child, CloseKind};
-use crate::messages::wire::ErrorCode;
+use crate::messages::wire::{ErrorCode, Extensions};
 
 /// Something happened. None of them holds a prompt, a completion, a key or a code.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub enum Event {
         generation: Generation,
         /// The agent's name, if it has one.
         provider_id: Option<ProviderId>,
+        /// What both sides speak beyond the base protocol.
+        extensions: Extensions,
     },
     /// The coordinator gave another name than the one stored.
     ProviderIdReplaced {
@@ -201,10 +203,13 @@ impl fmt::Display for Event {
         let ms = Duration::as_millis;
         match self {
             Self::Dialling { generation, target } => write!(f, "dialling target={target} generation={generation}"),
-            Self::Connected { generation, provider_id: Some(id) } => {
-                write!(f, "connected generation={generation} provider_id={id}")
+            Self::Connected { generation, provider_id, extensions } => {
+                write!(f, "connected generation={generation}")?;
+                if let Some(id) = provider_id {
+                    write!(f, " provider_id={id}")?;
+                }
+                if extensions.is_empty() { Ok(()) } else { write!(f, " extensions={extensions}") }
             }
-            Self::Connected { generation, provider_id: None } => write!(f, "connected generation={generation}"),
             Self::ProviderIdReplaced { old, new } => write!(f, "provider id replaced old={old} new={new}"),
             Self::ProviderIdNotStored { cause } => write!(f, "provider id not stored cause=\"{}\"", Outside(cause)),
             Self::Disconnected { generation, kind, cause } => {

@@ -1,6 +1,6 @@
 //! The scripted coordinator: takes the agent's connections and decides which dials fail.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::link::CoordinatorLink;
 use super::patience::within;
 use super::wire::{DialFault, MemoryConnector, Network, Opened};
+use crate::messages::wire::Extensions;
 use crate::transport::link::Connector;
 
 /// What agents did that they must not do, in words. Shared by all connections of a test.
@@ -32,20 +33,27 @@ pub struct ScriptedCoordinator {
     network: Rc<Network>,
     arrivals: mpsc::UnboundedReceiver<Opened>,
     pub(super) faults: Faults,
+    offer: Cell<Extensions>,
 }
 
 impl ScriptedCoordinator {
     /// A coordinator, and the connector that reaches it. A direction of a connection holds `capacity` bytes.
     pub fn new(capacity: usize) -> (Self, Rc<dyn Connector>) {
         let (network, arrivals) = Network::new(capacity);
-        (Self { network: Rc::clone(&network), arrivals, faults: Faults::default() }, Rc::new(MemoryConnector(network)))
+        let (faults, offer) = (Faults::default(), Cell::default());
+        (Self { network: Rc::clone(&network), arrivals, faults, offer }, Rc::new(MemoryConnector(network)))
+    }
+
+    /// What the challenges of later connections offer. Without it, nothing: a coordinator that knows no extensions.
+    pub fn offer(&self, extensions: Extensions) {
+        self.offer.set(extensions);
     }
 
     /// The next connection that the agent opens.
     pub async fn next_connection(&mut self) -> CoordinatorLink {
         let opened = within("a connection from the agent", self.arrivals.recv()).await;
         let Some(opened) = opened else { panic!("the agent's connector is gone") };
-        CoordinatorLink::open(opened, self.faults.clone())
+        CoordinatorLink::open(opened, self.faults.clone(), self.offer.get())
     }
 
     /// The next connection, with its handshake done.

@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use super::link::CoordinatorLink;
+use super::link::{CoordinatorLink, message};
 use crate::messages::backend::Format;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
-    AuthResponse, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError, JobFrame,
+    AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
+    JobFrame,
 };
 use crate::transport::frame::Frame;
 
@@ -66,15 +67,20 @@ impl JobTrace {
     }
 }
 
-/// What one message says of a job.
+/// What one frame says of a job.
 enum Said {
     Bytes(Vec<u8>),
     End(JobEnd),
 }
 
 impl Said {
-    fn of(job: JobId, message: FromAgent) -> Option<Self> {
-        match message {
+    fn of(job: JobId, frame: &Frame) -> Option<Self> {
+        if let Frame::Binary(bytes) = frame {
+            // What is no chunk was found out when it came.
+            let chunk = BinaryChunk::parse(bytes).ok().filter(|chunk| chunk.job == job.uuid())?;
+            return Some(Self::Bytes(chunk.bytes.to_vec()));
+        }
+        match message(frame)? {
             FromAgent::JobChunk(chunk) if chunk.job_id == job => match STANDARD.decode(chunk.data) {
                 Ok(bytes) => Some(Self::Bytes(bytes)),
                 Err(error) => panic!("no base64 in job_chunk: {error}"),
@@ -107,7 +113,7 @@ impl CoordinatorLink {
     /// Sends a challenge with this nonce.
     pub fn challenge_with(&mut self, nonce: &[u8]) {
         self.nonce = nonce.to_vec();
-        self.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode(nonce) });
+        self.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode(nonce), extensions: self.offer });
     }
 
     /// Waits for the answer to the challenge, which must be the next message, and verifies its signature.
@@ -196,7 +202,7 @@ impl CoordinatorLink {
 
     /// The next bytes of a job's response.
     pub async fn chunk_of(&mut self, job: JobId) -> Vec<u8> {
-        self.take_message("a chunk of the job", |message| match Said::of(job, message) {
+        self.take("a chunk of the job", |frame| match Said::of(job, frame) {
             Some(Said::Bytes(bytes)) => Some(bytes),
             _ => None,
         })
@@ -207,7 +213,7 @@ impl CoordinatorLink {
     pub async fn outcome_of(&mut self, job: JobId) -> JobTrace {
         let mut bytes = Vec::new();
         loop {
-            match self.take_message("the end of the job", |message| Said::of(job, message)).await {
+            match self.take("the end of the job", |frame| Said::of(job, frame)).await {
                 Said::Bytes(more) => bytes.extend_from_slice(&more),
                 Said::End(end) => return JobTrace { bytes, end },
             }

@@ -1,14 +1,18 @@
-//! What an agent may say at all: every frame of every test is held to the base protocol.
+//! What an agent may say at all: every frame of every test is held to the base protocol, and to the extensions that its
+//! coordinator offered and it took.
 //!
 //! Beside the names of types and fields: a job that was not sent on this connection is not spoken of, none ends more
-//! often than it was sent, and nothing is said of it after its end.
+//! often than it was sent, and nothing is said of it after its end. Binary chunks follow each other without a gap.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Display;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::messages::ids::JobId;
+use crate::messages::wire::{BinaryChunk, Extension, Extensions};
 
 /// The types that an agent sends and their fields; those with a question mark may be left out.
 const TYPES: [(&str, &[&str]); 6] = [
@@ -49,6 +53,8 @@ type Fields<'a> = HashMap<&'a str, &'a RawValue>;
 #[derive(Default)]
 pub(super) struct Grammar {
     jobs: RefCell<HashMap<JobId, Account>>,
+    offered: Cell<Extensions>,
+    agreed: Cell<Extensions>,
 }
 
 #[derive(Default)]
@@ -56,11 +62,18 @@ struct Account {
     sent: u32,
     ended: u32,
     silent: bool,
+    /// Bytes of the response that came in binary chunks.
+    received: u64,
 }
 
 impl Grammar {
     pub(super) fn sent(&self, job: JobId) {
         self.jobs.borrow_mut().entry(job).or_default().sent += 1;
+    }
+
+    /// From now on the agent may use these.
+    pub(super) fn offered(&self, extensions: Extensions) {
+        self.offered.set(extensions);
     }
 
     /// From now on any frame of this job is a fault.
@@ -79,7 +92,15 @@ impl Grammar {
         let Some((_, fields)) = TYPES.iter().find(|(name, _)| *name == kind) else {
             return Err(format!("a frame of type {kind}, which the base protocol does not have"));
         };
-        check_fields(&kind, frame.keys().copied().filter(|key| *key != "type"), fields)?;
+        let extends = kind == "auth_response" && !self.offered.get().is_empty();
+        let beyond_base = |key: &str| key == "type" || (extends && key == "extensions");
+        check_fields(&kind, frame.keys().copied().filter(|key| !beyond_base(key)), fields)?;
+        if let Some(answer) = frame.get("extensions") {
+            self.check_answer(answer.get())?;
+        }
+        if kind == "job_chunk" && self.agreed.get().contains(Extension::Binary) {
+            return Err("a chunk of text, though binary was agreed on".to_owned());
+        }
         for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
             let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
             let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
@@ -89,14 +110,57 @@ impl Grammar {
             }
         }
         match frame.get("job_id") {
-            Some(job) => self.check_job(job.get().trim_matches('"'), kind != "job_chunk"),
+            Some(job) => {
+                let job = job.get().trim_matches('"');
+                let mut jobs = self.jobs.borrow_mut();
+                let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
+                let account = Account::spoken_of(account, job)?;
+                if kind != "job_chunk" {
+                    account.ended += 1;
+                    account.received = 0;
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 
-    fn check_job(&self, job: &str, is_end: bool) -> Result<(), String> {
+    /// Judges one binary frame of the agent.
+    pub(super) fn check_binary(&self, frame: &Bytes) -> Result<(), String> {
+        if !self.agreed.get().contains(Extension::Binary) {
+            return Err("a binary frame, which was not agreed on".to_owned());
+        }
+        let chunk = BinaryChunk::parse(frame).map_err(|error| error.to_string())?;
         let mut jobs = self.jobs.borrow_mut();
-        let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
+        let account = jobs.iter_mut().find(|(job, _)| job.uuid() == chunk.job).map(|(_, account)| account);
+        let account = Account::spoken_of(account, chunk.job)?;
+        if chunk.offset != account.received {
+            let (job, offset, received) = (chunk.job, chunk.offset, account.received);
+            return Err(format!("a chunk of job {job} at {offset} where {received} bytes have come"));
+        }
+        account.received += chunk.bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Judges the names in an answer to a challenge: some of those that are on offer.
+    fn check_answer(&self, names: &str) -> Result<(), String> {
+        let offered = self.offered.get();
+        let names: Vec<String> = serde_json::from_str(names).map_err(|error| format!("extensions: {error}"))?;
+        let known = |name: &String| offered.iter().find(|extension| extension.as_str() == name);
+        if let Some(other) = names.iter().find(|name| known(name).is_none()) {
+            return Err(format!("the extension {other}, which was not offered"));
+        }
+        if names.is_empty() {
+            return Err("a list of no extensions".to_owned());
+        }
+        self.agreed.set(names.iter().filter_map(known).collect());
+        Ok(())
+    }
+}
+
+impl Account {
+    /// The account of a job, if a frame of it may come now.
+    fn spoken_of(account: Option<&mut Self>, job: impl Display) -> Result<&mut Self, String> {
         let Some(account) = account else {
             return Err(format!("a frame of job {job}, which this connection never sent"));
         };
@@ -106,8 +170,7 @@ impl Grammar {
         if account.ended >= account.sent {
             return Err(format!("a frame of job {job} after its end"));
         }
-        account.ended += u32::from(is_end);
-        Ok(())
+        Ok(account)
     }
 }
 
@@ -139,6 +202,42 @@ mod tests {
         assert!(grammar.check(br#"{"type":"job_chunk","data":""}"#).is_err());
         let done = r#"{"type":"job_done","tokens":{"input":0,"output":0},"duration_ms":1,"job_id":""#;
         assert!(grammar.check(format!("{done}{ID}\"}}").as_bytes()).is_err(), "two of the tokens' fields are missing");
+    }
+
+    #[test]
+    fn what_was_not_offered_and_taken_is_a_fault() {
+        let response = |more: &str| {
+            format!(r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":""{more}}}"#).into_bytes()
+        };
+        let taken = response(r#","extensions":["binary"]"#);
+        let grammar = Grammar::default();
+        assert_eq!(grammar.check(&response("")), Ok(()));
+        assert!(grammar.check(&taken).is_err(), "there was no offer");
+        grammar.offered(Extensions::all());
+        assert_eq!(grammar.check(&response("")), Ok(()), "an offer may be left");
+        assert!(grammar.check(&response(r#","extensions":["weather"]"#)).is_err());
+        assert!(grammar.check(&response(r#","extensions":[]"#)).is_err());
+        assert_eq!(grammar.check(&taken), Ok(()));
+    }
+
+    #[test]
+    fn binary_chunks_are_agreed_on_and_without_a_gap() {
+        let grammar = Grammar::default();
+        let job: JobId = ID.parse().unwrap();
+        let chunk = |offset| Bytes::from([&BinaryChunk::head(job.uuid(), offset)[..], b"abc"].concat());
+        grammar.sent(job);
+        assert!(grammar.check_binary(&chunk(0)).is_err(), "not agreed on");
+        grammar.offered(Extensions::all());
+        grammar.agreed.set(Extensions::all());
+        assert_eq!(grammar.check_binary(&chunk(0)), Ok(()));
+        assert!(grammar.check_binary(&chunk(0)).is_err(), "again");
+        assert!(grammar.check_binary(&chunk(4)).is_err(), "a gap");
+        assert_eq!(grammar.check_binary(&chunk(3)), Ok(()));
+        assert!(grammar.check_binary(&Bytes::from_static(b"\x01")).is_err());
+        let text = format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":""}}"#);
+        assert!(grammar.check(text.as_bytes()).is_err(), "text, though binary was agreed on");
+        grammar.silence(job);
+        assert!(grammar.check_binary(&chunk(6)).is_err());
     }
 
     #[test]

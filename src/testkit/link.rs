@@ -20,7 +20,7 @@ use super::coordinator::Faults;
 use super::grammar::Grammar;
 use super::patience::within;
 use super::wire::{Cut, Opened};
-use crate::messages::wire::{FromAgent, FromCoordinator};
+use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
 use crate::transport::frame::{Frame, FrameReader, Role, encode};
 
 /// The largest message taken from an agent.
@@ -44,6 +44,8 @@ pub struct CoordinatorLink {
     pub(super) grammar: Rc<Grammar>,
     /// The nonce of the last challenge, which `expect_auth` verifies against.
     pub nonce: Vec<u8>,
+    /// What its challenges offer.
+    pub(super) offer: Extensions,
     faults: Faults,
     incoming: mpsc::UnboundedReceiver<Frame>,
     inbox: VecDeque<Frame>,
@@ -81,7 +83,7 @@ impl Outgoing {
 
 impl CoordinatorLink {
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
-    pub(super) fn open(opened: Opened, faults: Faults) -> Self {
+    pub(super) fn open(opened: Opened, faults: Faults, offer: Extensions) -> Self {
         let (read, write) = tokio::io::split(opened.stream);
         let (frames, incoming) = mpsc::unbounded_channel();
         let (queue, to_send) = mpsc::unbounded_channel();
@@ -94,7 +96,7 @@ impl CoordinatorLink {
         io.spawn_local(reader.run(read, may_read));
         io.spawn_local(write_all(write, to_send, Rc::clone(&out.unsent)));
         let (nonce, inbox, cut) = (Vec::new(), VecDeque::new(), opened.cut);
-        Self { grammar, nonce, faults, incoming, inbox, out, reading, cut, io }
+        Self { grammar, nonce, offer, faults, incoming, inbox, out, reading, cut, io }
     }
 
     /// Sends a message.
@@ -232,11 +234,12 @@ impl CoordinatorLink {
         })
     }
 
-    /// Notes the job in a text, if it is one: from now on the agent may speak of it.
+    /// Notes the job or the offer in a text, if it is one: from now on the agent may speak of it.
     fn note(&self, text: &Bytes) {
         match FromCoordinator::parse(text) {
             Ok(FromCoordinator::Job(job)) => self.grammar.sent(job.job_id),
             Ok(FromCoordinator::MalformedJob(job)) => self.grammar.sent(job.job_id),
+            Ok(FromCoordinator::AuthChallenge { extensions, .. }) => self.grammar.offered(extensions),
             _ => {}
         }
     }
@@ -249,8 +252,8 @@ fn json(message: &impl Serialize) -> Vec<u8> {
     }
 }
 
-/// The message in a frame. What it should look like was checked when it came.
-fn message(frame: &Frame) -> Option<FromAgent> {
+/// The message in a text frame. What it should look like was checked when it came.
+pub(super) fn message(frame: &Frame) -> Option<FromAgent> {
     match frame {
         Frame::Text(text) => serde_json::from_slice(text).ok(),
         _ => None,
@@ -288,14 +291,16 @@ impl Reader {
         }
     }
 
+    fn judge(&self, verdict: Result<(), String>) {
+        if let Err(fault) = verdict {
+            self.faults.add(fault);
+        }
+    }
+
     fn take(&self, frame: Frame) {
         match &frame {
-            Frame::Text(text) => {
-                if let Err(fault) = self.grammar.check(text) {
-                    self.faults.add(fault);
-                }
-            }
-            Frame::Binary(_) => self.faults.add("the agent sent a binary frame".to_owned()),
+            Frame::Text(text) => self.judge(self.grammar.check(text)),
+            Frame::Binary(bytes) => self.judge(self.grammar.check_binary(bytes)),
             Frame::Ping(payload) if self.out.answers_pings.get() => self.out.frame(&Frame::Pong(payload.clone())),
             Frame::Close { code, .. } if !self.out.said_goodbye.get() => {
                 self.out.frame(&Frame::Close { code: *code, reason: String::new() });

@@ -93,9 +93,10 @@ impl Violation {
     }
 }
 
+/// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Opcode {
+pub(super) enum Opcode {
     Continuation = 0,
     Text = 1,
     Binary = 2,
@@ -318,10 +319,10 @@ fn write_frame(out: &mut BytesMut, role: Role, opcode: Opcode, payload: &[u8]) {
     }
 }
 
-/// Builds a client's masked text frame in place: `len` is the payload's exact length, `fill` appends it.
-pub(crate) fn build_text(len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+/// Builds a client's masked frame in place: `len` is the payload's exact length, `fill` appends it.
+pub(super) fn build(opcode: Opcode, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 14);
-    let key = write_header(&mut out, Role::Client, Opcode::Text, len);
+    let key = write_header(&mut out, Role::Client, opcode, len);
     let at = out.len();
     fill(&mut out);
     debug_assert_eq!(out.len() - at, len, "the payload has the length its header says");

@@ -23,6 +23,8 @@ const CANCELLED: u8 = 3;
 #[derive(Debug)]
 struct State {
     phase: AtomicU8,
+    /// Response bytes queued for the connection: the offset of the next chunk.
+    queued: AtomicU64,
     /// Response bytes written to the connection.
     relayed: AtomicU64,
     /// Wakes the one worker that waits.
@@ -49,6 +51,12 @@ impl JobLease {
         while self.is_running() {
             self.0.stop.notified().await;
         }
+    }
+
+    /// Counts response bytes as queued, and returns how many were before: their offset in the response. To be called in
+    /// the response's order, which the job's worker keeps, who alone queues its chunks.
+    pub(super) fn add_queued(&self, bytes: usize) -> u64 {
+        self.0.queued.fetch_add(bytes as u64, Ordering::Relaxed)
     }
 
     /// Response bytes written to the connection so far.
@@ -79,7 +87,12 @@ pub struct JobGrip(Option<Arc<State>>);
 impl JobGrip {
     /// A fresh job: the hold on it and the right to work it.
     pub fn new() -> (Self, JobLease) {
-        let state = Arc::new(State { phase: AtomicU8::new(RUNNING), relayed: AtomicU64::new(0), stop: Notify::new() });
+        let state = Arc::new(State {
+            phase: AtomicU8::new(RUNNING),
+            queued: AtomicU64::new(0),
+            relayed: AtomicU64::new(0),
+            stop: Notify::new(),
+        });
         (Self(Some(Arc::clone(&state))), JobLease(state))
     }
 

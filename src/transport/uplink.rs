@@ -3,17 +3,18 @@
 //! Response bytes and last frames need room in a byte budget before they are queued, so a coordinator that reads slowly
 //! holds back the backends instead of filling memory. Control frames need none: there are few of them
 //! by construction (a heartbeat every 15 s, capabilities when they change). Each chunk is encoded once, by its worker, into the
-//! very frame that the pump writes.
+//! very frame that the pump writes, as JSON or as a binary frame: whichever the handshake agreed on.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frame::{Frame, build_text};
+use super::chunk::Encoding;
+use super::frame::Frame;
 use super::lease::JobLease;
 use crate::messages::ids::{Generation, JobId};
-use crate::messages::wire::FromAgent;
+use crate::messages::wire::{Extensions, FromAgent};
 
 /// Encoded bytes of chunks that may wait for the pump.
 const BUDGET: usize = 4 * 1024 * 1024;
@@ -44,6 +45,7 @@ pub enum NotSent {
 #[derive(Clone)]
 pub struct Uplink {
     generation: Generation,
+    encoding: Encoding,
     control: mpsc::UnboundedSender<Frame>,
     data: mpsc::UnboundedSender<Data>,
     budget: Arc<Semaphore>,
@@ -89,13 +91,14 @@ impl Terminal {
 pub struct Room(OwnedSemaphorePermit);
 
 impl Uplink {
-    /// An uplink and the pump's end of it.
+    /// An uplink that uses what was `agreed` on, and the pump's end of it.
     #[expect(clippy::disallowed_methods, reason = "bounded by the budget; control frames are few")]
-    pub fn new(generation: Generation) -> (Self, Downstream) {
+    pub fn new(generation: Generation, agreed: Extensions) -> (Self, Downstream) {
         let (control, control_end) = mpsc::unbounded_channel();
         let (data, data_end) = mpsc::unbounded_channel();
         let budget = Arc::new(Semaphore::new(BUDGET));
-        (Self { generation, control, data, budget }, Downstream { control: control_end, data: data_end })
+        let encoding = Encoding::of(agreed);
+        (Self { generation, encoding, control, data, budget }, Downstream { control: control_end, data: data_end })
     }
 
     /// The connection it belongs to.
@@ -103,12 +106,11 @@ impl Uplink {
         self.generation
     }
 
-    /// Queues a chunk of at most [`MAX_CHUNK`] bytes if there is room now.
+    /// Queues a job's next chunk, of at most [`MAX_CHUNK`] bytes, if there is room now.
     pub fn try_chunk(&self, job: JobId, lease: &JobLease, bytes: &[u8]) -> Result<(), NotSent> {
-        let payload = ChunkText::new(job, bytes);
-        let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let size = u32::try_from(self.encoding.size(job, bytes)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.budget).try_acquire_many_owned(size).map_err(|_| NotSent::Full)?;
-        Ok(self.queue(&payload, lease, room)?)
+        Ok(self.queue(job, lease, bytes, room)?)
     }
 
     /// Waits for room for one full chunk. First come, first served.
@@ -125,19 +127,19 @@ impl Uplink {
         Arc::clone(&self.budget).acquire_many_owned(size).await.map(Room).map_err(|_| LinkGone)
     }
 
-    /// Queues a chunk of at most [`MAX_CHUNK`] bytes into room that was granted; what it does not need is given back.
+    /// Queues a job's next chunk, of at most [`MAX_CHUNK`] bytes, into room that was granted; what it does not need is
+    /// given back.
     pub fn chunk(&self, room: Room, job: JobId, lease: &JobLease, bytes: &[u8]) -> Result<(), LinkGone> {
-        let payload = ChunkText::new(job, bytes);
         let Room(mut permit) = room;
-        if let Some(spare) = permit.num_permits().checked_sub(payload.len()) {
+        if let Some(spare) = permit.num_permits().checked_sub(self.encoding.size(job, bytes)) {
             drop(permit.split(spare));
         }
-        self.queue(&payload, lease, permit)
+        self.queue(job, lease, bytes, permit)
     }
 
-    fn queue(&self, payload: &ChunkText<'_>, lease: &JobLease, room: OwnedSemaphorePermit) -> Result<(), LinkGone> {
-        let frame = build_text(payload.len(), |out| payload.write(out));
-        let chunk = Data::Chunk { frame, bytes: payload.bytes.len(), lease: lease.clone(), room };
+    fn queue(&self, job: JobId, lease: &JobLease, bytes: &[u8], room: OwnedSemaphorePermit) -> Result<(), LinkGone> {
+        let frame = self.encoding.frame(job, lease.add_queued(bytes.len()), bytes);
+        let chunk = Data::Chunk { frame, bytes: bytes.len(), lease: lease.clone(), room };
         self.data.send(chunk).map_err(|_| LinkGone)
     }
 
@@ -169,33 +171,4 @@ impl Uplink {
 pub(crate) fn text(message: &impl Serialize) -> Frame {
     // Plain data with string keys always serializes.
     Frame::Text(serde_json::to_vec(message).unwrap_or_default().into())
-}
-
-/// The text of a `job_chunk`, written without intermediate copies.
-struct ChunkText<'a> {
-    job: JobId,
-    bytes: &'a [u8],
-}
-
-impl<'a> ChunkText<'a> {
-    const HEAD: &'static [u8] = br#"{"type":"job_chunk","job_id":""#;
-    const MIDDLE: &'static [u8] = br#"","data":""#;
-    const TAIL: &'static [u8] = br#""}"#;
-
-    fn new(job: JobId, bytes: &'a [u8]) -> Self {
-        Self { job, bytes }
-    }
-
-    fn len(&self) -> usize {
-        let base64 = self.bytes.len().div_ceil(3) * 4;
-        Self::HEAD.len() + self.job.as_str().len() + Self::MIDDLE.len() + base64 + Self::TAIL.len()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(Self::HEAD);
-        out.extend_from_slice(self.job.as_str().as_bytes());
-        out.extend_from_slice(Self::MIDDLE);
-        base64_simd::STANDARD.encode_append(self.bytes, out);
-        out.extend_from_slice(Self::TAIL);
-    }
 }

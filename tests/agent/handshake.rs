@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use outpost::identity::Identity;
-use outpost::messages::wire::{FromAgent, FromCoordinator};
+use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator};
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, Harness, JobEnd, LinkFault, ScriptedBackend};
 use outpost::transport::frame::Frame;
@@ -78,7 +78,9 @@ async fn a_nonce_of_another_size_or_none_is_not_signed() {
     for nonce in [None, Some(STANDARD.encode([7; 15])), Some(STANDARD.encode([7; 257])), Some("not base64!".into())] {
         fails_at(async |link: &mut CoordinatorLink| {
             match nonce {
-                Some(nonce) => link.send(&FromCoordinator::AuthChallenge { nonce }),
+                Some(nonce) => {
+                    link.send(&FromCoordinator::AuthChallenge { nonce, extensions: Extensions::NONE });
+                }
                 None => link.send_text(r#"{"type":"auth_challenge"}"#),
             }
             assert_eq!(link.ended().await, Some((Some(1002), String::new())));

@@ -7,6 +7,7 @@ mod connection_loss;
 mod discovery;
 mod drain;
 mod endings;
+mod extensions;
 mod handshake;
 mod harness;
 mod heartbeat;

@@ -19,8 +19,8 @@ use futures_util::{SinkExt, StreamExt};
 use outpost::coordinator::{CoordinatorConfig, CoordinatorHandle, bind};
 use outpost::messages::ids::{JobId, ModelId};
 use outpost::messages::wire::{
-    AuthResponse, Capabilities, ErrorCode, FromAgent, FromCoordinator, JobChunk, JobDone, JobError, JobFrame, Limits,
-    Metadata, ModelOffer, Tokens,
+    AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, JobChunk, JobDone,
+    JobError, JobFrame, Limits, Metadata, ModelOffer, Tokens,
 };
 
 /// What an event may take. Only a broken test takes it.
@@ -137,7 +137,7 @@ impl Agent {
         let (_, socket) =
             soon(client().ws(coordinator.url(path)).max_frame_size(64 << 20).connect()).await.expect("an upgrade");
         let mut agent = Self { socket, key };
-        let FromCoordinator::AuthChallenge { nonce } = agent.frame().await else { panic!("no challenge") };
+        let FromCoordinator::AuthChallenge { nonce, .. } = agent.frame().await else { panic!("no challenge") };
         (agent, STANDARD.decode(nonce).unwrap())
     }
 
@@ -157,12 +157,23 @@ impl Agent {
         agent
     }
 
+    /// The same with binary chunks agreed.
+    pub async fn join_binary(coordinator: &Coordinator, number: u8, models: &[&str], slots: u32) -> Self {
+        let (mut agent, nonce) = Self::dial(coordinator, "/agent", key(number)).await;
+        let response = AuthResponse { extensions: Extensions::all(), ..agent.response(&nonce, None) };
+        agent.send(&FromAgent::AuthResponse(response)).await;
+        let FromCoordinator::AuthOk { .. } = agent.frame().await else { panic!("not admitted") };
+        agent.offer(models, slots).await;
+        agent
+    }
+
     pub fn response(&self, nonce: &[u8], code: Option<&str>) -> AuthResponse {
         AuthResponse {
             pubkey: STANDARD.encode(self.key.verifying_key().as_bytes()),
             signature: STANDARD.encode(self.key.sign(nonce).to_bytes()),
             agent_version: "0.0.1".into(),
             enrollment_code: code.map(Into::into),
+            extensions: Extensions::NONE,
         }
     }
 
@@ -201,6 +212,14 @@ impl Agent {
 
     pub async fn chunk(&mut self, job_id: JobId, data: &str) {
         self.send(&FromAgent::JobChunk(JobChunk { job_id, data: STANDARD.encode(data) })).await;
+    }
+
+    pub async fn binary(&mut self, bytes: Vec<u8>) {
+        soon(self.socket.send(Message::Binary(bytes.into()))).await.unwrap();
+    }
+
+    pub async fn binary_chunk(&mut self, job_id: JobId, offset: u64, data: &str) {
+        self.binary([&BinaryChunk::head(job_id.uuid(), offset)[..], data.as_bytes()].concat()).await;
     }
 
     pub async fn done(&mut self, job_id: JobId) {

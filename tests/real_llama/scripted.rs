@@ -5,7 +5,7 @@ use actix_http::ws::{Codec, Frame, Message, hash_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
-use outpost::messages::wire::{Capabilities, FromAgent, FromCoordinator};
+use outpost::messages::wire::{Capabilities, Extensions, FromAgent, FromCoordinator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -47,7 +47,8 @@ impl Scripted {
         );
         stream.write_all(reply.as_bytes()).await.expect("an open connection");
         let mut line = Line(Framed::new(stream, Codec::new().max_size(1 << 20)));
-        line.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode([7; 32]) }).await;
+        line.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode([7; 32]), extensions: Extensions::NONE })
+            .await;
         assert!(matches!(line.frame().await, FromAgent::AuthResponse(_)));
         line.send(&FromCoordinator::AuthOk { provider_id: None }).await;
         line

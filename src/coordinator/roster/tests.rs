@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::messages::wire::{Limits, Metadata, ModelOffer};
+use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
 fn newcomer(key: u8) -> Newcomer<u8> {
     let key = AgentKey([key; 32]);
@@ -9,6 +9,7 @@ fn newcomer(key: u8) -> Newcomer<u8> {
         key,
         provider: key.provider_id().unwrap(),
         version: "1".into(),
+        extensions: Extensions::NONE,
         since: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(key.0[0])),
         link: key.0[0],
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ErrorCode;
+use super::{ErrorCode, Extensions};
 use crate::messages::ids::{JobId, ModelId};
 
 /// A frame from agent to coordinator.
@@ -38,6 +38,9 @@ pub struct AuthResponse {
     /// Only while the agent holds no provider id and the operator configured a code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_code: Option<String>,
+    /// Those on offer that the agent will use. Left out where there are none.
+    #[serde(default, skip_serializing_if = "Extensions::is_empty", deserialize_with = "Extensions::lenient")]
+    pub extensions: Extensions,
 }
 
 impl std::fmt::Debug for AuthResponse {

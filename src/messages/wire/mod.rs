@@ -2,11 +2,15 @@
 //!
 //! What comes in is read leniently: unknown fields and types are passed over. What goes out is complete.
 
+mod binary_chunk;
 mod code;
+mod extensions;
 mod from_agent;
 mod from_coordinator;
 
+pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
+pub use extensions::{Extension, Extensions};
 pub use from_agent::{
     AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, Limits, Metadata, ModelOffer, Tokens,
 };

@@ -6,9 +6,11 @@ use ed25519_dalek::{Signature, Signer, SigningKey, Verifier};
 use proptest::prelude::*;
 
 use super::*;
+use crate::messages::wire::FromAgent;
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 const CODE: &str = "canary-code-7f3a";
+const VERDICT: Handshake = Handshake::AwaitingVerdict { agreed: Extensions::NONE };
 
 /// An agent with a real key, and what it was made to sign.
 struct Agent {
@@ -59,12 +61,38 @@ fn a_challenge_is_answered_with_a_signature_over_the_raw_nonce() {
         let agent = Agent::in_state(Handshake::default());
         let nonce: Vec<u8> = (0..size).map(|i| i as u8).collect();
         let Step::Send(response) = agent.reads(&challenge(&STANDARD.encode(&nonce))) else { panic!("no answer") };
-        assert_eq!(agent.state.get(), Handshake::AwaitingVerdict);
+        assert_eq!(agent.state.get(), VERDICT);
         assert_eq!(STANDARD.decode(&response.pubkey).unwrap(), agent.key.verifying_key().to_bytes());
         let signature = Signature::from_slice(&STANDARD.decode(&response.signature).unwrap()).unwrap();
         assert!(agent.key.verifying_key().verify(&nonce, &signature).is_ok());
         assert_eq!((response.agent_version.as_str(), response.enrollment_code), ("1.2.3", None));
         assert_eq!(*agent.signed.borrow(), [nonce]);
+    }
+}
+
+#[test]
+fn the_answer_names_the_extensions_on_offer_that_are_known_and_without_an_offer_none() {
+    for (offer, agreed) in [
+        ("", Extensions::NONE),
+        (r#","extensions":[]"#, Extensions::NONE),
+        (r#","extensions":["weather","drain2"]"#, Extensions::NONE),
+        (r#","extensions":"binary""#, Extensions::NONE),
+        (r#","extensions":{"binary":1}"#, Extensions::NONE),
+        (r#","extensions":["binary",7]"#, Extensions::NONE),
+        (r#","extensions":null"#, Extensions::NONE),
+        (r#","extensions":["binary"]"#, Extensions::all()),
+        (r#","extensions":["weather","binary"]"#, Extensions::all()),
+    ] {
+        let agent = Agent::in_state(Handshake::default());
+        let nonce = STANDARD.encode([1; 32]);
+        let step = agent.reads(&format!(r#"{{"type":"auth_challenge","nonce":"{nonce}"{offer}}}"#));
+        let Step::Send(response) = step else { panic!("no answer") };
+        let sent = serde_json::to_value(FromAgent::AuthResponse(response)).unwrap();
+        let names = (!agreed.is_empty()).then(|| serde_json::json!(["binary"]));
+        assert_eq!(sent.get("extensions"), names.as_ref(), "{offer}");
+        assert_eq!(agent.state.get(), Handshake::AwaitingVerdict { agreed }, "{offer}");
+        let accepted = agent.reads(r#"{"type":"auth_ok","extensions":["binary"]}"#);
+        assert_eq!(accepted, Step::Accepted { provider_id: None, agreed }, "{offer}");
     }
 }
 
@@ -115,9 +143,9 @@ fn auth_ok_lets_the_agent_in_with_or_without_a_name() {
         (r#","provider_id":"p.r_o:v-1","more":[]"#, Some("p.r_o:v-1")),
         (&format!(r#","provider_id":"{longest}""#), Some(longest.as_str())),
     ] {
-        let agent = Agent::in_state(Handshake::AwaitingVerdict);
+        let agent = Agent::in_state(VERDICT);
         let step = agent.reads(&format!(r#"{{"type":"auth_ok"{field}}}"#));
-        assert_eq!(step, Step::Accepted { provider_id: id.map(|id| id.parse().unwrap()) });
+        assert_eq!(step, Step::Accepted { provider_id: id.map(|id| id.parse().unwrap()), agreed: Extensions::NONE });
         assert_eq!(agent.state.get(), Handshake::Over);
     }
 }
@@ -126,7 +154,7 @@ fn auth_ok_lets_the_agent_in_with_or_without_a_name() {
 fn a_provider_id_that_is_none_fails_the_handshake() {
     let long = format!("\"{}\"", "a".repeat(129));
     for id in ["\"\"", "\"a b\"", "\"a\\n\"", "\"a\\u0000\"", "\"../x\"", "\"ü\"", "7", "{}", "[\"a\"]", &long] {
-        let agent = Agent::in_state(Handshake::AwaitingVerdict);
+        let agent = Agent::in_state(VERDICT);
         let step = agent.reads(&format!(r#"{{"type":"auth_ok","provider_id":{id}}}"#));
         assert_eq!(failed(step), HandshakeFailure::BadProviderId, "{id}");
         assert_eq!(agent.state.get(), Handshake::Over);
@@ -144,7 +172,7 @@ fn a_refusal_carries_its_reason_at_either_step() {
         (r#","reason":"no such key""#, "no such key"),
         (&format!(r#","reason":"{long}""#), &"ü".repeat(256)),
     ] {
-        for state in [Handshake::AwaitingChallenge, Handshake::AwaitingVerdict] {
+        for state in [Handshake::AwaitingChallenge, VERDICT] {
             let agent = Agent::in_state(state);
             let step = agent.reads(&format!(r#"{{"type":"auth_failed"{field}}}"#));
             assert_eq!(failed(step), HandshakeFailure::Rejected { reason: reason.to_owned() });
@@ -155,7 +183,7 @@ fn a_refusal_carries_its_reason_at_either_step() {
 
 #[test]
 fn a_refusal_can_neither_quote_the_code_nor_forge_a_line() {
-    let mut agent = Agent::in_state(Handshake::AwaitingVerdict);
+    let mut agent = Agent::in_state(VERDICT);
     agent.code = Some(Secret::new(CODE));
     let pad = "x".repeat(250);
     let step =
@@ -172,9 +200,9 @@ fn what_has_no_place_fails_the_handshake_at_every_step() {
     let malformed = format!(r#"{{"type":"job","job_id":"{ID}"}}"#);
     let cancel = format!(r#"{{"type":"job_cancel","job_id":"{ID}"}}"#);
     let again = challenge(&STANDARD.encode([1; 32]));
-    let both = [Handshake::AwaitingChallenge, Handshake::AwaitingVerdict].as_slice();
+    let both = [Handshake::AwaitingChallenge, VERDICT].as_slice();
     let early = [Handshake::AwaitingChallenge].as_slice();
-    let late = [Handshake::AwaitingVerdict].as_slice();
+    let late = [VERDICT].as_slice();
     let table = [
         (job.as_str(), both, HandshakeFailure::UnexpectedType),
         (&malformed, both, HandshakeFailure::UnexpectedType),
@@ -211,7 +239,7 @@ fn what_has_no_place_fails_the_handshake_at_every_step() {
 
 #[test]
 fn pings_and_pongs_change_nothing() {
-    for state in [Handshake::AwaitingChallenge, Handshake::AwaitingVerdict, Handshake::Over] {
+    for state in [Handshake::AwaitingChallenge, VERDICT, Handshake::Over] {
         for received in [Received::Ping, Received::Pong] {
             let agent = Agent::in_state(state);
             assert_eq!((agent.receives(received), agent.state.get()), (Step::Wait, state));
@@ -232,6 +260,7 @@ fn after_its_end_a_handshake_neither_signs_nor_accepts() {
 fn frame() -> impl Strategy<Value = String> {
     prop_oneof![
         (0usize..300).prop_map(|size| challenge(&STANDARD.encode(vec![1; size]))),
+        Just(format!(r#"{{"type":"auth_challenge","nonce":"{}","extensions":["binary"]}}"#, STANDARD.encode([1; 32]))),
         Just(r#"{"type":"auth_ok"}"#.to_owned()),
         Just(r#"{"type":"auth_ok","provider_id":"a b"}"#.to_owned()),
         ".{0,40}",
@@ -247,7 +276,7 @@ proptest! {
             let before = agent.state.get();
             let step = agent.reads(&text);
             if let Step::Accepted { .. } = step {
-                prop_assert_eq!(before, Handshake::AwaitingVerdict);
+                prop_assert!(matches!(before, Handshake::AwaitingVerdict { .. }));
                 accepted += 1;
             }
         }

@@ -85,10 +85,12 @@ fn a_client_masks_each_frame_with_another_key() {
 }
 
 #[test]
-fn a_text_built_in_place_is_the_text_encoded() {
+fn a_frame_built_in_place_is_the_frame_encoded() {
     for len in [0, 125, 126, 65_535, 65_536] {
-        let built = build_text(len, |out| out.extend_from_slice(&payload(len)));
-        assert!(read(&mut reader(Role::Server), &built, &[]) == Ok(vec![Frame::Text(payload(len))]), "{len}");
+        let build = |opcode| build(opcode, len, |out| out.extend_from_slice(&payload(len)));
+        let built = [build(Opcode::Text), build(Opcode::Binary)].concat();
+        let frames = vec![Frame::Text(payload(len)), Frame::Binary(payload(len))];
+        assert!(read(&mut reader(Role::Server), &built, &[]) == Ok(frames), "{len}");
     }
 }
 

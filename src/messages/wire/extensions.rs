@@ -1,0 +1,211 @@
+//! What can be agreed on beyond the base protocol: the coordinator offers names, the agent answers with those it will use.
+//!
+//! Names that this build does not have are passed over as they are read, so that what was read from a peer is what both
+//! sides know.
+
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An extension of the base protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Extension {
+    /// Chunks travel as binary frames.
+    Binary = 1,
+}
+
+impl Extension {
+    /// Every extension.
+    pub const ALL: [Self; 1] = [Self::Binary];
+
+    /// The name as the wire spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// A set of extensions.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extensions(u8);
+
+impl Extensions {
+    /// None: the base protocol.
+    pub const NONE: Self = Self(0);
+
+    /// All that this build has.
+    pub fn all() -> Self {
+        Extension::ALL.into_iter().collect()
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(self, extension: Extension) -> bool {
+        self.0 & extension as u8 != 0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those that are in both sets.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Each of them, in a fixed order.
+    pub fn iter(self) -> impl Iterator<Item = Extension> {
+        Extension::ALL.into_iter().filter(move |extension| self.contains(*extension))
+    }
+
+    /// Reads a field that may hold anything: what is no list of texts is none.
+    pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Field {
+            List(Extensions),
+            Other(IgnoredAny),
+        }
+        Ok(match Field::deserialize(deserializer)? {
+            Field::List(list) => list,
+            Field::Other(IgnoredAny) => Self::NONE,
+        })
+    }
+}
+
+impl FromIterator<Extension> for Extensions {
+    fn from_iter<I: IntoIterator<Item = Extension>>(extensions: I) -> Self {
+        Self(extensions.into_iter().fold(0, |bits, extension| bits | extension as u8))
+    }
+}
+
+/// The names, separated by commas; `none` without any.
+impl fmt::Display for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, extension) in self.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "," })?;
+            f.write_str(extension.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Extensions({self})")
+    }
+}
+
+impl Serialize for Extensions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(Extension::as_str))
+    }
+}
+
+/// A list of texts, in constant memory however long it is.
+impl<'de> Deserialize<'de> for Extensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor)
+    }
+}
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Extensions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Extensions, A::Error> {
+        let mut extensions = Extensions::NONE;
+        while let Some(Name(name)) = list.next_element()? {
+            extensions.0 |= name.map_or(0, |extension| extension as u8);
+        }
+        Ok(extensions)
+    }
+}
+
+/// One name of a list, if it is known.
+struct Name(Option<Extension>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+        Ok(Name(Extension::ALL.into_iter().find(|extension| extension.as_str() == text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Peer {
+        #[serde(default, deserialize_with = "Extensions::lenient")]
+        extensions: Extensions,
+    }
+
+    #[test]
+    fn only_a_list_of_texts_names_extensions() {
+        let binary: Extensions = [Extension::Binary].into_iter().collect();
+        for (given, want) in [
+            (r#"["binary"]"#, binary),
+            (r#"["weather","binary","binary"]"#, binary),
+            (r#"["bin\u0061ry"]"#, binary),
+            ("[]", Extensions::NONE),
+            (r#"["Binary","binary ",""]"#, Extensions::NONE),
+            (r#"["binary",7]"#, Extensions::NONE),
+            (r#"[["binary"]]"#, Extensions::NONE),
+            (r#""binary""#, Extensions::NONE),
+            (r#"{"binary":true}"#, Extensions::NONE),
+            ("true", Extensions::NONE),
+            ("null", Extensions::NONE),
+            ("-1.5", Extensions::NONE),
+        ] {
+            assert_eq!(serde_json::from_str::<Extensions>(given).unwrap_or_default(), want, "{given}");
+            let field = format!(r#"{{"extensions":{given}}}"#);
+            assert_eq!(serde_json::from_str::<Peer>(&field).unwrap(), Peer { extensions: want }, "{given}");
+        }
+        assert_eq!(serde_json::from_str::<Peer>("{}").unwrap().extensions, Extensions::NONE);
+    }
+
+    #[test]
+    fn a_set_reads_back_as_it_was_written() {
+        for set in [Extensions::NONE, Extensions::all()] {
+            let text = serde_json::to_string(&set).unwrap();
+            assert_eq!(serde_json::from_str::<Extensions>(&text).unwrap(), set);
+        }
+        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary"]"#);
+        assert_eq!((Extensions::all().to_string(), Extensions::NONE.to_string()), ("binary".into(), "none".into()));
+    }
+
+    #[test]
+    fn what_is_agreed_is_in_both_sets() {
+        let all = Extensions::all();
+        assert_eq!(all.common(Extensions::NONE), Extensions::NONE);
+        assert_eq!(all.common(all), all);
+        assert!(all.contains(Extension::Binary) && !Extensions::NONE.contains(Extension::Binary));
+    }
+}

@@ -1,0 +1,117 @@
+//! What comes from a coordinator, well formed or not.
+
+use super::*;
+
+const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
+
+fn parse(text: &str) -> Result<FromCoordinator, FrameError> {
+    FromCoordinator::parse(&Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn job(fields: &str) -> JobFrame {
+    match parse(&format!(r#"{{"type":"job","job_id":"{ID}","model_id":"m","request":{{}}{fields}}}"#)) {
+        Ok(FromCoordinator::Job(job)) => job,
+        other => panic!("no job: {other:?}"),
+    }
+}
+
+#[test]
+fn a_job_keeps_its_request_as_received() {
+    let text = format!(
+        r#"{{"request": {{"messages" :[ "ü\n" ], "x":1e5}},"model_id":"m","job_id":"{ID}","type":"job","new":[{{}}]}}"#
+    );
+    let Ok(FromCoordinator::Job(job)) = parse(&text) else { panic!("no job") };
+    assert_eq!(&job.request[..], r#"{"messages" :[ "ü\n" ], "x":1e5}"#.as_bytes());
+    assert_eq!((job.format, job.deadline), (Format::OpenAi, Duration::from_secs(60)));
+}
+
+#[test]
+fn a_deadline_is_an_integer_of_at_least_one_and_never_cut() {
+    for (given, want) in [
+        ("1", 1),
+        ("60001", 60_001),
+        ("4294967296", 4_294_967_296),
+        ("18446744073709551615", u64::MAX),
+        ("0", 60_000),
+        ("-5", 60_000),
+        ("1.5", 60_000),
+        ("1e3", 60_000),
+        ("\"5000\"", 60_000),
+        ("null", 60_000),
+        ("[1]", 60_000),
+        ("18446744073709551616", 60_000),
+    ] {
+        assert_eq!(job(&format!(r#","deadline_ms":{given}"#)).deadline, Duration::from_millis(want), "{given}");
+    }
+}
+
+#[test]
+fn a_format_that_is_not_known_means_openai() {
+    assert_eq!(job(r#","format":"anthropic""#).format, Format::Anthropic);
+    for other in [r#""openai""#, r#""grpc""#, "null", "7"] {
+        assert_eq!(job(&format!(r#","format":{other}"#)).format, Format::OpenAi, "{other}");
+    }
+}
+
+#[test]
+fn a_malformed_job_with_an_id_can_be_answered() {
+    for body in [
+        r#""request":{}"#,
+        r#""model_id":"m""#,
+        r#""model_id":7,"request":{}"#,
+        r#""model_id":"","request":{}"#,
+        r#""model_id":"m","request":[]"#,
+        r#""model_id":"m","request":"{}""#,
+        r#""model_id":"m","request":null"#,
+    ] {
+        let parsed = parse(&format!(r#"{{"type":"job","job_id":"{ID}",{body}}}"#));
+        assert!(matches!(parsed, Ok(FromCoordinator::MalformedJob(_))), "{body}: {parsed:?}");
+    }
+}
+
+#[test]
+fn what_can_not_be_answered_is_an_error() {
+    let cases = [
+        ("", FrameError::NotAnObject),
+        ("[]", FrameError::NotAnObject),
+        ("{", FrameError::NotAnObject),
+        (r#"{"a":1}"#, FrameError::NoType),
+        (r#"{"type":7}"#, FrameError::NoType),
+        (r#"{"type":"job","model_id":"m","request":{}}"#, FrameError::NoJobId),
+        (r#"{"type":"job","job_id":"x","model_id":"m","request":{}}"#, FrameError::NoJobId),
+        (r#"{"type":"job_cancel"}"#, FrameError::NoJobId),
+        (r#"{"type":"auth_ok","provider_id":7}"#, FrameError::WrongType("provider_id")),
+    ];
+    for (text, error) in cases {
+        assert_eq!(parse(text), Err(error), "{text}");
+    }
+    let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(parse(&deep), Err(FrameError::NoType));
+    assert_eq!(FromCoordinator::parse(&Bytes::from_static(b"{\"type\":\"\xff\"}")), Err(FrameError::NotAnObject));
+}
+
+#[test]
+fn an_id_is_echoed_in_the_letters_it_came_in() {
+    let upper = ID.to_uppercase();
+    let parsed = parse(&format!(r#"{{"type":"job_cancel","job_id":"{upper}"}}"#));
+    let Ok(FromCoordinator::JobCancel { job_id }) = parsed else { panic!("no cancel") };
+    assert_eq!(job_id.as_str(), upper);
+}
+
+#[test]
+fn a_frame_reads_back_as_it_was_written() {
+    let job = job(r#","deadline_ms":5,"format":"anthropic""#);
+    for frame in [
+        FromCoordinator::AuthChallenge { nonce: "bm9uY2U=".into(), extensions: Extensions::NONE },
+        FromCoordinator::AuthChallenge { nonce: "bm9uY2U=".into(), extensions: Extensions::all() },
+        FromCoordinator::AuthOk { provider_id: Some("p-1".into()) },
+        FromCoordinator::AuthOk { provider_id: None },
+        FromCoordinator::AuthFailed { reason: None },
+        FromCoordinator::JobCancel { job_id: job.job_id },
+        FromCoordinator::Job(job),
+        FromCoordinator::Unknown { kind: "news".into() },
+    ] {
+        let text = serde_json::to_vec(&frame).unwrap();
+        assert_eq!(FromCoordinator::parse(&text.into()), Ok(frame));
+    }
+}

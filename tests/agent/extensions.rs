@@ -4,7 +4,9 @@ use bytes::Bytes;
 use outpost::messages::backend::Format;
 use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent};
 use outpost::telemetry::Event;
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer};
+use outpost::testkit::{
+    CoordinatorLink, Harness, JobEnd, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer,
+};
 use outpost::transport::frame::Frame;
 use serde_json::Value;
 
@@ -45,7 +47,7 @@ async fn relayed(offer: Extensions) -> (JobTrace, Vec<Frame>, Vec<String>) {
         match &frame {
             Frame::Binary(chunk) => bytes.extend_from_slice(&BinaryChunk::parse(chunk).ok().unwrap().bytes),
             Frame::Text(text) => match serde_json::from_slice(text).unwrap() {
-                FromAgent::JobDone(done) => break outpost::testkit::JobEnd::Done(done),
+                FromAgent::JobDone(done) => break JobEnd::Done(done),
                 FromAgent::JobChunk(_) => {}
                 other => panic!("unexpected {other:?}"),
             },
@@ -62,7 +64,7 @@ async fn relayed(offer: Extensions) -> (JobTrace, Vec<Frame>, Vec<String>) {
     } else {
         assert!(bytes == trace.bytes);
     }
-    assert!(matches!(end, outpost::testkit::JobEnd::Done(done) if done.job_id == job));
+    assert!(matches!(end, JobEnd::Done(done) if done.job_id == job));
     harness.stop().await;
     (trace, frames, keys)
 }

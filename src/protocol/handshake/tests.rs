@@ -276,7 +276,8 @@ proptest! {
             let before = agent.state.get();
             let step = agent.reads(&text);
             if let Step::Accepted { .. } = step {
-                prop_assert!(matches!(before, Handshake::AwaitingVerdict { .. }));
+                let in_turn = matches!(before, Handshake::AwaitingVerdict { .. });
+                prop_assert!(in_turn);
                 accepted += 1;
             }
         }

@@ -172,7 +172,9 @@ async fn many() -> Vec<Figure> {
 async fn prompt() -> Vec<Figure> {
     const JOBS: usize = 40;
     let mut rig = Rig::start(Plan { events: 5, text: 40, every: None }, 2).await;
-    let text = "lorem ipsum \\n ".repeat(8_000_000 / 15);
+    // Lines of text, as prompts have them.
+    let line = r#"The quick brown fox jumps over the lazy dog, and \"why\" is a question for tomorrow.\n"#;
+    let text = line.repeat(8_000_000 / line.len());
     let request = format!(r#"{{"model":"bench","messages":[{{"role":"user","content":"{text}"}}],"stream":true}}"#);
     let run = through(&mut rig, JOBS, 2, &request).await;
     vec![

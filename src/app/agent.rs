@@ -22,6 +22,11 @@ use crate::transport::tls::{TlsError, client_config};
 /// The most arbiters that jobs are spread over.
 const MAX_ARBITERS: usize = 4;
 
+/// One core is left to the arbiter of the connection: a thread more than cores costs a wake-up for each chunk.
+fn data_arbiters(cores: usize) -> usize {
+    cores.saturating_sub(1).clamp(1, MAX_ARBITERS)
+}
+
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -84,7 +89,7 @@ impl Agent {
         let (board, snapshot) = watch::channel(start);
         let events = Events::new(move |event| board.send_modify(|state| state.apply(&event, SystemTime::now())));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let arbiters = (0..cores.min(MAX_ARBITERS)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
+        let arbiters = (0..data_arbiters(cores)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
         let parts = Parts {
             connector: Rc::new(wiring::connector(config, &tls)),
             identity,

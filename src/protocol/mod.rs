@@ -7,6 +7,7 @@ pub mod close;
 pub mod handshake;
 pub mod ledger;
 pub mod load;
+pub mod members;
 pub mod request;
 pub mod restart;
 pub mod sse;

@@ -1,15 +1,13 @@
 //! The body that goes to the backend, made of the job's request.
 //!
-//! Only the top level of the request is looked at. A prompt is neither parsed nor copied: its bytes are a slice of the
-//! frame that they came in. Whoever sends the request drives it.
+//! Only the top level of the request is looked at, which was validated when its frame was parsed. A prompt is neither
+//! parsed again nor copied: its bytes are a slice of the frame that they came in. Whoever sends the request drives it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
+use super::members::{self, Malformed};
 use crate::messages::backend::Format;
 use crate::messages::ids::ModelId;
 
@@ -19,7 +17,7 @@ const COPIED_UP_TO: usize = 4 << 10;
 /// Why a request has no body for a backend. It says nothing of what the request holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Not the text of one JSON value.
+    /// Not the text of one JSON value, as far as its top level shows.
     #[error("the request is not valid JSON")]
     NotJson,
     /// Another JSON value.
@@ -30,31 +28,40 @@ pub enum RequestError {
     BadModel,
 }
 
+impl From<Malformed> for RequestError {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotAnObject => Self::NotAnObject,
+            Malformed::Broken => Self::NotJson,
+        }
+    }
+}
+
 /// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, and in OpenAI's
 /// format with `stream_options.include_usage` set to true. Every other member stays as it is spelled, in its order.
 pub fn backend_body(request: &Bytes, model: &ModelId, format: Format) -> Result<Vec<Bytes>, RequestError> {
     let mut body = Body::new(request);
     let mut stream_options = None;
     body.open();
-    members(request, |key, value| match Member::of(key, format) {
+    members::walk(request, |key, value| match Member::of(key, format) {
         Member::Model | Member::Stream => {}
         Member::StreamOptions => stream_options = Some(value),
-        Member::Other => body.member(key.get(), value.get()),
+        Member::Other => body.member(key, value),
     })?;
     let model = serde_json::to_string(model).map_err(|_| RequestError::BadModel)?;
-    body.member(r#""model""#, &model);
-    body.member(r#""stream""#, "true");
+    body.member(br#""model""#, model.as_bytes());
+    body.member(br#""stream""#, b"true");
     if format == Format::OpenAi {
-        body.key(r#""stream_options""#);
+        body.key(br#""stream_options""#);
         body.open();
-        if let Some(options) = stream_options.filter(|options| options.get().starts_with('{')) {
-            members(options.get().as_bytes(), |key, value| {
-                if name_of(key) != "include_usage" {
-                    body.member(key.get(), value.get());
+        if let Some(options) = stream_options.filter(|options: &&[u8]| options.starts_with(b"{")) {
+            members::walk(options, |key, value| {
+                if &*name_of(key) != b"include_usage" {
+                    body.member(key, value);
                 }
             })?;
         }
-        body.member(r#""include_usage""#, "true");
+        body.member(br#""include_usage""#, b"true");
         body.close();
     }
     body.close();
@@ -75,11 +82,11 @@ enum Member {
 }
 
 impl Member {
-    fn of(key: &RawValue, format: Format) -> Self {
+    fn of(key: &[u8], format: Format) -> Self {
         match &*name_of(key) {
-            "model" => Self::Model,
-            "stream" => Self::Stream,
-            "stream_options" if format == Format::OpenAi => Self::StreamOptions,
+            b"model" => Self::Model,
+            b"stream" => Self::Stream,
+            b"stream_options" if format == Format::OpenAi => Self::StreamOptions,
             _ => Self::Other,
         }
     }
@@ -87,36 +94,11 @@ impl Member {
 
 /// A key as it reads, whatever escapes it is spelled with. One that reads as no text, such as half a surrogate pair, is
 /// none that matters here.
-fn name_of(key: &RawValue) -> Cow<'_, str> {
-    let spelled = key.get();
-    if spelled.contains('\\') {
-        serde_json::from_str::<String>(spelled).unwrap_or_default().into()
+fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.contains(&b'\\') {
+        serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
     } else {
-        spelled.trim_matches('"').into()
-    }
-}
-
-/// Walks the members of a JSON object, in order, without a look into their values.
-fn members<'a>(json: &'a [u8], on_member: impl FnMut(&'a RawValue, &'a RawValue)) -> Result<(), RequestError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let walked = deserializer.deserialize_map(Walk(on_member)).and_then(|()| deserializer.end());
-    walked.map_err(|error| if error.is_data() { RequestError::NotAnObject } else { RequestError::NotJson })
-}
-
-struct Walk<F>(F);
-
-impl<'a, F: FnMut(&'a RawValue, &'a RawValue)> Visitor<'a> for Walk<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-            (self.0)(key, value);
-        }
-        Ok(())
+        key.get(1..key.len() - 1).unwrap_or_default().into()
     }
 }
 
@@ -144,7 +126,7 @@ impl<'a> Body<'a> {
         self.is_empty = false;
     }
 
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, key: &[u8]) {
         if !std::mem::take(&mut self.is_empty) {
             self.buffer.push(b',');
         }
@@ -152,17 +134,17 @@ impl<'a> Body<'a> {
         self.buffer.push(b':');
     }
 
-    fn member(&mut self, key: &str, value: &str) {
+    fn member(&mut self, key: &[u8], value: &[u8]) {
         self.key(key);
         self.text(value);
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &[u8]) {
         if text.len() <= COPIED_UP_TO || !self.request.as_ptr_range().contains(&text.as_ptr()) {
-            self.buffer.extend_from_slice(text.as_bytes());
+            self.buffer.extend_from_slice(text);
         } else {
             self.flush();
-            self.pieces.push(self.request.slice_ref(text.as_bytes()));
+            self.pieces.push(self.request.slice_ref(text));
         }
     }
 

@@ -138,11 +138,14 @@ pub(super) enum Whole {
     Binary(Bytes),
 }
 
+/// What the fragments of a message will be together.
+type Kind = fn(Bytes) -> Whole;
+
 /// Puts fragmented messages together.
 #[derive(Default)]
 pub(super) struct Fragments {
     /// What has come of a message, and what it will be.
-    so_far: Option<(fn(Bytes) -> Whole, BytesMut)>,
+    so_far: Option<(Kind, BytesMut)>,
 }
 
 impl Fragments {

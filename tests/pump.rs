@@ -127,6 +127,9 @@ async fn response_bytes_wait_for_room_in_the_budget() {
     let job = JobId::random();
     let taken = (0..1000).take_while(|_| uplink.try_chunk(job, &lease, &[0; 32 * 1024]).is_ok()).count();
     assert!((90..=96).contains(&taken), "{taken} chunks of 32 KiB fit into 4 MiB of base64");
+    let (binary, _downstream) = Uplink::new(Generation(2), Extensions::all());
+    let taken = (0..1000).take_while(|_| binary.try_chunk(job, &lease, &[0; 32 * 1024]).is_ok()).count();
+    assert_eq!(taken, 127, "chunks of 32 KiB with their heads fit into 4 MiB as they are");
     assert_eq!(uplink.try_chunk(job, &lease, &[0; 32 * 1024]), Err(NotSent::Full));
     drop(downstream);
     assert!(matches!(uplink.try_chunk(job, &lease, b"x"), Err(NotSent::Gone(_))));

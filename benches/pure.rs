@@ -20,12 +20,16 @@ use outpost::transport::lease::JobGrip;
 use outpost::transport::uplink::{NotSent, Uplink};
 
 fn main() {
-    divan::Divan::default().max_time(Duration::from_secs(1)).config_with_args().main();
+    divan::Divan::default()
+        .min_time(Duration::from_millis(300))
+        .max_time(Duration::from_secs(1))
+        .config_with_args()
+        .main();
 }
 
 /// A piece of a response becomes the masked frame that is written. The connection is gone, so that nothing piles up:
 /// the frame is made all the same.
-#[divan::bench(args = [120, 4 * 1024, 32 * 1024])]
+#[divan::bench(args = [120, 4 * 1024, 32 * 1024], sample_size = 64)]
 fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
     let (uplink, downstream) = Uplink::new(Generation(1));
     drop(downstream);
@@ -134,7 +138,7 @@ mod job {
 }
 
 /// A job is admitted and the oldest one ends, with so many in flight.
-#[divan::bench(args = [8, 4096])]
+#[divan::bench(args = [8, 4096], sample_size = 64)]
 fn ledger(bencher: Bencher<'_, '_>, in_flight: u32) {
     let backend = BackendId::from("b");
     let mut ledger = Ledger::new(in_flight);

@@ -94,6 +94,16 @@ async fn frames_that_are_ready_share_a_write() {
 }
 
 #[actix_rt::test]
+async fn a_thousand_frames_take_a_write_for_each_32_kib() {
+    let (_grip, lease) = JobGrip::new();
+    let job = JobId::random();
+    let (frames, writes) =
+        pumped(|uplink| (0..1000).for_each(|_| uplink.try_chunk(job, &lease, &[0; 120]).unwrap())).await;
+    let bytes = 1000 * 254;
+    assert_eq!((frames.len(), writes), (1001, bytes / (32 * 1024) + 1));
+}
+
+#[actix_rt::test]
 async fn a_write_is_small_enough_for_a_pong_behind_it() {
     let (_grip, lease) = JobGrip::new();
     let job = JobId::random();

@@ -11,7 +11,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use outpost::messages::backend::Format;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
-use outpost::messages::wire::FromCoordinator;
+use outpost::messages::wire::{Extensions, FromCoordinator};
 use outpost::protocol::ledger::Ledger;
 use outpost::protocol::request::backend_body;
 use outpost::protocol::usage::ResponseScan;
@@ -31,7 +31,7 @@ fn main() {
 /// the frame is made all the same.
 #[divan::bench(args = [120, 4 * 1024, 32 * 1024], sample_size = 64)]
 fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
-    let (uplink, downstream) = Uplink::new(Generation(1));
+    let (uplink, downstream) = Uplink::new(Generation(1), Extensions::NONE);
     drop(downstream);
     let (_grip, lease) = JobGrip::new();
     let (job, bytes) = (JobId::random(), vec![b'x'; len]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::measure::now;
 
@@ -25,7 +25,10 @@ pub struct Plan {
 
 /// Listens on loopback and serves the plan until it is dropped.
 pub async fn start(plan: Plan) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    // Thousands of streams start at once: a queue that overflows drops connections that their clients believe in.
+    let listener = socket.listen(8192).unwrap();
     let addr = listener.local_addr().unwrap();
     let plan = Arc::new(plan);
     let serving = tokio::spawn(async move {

@@ -104,7 +104,8 @@ fn an_event_that_comes_alone_costs_its_frame_and_one_write() {
 fn events_that_are_there_together_share_allocations_frames_and_writes() {
     let Cost { allocations, allocated, frames, writes } = per_event("all at once", all_at_once);
     assert!(allocations <= 0.1, "{allocations}");
-    assert!(allocated <= 1_200.0, "{allocated}");
+    // A burst grows its buffer anew: a slow stream does not keep the one of its last burst.
+    assert!(allocated <= 1_600.0, "{allocated}");
     assert!(frames <= 0.01, "{frames}");
     assert!(writes <= 0.006, "{writes}");
 }

@@ -12,6 +12,7 @@ use crate::messages::ids::{BackendId, Generation, JobId, ModelId, ProviderId};
 use crate::messages::jobs::Outcome;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::messages::wire::{ErrorCode, Extensions};
+use crate::protocol::close::is_expected;
 
 /// Something happened. None of them holds a prompt, a completion, a key or a code.
 #[derive(Clone, Debug)]
@@ -178,8 +179,8 @@ impl Event {
     /// How loud: WARN recovered by itself, ERROR needs a person.
     pub fn level(&self) -> Level {
         match self {
-            Self::Disconnected { kind: CloseKind::Unexpected, .. }
-            | Self::ProviderIdReplaced { .. }
+            Self::Disconnected { kind, .. } if !is_expected(*kind) => Level::Warn,
+            Self::ProviderIdReplaced { .. }
             | Self::BackendDown { .. }
             | Self::NothingOnOffer { .. }
             | Self::FrameSkipped { .. }

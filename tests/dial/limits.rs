@@ -50,7 +50,8 @@ where
 
 fn assert_given_up((error, after): (DialError, Duration)) {
     assert_eq!(error, DialError::TimedOut);
-    assert!(DIAL - STEP * 2 < after && after <= DIAL, "{after:?}");
+    // Timers round up to their tick, a millisecond.
+    assert!(DIAL - STEP * 2 < after && after <= DIAL + Duration::from_millis(2), "{after:?}");
 }
 
 /// Reads one TLS record: the client's hello.

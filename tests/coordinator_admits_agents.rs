@@ -115,7 +115,7 @@ async fn an_agent_that_says_nothing_is_not_waited_for() {
 
 #[actix_rt::test]
 async fn an_agent_that_falls_silent_is_dropped() {
-    let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_millis(100)).await;
+    let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(agent.see().await, Seen::Eof);
     let agents = coordinator_fixture::Answer::of(coordinator.get("/api/agents"), "").await;

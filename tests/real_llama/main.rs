@@ -19,5 +19,4 @@ mod llama;
 mod offers;
 mod process;
 mod scripted;
-mod speed;
 mod waiting;

@@ -210,7 +210,10 @@ impl<'a> Transfer<'a> {
             } else {
                 tokio::select! {
                     biased;
-                    granted = room.get_or_insert_with(|| Box::pin(uplink.room())), if !self.waiting.is_empty() => {
+                    // Made when it is polled: a branch that is off asks for no room.
+                    granted = async { room.get_or_insert_with(|| Box::pin(uplink.room())).await },
+                        if !self.waiting.is_empty() =>
+                    {
                         room = None;
                         self.send_into(granted?)?;
                         continue;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use actix_http::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
+use crate::protocol::request::body_len;
+
 /// The client copies each piece into its write buffer: a longer one is handed over in parts of this size, in bytes.
 const PART: usize = 64 * 1024;
 
@@ -19,9 +21,8 @@ pub(super) struct Pieces {
 
 impl Pieces {
     pub(super) fn new(pieces: Vec<Bytes>) -> Self {
-        let left: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        let length = left.iter().map(|piece| piece.len() as u64).sum();
-        Self { left, length }
+        let length = body_len(&pieces) as u64;
+        Self { left: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), length }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
@@ -50,10 +50,10 @@ mod scan {
         format!("{head}{}{tail}", "x".repeat(len - head.len() - tail.len()))
     }
 
-    fn watch(bencher: Bencher<'_, '_>, format: Format, pieces: &[&[u8]]) {
+    fn watch(bencher: Bencher<'_, '_>, endpoint: Endpoint, pieces: &[&[u8]]) {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-            let mut scan = ResponseScan::new(format);
+            let mut scan = ResponseScan::new(endpoint);
             for piece in pieces {
                 scan.feed(black_box(piece));
             }
@@ -64,26 +64,26 @@ mod scan {
     #[divan::bench]
     fn small_events_in_one_piece(bencher: Bencher<'_, '_>) {
         let body = event(120).repeat(64 * 1024 / 120);
-        watch(bencher, Format::OpenAi, &[body.as_bytes()]);
+        watch(bencher, Endpoint::ChatCompletions, &[body.as_bytes()]);
     }
 
     #[divan::bench]
     fn small_events_one_by_one(bencher: Bencher<'_, '_>) {
         let body = event(120).repeat(64 * 1024 / 120);
-        watch(bencher, Format::OpenAi, &body.as_bytes().chunks(120).collect::<Vec<_>>());
+        watch(bencher, Endpoint::ChatCompletions, &body.as_bytes().chunks(120).collect::<Vec<_>>());
     }
 
     #[divan::bench]
     fn large_events_cut_anywhere(bencher: Bencher<'_, '_>) {
         let body = event(16_000).repeat(64);
-        watch(bencher, Format::OpenAi, &body.as_bytes().chunks(10_000).collect::<Vec<_>>());
+        watch(bencher, Endpoint::ChatCompletions, &body.as_bytes().chunks(10_000).collect::<Vec<_>>());
     }
 
     #[divan::bench]
     fn recorded_openai(bencher: Bencher<'_, '_>) {
         recorded(
             bencher,
-            Format::OpenAi,
+            Endpoint::ChatCompletions,
             include_bytes!("../tests/transcripts/llama-server-b11549/chat_stream_usage.http"),
         );
     }
@@ -92,14 +92,14 @@ mod scan {
     fn recorded_anthropic(bencher: Bencher<'_, '_>) {
         recorded(
             bencher,
-            Format::Anthropic,
+            Endpoint::Messages,
             include_bytes!("../tests/transcripts/llama-server-b11549/messages_stream.http"),
         );
     }
 
-    fn recorded(bencher: Bencher<'_, '_>, format: Format, response: &[u8]) {
+    fn recorded(bencher: Bencher<'_, '_>, endpoint: Endpoint, response: &[u8]) {
         let head = memchr::memmem::find(response, b"\r\n\r\n").unwrap();
-        watch(bencher, format, &[&response[head + 4..]]);
+        watch(bencher, endpoint, &[&response[head + 4..]]);
     }
 }
 
@@ -132,7 +132,7 @@ mod job {
     fn body(bencher: Bencher<'_, '_>, len: usize) {
         let Ok(FromCoordinator::Job(job)) = FromCoordinator::parse(&frame(len)) else { panic!("the frame is no job") };
         let model = ModelId::from("m");
-        let body = || backend_body(black_box(&job.request), &model, Format::OpenAi);
+        let body = || backend_body(black_box(&job.request), &model, Endpoint::ChatCompletions);
         bencher.counter(BytesCount::new(job.request.len())).bench_local(body);
     }
 }

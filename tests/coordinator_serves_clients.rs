@@ -67,7 +67,7 @@ async fn a_job_carries_the_request_as_it_came() {
     for (path, format) in [(CHAT, Format::OpenAi), (MESSAGES, Format::Anthropic)] {
         let _asking = coordinator.asking(path, body);
         let job = agent.job().await;
-        assert_eq!((job.model_id, job.format), (ModelId::from("m/1"), format));
+        assert_eq!((job.model_id, job.endpoint.format()), (ModelId::from("m/1"), format));
         assert_eq!(job.request, body);
         assert!(job.deadline <= Duration::from_secs(600) && job.deadline > Duration::from_secs(590));
         agent.fail(job.job_id, ErrorCode::Internal).await;

@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
 use outpost::protocol::assemble::{AssembleError, Assembly};
 use outpost::protocol::usage::{BackendFault, Ending, ResponseScan, Tally};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use Format::{Anthropic, OpenAi};
+use Endpoint::{ChatCompletions as OpenAi, Messages as Anthropic};
 
 /// Streams that came to their end, and the prompt and output tokens that their servers report.
-const COMPLETE: &[(&str, Format, u64, u64)] = &[
+const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
     ("llama-server-b11549/chat_stream_usage", OpenAi, 36, 12),
     ("llama-server-b11549/chat_stream_nousage", OpenAi, 36, 12),
     ("llama-server-b11549/chat_stream_n2", OpenAi, 36, 12),
@@ -79,14 +79,14 @@ fn thinned(body: &[u8]) -> Vec<u8> {
     [&events[..4], &events[tail..]].concat().concat().into_bytes()
 }
 
-fn ending(format: Format, pieces: &[&[u8]]) -> Ending {
-    let mut scan = ResponseScan::new(format);
+fn ending(endpoint: Endpoint, pieces: &[&[u8]]) -> Ending {
+    let mut scan = ResponseScan::new(endpoint);
     pieces.iter().for_each(|piece| scan.feed(piece));
     scan.finish()
 }
 
-fn assembled(format: Format, pieces: &[&[u8]]) -> Result<Value, AssembleError> {
-    let mut assembly = Assembly::new(format, 1 << 20);
+fn assembled(endpoint: Endpoint, pieces: &[&[u8]]) -> Result<Value, AssembleError> {
+    let mut assembly = Assembly::new(endpoint, 1 << 20);
     for piece in pieces {
         assembly.feed(piece)?;
     }
@@ -112,32 +112,32 @@ fn shape(value: &Value) -> Value {
 
 #[test]
 fn complete_streams_report_these_tokens() {
-    for &(name, format, input, output) in COMPLETE {
+    for &(name, endpoint, input, output) in COMPLETE {
         let expected = Ending::Complete { tokens: Tokens::new(input, output) };
-        assert_eq!(ending(format, &[&body(name)]), expected, "{name}");
+        assert_eq!(ending(endpoint, &[&body(name)]), expected, "{name}");
     }
 }
 
 #[test]
 fn every_cut_in_two_gives_the_ending_of_the_whole() {
-    for &(name, format, ..) in COMPLETE {
-        let (body, whole) = (thinned(&body(name)), ending(format, &[&body(name)]));
+    for &(name, endpoint, ..) in COMPLETE {
+        let (body, whole) = (thinned(&body(name)), ending(endpoint, &[&body(name)]));
         for at in 0..=body.len() {
             let (left, right) = body.split_at(at);
-            assert_eq!(ending(format, &[left, right]), whole, "{name} cut at {at}");
+            assert_eq!(ending(endpoint, &[left, right]), whole, "{name} cut at {at}");
         }
     }
 }
 
 #[test]
 fn a_stream_cut_off_before_its_end_mark_is_truncated() {
-    for &(name, format, ..) in COMPLETE {
+    for &(name, endpoint, ..) in COMPLETE {
         let body = body(name);
-        let mark: &[u8] = if format == OpenAi { b"[DONE]" } else { b"{\"type" };
+        let mark: &[u8] = if endpoint == OpenAi { b"[DONE]" } else { b"{\"type" };
         let end = memchr::memmem::rfind(&body, mark).unwrap() + 4;
         for at in (0..=end).step_by(97).chain([end]) {
-            assert_eq!(ending(format, &[&body[..at]]), Ending::Truncated, "{name} cut off at {at}");
-            assert_eq!(assembled(format, &[&body[..at]]), Err(AssembleError::Truncated), "{name} cut off at {at}");
+            assert_eq!(ending(endpoint, &[&body[..at]]), Ending::Truncated, "{name} cut off at {at}");
+            assert_eq!(assembled(endpoint, &[&body[..at]]), Err(AssembleError::Truncated), "{name} cut off at {at}");
         }
     }
 }
@@ -171,14 +171,14 @@ fn error_responses_have_these_labels() {
 
 #[test]
 fn one_json_body_is_complete_in_itself() {
-    for (name, format, input, output) in [
+    for (name, endpoint, input, output) in [
         ("cyllama-0.2.18/chat_stream_usage", OpenAi, 12, 0),
         ("llama-server-b11549/chat_nonstream", OpenAi, 36, 12),
         ("litellm-1.106.2/messages_nonstream", Anthropic, 1, 12),
     ] {
         let body = body(name);
         let ending = |body| {
-            let mut tally = Tally::new(format);
+            let mut tally = Tally::new(endpoint);
             tally.take_whole(body);
             tally.ending()
         };
@@ -192,12 +192,12 @@ fn one_json_body_is_complete_in_itself() {
 
 #[test]
 fn an_assembled_stream_has_the_shape_of_the_response_that_was_not_streamed() {
-    for (stream, whole, format) in [
+    for (stream, whole, endpoint) in [
         ("chat_stream_usage", "chat_nonstream", OpenAi),
         ("chat_stream_tools_required", "chat_tools_required", OpenAi),
         ("messages_stream", "messages_nonstream", Anthropic),
     ] {
-        let stream = assembled(format, &[&body(&format!("llama-server-b11549/{stream}"))]).unwrap();
+        let stream = assembled(endpoint, &[&body(&format!("llama-server-b11549/{stream}"))]).unwrap();
         let whole: Value = serde_json::from_slice(&body(&format!("llama-server-b11549/{whole}"))).unwrap();
         assert_eq!(shape(&stream), shape(&whole));
     }
@@ -229,7 +229,7 @@ fn an_assembled_stream_says_what_the_response_that_was_not_streamed_says() {
 
 #[test]
 fn every_choice_is_the_concatenation_of_its_deltas() {
-    for &(name, format, ..) in COMPLETE.iter().filter(|(name, ..)| name.contains("/chat_")) {
+    for &(name, endpoint, ..) in COMPLETE.iter().filter(|(name, ..)| name.contains("/chat_")) {
         let mut expected = BTreeMap::<u64, String>::new();
         for event in events(name) {
             for choice in event["choices"].as_array().unwrap() {
@@ -237,7 +237,7 @@ fn every_choice_is_the_concatenation_of_its_deltas() {
                 *expected.entry(choice["index"].as_u64().unwrap()).or_default() += said;
             }
         }
-        let chat = assembled(format, &[&body(name)]).unwrap();
+        let chat = assembled(endpoint, &[&body(name)]).unwrap();
         let choices = chat["choices"].as_array().unwrap().iter();
         let said = choices.map(|choice| {
             (choice["index"].as_u64().unwrap(), choice["message"]["content"].as_str().unwrap().to_owned())
@@ -254,13 +254,13 @@ proptest! {
         which in 0..COMPLETE.len(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
     ) {
-        let (name, format, input, output) = COMPLETE[which];
+        let (name, endpoint, input, output) = COMPLETE[which];
         let body = body(name);
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
         cuts.extend([0, body.len()]);
         cuts.sort_unstable();
         let pieces: Vec<_> = cuts.windows(2).map(|ends| &body[ends[0]..ends[1]]).collect();
-        prop_assert_eq!(ending(format, &pieces), Ending::Complete { tokens: Tokens::new(input, output) });
-        prop_assert_eq!(assembled(format, &pieces), assembled(format, &[&body]));
+        prop_assert_eq!(ending(endpoint, &pieces), Ending::Complete { tokens: Tokens::new(input, output) });
+        prop_assert_eq!(assembled(endpoint, &pieces), assembled(endpoint, &[&body]));
     }
 }

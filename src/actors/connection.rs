@@ -245,7 +245,7 @@ impl Inbox for JobInbox {
                 let job = Job {
                     id: frame.job_id,
                     model: frame.model_id,
-                    format: frame.format,
+                    endpoint: frame.endpoint,
                     request: frame.request,
                     received,
                     deadline: frame.deadline,

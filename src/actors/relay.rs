@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::envelopes::{Admission, Dispatch};
 use crate::backends::{Backend, BackendRequest, BackendResponse, BodyError, SendError};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobDone, JobError, Tokens};
@@ -131,19 +131,19 @@ impl From<LinkGone> for Fault {
 }
 
 async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Result<Tokens, Fault> {
-    let body = backend_body(&job.request, &job.model, job.format)
+    let body = backend_body(&job.request, &job.model, job.endpoint)
         .map_err(|_| Fault::internal("the request is no JSON object"))?;
-    let (id, format) = (job.id, job.format);
+    let (id, endpoint) = (job.id, job.endpoint);
     // The request lives no longer than its upload: it may be large, and the answer long.
     drop(job);
-    let response = backend.send(BackendRequest { format, body }).await?;
+    let response = backend.send(BackendRequest { endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
         return Err(refusal(response).await);
     }
     if !matches!(response.content_type.as_str(), "text/event-stream" | "") {
         return Err(Fault::internal("the backend answered something else than the event stream it was asked for"));
     }
-    Transfer::new(id, format, lease, uplink).run(response.body).await
+    Transfer::new(id, endpoint, lease, uplink).run(response.body).await
 }
 
 /// What a status that is no success means. The body is read up to a bound and only a label of it goes further.
@@ -194,8 +194,8 @@ struct Transfer<'a> {
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
 impl<'a> Transfer<'a> {
-    fn new(id: JobId, format: Format, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
-        Self { id, lease, uplink, scan: ResponseScan::new(format), waiting: BytesMut::new(), any: false }
+    fn new(id: JobId, endpoint: Endpoint, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
+        Self { id, lease, uplink, scan: ResponseScan::new(endpoint), waiting: BytesMut::new(), any: false }
     }
 
     async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {

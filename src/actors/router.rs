@@ -13,7 +13,6 @@ use super::envelopes::{
 };
 use super::guard::Guard;
 use super::relay::{self, Fault};
-use crate::messages::backend::Format;
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, JobEnded, Outcome};
 use crate::messages::wire::{
@@ -123,8 +122,8 @@ impl JobRouter {
     fn destination(&self, job: &Job) -> Result<(Route, Recipient<Dispatch>), Refusal> {
         let route = self.catalog.route(&job.model);
         let route = route.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;
-        if job.format == Format::Anthropic && !route.messages {
-            let why = "the model's backend has no /v1/messages: send the job in format openai";
+        if !route.endpoints.contains(job.endpoint) {
+            let why = "the model's backend does not have the API path that the job asks for";
             return Err(Refusal(ErrorCode::Internal, why));
         }
         let pool = self.pools.get(&route.backend);

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::SendError;
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
 
 /// Bounds finding and reaching the server (DNS and TCP), and once more the TLS handshake.
@@ -99,9 +100,9 @@ impl ApiClient {
     }
 
     /// A POST of JSON to a format's path, with the headers that this format wants.
-    pub(super) fn post(&self, format: Format) -> ClientRequest {
-        let request = self.request(Method::POST, format.path()).content_type("application/json");
-        match format {
+    pub(super) fn post(&self, endpoint: Endpoint) -> ClientRequest {
+        let request = self.request(Method::POST, endpoint.path()).content_type("application/json");
+        match endpoint.format() {
             Format::OpenAi => request,
             Format::Anthropic => {
                 let request = request.insert_header(("anthropic-version", ANTHROPIC_VERSION));
@@ -186,7 +187,7 @@ mod tests {
     fn the_key_is_not_shown_by_the_request() {
         let tls = crate::transport::tls::client_config(None).unwrap();
         let api = Api::new(&"http://127.0.0.1:1".parse().unwrap(), Some(Secret::new("canary")), tls);
-        let request = api.client().post(Format::Anthropic);
+        let request = api.client().post(Endpoint::Messages);
         assert_eq!(request.headers().get("x-api-key").unwrap(), "canary");
         assert_eq!(request.headers().get("authorization").unwrap(), "Bearer canary");
         assert!(!format!("{request:?}").contains("canary"));

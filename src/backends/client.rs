@@ -75,7 +75,7 @@ pub struct HttpBackend {
 
 impl Backend for HttpBackend {
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
-        let sent = self.api.post(request.format).send_body(Pieces::new(request.body));
+        let sent = self.api.post(request.endpoint).send_body(Pieces::new(request.body));
         async move {
             let response = api::head(sent).await?;
             Ok(BackendResponse {

@@ -26,8 +26,8 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 
-use crate::messages::backend::Format;
 use crate::messages::discovery::BackendReport;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::BackendId;
 
 /// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
@@ -92,7 +92,7 @@ pub trait Backend {
 /// A request to a backend's API.
 pub struct BackendRequest {
     /// Which API.
-    pub format: Format,
+    pub endpoint: Endpoint,
     /// The JSON body, in pieces that are sent one after the other.
     pub body: Vec<Bytes>,
 }

@@ -12,8 +12,9 @@ use super::api::{self, ApiClient};
 use super::kinds::{llamacpp, lmstudio, ollama, openai, vllm};
 use super::offer::Offer;
 use super::upload::Pieces;
-use crate::messages::backend::{BackendKind, Format};
+use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
+use crate::messages::endpoint::Endpoint;
 
 /// How long a server may take to say whether it serves `/v1/messages`.
 const MESSAGES: Duration = Duration::from_secs(1);
@@ -41,9 +42,12 @@ impl Observer {
                 None => has_messages(&self.api).await,
             })
         };
-        let (Offer { models, slots }, messages) = future::try_join(self.offer(), messages).await?;
+        let (Offer { mut models, slots }, messages) = future::try_join(self.offer(), messages).await?;
         self.messages.set(messages);
-        Ok(BackendReport { kind: self.kind, models, slots, messages: messages.unwrap_or(false) })
+        if messages.unwrap_or(false) {
+            models.iter_mut().for_each(|model| model.endpoints = model.endpoints.with(Endpoint::Messages));
+        }
+        Ok(BackendReport { kind: self.kind, models, slots, busy: None })
     }
 
     async fn offer(&self) -> Result<Offer, LookError> {
@@ -60,7 +64,7 @@ impl Observer {
 /// Sends an empty object, which is a valid request nowhere and so generates nothing. `None`: the server did not say.
 async fn has_messages(api: &ApiClient) -> Option<bool> {
     let body = Pieces::new(vec![Bytes::from_static(b"{}")]);
-    let asked = api::head(api.post(Format::Anthropic).send_body(body));
+    let asked = api::head(api.post(Endpoint::Messages).send_body(body));
     let response = tokio::time::timeout(MESSAGES, asked).await.ok()?.ok()?;
     served(response.status().as_u16())
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::lenient::MOST_ENTRIES;
 use crate::messages::discovery::ModelReport;
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::ModelId;
 
 /// Longest id of a model that is offered, in bytes.
@@ -29,6 +30,8 @@ impl Offer {
             .map(|(id, window)| ModelReport {
                 id: ModelId::from(id),
                 context_window: window.filter(|&tokens| tokens > 0),
+                endpoints: Endpoints::CHAT,
+                price: None,
             })
             .collect();
         let slots = slots.filter(|&slots| slots > 0).map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));

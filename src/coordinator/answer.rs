@@ -13,33 +13,33 @@ use super::errors::ApiError;
 use super::relay::{End, Relayed};
 use super::request::AnswerKind;
 use super::usage_filter::UsageFilter;
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::protocol::assemble::Assembly;
 
 /// The largest answer that is put together in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;
 
 /// Responds with a job's answer, of which the first bytes are there.
-pub(super) async fn respond(running: Running, first: Bytes, format: Format, kind: AnswerKind) -> HttpResponse {
-    let filter = match (kind, format) {
+pub(super) async fn respond(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+    let filter = match (kind, endpoint) {
         (AnswerKind::Whole, _) => {
-            return match whole(running, &first, format).await {
+            return match whole(running, &first, endpoint).await {
                 Ok(body) => HttpResponse::Ok().content_type("application/json").body(body),
-                Err(error) => error.response(format),
+                Err(error) => error.response(endpoint.format()),
             };
         }
-        (AnswerKind::Stream, Format::OpenAi) => Some(UsageFilter::default()),
-        (AnswerKind::Stream, Format::Anthropic) | (AnswerKind::StreamWithUsage, _) => None,
+        (AnswerKind::Stream, Endpoint::ChatCompletions) => Some(UsageFilter::default()),
+        (AnswerKind::Stream | AnswerKind::StreamWithUsage, _) => None,
     };
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(events(SseBody { running, first: Some(first), filter, tail: Tail::default(), format }))
+        .streaming(events(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
 }
 
-async fn whole(mut running: Running, first: &[u8], format: Format) -> Result<Vec<u8>, ApiError> {
-    let mut assembly = Assembly::new(format, MAX_WHOLE);
+async fn whole(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
+    let mut assembly = Assembly::new(endpoint, MAX_WHOLE);
     assembly.feed(first)?;
     loop {
         match running.next().await {
@@ -57,7 +57,7 @@ struct SseBody {
     first: Option<Bytes>,
     filter: Option<UsageFilter>,
     tail: Tail,
-    format: Format,
+    endpoint: Endpoint,
 }
 
 /// The body: never an empty piece, which would end it, and an error event where the job ends badly.
@@ -92,7 +92,7 @@ impl SseBody {
                 }
                 Relayed::End(end) => {
                     // An event that is incomplete in the filter is of no use to anybody.
-                    let event = ApiError::of(end).event(self.format);
+                    let event = ApiError::of(end).event(self.endpoint.format());
                     return (Some([self.tail.completion().as_bytes(), &event].concat().into()), None);
                 }
             }

@@ -14,18 +14,19 @@ use super::handshake::same;
 use super::hub::Hub;
 use super::{answer, dispatch, openai, request};
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
-    serve(&req, body, hub, Format::OpenAi).await
+    serve(&req, body, hub, Endpoint::ChatCompletions).await
 }
 
 /// `POST /v1/messages`.
 pub(super) async fn messages(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
-    serve(&req, body, hub, Format::Anthropic).await
+    serve(&req, body, hub, Endpoint::Messages).await
 }
 
 /// `GET /v1/models`.
@@ -71,19 +72,19 @@ pub(super) async fn no_such_endpoint() -> HttpResponse {
     ApiError::NoSuchEndpoint.response(Format::OpenAi)
 }
 
-async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, format: Format) -> HttpResponse {
-    match run(req, body, hub.into_inner(), format).await {
+async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, endpoint: Endpoint) -> HttpResponse {
+    match run(req, body, hub.into_inner(), endpoint).await {
         Ok(response) => response,
-        Err(error) => error.response(format),
+        Err(error) => error.response(endpoint.format()),
     }
 }
 
-async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, format: Format) -> Result<HttpResponse, ApiError> {
+async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
     authorize(req, &hub)?;
     let body = read(body, hub.config.max_body).await?;
     let asked = request::read(&body)?;
-    let (running, first) = dispatch::start(&hub, &asked, body, format).await?;
-    Ok(answer::respond(running, first, format, asked.answer).await)
+    let (running, first) = dispatch::start(&hub, &asked, body, endpoint).await?;
+    Ok(answer::respond(running, first, endpoint, asked.answer).await)
 }
 
 async fn read(body: Payload, limit: usize) -> Result<Bytes, ApiError> {

@@ -11,7 +11,7 @@ use super::hub::{Hub, Link, RunJob, ToSession};
 use super::relay::{End, Inlet, Relayed, relay};
 use super::request::Asked;
 use super::roster::{NoAgent, SessionId};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{ErrorCode, FromCoordinator, JobFrame};
 
@@ -73,7 +73,7 @@ pub(super) async fn start(
     hub: &Arc<Hub>,
     asked: &Asked,
     request: Bytes,
-    format: Format,
+    endpoint: Endpoint,
 ) -> Result<(Running, Bytes), ApiError> {
     let deadline = Instant::now() + hub.config.job_deadline;
     let mut tried = Vec::new();
@@ -96,7 +96,7 @@ pub(super) async fn start(
             job_id: lease.job,
             model_id: asked.model.clone(),
             request: request.clone(),
-            format,
+            endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
         };
         let frame = encode(frame).await?;

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::backend::BackendKind;
+use super::endpoint::Endpoints;
 use super::ids::ModelId;
+use super::prices::Price;
 
 /// A model as its backend describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,6 +14,10 @@ pub struct ModelReport {
     pub id: ModelId,
     /// Tokens of context that one request can use, where the backend says so.
     pub context_window: Option<u64>,
+    /// What its backend can do with it, as far as that was proved.
+    pub endpoints: Endpoints,
+    /// What the backend itself takes for it, where it publishes a price.
+    pub price: Option<Price>,
 }
 
 /// A healthy backend, as one probe saw it.
@@ -23,6 +29,6 @@ pub struct BackendReport {
     pub models: Vec<ModelReport>,
     /// Requests it works at once, where the server says so.
     pub slots: Option<u32>,
-    /// Whether it serves `/v1/messages`.
-    pub messages: bool,
+    /// Requests it works right now, whoever's they are, where the server says so.
+    pub busy: Option<u32>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::backend::Format;
+use super::endpoint::Endpoint;
 use super::ids::{BackendId, JobId, ModelId};
 use super::wire::{ErrorCode, Tokens};
 
@@ -18,7 +18,7 @@ pub struct Job {
     /// The model asked for.
     pub model: ModelId,
     /// The shape of the request.
-    pub format: Format,
+    pub endpoint: Endpoint,
     /// The request body as received: the text of one JSON object, a slice of the frame it came in.
     pub request: Bytes,
     /// When it was received.

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod discovery;
+pub mod endpoint;
 pub mod ids;
 pub mod jobs;
 pub mod lifecycle;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::prices::{Price, PriceList};
 use crate::messages::wire::ModelOffer;
@@ -56,8 +57,8 @@ pub struct Route {
     pub backend: BackendId,
     /// Jobs at once on that backend, over all its models.
     pub limit: u32,
-    /// Whether that backend serves `/v1/messages`.
-    pub messages: bool,
+    /// What that backend can do with the model.
+    pub endpoints: Endpoints,
     /// What the coordinator is told.
     pub offer: ModelOffer,
 }
@@ -143,7 +144,7 @@ fn route(id: &BackendId, seen: &Seen, model: &ModelReport, price: Price, terms: 
     Route {
         backend: id.clone(),
         limit,
-        messages: seen.report.messages,
+        endpoints: model.endpoints,
         offer: ModelOffer {
             model_id: model.id.clone(),
             input_per_1m: marked_up(price.input_per_1m, seen.policy.markup),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::members::{self, Malformed};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
@@ -39,11 +39,11 @@ impl From<Malformed> for RequestError {
 
 /// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, and in OpenAI's
 /// format with `stream_options.include_usage` set to true. Every other member stays as it is spelled, in its order.
-pub fn backend_body(request: &Bytes, model: &ModelId, format: Format) -> Result<Vec<Bytes>, RequestError> {
+pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Result<Vec<Bytes>, RequestError> {
     let mut body = Body::new(request);
     let mut stream_options = None;
     body.open();
-    members::walk(request, |key, value| match Member::of(key, format) {
+    members::walk(request, |key, value| match Member::of(key, endpoint) {
         Member::Model | Member::Stream => {}
         Member::StreamOptions => stream_options = Some(value),
         Member::Other => body.member(key, value),
@@ -51,7 +51,7 @@ pub fn backend_body(request: &Bytes, model: &ModelId, format: Format) -> Result<
     let model = serde_json::to_string(model).map_err(|_| RequestError::BadModel)?;
     body.member(br#""model""#, model.as_bytes());
     body.member(br#""stream""#, b"true");
-    if format == Format::OpenAi {
+    if endpoint == Endpoint::ChatCompletions {
         body.key(br#""stream_options""#);
         body.open();
         if let Some(options) = stream_options.filter(|options: &&[u8]| options.starts_with(b"{")) {
@@ -82,11 +82,11 @@ enum Member {
 }
 
 impl Member {
-    fn of(key: &[u8], format: Format) -> Self {
+    fn of(key: &[u8], endpoint: Endpoint) -> Self {
         match &*name_of(key) {
             b"model" => Self::Model,
             b"stream" => Self::Stream,
-            b"stream_options" if format == Format::OpenAi => Self::StreamOptions,
+            b"stream_options" if endpoint == Endpoint::ChatCompletions => Self::StreamOptions,
             _ => Self::Other,
         }
     }

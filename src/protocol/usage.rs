@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::sse::{EVENT_LIMIT, Event, SseSplitter};
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
 /// Error bodies longer than this, in bytes, are not read.
@@ -46,8 +47,8 @@ pub struct ResponseScan {
 
 impl ResponseScan {
     /// A scan of a response of this format.
-    pub fn new(format: Format) -> Self {
-        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(format) }
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint) }
     }
 
     /// Takes the next piece of the body.
@@ -69,7 +70,7 @@ impl ResponseScan {
 
 /// What the events of one response add up to.
 pub struct Tally {
-    format: Format,
+    endpoint: Endpoint,
     complete: bool,
     fault: Option<BackendFault>,
     usage: Usage,
@@ -79,8 +80,8 @@ pub struct Tally {
 
 impl Tally {
     /// Nothing seen yet.
-    pub fn new(format: Format) -> Self {
-        Self { format, complete: false, fault: None, usage: Usage::default(), timings: None }
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None }
     }
 
     /// Whether the end mark was seen.
@@ -105,7 +106,7 @@ impl Tally {
         if self.complete {
             return;
         }
-        match self.format {
+        match self.endpoint.format() {
             Format::OpenAi => self.take_openai(event),
             Format::Anthropic => self.take_anthropic(event),
         }

@@ -18,6 +18,7 @@ use crate::backends::{
 };
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, ModelId};
 
 /// What a look at the backend finds.
@@ -61,11 +62,11 @@ struct State {
 }
 
 impl ScriptedBackend {
-    /// A healthy backend of that name with these models, of kind `openai`, that serves `/v1/messages` and says nothing of
-    /// its slots. Without a script it answers each request with a short whole answer.
+    /// A healthy backend of that name with these models, of kind `openai`, that has every endpoint and says nothing
+    /// of its slots. Without a script it answers each request with a short whole answer.
     pub fn new(name: &str, models: &[&str]) -> Self {
         let id = BackendId::from(name);
-        let report = BackendReport { kind: BackendKind::OpenAi, models: reports(models), slots: None, messages: true };
+        let report = BackendReport { kind: BackendKind::OpenAi, models: reports(models), slots: None, busy: None };
         Self(Arc::new_cyclic(|shared| {
             let factory = Arc::new(ScriptedFactory { id: id.clone(), backend: shared.clone() });
             let state = State {
@@ -168,7 +169,13 @@ impl ScriptedBackend {
 }
 
 fn reports(models: &[&str]) -> Vec<ModelReport> {
-    models.iter().map(|model| ModelReport { id: ModelId::from(*model), context_window: None }).collect()
+    let report = |model: &&str| ModelReport {
+        id: ModelId::from(*model),
+        context_window: None,
+        endpoints: Endpoint::ALL.into_iter().collect(),
+        price: None,
+    };
+    models.iter().map(report).collect()
 }
 
 impl Shared {
@@ -178,9 +185,9 @@ impl Shared {
     }
 
     fn take(&self, request: BackendRequest) -> (Running, Reply) {
-        let BackendRequest { format, body } = request;
+        let BackendRequest { endpoint, body } = request;
         let body = Bytes::from(body.concat());
-        let (running, request) = Running::start(format, body, &self.open);
+        let (running, request) = Running::start(endpoint, body, &self.open);
         let mut state = self.state();
         state.peak = state.peak.max(self.open.load(Ordering::Acquire));
         state.requests.push(request.clone());
@@ -188,7 +195,7 @@ impl Shared {
         let reply = state.script.pop_front().or_else(|| state.otherwise.clone());
         drop(state);
         self.requests.send_modify(|count| *count += 1);
-        (running, reply.unwrap_or_else(|| Reply::saying(format, "hello")))
+        (running, reply.unwrap_or_else(|| Reply::saying(endpoint, "hello")))
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::link::{CoordinatorLink, message};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
@@ -98,7 +98,7 @@ pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
         job_id: JobId::random(),
         model_id: ModelId::from(model),
         request: request.into(),
-        format: Format::OpenAi,
+        endpoint: Endpoint::ChatCompletions,
         deadline: Duration::from_secs(60),
     }
 }

@@ -9,12 +9,12 @@
 //! outlives it.
 //!
 //! ```
-//! use outpost::messages::backend::Format;
+//! use outpost::messages::endpoint::Endpoint;
 //! use outpost::testkit::{Harness, Reply, ScriptedBackend};
 //!
 //! # actix_rt::System::new().block_on(async {
 //! let backend = ScriptedBackend::new("box", &["llama"]);
-//! backend.reply([Reply::saying(Format::OpenAi, "four")]);
+//! backend.reply([Reply::saying(Endpoint::ChatCompletions, "four")]);
 //! let mut harness = Harness::builder().backend(&backend).start();
 //!
 //! let mut link = harness.coordinator.next_connection().await;

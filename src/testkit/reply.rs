@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +49,8 @@ pub enum StreamFault {
 
 impl Reply {
     /// A whole answer in this format that says `text`, with usage.
-    pub fn saying(format: Format, text: &str) -> Self {
-        Self::Stream(answer(format, text, 3, 5))
+    pub fn saying(endpoint: Endpoint, text: &str) -> Self {
+        Self::Stream(answer(endpoint, text, 3, 5))
     }
 
     /// A stream of these pieces.
@@ -59,9 +60,9 @@ impl Reply {
 }
 
 /// The events of a whole answer, one a piece.
-pub fn answer(format: Format, text: &str, input: u64, output: u64) -> Vec<Bytes> {
+pub fn answer(endpoint: Endpoint, text: &str, input: u64, output: u64) -> Vec<Bytes> {
     let text = serde_json::Value::from(text);
-    let events = match format {
+    let events = match endpoint.format() {
         Format::OpenAi => vec![
             format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":{text}}}}}]}}"#),
             r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#.to_owned(),

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::patience::within;
 use super::reply::{Reply, StreamFault};
 use crate::backends::{BackendResponse, BodyError, SendError};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 
 /// Where a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum RequestState {
 #[derive(Clone)]
 pub struct Request {
     /// The API that was asked.
-    pub format: Format,
+    pub endpoint: Endpoint,
     /// The body as the agent sent it.
     pub body: Bytes,
     state: watch::Receiver<RequestState>,
@@ -42,7 +42,7 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({:?}, {} bytes, {:?})", self.format, self.body.len(), self.state())
+        write!(f, "Request({:?}, {} bytes, {:?})", self.endpoint, self.body.len(), self.state())
     }
 }
 
@@ -134,13 +134,13 @@ pub(super) struct Running {
 
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
-    pub(super) fn start(format: Format, body: Bytes, open: &Arc<AtomicUsize>) -> (Self, Request) {
+    pub(super) fn start(endpoint: Endpoint, body: Bytes, open: &Arc<AtomicUsize>) -> (Self, Request) {
         let (state, states) = watch::channel(RequestState::Open);
         let (hand, by_hand) = mpsc::unbounded_channel();
         open.fetch_add(1, Ordering::AcqRel);
         let (taken, pieces) = watch::channel(0);
         let running = Self { state, taken, by_hand, open: Arc::clone(open) };
-        (running, Request { format, body, state: states, taken: pieces, hand })
+        (running, Request { endpoint, body, state: states, taken: pieces, hand })
     }
 
     fn finish(&self) {

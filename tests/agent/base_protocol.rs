@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order};
 use outpost::transport::frame::Frame;
 use serde_json::Value;
@@ -39,21 +39,21 @@ async fn a_life_with_everything_in_it_has_six_types_of_frames() {
     link.accept(Some("agent-1"));
 
     let mut frames = Vec::new();
-    let half = answer(Format::OpenAi, "x", 1, 1).into_iter().take(1).collect();
+    let half = answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().take(1).collect();
     backend.reply([
-        Reply::saying(Format::OpenAi, "hello"),
+        Reply::saying(Endpoint::ChatCompletions, "hello"),
         Reply::StreamThen(half, StreamFault::Break),
         Reply::Status(500, "no".into()),
         Reply::Refuse,
         Reply::Panic,
-        Reply::saying(Format::Anthropic, "hello"),
+        Reply::saying(Endpoint::Messages, "hello"),
     ]);
     for _ in 0..5 {
         link.job("m", "{}");
         link.heartbeat().await;
     }
     let mut anthropic = order("m", "{}");
-    anthropic.format = Format::Anthropic;
+    anthropic.endpoint = Endpoint::Messages;
     link.send_job(&anthropic);
     link.fence().await;
     link.send_text(format!(r#"{{"type":"job","job_id":"{}","endpoint":"/v1/embeddings"}}"#, anthropic.job_id));

@@ -1,7 +1,7 @@
 //! A cancel frees everything at once, wherever the job is: its request, its slot, and its place on the wire.
 
 use bytes::Bytes;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, FromAgent};
 use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, RequestState, ScriptedBackend, answer};
@@ -108,7 +108,7 @@ async fn with_the_terminal_frame_queued_behind_a_coordinator_that_does_not_read(
     let (mut harness, mut link) = agent(&backend).await;
     link.fail(LinkFault::StopReading);
     let mut pieces = vec![Bytes::from(vec![b'\n'; 1024 * 1024])];
-    pieces.extend(answer(Format::OpenAi, "end", 1, 1));
+    pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces)]);
     let job = link.job("m", "{}");
     backend.request().await.finished().await;
@@ -134,7 +134,7 @@ async fn of_one_job_leaves_the_others() {
     requests[1].dropped().await;
     for index in [0, 2] {
         requests[index].head();
-        answer(Format::OpenAi, "whole", 1, 1).into_iter().for_each(|piece| requests[index].piece(piece));
+        answer(Endpoint::ChatCompletions, "whole", 1, 1).into_iter().for_each(|piece| requests[index].piece(piece));
         requests[index].end();
         link.outcome_of(jobs[index]).await.done();
     }
@@ -162,7 +162,7 @@ async fn as_the_job_ends_ten_thousand_times_loses_no_slot() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     let (mut done, mut others) = (0, 0);
-    let whole = Box::new(Reply::saying(Format::OpenAi, "hello"));
+    let whole = Box::new(Reply::saying(Endpoint::ChatCompletions, "hello"));
     for round in 0..10_000 {
         // Each round the cancel meets the job at another turn of the runtime.
         backend.reply_always(Reply::Turns(round % 11, whole.clone()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::ErrorCode;
 use outpost::protocol::catalog::BackendPolicy;
@@ -29,7 +29,7 @@ async fn the_agent_works_as_many_jobs_as_it_may() {
     // The slot is free when the coordinator knows that the job ended.
     let mut request = backends[1].request().await;
     request.head();
-    answer(Format::OpenAi, "x", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().for_each(|piece| request.piece(piece));
     request.end();
     link.outcome_of(jobs[1]).await.done();
     request.finished().await;
@@ -79,7 +79,7 @@ async fn a_backend_works_as_many_jobs_as_it_has_slots_or_as_the_operator_says() 
 #[actix_rt::test]
 async fn a_spent_token_budget_refuses_until_a_minute_has_passed() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.reply_always(Reply::Stream(answer(Format::OpenAi, "x", 30, 20)));
+    backend.reply_always(Reply::Stream(answer(Endpoint::ChatCompletions, "x", 30, 20)));
     let mut harness = Harness::builder()
         .backend(&backend)
         .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
@@ -173,7 +173,7 @@ async fn backends_are_held_back_by_a_coordinator_that_reads_slowly() {
     request.taken(64).await;
     while request.taken_within(Duration::from_secs(1)).await {}
     assert!(request.pieces_taken() < 140, "{} pieces were read", request.pieces_taken());
-    answer(Format::OpenAi, "end", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    answer(Endpoint::ChatCompletions, "end", 1, 1).into_iter().for_each(|piece| request.piece(piece));
     request.end();
     link.resume_reading();
     assert!(link.outcome_of(job).await.bytes.len() > 6 << 20);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, ScriptedBackend, answer, order};
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
     let mut link = harness.connect().await;
     link.fail(LinkFault::StopReading);
     let mut pieces = vec![Bytes::from(vec![b'\n'; 2 * 1024 * 1024])];
-    pieces.extend(answer(Format::OpenAi, "end", 1, 1));
+    pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces)]);
     link.job("m", "{}");
     backend.request().await.finished().await;
@@ -85,7 +85,7 @@ async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
 #[actix_rt::test]
 async fn a_backend_that_answers_after_the_loss_answers_nobody() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.reply([Reply::After(Duration::from_secs(20), Box::new(Reply::saying(Format::OpenAi, "late")))]);
+    backend.reply([Reply::After(Duration::from_secs(20), Box::new(Reply::saying(Endpoint::ChatCompletions, "late")))]);
     let mut harness = Harness::builder().backend(&backend).start();
     let link = harness.connect().await;
     link.job("m", "{}");

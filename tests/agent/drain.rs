@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::actors::Exit;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::ErrorCode;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{
@@ -26,7 +26,7 @@ async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids
 
 fn finish(request: &Request) {
     request.head();
-    answer(Format::OpenAi, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    answer(Endpoint::ChatCompletions, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
     request.end();
 }
 
@@ -156,7 +156,7 @@ async fn the_last_answers_reach_a_coordinator_that_reads_slowly() {
     link.fail(LinkFault::StopReading);
     request.head();
     (0..32).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    answer(Format::OpenAi, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    answer(Endpoint::ChatCompletions, "done", 1, 1).into_iter().for_each(|piece| request.piece(piece));
     request.end();
     let mut read = request.clone();
     read.finished().await;

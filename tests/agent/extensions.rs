@@ -1,7 +1,7 @@
 //! What goes beyond the base protocol is used where the coordinator offers it, and nowhere else.
 
 use bytes::Bytes;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent};
 use outpost::telemetry::Event;
 use outpost::testkit::{
@@ -15,7 +15,7 @@ fn strange() -> Vec<Bytes> {
     let mut pieces: Vec<Bytes> = (0..40).map(|i: u8| Bytes::from(vec![i | 0xc0; 5003])).collect();
     pieces.insert(0, Bytes::from_static(b": \xff\xfe\x00\r"));
     pieces.push(Bytes::from_static(b"\n\n"));
-    pieces.extend(answer(Format::OpenAi, "end", 3, 5));
+    pieces.extend(answer(Endpoint::ChatCompletions, "end", 3, 5));
     pieces
 }
 
@@ -123,7 +123,7 @@ async fn each_connection_agrees_for_itself() {
 #[actix_rt::test]
 async fn an_error_after_binary_chunks_counts_their_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    let half: Vec<Bytes> = answer(Format::OpenAi, "x", 1, 1).into_iter().take(2).collect();
+    let half: Vec<Bytes> = answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().take(2).collect();
     backend.reply([Reply::StreamThen(half.clone(), StreamFault::Break)]);
     let mut harness = Harness::builder().backend(&backend).start();
     harness.coordinator.offer(Extensions::all());
@@ -139,7 +139,7 @@ async fn an_error_after_binary_chunks_counts_their_bytes() {
 async fn a_coordinator_that_reads_slowly_holds_back_binary_chunks_and_loses_none() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut pieces: Vec<Bytes> = (0..700).map(|i: u32| format!(": {i} {}\n\n", "x".repeat(8000)).into()).collect();
-    pieces.extend(answer(Format::OpenAi, "end", 1, 1));
+    pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces.clone())]);
     let mut harness = Harness::builder().backend(&backend).start();
     harness.coordinator.offer(Extensions::all());

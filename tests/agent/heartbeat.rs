@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{ErrorCode, Heartbeat};
 use outpost::testkit::{Harness, Reply, ScriptedBackend, answer};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ async fn the_first_one_comes_after_fifteen_seconds_and_then_one_each_fifteen() {
 #[actix_rt::test]
 async fn its_figures_are_those_of_the_jobs_of_the_last_minute() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    let whole = |tokens| Reply::Stream(answer(Format::OpenAi, "hi", 1, tokens));
+    let whole = |tokens| Reply::Stream(answer(Endpoint::ChatCompletions, "hi", 1, tokens));
     let after = |seconds, reply| Reply::After(Duration::from_secs(seconds), Box::new(reply));
     backend.reply([after(2, whole(20)), after(4, whole(80)), after(1, Reply::Refuse), Reply::Hang]);
     let mut harness = Harness::builder().backend(&backend).start();

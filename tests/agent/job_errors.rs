@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, FromCoordinator, JobError};
 use outpost::testkit::{Harness, Reply, ScriptedBackend, StreamFault, answer, order};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ fn body(code: &str) -> Bytes {
 }
 
 fn some_events() -> Vec<Bytes> {
-    answer(Format::OpenAi, "half an answer", 1, 1).into_iter().take(2).collect()
+    answer(Endpoint::ChatCompletions, "half an answer", 1, 1).into_iter().take(2).collect()
 }
 
 #[actix_rt::test]
@@ -160,7 +160,7 @@ async fn a_deadline_past_32_bits_is_not_cut() {
     assert_eq!(harness.snapshot().in_flight, 2, "ten minutes on, both still run");
     for (job, request) in jobs.into_iter().zip(requests) {
         request.head();
-        answer(Format::OpenAi, "late", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+        answer(Endpoint::ChatCompletions, "late", 1, 1).into_iter().for_each(|piece| request.piece(piece));
         request.end();
         link.outcome_of(job).await.done();
     }
@@ -184,11 +184,11 @@ async fn a_model_that_is_not_on_offer_is_not_loaded() {
 #[actix_rt::test]
 async fn an_anthropic_job_needs_a_backend_that_has_messages() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.set_report(|report| report.messages = false);
+    backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     let mut job = order("m", "{}");
-    job.format = Format::Anthropic;
+    job.endpoint = Endpoint::Messages;
     link.send_job(&job);
     assert_eq!(link.outcome_of(job.job_id).await.code(), ErrorCode::Internal);
     assert!(backend.requests().is_empty());

@@ -1,7 +1,7 @@
 //! A job that is done: the backend's bytes go up as they came, and what it cost.
 
 use bytes::Bytes;
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{FromCoordinator, Tokens};
 use outpost::testkit::{Harness, Reply, ScriptedBackend, answer, order};
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn its_bytes_go_up_exactly_as_they_came() {
         Bytes::from(vec![b'x'; 100_000]),
         Bytes::from_static(b"\n\n"),
     ];
-    strange.extend(answer(Format::OpenAi, "end", 3, 5));
+    strange.extend(answer(Endpoint::ChatCompletions, "end", 3, 5));
     backend.reply([Reply::Stream(strange.clone())]);
     let job = link.job("m", "{}");
     let trace = link.outcome_of(job).await;
@@ -41,7 +41,7 @@ async fn each_piece_goes_up_when_it_comes() {
     let job = link.job("m", "{}");
     let request = backend.request().await;
     request.head();
-    for piece in answer(Format::OpenAi, "word by word", 1, 1) {
+    for piece in answer(Endpoint::ChatCompletions, "word by word", 1, 1) {
         request.piece(piece.clone());
         assert_eq!(link.chunk_of(job).await, piece);
     }
@@ -55,7 +55,7 @@ async fn a_long_answer_is_whole_and_in_order() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let mut pieces: Vec<Bytes> = (0..700).map(|i: u32| format!(": {i} {}\n\n", "x".repeat(8000)).into()).collect();
-    pieces.extend(answer(Format::OpenAi, "end", 1, 1));
+    pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces.clone())]);
     let job = link.job("m", "{}");
     let trace = link.outcome_of(job).await;
@@ -70,7 +70,7 @@ async fn what_it_cost_is_what_the_backend_says_or_nothing() {
     let (mut harness, mut link) = agent(&backend).await;
     let silent = Reply::pieces(&["data: {\"choices\":[]}\n\n", "data: [DONE]\n\n"]);
     for (reply, tokens) in [
-        (Reply::Stream(answer(Format::OpenAi, "a", 11, 7)), Tokens::new(11, 7)),
+        (Reply::Stream(answer(Endpoint::ChatCompletions, "a", 11, 7)), Tokens::new(11, 7)),
         (silent, Tokens::default()),
         (Reply::pieces(&["data: {\"usage\":{\"prompt_tokens\":-1}}\n\ndata: [DONE]\n\n"]), Tokens::default()),
     ] {
@@ -91,7 +91,7 @@ async fn the_model_on_offer_is_the_model_that_runs() {
     let job = link.job("m", request);
     link.outcome_of(job).await.done();
     let asked = backend.request().await;
-    assert_eq!(asked.format, Format::OpenAi);
+    assert_eq!(asked.endpoint, Endpoint::ChatCompletions);
     let body = asked.json();
     assert_eq!((&body["model"], &body["stream"]), (&json!("m"), &json!(true)));
     assert_eq!(body["messages"][0]["content"], "hi \"model\":\"x\"");
@@ -105,12 +105,12 @@ async fn an_anthropic_job_goes_to_a_backend_that_has_messages() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let mut job = order("m", r#"{"max_tokens":5,"messages":[]}"#);
-    job.format = Format::Anthropic;
+    job.endpoint = Endpoint::Messages;
     link.send_job(&job);
     let trace = link.outcome_of(job.job_id).await;
     assert_eq!(trace.done().tokens, Tokens::new(3, 5));
-    assert_eq!(trace.bytes, answer(Format::Anthropic, "hello", 3, 5).concat());
-    assert_eq!(backend.request().await.format, Format::Anthropic);
+    assert_eq!(trace.bytes, answer(Endpoint::Messages, "hello", 3, 5).concat());
+    assert_eq!(backend.request().await.endpoint, Endpoint::Messages);
     harness.stop().await;
 }
 
@@ -122,7 +122,7 @@ async fn a_format_that_is_not_known_is_openai() {
     let text = serde_json::to_string(&FromCoordinator::Job(job.clone())).unwrap().replace(r#""openai""#, r#""grpc""#);
     link.send_text(text);
     link.outcome_of(job.job_id).await.done();
-    assert_eq!(backend.request().await.format, Format::OpenAi);
+    assert_eq!(backend.request().await.endpoint, Endpoint::ChatCompletions);
     harness.stop().await;
 }
 
@@ -156,7 +156,7 @@ async fn a_job_id_that_runs_already_runs_once() {
     assert_eq!(harness.snapshot().frames_skipped, 3);
     assert!(link.unread_messages().is_empty(), "none of them is answered: an answer would end the job");
     request.head();
-    answer(Format::OpenAi, "once", 1, 1).into_iter().for_each(|piece| request.piece(piece));
+    answer(Endpoint::ChatCompletions, "once", 1, 1).into_iter().for_each(|piece| request.piece(piece));
     request.end();
     link.outcome_of(job.job_id).await.done();
     assert_eq!(backend.requests().len(), 1);

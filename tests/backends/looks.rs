@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use outpost::backends::{LookError, Sighting, Source, configured};
 use outpost::messages::backend::BackendKind;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
 use outpost::messages::secret::Secret;
 use outpost::transport::tls;
@@ -35,6 +36,11 @@ fn models(sighting: &Sighting) -> Vec<(&str, Option<u64>)> {
     sighting.report.models.iter().map(|model| (model.id.as_str(), model.context_window)).collect()
 }
 
+/// Whether every model is said to have `/v1/messages`; none or all have it.
+fn has_messages(sighting: &Sighting) -> bool {
+    sighting.report.models.iter().all(|model| model.endpoints.contains(Endpoint::Messages))
+}
+
 /// Answers by the request's first line; anything else is not found.
 fn routes(table: &'static [(&str, &str)]) -> impl Fn(&Request) -> Reply {
     move |request| match table.iter().find(|(line, _)| *line == request.line) {
@@ -58,7 +64,7 @@ async fn llamacpp_tells_models_context_slots_and_messages() {
     assert_eq!(models(&seen), [("smollm2-135m", Some(2048))]);
     assert_eq!(seen.report.kind, BackendKind::LlamaCpp);
     assert_eq!(seen.report.slots, Some(2));
-    assert!(seen.report.messages);
+    assert!(has_messages(&seen));
     assert_eq!(seen.factory.id().as_str(), "mine");
 }
 
@@ -113,7 +119,7 @@ async fn vllm_as_documented_tells_its_context() {
     let seen = look(BackendKind::Vllm, documented).await.unwrap();
     assert_eq!(models(&seen), [("Qwen/Qwen3-8B", Some(40960)), ("lora", None)]);
     assert_eq!(seen.report.slots, None);
-    assert!(!seen.report.messages);
+    assert!(!has_messages(&seen));
 }
 
 const LM_STUDIO_V0: &str = r#"{"object":"list","data":[
@@ -148,7 +154,7 @@ async fn lmstudio_as_documented_offers_its_loaded_instances() {
     let seen = look(BackendKind::LmStudio, lm_studio(true, true)).await.unwrap();
     assert_eq!(models(&seen), [("openai/gpt-oss-20b", Some(16384)), ("openai/gpt-oss-20b:2", Some(131_072))]);
     assert_eq!(seen.report.slots, Some(6));
-    assert!(!seen.report.messages, "200 with an error is its answer to an unknown path");
+    assert!(!has_messages(&seen), "200 with an error is its answer to an unknown path");
 }
 
 #[actix_rt::test]
@@ -204,7 +210,7 @@ async fn any_openai_server_offers_what_it_lists() {
         });
         let seen = seen.await.unwrap();
         assert_eq!(models(&seen), [(model, None)]);
-        assert_eq!(seen.report.messages, name.starts_with("litellm"));
+        assert_eq!(has_messages(&seen), name.starts_with("litellm"));
     }
 }
 
@@ -306,7 +312,7 @@ async fn messages_are_asked_for_once_while_the_server_stays_up() {
     .await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     for _ in 0..3 {
-        assert!(within(source.look()).await.unwrap().report.messages);
+        assert!(has_messages(&within(source.look()).await.unwrap()));
     }
     assert_eq!(server.asked("POST /v1/messages"), 1);
     assert_eq!(server.requests().iter().find(|request| request.line.starts_with("POST")).unwrap().body, b"{}");
@@ -314,7 +320,7 @@ async fn messages_are_asked_for_once_while_the_server_stays_up() {
     up.set(false);
     within(source.look()).await.err().unwrap();
     up.set(true);
-    assert!(within(source.look()).await.unwrap().report.messages);
+    assert!(has_messages(&within(source.look()).await.unwrap()));
     assert_eq!(server.asked("POST /v1/messages"), 2);
 }
 
@@ -327,7 +333,7 @@ async fn a_server_that_is_silent_about_messages_is_seen_without_and_asked_again(
     let server = Server::start(silent).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     for asked in 1..=2 {
-        assert!(!within(source.look()).await.unwrap().report.messages);
+        assert!(!has_messages(&within(source.look()).await.unwrap()));
         assert_eq!(server.asked("POST /v1/messages"), asked);
     }
 }
@@ -339,6 +345,6 @@ async fn the_factory_stays_the_same_and_its_clients_reach_the_server() {
     let first = within(source.look()).await.unwrap().factory;
     let second = within(source.look()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &second));
-    let request = outpost::backends::BackendRequest { format: Default::default(), body: vec![] };
+    let request = outpost::backends::BackendRequest { endpoint: Default::default(), body: vec![] };
     assert_eq!(within(first.open().send(request)).await.unwrap().status, 404);
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use outpost::backends::client::HttpBackendFactory;
 use outpost::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
 use outpost::messages::secret::Secret;
 use outpost::transport::tls;
@@ -18,12 +18,12 @@ fn backend(url: &url::Url, key: Option<&str>) -> Rc<dyn Backend> {
     HttpBackendFactory::new(BackendId::from("test"), url, key.map(Secret::new), tls).open()
 }
 
-fn request(format: Format, pieces: &[&'static str]) -> BackendRequest {
-    BackendRequest { format, body: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect() }
+fn request(endpoint: Endpoint, pieces: &[&'static str]) -> BackendRequest {
+    BackendRequest { endpoint, body: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect() }
 }
 
 async fn ask(server: &Server) -> Result<BackendResponse, SendError> {
-    within(backend(&server.url(), None).send(request(Format::OpenAi, &["{}"]))).await
+    within(backend(&server.url(), None).send(request(Endpoint::ChatCompletions, &["{}"]))).await
 }
 
 /// The whole body, or the bytes before the error and the error.
@@ -51,7 +51,7 @@ async fn outcome(reply: impl Fn() -> Reply + 'static) -> (Vec<u8>, Option<BodyEr
 async fn the_pieces_of_a_body_arrive_as_one_with_their_length() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let pieces = ["{\"model\":\"m\",", "", "\"messages\":[", "]}"];
-    within(backend(&server.url(), None).send(request(Format::OpenAi, &pieces))).await.unwrap();
+    within(backend(&server.url(), None).send(request(Endpoint::ChatCompletions, &pieces))).await.unwrap();
     let got = &server.requests()[0];
     assert_eq!(got.line, "POST /v1/chat/completions");
     assert_eq!(got.body, pieces.concat().into_bytes());
@@ -68,7 +68,7 @@ async fn a_long_body_arrives_whole() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let piece = Bytes::from(vec![b'x'; 3_000_000]);
     let body = vec![Bytes::from_static(b"\""), piece.clone(), piece.clone(), Bytes::from_static(b"\"")];
-    let sent = BackendRequest { format: Format::OpenAi, body };
+    let sent = BackendRequest { endpoint: Endpoint::ChatCompletions, body };
     within(backend(&server.url(), None).send(sent)).await.unwrap();
     assert_eq!(server.requests()[0].body, [b"\"", &piece[..], &piece, b"\""].concat());
 }
@@ -78,8 +78,8 @@ async fn the_key_goes_where_the_format_wants_it() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let url = server.url().join("/prefix/v1").unwrap();
     let backend = backend(&url, Some("k"));
-    within(backend.send(request(Format::OpenAi, &["{}"]))).await.unwrap();
-    within(backend.send(request(Format::Anthropic, &["{}"]))).await.unwrap();
+    within(backend.send(request(Endpoint::ChatCompletions, &["{}"]))).await.unwrap();
+    within(backend.send(request(Endpoint::Messages, &["{}"]))).await.unwrap();
     let [openai, anthropic] = &server.requests()[..] else { panic!("two requests") };
     assert_eq!(openai.line, "POST /prefix/v1/chat/completions");
     assert_eq!(openai.header("authorization"), Some("Bearer k"));
@@ -166,7 +166,7 @@ async fn a_success_that_only_the_close_delimits_is_broken_in_http_1_1_and_read_i
 async fn nobody_listening_is_unreachable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{free}").parse().unwrap();
-    let sent = within(backend(&url, None).send(request(Format::OpenAi, &["{}"]))).await;
+    let sent = within(backend(&url, None).send(request(Endpoint::ChatCompletions, &["{}"]))).await;
     assert_eq!(sent.err(), Some(SendError::Unreachable));
 }
 
@@ -196,7 +196,7 @@ async fn a_head_without_end_is_garbled() {
 async fn dropping_the_request_before_the_head_closes_the_connection() {
     let server = Server::start(|_| Reply::Hold(vec![])).await;
     let backend = backend(&server.url(), None);
-    let mut sent = backend.send(request(Format::OpenAi, &["{}"]));
+    let mut sent = backend.send(request(Endpoint::ChatCompletions, &["{}"]));
     tokio::select! {
         _ = &mut sent => panic!("there is no answer"),
         () = server.until_requests(1) => {}
@@ -222,7 +222,7 @@ async fn a_client_has_more_requests_under_way_than_a_pool_would_let_it() {
     let backend = backend(&server.url(), None);
     let mut held = Vec::new();
     for _ in 0..120 {
-        held.push(within(backend.send(request(Format::OpenAi, &["{}"]))).await.unwrap());
+        held.push(within(backend.send(request(Endpoint::ChatCompletions, &["{}"]))).await.unwrap());
     }
     assert_eq!(server.connections(), 120);
 }

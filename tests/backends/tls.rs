@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use outpost::backends::client::HttpBackendFactory;
 use outpost::backends::{BackendFactory, BackendRequest, SendError};
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
 use outpost::transport::tls;
 
@@ -53,7 +53,7 @@ fn start() -> TlsServer {
 
 async fn ask(server: &TlsServer, config: Arc<rustls::ClientConfig>) -> Result<u16, SendError> {
     let backend = HttpBackendFactory::new(BackendId::from("test"), &server.url, None, config).open();
-    let request = BackendRequest { format: Format::OpenAi, body: vec![Bytes::from_static(b"{}")] };
+    let request = BackendRequest { endpoint: Endpoint::ChatCompletions, body: vec![Bytes::from_static(b"{}")] };
     within(backend.send(request)).await.map(|response| response.status)
 }
 

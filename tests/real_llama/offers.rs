@@ -1,6 +1,6 @@
 //! What the agent finds in a server and tells its coordinator.
 
-use outpost::messages::backend::Format;
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{JobId, ModelId};
 use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame};
 use outpost::telemetry::Snapshot;
@@ -156,7 +156,7 @@ fn job(request: &Value) -> JobFrame {
         job_id: JobId::random(),
         model_id: ModelId::from(MODEL),
         request: request.to_string().into(),
-        format: Format::OpenAi,
+        endpoint: Endpoint::ChatCompletions,
         deadline: std::time::Duration::from_secs(60),
     }
 }

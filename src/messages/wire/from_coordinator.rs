@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::Extensions;
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 
 /// The deadline of a job that names none, or names one that is no integer of at least 1.
@@ -66,8 +66,8 @@ pub struct JobFrame {
     pub model_id: ModelId,
     /// The text of a JSON object, a slice of the frame.
     pub request: Bytes,
-    /// The request's shape.
-    pub format: Format,
+    /// The API path asked for.
+    pub endpoint: Endpoint,
     /// How long it may take, from receipt.
     pub deadline: Duration,
 }
@@ -159,7 +159,7 @@ impl Serialize for FromCoordinator {
                 map.serialize_entry("type", "job")?;
                 map.serialize_entry("job_id", &job.job_id)?;
                 map.serialize_entry("model_id", &job.model_id)?;
-                map.serialize_entry("format", &job.format)?;
+                map.serialize_entry("format", &job.endpoint.format())?;
                 map.serialize_entry("deadline_ms", &job.deadline.as_millis())?;
                 map.serialize_entry("request", request)?;
             }
@@ -210,10 +210,10 @@ impl<'a> Fields<'a> {
         if !request.starts_with('{') {
             return Err("request is no object");
         }
-        let format = match self.format.map(text) {
-            None => Format::OpenAi,
-            Some(Some(name)) if name == "anthropic" => Format::Anthropic,
-            Some(_) => Format::OpenAi,
+        let endpoint = match self.format.map(text) {
+            None => Endpoint::ChatCompletions,
+            Some(Some(name)) if name == "anthropic" => Endpoint::Messages,
+            Some(_) => Endpoint::ChatCompletions,
         };
         let deadline = self
             .deadline_ms
@@ -221,7 +221,7 @@ impl<'a> Fields<'a> {
             .filter(|ms| *ms >= 1)
             .map_or(DEFAULT_DEADLINE, Duration::from_millis);
         let model_id = ModelId::from(model.as_ref());
-        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request.as_bytes()), format, deadline })
+        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request.as_bytes()), endpoint, deadline })
     }
 }
 

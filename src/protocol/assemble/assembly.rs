@@ -3,6 +3,7 @@
 use super::anthropic::MessageAssembly;
 use super::openai::ChatAssembly;
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::protocol::sse::{EVENT_LIMIT, Event, SseSplitter};
 use crate::protocol::usage::{BackendFault, Ending, Tally};
 
@@ -44,12 +45,12 @@ enum Fold {
 
 impl Assembly {
     /// An assembly that keeps at most `limit` bytes.
-    pub fn new(format: Format, limit: usize) -> Self {
-        let fold = match format {
+    pub fn new(endpoint: Endpoint, limit: usize) -> Self {
+        let fold = match endpoint.format() {
             Format::OpenAi => Fold::OpenAi(ChatAssembly::new(limit)),
             Format::Anthropic => Fold::Anthropic(MessageAssembly::new(limit)),
         };
-        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(format), fold, error: None }
+        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), fold, error: None }
     }
 
     /// Takes the next piece of the stream. After an error no more is taken, and the same error is given again.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::anthropic::MessageAssembly;
 use super::openai::ChatAssembly;
 use super::{AssembleError, Assembly};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::protocol::usage::BackendFault;
 
 const LIMIT: usize = 1 << 20;
@@ -202,7 +202,7 @@ fn a_tool_input_cut_off_by_the_token_limit_is_left_out() {
 
 #[test]
 fn an_assembly_gives_the_same_error_again() {
-    let mut assembly = Assembly::new(Format::OpenAi, LIMIT);
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     let failed = Err(AssembleError::Failed(BackendFault { label: Some("server_error".to_owned()) }));
     assert_eq!(assembly.feed(b"data: {\"error\":{\"type\":\"server_error\"}}\n\n"), failed);
     assert_eq!(assembly.feed(b"data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), failed);
@@ -211,14 +211,14 @@ fn an_assembly_gives_the_same_error_again() {
 
 #[test]
 fn an_event_that_was_too_long_to_read_is_missed() {
-    let mut assembly = Assembly::new(Format::OpenAi, usize::MAX);
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
     assembly.feed(b"data: {\"choices\":[]}\n\ndata: ").unwrap();
     assert_eq!(assembly.feed(&vec![b'x'; 2 * LIMIT]), Err(AssembleError::TooLarge));
 }
 
 #[test]
 fn what_follows_the_end_mark_is_no_part_of_the_body() {
-    let mut assembly = Assembly::new(Format::OpenAi, LIMIT);
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"id\":1}\n\ndata: [DONE]\n\ndata: nonsense\n\n").unwrap();
     assert!(assembly.is_complete());
     assert_eq!(assembly.finish().unwrap(), br#"{"id":1,"object":"chat.completion","choices":[]}"#);

@@ -3,15 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::messages::endpoint::Endpoint;
+
+const CHAT: Endpoints = Endpoints::CHAT;
 
 fn model(id: &str) -> ModelReport {
-    ModelReport { id: id.into(), context_window: None }
+    ModelReport { id: id.into(), context_window: None, endpoints: CHAT, price: None }
 }
 
 /// A local backend of a kind with models.
 fn seen(kind: BackendKind, models: &[&str]) -> Seen {
     let models = models.iter().map(|id| model(id)).collect();
-    let report = BackendReport { kind, models, slots: None, messages: false };
+    let report = BackendReport { kind, models, slots: None, busy: None };
     Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } }
 }
 
@@ -48,7 +51,8 @@ fn nothing_seen_offers_nothing() {
 fn an_offer_says_what_its_backend_reports() {
     let mut one = seen(BackendKind::Vllm, &["m"]);
     one.report.models[0].context_window = Some(4096);
-    (one.report.slots, one.report.messages) = (Some(3), true);
+    one.report.slots = Some(3);
+    one.report.models[0].endpoints = CHAT.with(Endpoint::Messages);
     let offer = ModelOffer {
         model_id: "m".into(),
         input_per_1m: 500_000,
@@ -59,7 +63,7 @@ fn an_offer_says_what_its_backend_reports() {
     };
     let catalog = build([("gpu", one)]);
     assert_eq!(catalog.offers(), std::slice::from_ref(&offer));
-    let route = Route { backend: "gpu".into(), limit: 3, messages: true, offer };
+    let route = Route { backend: "gpu".into(), limit: 3, endpoints: CHAT.with(Endpoint::Messages), offer };
     assert_eq!(catalog.routes().collect::<Vec<_>>(), [(&"m".into(), &route)]);
 }
 
@@ -187,12 +191,12 @@ fn any_seen() -> impl Strategy<Value = Seen> {
     let only = prop::option::weighted(0.3, prop::collection::btree_set("[a-f]", 0..5));
     let kind = prop::sample::select(BackendKind::ALL.to_vec());
     let limits = (prop::option::of(0u32..20), prop::option::of(0u32..20));
-    (kind, models, only, limits, any::<(bool, bool, f64)>()).prop_map(|(kind, models, only, limits, rest)| {
-        let models = models.into_iter().map(|(id, context_window)| ModelReport { id: id.into(), context_window });
-        let (local, messages, markup) = rest;
+    (kind, models, only, limits, any::<(bool, f64)>()).prop_map(|(kind, models, only, limits, rest)| {
+        let models = models.into_iter().map(|(id, context_window)| ModelReport { context_window, ..model(&id) });
+        let (local, markup) = rest;
         let only = only.map(|ids| ids.into_iter().map(ModelId::from).collect());
         Seen {
-            report: BackendReport { kind, models: models.collect(), slots: limits.0, messages },
+            report: BackendReport { kind, models: models.collect(), slots: limits.0, busy: None },
             policy: BackendPolicy { only, max_concurrent: limits.1, markup, local },
         }
     })
@@ -222,7 +226,6 @@ proptest! {
             let best = &backends[&route.backend];
             prop_assert!(serves(best, &offer.model_id));
             prop_assert_eq!(&offer.backend, best.report.kind.as_str());
-            prop_assert_eq!(route.messages, best.report.messages);
             prop_assert!(route.limit >= 1 && route.limit <= max_concurrent.max(1));
             prop_assert!(offer.input_per_1m >= 500_000 && offer.output_per_1m >= 750_000);
             for (id, other) in backends.iter().filter(|(_, other)| serves(other, &offer.model_id)) {

@@ -5,22 +5,22 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{COPIED_UP_TO, RequestError, backend_body, body_len};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
-fn body(request: &str, format: Format) -> Result<String, RequestError> {
-    let pieces = backend_body(&Bytes::from(request.to_owned()), &ModelId::from("the-model"), format)?;
+fn body(request: &str, endpoint: Endpoint) -> Result<String, RequestError> {
+    let pieces = backend_body(&Bytes::from(request.to_owned()), &ModelId::from("the-model"), endpoint)?;
     let joined = pieces.concat();
     assert_eq!(joined.len(), body_len(&pieces));
     assert!(pieces.iter().all(|piece| !piece.is_empty()));
     Ok(String::from_utf8(joined).unwrap())
 }
 
-fn edited(request: &str, format: Format) -> Value {
+fn edited(request: &str, endpoint: Endpoint) -> Value {
     let mut value: Value = serde_json::from_str(request).unwrap();
     value["model"] = json!("the-model");
     value["stream"] = json!(true);
-    if format == Format::OpenAi {
+    if endpoint == Endpoint::ChatCompletions {
         if !value["stream_options"].is_object() {
             value["stream_options"] = json!({});
         }
@@ -35,7 +35,7 @@ fn members_keep_their_spelling_and_their_order() {
         r#" { "model" : "x", "z":[1.0,1e2 ,  {"b":"\u0061"}],"stream":false , "a\u0062":-0 , "temperature":0.10 } "#;
     let expected =
         r#"{"z":[1.0,1e2 ,  {"b":"\u0061"}],"a\u0062":-0,"temperature":0.10,"model":"the-model","stream":true}"#;
-    assert_eq!(body(request, Format::Anthropic).unwrap(), expected);
+    assert_eq!(body(request, Endpoint::Messages).unwrap(), expected);
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn usage_is_asked_for_and_other_stream_options_stay() {
         (r#"{"stream_options":{"include_\u0075sage":0,"include_usage":1}}"#, r#"{"include_usage":true}"#),
         (r#"{"stream_options":{"x":1},"stream_options":{"y":2}}"#, r#"{"y":2,"include_usage":true}"#),
     ] {
-        assert_eq!(body(given, Format::OpenAi).unwrap(), tail(expected), "{given}");
+        assert_eq!(body(given, Endpoint::ChatCompletions).unwrap(), tail(expected), "{given}");
     }
     let untouched = r#"{"stream_options":null,"model":"the-model","stream":true}"#;
-    assert_eq!(body(r#"{"stream_options":null}"#, Format::Anthropic).unwrap(), untouched);
+    assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Messages).unwrap(), untouched);
 }
 
 #[test]
@@ -60,29 +60,29 @@ fn no_second_spelling_of_a_set_member_gets_through() {
     let request =
         r#"{"model":1,"mod\u0065l":"y","stream":0,"\u0073tream":false,"model":"z","stream_\u006fptions":7,"n":1}"#;
     let expected = r#"{"n":1,"model":"the-model","stream":true,"stream_options":{"include_usage":true}}"#;
-    assert_eq!(body(request, Format::OpenAi).unwrap(), expected);
+    assert_eq!(body(request, Endpoint::ChatCompletions).unwrap(), expected);
 }
 
 #[test]
 fn a_key_that_only_looks_like_one_stays() {
     let request = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":5}"#;
     let expected = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":"the-model","stream":true}"#;
-    assert_eq!(body(request, Format::Anthropic).unwrap(), expected);
+    assert_eq!(body(request, Endpoint::Messages).unwrap(), expected);
 }
 
 #[test]
 fn what_is_no_object_is_refused() {
     for request in ["{", "{}{}", "{} x", r#"{"a"}"#, r#"{"a":}"#, r#"{a:1}"#, r#"{"a":1,}"#, r#"{1:2}"#] {
-        assert_eq!(body(request, Format::OpenAi).unwrap_err(), RequestError::NotJson, "{request}");
+        assert_eq!(body(request, Endpoint::ChatCompletions).unwrap_err(), RequestError::NotJson, "{request}");
     }
     for request in ["", "[]", "null", "7", "\"x\"", r#"[["a",1]]"#] {
-        assert_eq!(body(request, Format::OpenAi).unwrap_err(), RequestError::NotAnObject, "{request}");
+        assert_eq!(body(request, Endpoint::ChatCompletions).unwrap_err(), RequestError::NotAnObject, "{request}");
     }
 }
 
 #[test]
 fn a_model_name_is_escaped() {
-    let pieces = backend_body(&Bytes::from_static(b"{}"), &ModelId::from("a\"b\n"), Format::Anthropic).unwrap();
+    let pieces = backend_body(&Bytes::from_static(b"{}"), &ModelId::from("a\"b\n"), Endpoint::Messages).unwrap();
     assert_eq!(pieces.concat(), br#"{"model":"a\"b\n","stream":true}"#);
 }
 
@@ -91,7 +91,7 @@ fn a_big_prompt_is_not_copied() {
     let prompt = format!(r#""{}""#, "x".repeat(20_000_000));
     let request = Bytes::from(format!(r#"{{"model":"m","prompt":{prompt},"stream_options":{{"x":{prompt}}},"n":1}}"#));
     let range = request.as_ptr_range();
-    let pieces = backend_body(&request, &ModelId::from("m"), Format::OpenAi).unwrap();
+    let pieces = backend_body(&request, &ModelId::from("m"), Endpoint::ChatCompletions).unwrap();
     let big: Vec<_> = pieces.iter().filter(|piece| piece.len() > COPIED_UP_TO).collect();
     assert_eq!(big.len(), 2);
     assert!(big.iter().all(|piece| range.contains(&piece.as_ptr()) && ***piece == *prompt.as_bytes()));
@@ -103,7 +103,7 @@ fn deep_nesting_harms_nothing() {
     let deep = "[".repeat(500_000) + &"]".repeat(500_000);
     let request = format!(r#"{{"a":{deep}}}"#);
     assert_eq!(
-        body(&request, Format::Anthropic).unwrap(),
+        body(&request, Endpoint::Messages).unwrap(),
         format!(r#"{{"a":{deep},"model":"the-model","stream":true}}"#)
     );
 }
@@ -135,15 +135,15 @@ fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_js
 proptest! {
     #[test]
     fn the_body_reads_as_the_edited_request(request in object(value()), pretty: bool, openai: bool) {
-        let format = if openai { Format::OpenAi } else { Format::Anthropic };
+        let endpoint = if openai { Endpoint::ChatCompletions } else { Endpoint::Messages };
         let request = if pretty { serde_json::to_string_pretty(&request) } else { serde_json::to_string(&request) }.unwrap();
-        let body: Value = serde_json::from_str(&body(&request, format).unwrap()).unwrap();
-        prop_assert_eq!(body, edited(&request, format));
+        let body: Value = serde_json::from_str(&body(&request, endpoint).unwrap()).unwrap();
+        prop_assert_eq!(body, edited(&request, endpoint));
     }
 
     #[test]
     fn no_input_panics_and_every_body_is_json(request in "[{}\\[\\]\":,a1 \\\\]{0,24}") {
-        if let Ok(body) = body(&request, Format::OpenAi) {
+        if let Ok(body) = body(&request, Endpoint::ChatCompletions) {
             serde_json::from_str::<&serde_json::value::RawValue>(&body).unwrap();
         }
     }

@@ -1,11 +1,11 @@
 //! Endings and figures of made-up streams; the recorded ones are in `tests/recorded_streams.rs`.
 
 use super::{BackendFault, ERROR_BODY_LIMIT, Ending, ResponseScan};
-use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
 fn openai(events: &[&str]) -> Ending {
-    let mut scan = ResponseScan::new(Format::OpenAi);
+    let mut scan = ResponseScan::new(Endpoint::ChatCompletions);
     for data in events {
         scan.feed(format!("data: {data}\n\n").as_bytes());
     }
@@ -13,7 +13,7 @@ fn openai(events: &[&str]) -> Ending {
 }
 
 fn anthropic(events: &[&str]) -> Ending {
-    let mut scan = ResponseScan::new(Format::Anthropic);
+    let mut scan = ResponseScan::new(Endpoint::Messages);
     for data in events {
         scan.feed(format!("event: x\ndata: {data}\n\n").as_bytes());
     }
@@ -89,8 +89,8 @@ fn an_error_event_fails_the_response_whatever_follows() {
 
 #[test]
 fn an_event_named_error_fails_the_response_whatever_it_holds() {
-    for format in [Format::OpenAi, Format::Anthropic] {
-        let mut scan = ResponseScan::new(format);
+    for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
+        let mut scan = ResponseScan::new(endpoint);
         scan.feed(b"event: error\ndata: out of memory\n\ndata: [DONE]\n\ndata: {\"type\":\"message_stop\"}\n\n");
         assert_eq!(scan.finish(), Ending::Failed(BackendFault { label: None }));
     }
@@ -112,7 +112,7 @@ fn the_end_mark_of_one_format_is_none_of_the_other() {
 
 #[test]
 fn is_complete_tells_as_soon_as_the_end_mark_is_there() {
-    let mut scan = ResponseScan::new(Format::OpenAi);
+    let mut scan = ResponseScan::new(Endpoint::ChatCompletions);
     scan.feed(b"data: [DONE]");
     assert!(!scan.is_over());
     scan.feed(b"\n\n");

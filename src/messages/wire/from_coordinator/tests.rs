@@ -22,7 +22,7 @@ fn a_job_keeps_its_request_as_received() {
     );
     let Ok(FromCoordinator::Job(job)) = parse(&text) else { panic!("no job") };
     assert_eq!(&job.request[..], r#"{"messages" :[ "ü\n" ], "x":1e5}"#.as_bytes());
-    assert_eq!((job.format, job.deadline), (Format::OpenAi, Duration::from_secs(60)));
+    assert_eq!((job.endpoint, job.deadline), (Endpoint::ChatCompletions, Duration::from_secs(60)));
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn a_deadline_is_an_integer_of_at_least_one_and_never_cut() {
 
 #[test]
 fn a_format_that_is_not_known_means_openai() {
-    assert_eq!(job(r#","format":"anthropic""#).format, Format::Anthropic);
+    assert_eq!(job(r#","format":"anthropic""#).endpoint, Endpoint::Messages);
     for other in [r#""openai""#, r#""grpc""#, "null", "7"] {
-        assert_eq!(job(&format!(r#","format":{other}"#)).format, Format::OpenAi, "{other}");
+        assert_eq!(job(&format!(r#","format":{other}"#)).endpoint, Endpoint::ChatCompletions, "{other}");
     }
 }
 

@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod endpoint;
 pub mod ids;
 pub mod jobs;
+pub mod json;
 pub mod lifecycle;
 pub mod prices;
 pub mod secret;

@@ -7,7 +7,6 @@ pub mod close;
 pub mod handshake;
 pub mod ledger;
 pub mod load;
-pub mod members;
 pub mod request;
 pub mod restart;
 pub mod sse;

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::members::{self, Malformed};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
+use crate::messages::json::{self, Malformed};
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
 const COPIED_UP_TO: usize = 4 << 10;
@@ -43,7 +43,7 @@ pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Res
     let mut body = Body::new(request);
     let mut stream_options = None;
     body.open();
-    members::walk(request, |key, value| match Member::of(key, endpoint) {
+    json::walk(request, |key, value| match Member::of(key, endpoint) {
         Member::Model | Member::Stream => {}
         Member::StreamOptions => stream_options = Some(value),
         Member::Other => body.member(key, value),
@@ -55,7 +55,7 @@ pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Res
         body.key(br#""stream_options""#);
         body.open();
         if let Some(options) = stream_options.filter(|options: &&[u8]| options.starts_with(b"{")) {
-            members::walk(options, |key, value| {
+            json::walk(options, |key, value| {
                 if &*name_of(key) != b"include_usage" {
                     body.member(key, value);
                 }

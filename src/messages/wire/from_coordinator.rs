@@ -8,13 +8,13 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Extensions;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
+use crate::messages::json::{self, Malformed};
 
 /// The deadline of a job that names none, or names one that is no integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -107,7 +107,8 @@ pub enum FrameError {
 impl FromCoordinator {
     /// Reads one text frame.
     pub fn parse(frame: &Bytes) -> Result<Self, FrameError> {
-        let fields: Fields<'_> = serde_json::from_slice(frame).map_err(|_| FrameError::NotAnObject)?;
+        simdutf8::basic::from_utf8(frame).map_err(|_| FrameError::NotAnObject)?;
+        let fields = Fields::read(frame).map_err(|_| FrameError::NotAnObject)?;
         let kind = fields.kind.and_then(text).ok_or(FrameError::NoType)?;
         Ok(match kind.as_ref() {
             "auth_challenge" => {
@@ -180,16 +181,16 @@ impl Serialize for FromCoordinator {
 /// The fields of any frame, unparsed. Where a key comes twice the last one holds.
 #[derive(Default)]
 struct Fields<'a> {
-    kind: Option<&'a RawValue>,
-    nonce: Option<&'a RawValue>,
-    extensions: Option<&'a RawValue>,
-    provider_id: Option<&'a RawValue>,
-    reason: Option<&'a RawValue>,
-    job_id: Option<&'a RawValue>,
-    model_id: Option<&'a RawValue>,
-    request: Option<&'a RawValue>,
-    format: Option<&'a RawValue>,
-    deadline_ms: Option<&'a RawValue>,
+    kind: Option<&'a [u8]>,
+    nonce: Option<&'a [u8]>,
+    extensions: Option<&'a [u8]>,
+    provider_id: Option<&'a [u8]>,
+    reason: Option<&'a [u8]>,
+    job_id: Option<&'a [u8]>,
+    model_id: Option<&'a [u8]>,
+    request: Option<&'a [u8]>,
+    format: Option<&'a [u8]>,
+    deadline_ms: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -198,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 
     fn extensions(&self) -> Extensions {
-        self.extensions.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+        self.extensions.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default()
     }
 
     fn job(&self, job_id: JobId, frame: &Bytes) -> Result<JobFrame, &'static str> {
@@ -206,8 +207,8 @@ impl<'a> Fields<'a> {
         if model.is_empty() || model.len() > MAX_MODEL_ID {
             return Err("model_id is empty or too long");
         }
-        let request = self.request.ok_or("request is missing")?.get();
-        if !request.starts_with('{') {
+        let request = self.request.ok_or("request is missing")?;
+        if !request.starts_with(b"{") {
             return Err("request is no object");
         }
         let endpoint = match self.format.map(text) {
@@ -217,33 +218,18 @@ impl<'a> Fields<'a> {
         };
         let deadline = self
             .deadline_ms
-            .and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok())
+            .and_then(|raw| serde_json::from_slice::<u64>(raw).ok())
             .filter(|ms| *ms >= 1)
             .map_or(DEFAULT_DEADLINE, Duration::from_millis);
         let model_id = ModelId::from(model.as_ref());
-        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request.as_bytes()), endpoint, deadline })
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request), endpoint, deadline })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let field = match key.as_ref() {
+    fn read(frame: &'a [u8]) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        json::walk(frame, |key, value| {
+            let key = text(key);
+            let field = match key.as_deref().unwrap_or_default() {
                 "type" => &mut fields.kind,
                 "nonce" => &mut fields.nonce,
                 "extensions" => &mut fields.extensions,
@@ -254,29 +240,26 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "request" => &mut fields.request,
                 "format" => &mut fields.format,
                 "deadline_ms" => &mut fields.deadline_ms,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+                _ => return,
             };
-            *field = Some(map.next_value()?);
-        }
+            *field = Some(value);
+        })?;
         Ok(fields)
     }
 }
 
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<BorrowedText<'_>>(raw.get()).ok().map(|text| text.0)
+fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
+    serde_json::from_slice::<BorrowedText<'_>>(raw).ok().map(|text| text.0)
 }
 
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A string, or nothing where the field is missing or null.
-fn optional(raw: Option<&RawValue>, name: &'static str) -> Result<Option<String>, FrameError> {
+fn optional(raw: Option<&[u8]>, name: &'static str) -> Result<Option<String>, FrameError> {
     match raw {
         None => Ok(None),
-        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) if raw == b"null" => Ok(None),
         Some(raw) => text(raw).map(|text| Some(text.into_owned())).ok_or(FrameError::WrongType(name)),
     }
 }

@@ -100,12 +100,11 @@ fn a_big_prompt_is_not_copied() {
 
 #[test]
 fn deep_nesting_harms_nothing() {
-    let deep = "[".repeat(500_000) + &"]".repeat(500_000);
-    let request = format!(r#"{{"a":{deep}}}"#);
-    assert_eq!(
-        body(&request, Endpoint::Messages).unwrap(),
-        format!(r#"{{"a":{deep},"model":"the-model","stream":true}}"#)
-    );
+    let nested = |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let deep = nested(1000);
+    let expected = deep.replace("]}", r#"],"model":"the-model","stream":true}"#);
+    assert_eq!(body(&deep, Endpoint::Messages).unwrap(), expected);
+    assert_eq!(body(&nested(500_000), Endpoint::Messages), Err(RequestError::NotJson));
 }
 
 fn value() -> impl Strategy<Value = Value> {

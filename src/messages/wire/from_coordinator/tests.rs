@@ -86,7 +86,7 @@ fn what_can_not_be_answered_is_an_error() {
         assert_eq!(parse(text), Err(error), "{text}");
     }
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(parse(&deep), Err(FrameError::NoType));
+    assert_eq!(parse(&deep), Err(FrameError::NotAnObject));
     assert_eq!(FromCoordinator::parse(&Bytes::from_static(b"{\"type\":\"\xff\"}")), Err(FrameError::NotAnObject));
 }
 

@@ -1,0 +1,8 @@
+//! JSON text that is checked and not parsed: where its members begin and end, at the speed of memory.
+//!
+//! A request of megabytes passes through here once. What becomes a value of a type is small, and `serde_json` reads that.
+
+mod scanner;
+mod string;
+
+pub use scanner::{Malformed, Scanner, walk};

@@ -47,7 +47,11 @@ pub(super) fn policy(backends: &Backends) -> PolicyOf {
         Backends::List(list) => {
             let by_name: BTreeMap<BackendId, BackendPolicy> = list
                 .iter()
-                .map(|backend| (backend.name.clone(), backend_policy(&backend.options, is_local(&backend.base_url))))
+                .map(|backend| {
+                    // A service is not the operator's own, even behind a proxy that is.
+                    let local = !backend.kind.is_service() && is_local(&backend.base_url);
+                    (backend.name.clone(), backend_policy(&backend.options, local))
+                })
                 .collect();
             Rc::new(move |name: &BackendId, _| by_name.get(name).cloned().unwrap_or_default())
         }

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use outpost::backends::{LookError, Sighting, Source, configured};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::ids::BackendId;
+use outpost::messages::ids::{BackendId, JobId};
 use outpost::messages::secret::Secret;
 use outpost::transport::tls;
 
@@ -345,6 +345,7 @@ async fn the_factory_stays_the_same_and_its_clients_reach_the_server() {
     let first = within(source.look()).await.unwrap().factory;
     let second = within(source.look()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &second));
-    let request = outpost::backends::BackendRequest { endpoint: Default::default(), body: vec![] };
+    let request =
+        outpost::backends::BackendRequest { job: JobId::random(), endpoint: Default::default(), body: vec![] };
     assert_eq!(within(first.open().send(request)).await.unwrap().status, 404);
 }

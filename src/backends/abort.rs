@@ -124,9 +124,11 @@ impl Stream for Watched {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.body.poll_next_unpin(cx);
-        if matches!(polled, Poll::Ready(None)) {
-            // After an error it is not over: the connection broke, and the server may not know.
-            self.guard.take().into_iter().for_each(AbortGuard::disarm);
+        match &polled {
+            Poll::Ready(None) => self.guard.take().into_iter().for_each(AbortGuard::disarm),
+            // The connection broke, and the server may not know.
+            Poll::Ready(Some(Err(_))) => self.guard = None,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled
     }

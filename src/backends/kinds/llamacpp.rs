@@ -63,7 +63,8 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
 pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
     // Old builds show each slot's prompt.
     let Slots { slots } = api.json("/slots", LIST).await.ok()?;
-    u32::try_from(slots.iter().filter(|slot| slot.is_processing).count()).ok()
+    let busy = slots.iter().filter(|slot| slot.is_processing).count();
+    if slots.is_empty() { None } else { u32::try_from(busy).ok() }
 }
 
 /// A router lists models that it would first have to load, for which it may throw out others: they are not offered.

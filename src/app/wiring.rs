@@ -131,4 +131,22 @@ mod tests {
             assert_eq!(is_local(&Url::parse(url).unwrap()), local, "{url}");
         }
     }
+
+    #[test]
+    fn a_service_is_never_local() {
+        for (kind, url, local) in [
+            (BackendKind::OpenAi, "http://127.0.0.1:1", true),
+            (BackendKind::OpenAi, "https://api.example.com", false),
+            (BackendKind::OpenRouter, "https://openrouter.ai/api", false),
+            (BackendKind::Venice, "http://127.0.0.1:1", false),
+        ] {
+            let backend = crate::config::BackendConfig {
+                name: "x".into(),
+                kind,
+                base_url: Url::parse(url).unwrap(),
+                options: BackendOptions::default(),
+            };
+            assert_eq!(policy(&Backends::List(vec![backend]))(&"x".into(), kind).local, local, "{kind} at {url}");
+        }
+    }
 }

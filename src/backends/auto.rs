@@ -105,7 +105,12 @@ impl Port {
     async fn look(&self) -> Result<Sighting, LookError> {
         let stranger = self.stranger.get_or_init(|| Api::local(self.port, None, Arc::clone(&self.tls)).client());
         let last = self.known.borrow().as_ref().map(|known| known.kind);
-        let kind = identify(stranger, last).await?;
+        let kind = identify(stranger, last).await.inspect_err(|error| {
+            // One that is slow is still there.
+            if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != LookError::TimedOut) {
+                known.observer.forget();
+            }
+        })?;
         let Known { factory, observer, .. } = self.known(kind);
         let report = observer.look().await?;
         Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })

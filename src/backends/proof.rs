@@ -1,5 +1,5 @@
 //! Which endpoints a server has: each is asked for once with a body that is no request, and the answer is remembered
-//! until the server is another one. Knows no documents; driven by `observer`.
+//! until the server is another one. Knows no documents; driven by `observer`, which asks between the two steps of a proof.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -52,31 +52,28 @@ impl Proof {
         *self = Self::default();
     }
 
-    /// Takes from the models the endpoints that the server does not have, and leaves out a model that has none then.
-    /// Asks for those that are not known yet, as many at once as there are. False where nothing is left and some question
-    /// had no answer: it is too early to say what the server offers.
-    pub(super) async fn apply(&mut self, api: &ApiClient, question: Question, offer: &mut Offer) -> bool {
-        if matches!(question, Question::Documented) {
-            return true;
-        }
+    /// Notes what the server is now. The endpoints that are to be asked for: those of its models that it did not tell of
+    /// since it is that.
+    pub(super) fn questions(&mut self, offer: &Offer) -> Endpoints {
         self.identify(offer);
         let wanted = offer.models.iter().fold(Endpoints::NONE, |all, model| all.union(model.endpoints));
-        let open = wanted.iter().filter(|endpoint| !self.told.contains(*endpoint));
-        let asked = open.map(|endpoint| async move { (endpoint, ask(api, question, endpoint).await) });
-        let mut silent = false;
-        for (endpoint, answer) in future::join_all(asked).await {
-            match answer {
-                Some(has) => {
-                    self.told = self.told.with(endpoint);
-                    self.has = if has { self.has.with(endpoint) } else { self.has.without(endpoint) };
-                }
-                None => silent = true,
-            }
+        wanted.iter().filter(|endpoint| !self.told.contains(*endpoint)).collect()
+    }
+
+    /// Notes the answers, takes from the models the endpoints that the server does not have, and leaves out a model that
+    /// has none then. False where nothing is left and some question had no answer: it is too early to say what the
+    /// server offers.
+    pub(super) fn settle(&mut self, answers: &[(Endpoint, Option<bool>)], offer: &mut Offer) -> bool {
+        for (endpoint, answer) in answers {
+            let Some(has) = *answer else { continue };
+            self.told = self.told.with(*endpoint);
+            self.has = if has { self.has.with(*endpoint) } else { self.has.without(*endpoint) };
         }
         for model in &mut offer.models {
             model.endpoints = model.endpoints.iter().filter(|endpoint| self.has.contains(*endpoint)).collect();
         }
         offer.models.retain(|model| !model.endpoints.is_empty());
+        let silent = answers.iter().any(|(_, answer)| answer.is_none());
         !(silent && offer.models.is_empty())
     }
 
@@ -99,8 +96,13 @@ impl Proof {
     }
 }
 
-/// Asks for one endpoint. `None`: the server did not say.
-async fn ask(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<bool> {
+/// Asks for these endpoints, all at once. `None`: the server did not say.
+pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoints) -> Vec<(Endpoint, Option<bool>)> {
+    let asked = endpoints.iter().map(|endpoint| async move { (endpoint, ask_for(api, question, endpoint).await) });
+    future::join_all(asked).await
+}
+
+async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<bool> {
     let body: &[u8] = if matches!(question, Question::Broken) { b"{" } else { b"{}" };
     let asked = async {
         let sent = api.post(endpoint).send_body(Pieces::new(vec![Bytes::from_static(body)]));

@@ -217,6 +217,7 @@ async fn a_server_that_comes_back_after_nobody_listened_is_found_again() {
     let port = server.port;
     drop(server);
     assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
-    let _server = Server::start_at(port, servers::ollama).await;
+    let server = Server::start_at(port, servers::ollama).await;
     assert!(Arc::ptr_eq(&first, &within(source.look()).await.unwrap().factory));
+    assert_eq!(server.asked("POST /v1/messages"), 1, "what came back may have other endpoints");
 }

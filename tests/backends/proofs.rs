@@ -40,6 +40,24 @@ async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
 }
 
 #[actix_rt::test]
+async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
+    let (server, script) = changing(llama_server).await;
+    let source = source(&server, BackendKind::LlamaCpp, None);
+    within(source.look()).await.unwrap();
+    script.set(|_| Reply::Hold(vec![]));
+    let mut looking = source.look();
+    let asked_before = server.requests().len();
+    tokio::select! {
+        _ = &mut looking => panic!("there is no answer"),
+        () = server.until_requests(asked_before + 1) => {}
+    }
+    drop(looking);
+    script.set(llama_server);
+    within(source.look()).await.unwrap();
+    assert_eq!(asked(&server), Endpoint::ALL.len());
+}
+
+#[actix_rt::test]
 async fn another_version_is_asked_again_and_nothing_of_the_last_one_holds() {
     let (server, script) = changing(servers::vllm).await;
     let source = source(&server, BackendKind::Vllm, None);

@@ -17,8 +17,6 @@ use crate::messages::ids::BackendId;
 use crate::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::telemetry::{Event, Events};
 
-/// How long one look may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// The time between looks at a backend that should be there and is not.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -77,7 +75,7 @@ impl DiscoveryActor {
         if let Some(timer) = place.next.take() {
             ctx.cancel_future(timer);
         }
-        let look = timeout(LOOK_LIMIT, source.look()).into_actor(self);
+        let look = timeout(source.patience(), source.look()).into_actor(self);
         ctx.spawn(look.map(move |result, actor, ctx| {
             actor.looked(index, result.unwrap_or(Err(LookError::TimedOut)), ctx);
         }));
@@ -131,7 +129,7 @@ fn report(
     now: &Result<Sighting, LookError>,
 ) {
     match (last, now) {
-        (Some(Ok(before)), Ok(now)) if before.report == now.report => {}
+        (Some(Ok(before)), Ok(now)) if before.report.same_offer(&now.report) => {}
         (last, Ok(now)) => {
             if let Some(Ok(before)) = last
                 && before.factory.id() != now.factory.id()

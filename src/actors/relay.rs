@@ -136,7 +136,7 @@ async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplin
     let (id, endpoint) = (job.id, job.endpoint);
     // The request lives no longer than its upload: it may be large, and the answer long.
     drop(job);
-    let response = backend.send(BackendRequest { endpoint, body }).await?;
+    let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
         return Err(refusal(response).await);
     }

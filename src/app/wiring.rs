@@ -47,7 +47,11 @@ pub(super) fn policy(backends: &Backends) -> PolicyOf {
         Backends::List(list) => {
             let by_name: BTreeMap<BackendId, BackendPolicy> = list
                 .iter()
-                .map(|backend| (backend.name.clone(), backend_policy(&backend.options, is_local(&backend.base_url))))
+                .map(|backend| {
+                    // A service is not the operator's own, even behind a proxy that is.
+                    let local = !backend.kind.is_service() && is_local(&backend.base_url);
+                    (backend.name.clone(), backend_policy(&backend.options, local))
+                })
                 .collect();
             Rc::new(move |name: &BackendId, _| by_name.get(name).cloned().unwrap_or_default())
         }
@@ -125,6 +129,24 @@ mod tests {
             ("http://[2001:db8::1]", false),
         ] {
             assert_eq!(is_local(&Url::parse(url).unwrap()), local, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_never_local() {
+        for (kind, url, local) in [
+            (BackendKind::OpenAi, "http://127.0.0.1:1", true),
+            (BackendKind::OpenAi, "https://api.example.com", false),
+            (BackendKind::OpenRouter, "https://openrouter.ai/api", false),
+            (BackendKind::Venice, "http://127.0.0.1:1", false),
+        ] {
+            let backend = crate::config::BackendConfig {
+                name: "x".into(),
+                kind,
+                base_url: Url::parse(url).unwrap(),
+                options: BackendOptions::default(),
+            };
+            assert_eq!(policy(&Backends::List(vec![backend]))(&"x".into(), kind).local, local, "{kind} at {url}");
         }
     }
 }

@@ -33,17 +33,17 @@ const fn usual(port: u16, plain: Option<BackendKind>, servers: &'static str) -> 
 }
 
 /// The default ports of servers that speak OpenAI's API. Not looked at: 4000, LiteLLM, a proxy that as a rule spends the
-/// operator's account elsewhere and repeats what is found here; 80 and 3000, TGI's, where hardly ever a server of
-/// models listens.
+/// operator's account elsewhere and repeats what is found here; 80, where hardly ever a server of models listens.
 pub const USUAL: &[UsualPort] = &[
     usual(8000, Some(BackendKind::Vllm), "vLLM"),
     usual(8080, Some(BackendKind::LlamaCpp), "llama.cpp, MLX-LM, LocalAI, llamafile, TGI in a container"),
     usual(9931, None, "llama.cpp, in later releases"),
     usual(1234, Some(BackendKind::LmStudio), "LM Studio"),
     usual(11434, Some(BackendKind::Ollama), "Ollama"),
-    usual(30000, None, "SGLang"),
-    usual(5000, None, "TabbyAPI"),
-    usual(5001, None, "KoboldCpp"),
+    usual(30000, Some(BackendKind::SgLang), "SGLang"),
+    usual(3000, Some(BackendKind::Tgi), "TGI by its launcher"),
+    usual(5000, Some(BackendKind::TabbyApi), "TabbyAPI"),
+    usual(5001, Some(BackendKind::KoboldCpp), "KoboldCpp"),
     usual(23333, None, "LMDeploy"),
 ];
 
@@ -96,7 +96,7 @@ impl Port {
             _ => {
                 let api = Api::local(self.port, self.keys.get(&kind).cloned(), Arc::clone(&self.tls));
                 let observer = Rc::new(Observer::new(kind, api.client()));
-                let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), api));
+                let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), kind, api));
                 known.insert(Known { kind, factory, observer }).clone()
             }
         }
@@ -105,7 +105,12 @@ impl Port {
     async fn look(&self) -> Result<Sighting, LookError> {
         let stranger = self.stranger.get_or_init(|| Api::local(self.port, None, Arc::clone(&self.tls)).client());
         let last = self.known.borrow().as_ref().map(|known| known.kind);
-        let kind = identify(stranger, last).await?;
+        let kind = identify(stranger, last).await.inspect_err(|error| {
+            // One that is slow is still there.
+            if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != LookError::TimedOut) {
+                known.observer.forget();
+            }
+        })?;
         let Known { factory, observer, .. } = self.known(kind);
         let report = observer.look().await?;
         Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })
@@ -124,6 +129,11 @@ impl Source for Found {
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
         let port = Rc::clone(&self.0);
         async move { port.look().await }.boxed_local()
+    }
+
+    fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
+        let observer = self.0.known.borrow().as_ref().map(|known| Rc::clone(&known.observer));
+        async move { observer?.load().await }.boxed_local()
     }
 }
 

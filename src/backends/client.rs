@@ -12,28 +12,44 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use rustls::ClientConfig;
 use url::Url;
 
+use super::abort::{AbortGuard, Aborts, watched};
 use super::api::{self, Api, ApiClient};
 use super::download::Download;
+use super::kinds::each;
 use super::upload::Pieces;
 use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
 /// Makes [`HttpBackend`]s of one server.
 pub struct HttpBackendFactory {
     id: BackendId,
+    kind: BackendKind,
     api: Api,
     key: u64,
 }
 
 impl HttpBackendFactory {
-    /// `base_url` may end in `/v1`. An `https` URL whose host is an IPv6 address can't be reached.
+    /// A server that only OpenAI's API is known of. `base_url` may end in `/v1`. An `https` URL whose host is an IPv6
+    /// address can't be reached.
     pub fn new(id: BackendId, base_url: &Url, api_key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
-        Self::of_api(id, Api::new(base_url, api_key, tls))
+        Self::of_kind(id, BackendKind::OpenAi, base_url, api_key, tls)
     }
 
-    pub(super) fn of_api(id: BackendId, api: Api) -> Self {
-        Self { id, api, key: KEYS.fetch_add(1, Ordering::Relaxed) }
+    /// A server of a known kind, otherwise the same.
+    pub fn of_kind(
+        id: BackendId,
+        kind: BackendKind,
+        base_url: &Url,
+        api_key: Option<Secret>,
+        tls: Arc<ClientConfig>,
+    ) -> Self {
+        Self::of_api(id, kind, Api::new(base_url, api_key, tls))
+    }
+
+    pub(super) fn of_api(id: BackendId, kind: BackendKind, api: Api) -> Self {
+        Self { id, kind, api, key: KEYS.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// A client for looks at this server, for the calling thread.
@@ -53,7 +69,9 @@ impl BackendFactory for HttpBackendFactory {
             if let Some(client) = open.get(&self.key).and_then(Weak::upgrade) {
                 return client;
             }
-            let client = Rc::new(HttpBackend { api: self.api.client() });
+            let api = self.api.client();
+            let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, api.clone()));
+            let client = Rc::new(HttpBackend { api, aborts });
             open.insert(self.key, Rc::downgrade(&client));
             client
         })
@@ -71,17 +89,33 @@ static KEYS: AtomicU64 = AtomicU64::new(0);
 /// A thread's client of one server. Every request has a connection of its own.
 pub struct HttpBackend {
     api: ApiClient,
+    /// Where the server is told of requests that nobody waits for any more.
+    aborts: Option<Aborts>,
 }
 
 impl Backend for HttpBackend {
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
-        let sent = self.api.post(request.endpoint).send_body(Pieces::new(request.body));
+        let BackendRequest { job, endpoint, body } = request;
+        let (body, guard) = match &self.aborts {
+            Some(aborts) => aborts.watch(job, endpoint, body),
+            None => (body, None),
+        };
+        let sent = self.api.post(endpoint).send_body(Pieces::new(body));
         async move {
-            let response = api::head(sent).await?;
+            let response = match api::head(sent).await {
+                Ok(response) => response,
+                Err(error) => {
+                    guard.into_iter().for_each(AbortGuard::disarm);
+                    return Err(error);
+                }
+            };
+            // A request that was refused generates nothing.
+            let (guard, refused) = if response.status().is_success() { (guard, None) } else { (None, guard) };
+            refused.into_iter().for_each(AbortGuard::disarm);
             Ok(BackendResponse {
                 status: response.status().as_u16(),
                 content_type: content_type(&response),
-                body: Download::new(response).boxed_local(),
+                body: watched(Download::new(response).boxed_local(), guard),
             })
         }
         .boxed_local()

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use rustls::ClientConfig;
@@ -23,7 +24,7 @@ pub fn source(
     api_key: Option<Secret>,
     tls: Arc<ClientConfig>,
 ) -> Box<dyn Source> {
-    let factory = Arc::new(HttpBackendFactory::new(id, &base_url, api_key, tls));
+    let factory = Arc::new(HttpBackendFactory::of_kind(id, kind, &base_url, api_key, tls));
     Box::new(Configured(Rc::new(Place { kind, factory, observer: OnceCell::new() })))
 }
 
@@ -36,19 +37,34 @@ struct Place {
     observer: OnceCell<Observer>,
 }
 
+impl Place {
+    fn observer(&self) -> &Observer {
+        self.observer.get_or_init(|| Observer::new(self.kind, self.factory.api_client()))
+    }
+}
+
 impl Source for Configured {
     fn name(&self) -> &str {
         self.0.factory.id().as_str()
     }
 
+    fn patience(&self) -> Duration {
+        // A service lists hundreds of models, from far away.
+        Duration::from_secs(if self.0.kind.is_service() { 10 } else { 2 })
+    }
+
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
         let place = Rc::clone(&self.0);
         async move {
-            let observer = place.observer.get_or_init(|| Observer::new(place.kind, place.factory.api_client()));
-            let report = observer.look().await?;
+            let report = place.observer().look().await?;
             let factory: Arc<dyn BackendFactory> = Arc::<HttpBackendFactory>::clone(&place.factory);
             Ok(Sighting { factory, report })
         }
         .boxed_local()
+    }
+
+    fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
+        let place = Rc::clone(&self.0);
+        async move { place.observer().load().await }.boxed_local()
     }
 }

@@ -3,24 +3,30 @@
 //! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. A look at one yields a
 //! [`Sighting`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
 //!
-//! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a look reads models, context and
-//! slots (`kinds`). [`configured`] looks where the operator says, [`auto`] at the usual ports of this host.
+//! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a look reads models, context, slots
+//! and load (`kinds`). Which endpoints a server has is proved (`proof`). [`configured`] looks where the operator says,
+//! [`auto`] at the usual ports of this host.
 
+mod abort;
 mod api;
 pub mod auto;
 pub mod client;
 pub mod configured;
 mod download;
+mod gauges;
 mod identify;
 mod kinds;
 mod lenient;
 mod observer;
 mod offer;
+mod price;
 mod probe;
+mod proof;
 mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -28,7 +34,7 @@ use futures_util::stream::LocalBoxStream;
 
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
-use crate::messages::ids::BackendId;
+use crate::messages::ids::{BackendId, JobId};
 
 /// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
 pub trait Source {
@@ -40,8 +46,20 @@ pub trait Source {
         true
     }
 
-    /// Looks once. The caller sets the deadline and may drop the future at any time.
+    /// How long one look may take.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    /// Looks once. The caller holds to the deadline and may drop the future at any time.
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>>;
+
+    /// Asks how many requests the backend that was last seen here works now, whoever's they are, and nothing else: for
+    /// polls between looks. At most one a second: llama.cpp does not notice a client that left while it is asked more
+    /// often. `None` where it does not say, or not within a second.
+    fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// A healthy backend, seen.
@@ -85,12 +103,15 @@ pub trait BackendFactory: Send + Sync {
 /// One backend, as a worker uses it.
 pub trait Backend {
     /// Sends a request and waits for the head of the response. Dropping the future, or the response, closes the
-    /// connection, which is how a request is cancelled. No deadline of its own but for connecting.
+    /// connection, which is how a request is cancelled; a server that may not notice is told as well, behind the
+    /// caller's back. No deadline of its own but for connecting.
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>>;
 }
 
 /// A request to a backend's API.
 pub struct BackendRequest {
+    /// The job it is for. Servers that end requests by name know this one by a name made of it.
+    pub job: JobId,
     /// Which API.
     pub endpoint: Endpoint,
     /// The JSON body, in pieces that are sent one after the other.

@@ -4,38 +4,110 @@ use std::collections::HashSet;
 
 use super::lenient::MOST_ENTRIES;
 use crate::messages::discovery::ModelReport;
-use crate::messages::endpoint::Endpoints;
+use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
+use crate::messages::prices::Price;
 
 /// Longest id of a model that is offered, in bytes.
 const LONGEST_ID: usize = 256;
 
-/// The models of a server and how many requests it works at once.
+/// What a server says that a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// To generate text.
+    Generate,
+    /// To embed text.
+    Embed,
+    /// Both, or the server does not say.
+    Any,
+}
+
+impl Task {
+    /// The endpoints that can do it, if the server has them.
+    pub(super) fn endpoints(self) -> Endpoints {
+        let generates = |endpoint: &Endpoint| *endpoint != Endpoint::Embeddings;
+        match self {
+            Self::Generate => Endpoint::ALL.into_iter().filter(generates).collect(),
+            Self::Embed => Endpoints::NONE.with(Endpoint::Embeddings),
+            Self::Any => Endpoint::ALL.into_iter().collect(),
+        }
+    }
+}
+
+/// A model as a kind's documents describe it.
+pub(super) struct Entry {
+    /// The id to ask the server for.
+    pub(super) id: String,
+    /// Tokens of context that one request can use.
+    pub(super) window: Option<u64>,
+    /// What the server says that it is for.
+    pub(super) task: Task,
+    /// What a service takes for it.
+    pub(super) price: Option<Price>,
+}
+
+impl Entry {
+    pub(super) fn new(id: String, window: Option<u64>, task: Task) -> Self {
+        Self { id, window, task, price: None }
+    }
+}
+
+/// The models of a server, what it can work at once, and what it works now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Offer {
+    /// Their endpoints are those that the server would have to be proved to have.
     pub(super) models: Vec<ModelReport>,
     pub(super) slots: Option<u32>,
+    pub(super) busy: Option<u32>,
+    /// The server's build, where it tells it: another one may have other endpoints.
+    pub(super) version: Option<String>,
 }
 
 impl Offer {
-    /// Models as (id, context window). One whose id is empty, long or holds control characters is left out, and so is
-    /// the second of the same id. A window or a number of slots that is 0 is an unknown one.
-    pub(super) fn new(models: impl IntoIterator<Item = (String, Option<u64>)>, slots: Option<u64>) -> Self {
+    /// A model whose id is empty, long or holds control characters is left out, and so is the second of the same id. A
+    /// window that is 0 is an unknown one.
+    pub(super) fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut seen = HashSet::new();
-        let models = models
+        let models = entries
             .into_iter()
-            .filter(|(id, _)| (1..=LONGEST_ID).contains(&id.len()) && !id.chars().any(char::is_control))
-            .filter(|(id, _)| seen.insert(id.clone()))
+            .filter(|entry| (1..=LONGEST_ID).contains(&entry.id.len()) && !entry.id.chars().any(char::is_control))
+            .filter(|entry| seen.insert(entry.id.clone()))
             .take(MOST_ENTRIES)
-            .map(|(id, window)| ModelReport {
-                id: ModelId::from(id),
-                context_window: window.filter(|&tokens| tokens > 0),
-                endpoints: Endpoints::CHAT,
-                price: None,
+            .map(|entry| ModelReport {
+                id: ModelId::from(entry.id),
+                context_window: entry.window.filter(|&tokens| tokens > 0),
+                endpoints: entry.task.endpoints(),
+                price: entry.price,
             })
             .collect();
+        Self { models, slots: None, busy: None, version: None }
+    }
+
+    /// How many requests it works at once; 0 is an unknown number.
+    pub(super) fn slots(self, slots: Option<u64>) -> Self {
         let slots = slots.filter(|&slots| slots > 0).map(|slots| u32::try_from(slots).unwrap_or(u32::MAX));
-        Self { models, slots }
+        Self { slots, ..self }
+    }
+
+    /// How many requests it works now.
+    pub(super) fn busy(self, busy: Option<u32>) -> Self {
+        Self { busy, ..self }
+    }
+
+    /// What it says of its build.
+    pub(super) fn version(self, version: Option<String>) -> Self {
+        Self { version, ..self }
+    }
+}
+
+/// The id of a model whose server takes any: without a name of its own the model has the path of its file for an id,
+/// which is nobody else's business.
+pub(super) fn without_path(id: String) -> String {
+    let is_path = id.starts_with(['/', '\\'])
+        || matches!(id.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic());
+    match id.rsplit(['/', '\\']).next() {
+        Some(file) if is_path => file.to_owned(),
+        _ => id,
     }
 }
 
@@ -43,20 +115,38 @@ impl Offer {
 mod tests {
     use super::*;
 
+    fn entry(id: &str) -> Entry {
+        Entry::new(id.to_owned(), Some(0), Task::Any)
+    }
+
     #[test]
     fn ids_that_are_no_names_are_left_out() {
         let long = "x".repeat(LONGEST_ID);
         let ids = ["a", "", "a", "b\nc", "\u{1b}[2J", &long, &format!("{long}x"), "ü/ö:3b"];
-        let offer = Offer::new(ids.map(|id| (id.to_owned(), None)), None);
+        let offer = Offer::new(ids.map(entry));
         let kept: Vec<&str> = offer.models.iter().map(|model| model.id.as_str()).collect();
         assert_eq!(kept, ["a", &long, "ü/ö:3b"]);
     }
 
     #[test]
     fn nothing_is_not_a_number() {
-        let offer = Offer::new([("a".to_owned(), Some(0))], Some(0));
+        let offer = Offer::new([entry("a")]).slots(Some(0));
         assert_eq!(offer.models[0].context_window, None);
         assert_eq!(offer.slots, None);
-        assert_eq!(Offer::new([], Some(u64::MAX)).slots, Some(u32::MAX));
+        assert_eq!(Offer::new([]).slots(Some(u64::MAX)).slots, Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_path_is_offered_by_its_file_name_and_a_name_as_it_is() {
+        for (id, offered) in [
+            ("/home/op/models/x-Q4.gguf", "x-Q4.gguf"),
+            (r"C:\models\x.gguf", "x.gguf"),
+            ("C:/models/x.gguf", "x.gguf"),
+            ("ggml-org/gemma-3-4b-it-GGUF:Q4_K_M", "ggml-org/gemma-3-4b-it-GGUF:Q4_K_M"),
+            ("x:7b", "x:7b"),
+            ("smollm2-135m", "smollm2-135m"),
+        ] {
+            assert_eq!(without_path(id.to_owned()), offered);
+        }
     }
 }

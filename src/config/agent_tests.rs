@@ -161,6 +161,8 @@ fn a_backend_that_makes_no_sense_is_refused() {
     for (value, expected) in [
         ("http://127.0.0.1:8000", Cause::NotABackend),
         ("vllm", Cause::NotABackend),
+        ("http://openrouter", Cause::NotABackend),
+        ("openrouter=", Cause::NotAUrl),
         ("vLLM=http://a", Cause::UnknownKind),
         ("@vllm=http://a", Cause::BadBackendName),
         ("Big@vllm=http://a", Cause::BadBackendName),
@@ -175,6 +177,41 @@ fn a_backend_that_makes_no_sense_is_refused() {
         assert_eq!(cause("OUTPOST_BACKENDS", value), expected, "{value}");
     }
     assert_eq!(cause("OUTPOST_BACKEND_VLLM_MODELS", " , "), Cause::EmptyList);
+}
+
+#[test]
+fn a_service_needs_no_url_and_needs_a_key() {
+    let env = |value: &str| minimal().with("OUTPOST_BACKENDS", value.to_owned());
+    let keys = |env: MapEnvironment| {
+        env.with("OUTPOST_BACKEND_OPENROUTER_API_KEY", "sk-1").with("OUTPOST_BACKEND_MINE_API_KEY", "sk-2")
+    };
+    let Backends::List(list) = read(&keys(env("openrouter,mine@venice"))).0.backends else {
+        panic!("a list was given")
+    };
+    let seen: Vec<_> = list.iter().map(|one| (one.name.as_str(), one.kind, one.base_url.as_str())).collect();
+    let expected = [
+        ("openrouter", BackendKind::OpenRouter, "https://openrouter.ai/api"),
+        ("mine", BackendKind::Venice, "https://api.venice.ai/api"),
+    ];
+    assert_eq!(seen, expected);
+    let Backends::List(list) = read(&keys(env("openrouter=https://gate.example/or/v1"))).0.backends else {
+        panic!("a list was given")
+    };
+    assert_eq!(list.iter().map(|one| one.base_url.as_str()).collect::<Vec<_>>(), ["https://gate.example/or"]);
+
+    let missing = causes(&env("openrouter,mine@venice"));
+    let expected = [
+        ("OUTPOST_BACKEND_OPENROUTER_API_KEY".to_owned(), Cause::KeyRequired(BackendKind::OpenRouter)),
+        ("OUTPOST_BACKEND_MINE_API_KEY".to_owned(), Cause::KeyRequired(BackendKind::Venice)),
+    ];
+    assert_eq!(missing, expected);
+    let wrong = causes(&env("openrouter").with("OUTPOST_BACKEND_OPENROUTER_API_KEY", "ké"));
+    assert_eq!(wrong, [("OUTPOST_BACKEND_OPENROUTER_API_KEY".to_owned(), Cause::NotASecretOfAscii)]);
+}
+
+#[test]
+fn the_variable_names_every_kind() {
+    assert!(BackendKind::ALL.iter().all(|kind| super::super::vars::BACKENDS.help.contains(kind.as_str())));
 }
 
 #[test]

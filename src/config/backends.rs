@@ -7,6 +7,7 @@ use url::Url;
 use super::reader::{Reader, SecretUse};
 use super::report::{Cause, Warning};
 use super::urls::{self, Insecure};
+use super::vars::Variable;
 use super::{units, vars};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
@@ -26,7 +27,7 @@ impl Backends {
     /// The names that a per-backend variable can have.
     pub fn names(&self) -> Vec<BackendId> {
         match self {
-            Self::Auto(_) => BackendKind::ALL.iter().map(|kind| kind.as_str().into()).collect(),
+            Self::Auto(_) => BackendKind::of_servers().map(|kind| kind.as_str().into()).collect(),
             Self::List(backends) => backends.iter().map(|backend| backend.name.clone()).collect(),
         }
     }
@@ -64,9 +65,9 @@ impl Backends {
     pub(super) fn read(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Self> {
         let text = reader.text(&vars::BACKENDS)?;
         if text == "auto" {
-            let options = BackendKind::ALL.map(|kind| (kind, BackendOptions::read(reader, &kind.as_str().into())));
-            let set = options.into_iter().filter(|(_, options)| *options != BackendOptions::default());
-            return Some(Self::Auto(set.collect()));
+            let options =
+                BackendKind::of_servers().map(|kind| (kind, BackendOptions::read(reader, &kind.as_str().into())));
+            return Some(Self::Auto(options.filter(|(_, options)| *options != BackendOptions::default()).collect()));
         }
         let mut taken = BTreeSet::new();
         let entries = reader.list(&vars::BACKENDS, |entry| {
@@ -79,6 +80,9 @@ impl Backends {
         let mut list = Vec::with_capacity(entries.len());
         for (name, kind, base_url) in entries {
             let options = BackendOptions::read(reader, &name);
+            if kind.is_service() {
+                require_key(reader, &name, kind);
+            }
             if options.api_key.is_some() && base_url.scheme() == "http" && !urls::is_loopback(&base_url) {
                 let variable = vars::BACKENDS.name.to_string();
                 match insecure {
@@ -116,18 +120,30 @@ impl BackendOptions {
     }
 }
 
-/// One entry, `[name@]kind=url`.
+/// Reports a key that is not set; one that is set and wrong was reported when it was read.
+fn require_key(reader: &mut Reader<'_>, backend: &BackendId, kind: BackendKind) {
+    let variable = vars::BACKEND_API_KEY.for_backend(backend);
+    let file = variable.file_name().map(|name| Variable { name: name.into(), ..variable.clone() });
+    if !reader.is_set(&variable) && !file.is_some_and(|file| reader.is_set(&file)) {
+        reader.reject(&variable, None, Cause::KeyRequired(kind));
+    }
+}
+
+/// One entry, `[name@]kind=url`; a service needs no URL.
 fn parse(entry: &str) -> Result<(BackendId, BackendKind, Url), Cause> {
     if entry == "auto" {
         return Err(Cause::AutoInList);
     }
-    let (label, url) = entry.split_once('=').ok_or(Cause::NotABackend)?;
+    let (label, url) = entry.split_once('=').map_or((entry, None), |(label, url)| (label, Some(url)));
     let (name, kind) = label.split_once('@').unwrap_or((label, label));
-    let kind: BackendKind = kind.trim().parse().map_err(|_| Cause::UnknownKind)?;
+    // What holds no '=' may be a URL alone.
+    let unknown = if url.is_some() { Cause::UnknownKind } else { Cause::NotABackend };
+    let kind: BackendKind = kind.trim().parse().map_err(|_| unknown)?;
     let name = name.trim();
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if !(1..=32).contains(&name.len()) || !name.bytes().all(allowed) {
         return Err(Cause::BadBackendName);
     }
+    let url = url.or(kind.service_url()).ok_or(Cause::NotABackend)?;
     Ok((name.into(), kind, urls::backend(url.trim())?))
 }

@@ -152,8 +152,11 @@ pub enum Cause {
         "TLS to an IPv6 address can't be verified here; use a host name, or an IPv4 address that the certificate names"
     )]
     TlsToIpv6,
+    /// A service without its key.
+    #[error("must be set: {0} serves nobody without an API key")]
+    KeyRequired(BackendKind),
     /// An entry of the backends without `=`.
-    #[error("must be written as [name@]kind=url")]
+    #[error("must be written as [name@]kind=url; only the services venice and openrouter need no url")]
     NotABackend,
     /// An entry of the backends with a kind that nobody knows.
     #[error("has an unknown kind; the kinds are {}", BackendKind::ALL.map(BackendKind::as_str).join(", "))]

@@ -143,8 +143,9 @@ pub static BACKENDS: Variable = Variable::agent(
     "OUTPOST_BACKENDS",
     Value("auto"),
     "vllm=http://127.0.0.1:8000,big@ollama=http://10.0.0.7:11434",
-    "comma list of `[name@]kind=url`, kind one of vllm, llamacpp, lmstudio, ollama, openai; `auto` looks for known \
-     servers on this host",
+    "comma list of `[name@]kind=url`, kind one of vllm, llamacpp, lmstudio, ollama, sglang, tgi, localai, koboldcpp, \
+     tabbyapi, mlx, litellm, openai (any other), or a service, which needs a key and no url: venice, openrouter; `auto` \
+     looks for known servers on this host",
 )
 .url();
 /// See [`TABLE`].
@@ -152,7 +153,7 @@ pub static BACKEND_API_KEY: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_API_KEY",
     Unset,
     "sk-local-0123456789",
-    "sent to the backend as a bearer token; NAME is the backend's name in upper case, `-` as `_`",
+    "sent to the backend as a bearer token, required for a service; NAME is the backend's name in upper case, `-` as `_`",
 )
 .secret();
 /// See [`TABLE`].

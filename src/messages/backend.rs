@@ -17,13 +17,66 @@ pub enum BackendKind {
     LmStudio,
     /// Ollama.
     Ollama,
-    /// Any other server that speaks OpenAI's API.
+    /// SGLang.
+    SgLang,
+    /// Hugging Face's text-generation-inference.
+    Tgi,
+    /// LocalAI.
+    LocalAi,
+    /// KoboldCpp.
+    KoboldCpp,
+    /// TabbyAPI.
+    TabbyApi,
+    /// MLX-LM's server.
+    Mlx,
+    /// LiteLLM's proxy.
+    LiteLlm,
+    /// Venice, a paid service.
+    Venice,
+    /// OpenRouter, a paid service.
+    OpenRouter,
+    /// Any other server that speaks OpenAI's API. Where it is local it is the last of those, and never compared with a
+    /// service; where it is remote it comes after the services.
     OpenAi,
 }
 
 impl BackendKind {
     /// Every kind, in the order of preference.
-    pub const ALL: [Self; 5] = [Self::Vllm, Self::LlamaCpp, Self::LmStudio, Self::Ollama, Self::OpenAi];
+    pub const ALL: [Self; 14] = [
+        Self::Vllm,
+        Self::LlamaCpp,
+        Self::LmStudio,
+        Self::Ollama,
+        Self::SgLang,
+        Self::Tgi,
+        Self::LocalAi,
+        Self::KoboldCpp,
+        Self::TabbyApi,
+        Self::Mlx,
+        Self::LiteLlm,
+        Self::Venice,
+        Self::OpenRouter,
+        Self::OpenAi,
+    ];
+
+    /// The kinds that can be found on a host: all but the services.
+    pub fn of_servers() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| !kind.is_service())
+    }
+
+    /// Whether it is a paid service somewhere else, which needs a key, publishes its prices and is never local.
+    pub fn is_service(self) -> bool {
+        self.service_url().is_some()
+    }
+
+    /// Where a service is, as it publishes it.
+    pub fn service_url(self) -> Option<&'static str> {
+        match self {
+            Self::Venice => Some("https://api.venice.ai/api/v1"),
+            Self::OpenRouter => Some("https://openrouter.ai/api/v1"),
+            _ => None,
+        }
+    }
 
     /// The name on the wire and in the configuration.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +85,15 @@ impl BackendKind {
             Self::LlamaCpp => "llamacpp",
             Self::LmStudio => "lmstudio",
             Self::Ollama => "ollama",
+            Self::SgLang => "sglang",
+            Self::Tgi => "tgi",
+            Self::LocalAi => "localai",
+            Self::KoboldCpp => "koboldcpp",
+            Self::TabbyApi => "tabbyapi",
+            Self::Mlx => "mlx",
+            Self::LiteLlm => "litellm",
+            Self::Venice => "venice",
+            Self::OpenRouter => "openrouter",
             Self::OpenAi => "openai",
         }
     }
@@ -74,5 +136,27 @@ impl Format {
             Self::OpenAi => "/v1/chat/completions",
             Self::Anthropic => "/v1/messages",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_name_everywhere() {
+        for kind in BackendKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+        }
+        assert_eq!("OpenAI".parse::<BackendKind>(), Err(UnknownKind));
+    }
+
+    #[test]
+    fn the_order_is_that_of_preference() {
+        assert!(BackendKind::ALL.is_sorted());
+        let services: Vec<_> = BackendKind::ALL.into_iter().filter(|kind| kind.is_service()).collect();
+        assert_eq!(services, [BackendKind::Venice, BackendKind::OpenRouter]);
+        assert_eq!(BackendKind::of_servers().count(), BackendKind::ALL.len() - services.len());
     }
 }

@@ -32,3 +32,11 @@ pub struct BackendReport {
     /// Requests it works right now, whoever's they are, where the server says so.
     pub busy: Option<u32>,
 }
+
+impl BackendReport {
+    /// Whether it says the same but for how busy the backend is, which changes all the time.
+    pub fn same_offer(&self, other: &Self) -> bool {
+        let Self { kind, models, slots, busy: _ } = self;
+        (kind, models, slots) == (&other.kind, &other.models, &other.slots)
+    }
+}

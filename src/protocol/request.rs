@@ -68,6 +68,24 @@ pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Res
     Ok(body.finish())
 }
 
+/// A body with one more member, the last one: whatever else has its name, this is the one that counts. `name` is spelled
+/// without anything to escape.
+///
+/// # Errors
+/// Gives back a body that does not end as a JSON object does.
+pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<Bytes>, Vec<Bytes>> {
+    let Some(last) = body.last() else { return Err(body) };
+    let Some(open) = last.strip_suffix(b"}").map(<[u8]>::trim_ascii_end) else { return Err(body) };
+    let Ok(value) = serde_json::to_string(value) else { return Err(body) };
+    let is_empty = body.len() == 1 && open.trim_ascii_start() == b"{";
+    let comma = if is_empty { "" } else { "," };
+    let end = format!("{comma}\"{name}\":{value}}}");
+    let open = last.slice_ref(open);
+    body.pop();
+    body.extend([open, end.into()]);
+    Ok(body)
+}
+
 /// The length of a body in bytes.
 pub fn body_len(body: &[Bytes]) -> usize {
     body.iter().map(Bytes::len).sum()

@@ -185,7 +185,7 @@ impl Shared {
     }
 
     fn take(&self, request: BackendRequest) -> (Running, Reply) {
-        let BackendRequest { endpoint, body } = request;
+        let BackendRequest { endpoint, body, .. } = request;
         let body = Bytes::from(body.concat());
         let (running, request) = Running::start(endpoint, body, &self.open);
         let mut state = self.state();

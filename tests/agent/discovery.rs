@@ -78,6 +78,26 @@ async fn a_change_is_announced_and_its_absence_is_not() {
 }
 
 #[actix_rt::test]
+async fn how_busy_a_backend_is_is_no_news() {
+    let backend = ScriptedBackend::new("box", &["a"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.coordinator.welcome().await;
+    assert_eq!(link.offered().await, ["a"]);
+    for busy in 0..3 {
+        backend.set_report(|report| report.busy = Some(busy));
+        for _ in 0..2 {
+            link.heartbeat().await;
+        }
+    }
+    assert!(backend.looks() >= 3);
+    let told = harness.events();
+    let up = told.iter().filter(|entry| matches!(entry.event, Event::BackendUp { .. })).count();
+    assert_eq!(up, 1);
+    assert!(link.unread_messages().is_empty());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
 async fn each_connection_is_told_anew() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();

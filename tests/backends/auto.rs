@@ -11,8 +11,7 @@ use outpost::messages::secret::Secret;
 use outpost::transport::tls;
 
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};
-
-type Script = fn(&Request) -> Reply;
+use super::servers::{self, Script};
 
 fn source(port: u16) -> Box<dyn Source> {
     with_keys(port, &[])
@@ -32,73 +31,26 @@ async fn kind(script: impl Fn(&Request) -> Reply + 'static) -> Result<BackendKin
     look(script).await.map(|seen| seen.report.kind)
 }
 
-fn llama_server(request: &Request) -> Reply {
-    recorded(match request.line.as_str() {
-        "GET /v1/models" => "llama-server-b11549/GET_v1_models",
-        "GET /props" => "llama-server-b11549/GET_props",
-        "GET /api/tags" => "llama-server-b11549/GET_api_tags",
-        "GET /api/version" => "llama-server-b11549/GET_api_version",
-        "POST /v1/messages" => "llama-server-b11549/messages_err_no_messages",
-        _ => "llama-server-b11549/GET_unknown_path",
-    })
-}
-
-/// Ollama as documented.
-fn ollama(request: &Request) -> Reply {
-    match request.line.as_str() {
-        "GET /" => response("200 OK", "content-type: text/plain; charset=utf-8\r\n", "Ollama is running"),
-        "GET /api/version" => json(r#"{"version":"0.14.0"}"#),
-        "GET /api/tags" => json(r#"{"models":[{"name":"llama3.2:3b"}]}"#),
-        "GET /api/ps" => json(r#"{"models":[]}"#),
-        "GET /v1/models" => json(r#"{"object":"list","data":[{"id":"llama3.2:3b","owned_by":"library"}]}"#),
-        "POST /v1/messages" => status("400 Bad Request"),
-        _ => status("404 Not Found"),
-    }
-}
-
-/// vLLM as documented.
-fn vllm(request: &Request) -> Reply {
-    match request.line.as_str() {
-        "GET /version" => json(r#"{"version":"0.11.1"}"#),
-        "GET /v1/models" => json(r#"{"data":[{"id":"m","owned_by":"vllm","max_model_len":4096}]}"#),
-        _ => status("404 Not Found"),
-    }
-}
-
 /// vLLM as documented, with a key.
 fn vllm_with_key(request: &Request) -> Reply {
     match request.header("authorization") {
-        Some("Bearer right") => vllm(request),
-        _ if request.line == "GET /version" => vllm(request),
+        Some("Bearer right") => servers::vllm(request),
+        _ if request.line == "GET /version" => servers::vllm(request),
         _ => status("401 Unauthorized"),
     }
 }
 
-/// LM Studio as documented.
-fn lm_studio(request: &Request) -> Reply {
-    json(match request.line.as_str() {
-        "GET /api/v0/models" => r#"{"data":[{"id":"m","type":"llm","state":"loaded","loaded_context_length":4096}]}"#,
-        "GET /v1/models" => r#"{"data":[{"id":"m","owned_by":"organization_owner"}]}"#,
-        _ => r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#,
-    })
-}
-
 #[actix_rt::test]
 async fn every_kind_is_told_by_its_routes_and_headers() {
-    assert_eq!(kind(llama_server).await, Ok(BackendKind::LlamaCpp));
-    assert_eq!(kind(ollama).await, Ok(BackendKind::Ollama));
-    assert_eq!(kind(vllm).await, Ok(BackendKind::Vllm));
-    assert_eq!(kind(lm_studio).await, Ok(BackendKind::LmStudio));
-    let litellm = |request: &Request| match request.line.as_str() {
-        "GET /v1/models" => recorded("litellm-1.106.2/GET_v1_models"),
-        _ => status("404 Not Found"),
-    };
-    assert_eq!(kind(litellm).await, Ok(BackendKind::OpenAi));
+    for (expected, script) in servers::ONE_OF_EACH.into_iter().filter(|(kind, _)| !kind.is_service()) {
+        assert_eq!(kind(script).await, Ok(expected));
+    }
+    assert_eq!(kind(servers::nano_e5).await, Ok(BackendKind::OpenAi));
 }
 
 #[actix_rt::test]
 async fn what_is_found_is_named_by_kind_and_port() {
-    let server = Server::start(llama_server).await;
+    let server = Server::start(servers::llama_server).await;
     let source = source(server.port);
     let seen = within(source.look()).await.unwrap();
     assert_eq!(source.name(), format!("127.0.0.1:{}", server.port));
@@ -109,12 +61,65 @@ async fn what_is_found_is_named_by_kind_and_port() {
 #[actix_rt::test]
 async fn an_imitation_of_ollamas_lists_is_no_ollama() {
     let imitation = |request: &Request| match request.line.as_str() {
-        "GET /" => response("200 OK", "content-type: text/html\r\n", "<title>KoboldAI</title>"),
+        "GET /" => response("200 OK", "content-type: text/html\r\n", "<title>Not Ollama</title>"),
         "GET /api/version" => json(r#"{"version":"0.7.0"}"#),
-        "GET /v1/models" => json(r#"{"data":[{"id":"koboldcpp/m","owned_by":"koboldcpp"}]}"#),
+        "GET /v1/models" => json(r#"{"data":[{"id":"m","owned_by":"me"}]}"#),
+        "POST /v1/chat/completions" => status("400 Bad Request"),
         _ => status("404 Not Found"),
     };
     assert_eq!(kind(imitation).await, Ok(BackendKind::OpenAi));
+}
+
+#[actix_rt::test]
+async fn a_server_that_shows_its_routes_and_locks_its_list_is_known_by_them() {
+    for (locked, script) in [
+        (BackendKind::KoboldCpp, servers::koboldcpp as Script),
+        (BackendKind::TabbyApi, servers::tabbyapi),
+        (BackendKind::Vllm, servers::vllm),
+    ] {
+        let guard = move |request: &Request| match (request.header("authorization"), request.line.as_str()) {
+            (Some("Bearer right"), _)
+            | (_, "GET /version" | "GET /api/extra/version" | "GET /.well-known/serviceinfo") => script(request),
+            _ => status("401 Unauthorized"),
+        };
+        let server = Server::start(guard).await;
+        assert_eq!(within(source(server.port).look()).await.err(), Some(LookError::Unauthorized));
+        let seen = within(with_keys(server.port, &[(locked, "right")]).look()).await.unwrap();
+        assert_eq!(seen.report.kind, locked);
+    }
+}
+
+#[actix_rt::test]
+async fn a_port_that_accepts_and_hangs_is_given_up_without_anybodys_help() {
+    let hangs = |_: &Request| Reply::Hold(vec![]);
+    let hangs_on_signs = |request: &Request| match request.line.as_str() {
+        "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
+        _ => Reply::Hold(vec![]),
+    };
+    for script in [hangs as Script, hangs_on_signs] {
+        let server = Server::start(script).await;
+        let source = source(server.port);
+        assert_eq!(within(source.look()).await.err(), Some(LookError::TimedOut));
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_that_is_too_busy_to_show_what_it_is_stays_what_it_was() {
+    let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::ollama));
+    let server = Server::start({
+        let script = Rc::clone(&script);
+        move |request| script.get()(request)
+    })
+    .await;
+    let source = source(server.port);
+    let first = within(source.look()).await.unwrap().factory;
+    script.set(|request| match request.line.as_str() {
+        "GET /v1/models" => servers::ollama(request),
+        _ => Reply::Hold(vec![]),
+    });
+    assert_eq!(within(source.look()).await.err(), Some(LookError::TimedOut));
+    script.set(servers::ollama);
+    assert!(Arc::ptr_eq(&first, &within(source.look()).await.unwrap().factory));
 }
 
 #[actix_rt::test]
@@ -156,14 +161,14 @@ async fn a_key_is_sent_to_a_server_of_its_kind_only() {
     let seen = within(with_keys(locked.port, &keys).look()).await.unwrap();
     assert_eq!(seen.report.kind, BackendKind::Vllm);
 
-    let llama = Server::start(llama_server).await;
+    let llama = Server::start(servers::llama_server).await;
     within(with_keys(llama.port, &keys).look()).await.unwrap();
     assert!(llama.requests().iter().all(|request| request.header("authorization").is_none()));
 }
 
 #[actix_rt::test]
 async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
-    let script: Rc<Cell<Script>> = Rc::new(Cell::new(llama_server));
+    let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::llama_server));
     let server = Server::start({
         let script = Rc::clone(&script);
         move |request| script.get()(request)
@@ -174,15 +179,17 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
 
     script.set(|_| status("503 Unavailable"));
     within(source.look()).await.err().unwrap();
-    script.set(llama_server);
+    script.set(servers::llama_server);
     let again = within(source.look()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &again));
 
     for (other, kind) in [
-        (vllm as Script, BackendKind::Vllm),
-        (ollama, BackendKind::Ollama),
-        (lm_studio, BackendKind::LmStudio),
-        (llama_server, BackendKind::LlamaCpp),
+        (servers::vllm as Script, BackendKind::Vllm),
+        (servers::sglang, BackendKind::SgLang),
+        (servers::ollama, BackendKind::Ollama),
+        (servers::koboldcpp, BackendKind::KoboldCpp),
+        (servers::lm_studio, BackendKind::LmStudio),
+        (servers::llama_server, BackendKind::LlamaCpp),
     ] {
         script.set(other);
         let seen = within(source.look()).await.unwrap();
@@ -194,7 +201,7 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
 
 #[actix_rt::test]
 async fn a_known_kind_is_not_asked_for_the_signs_of_others() {
-    let server = Server::start(lm_studio).await;
+    let server = Server::start(servers::lm_studio).await;
     let source = source(server.port);
     within(source.look()).await.unwrap();
     within(source.look()).await.unwrap();
@@ -204,12 +211,13 @@ async fn a_known_kind_is_not_asked_for_the_signs_of_others() {
 
 #[actix_rt::test]
 async fn a_server_that_comes_back_after_nobody_listened_is_found_again() {
-    let server = Server::start(ollama).await;
+    let server = Server::start(servers::ollama).await;
     let source = source(server.port);
     let first = within(source.look()).await.unwrap().factory;
     let port = server.port;
     drop(server);
     assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
-    let _server = Server::start_at(port, ollama).await;
+    let server = Server::start_at(port, servers::ollama).await;
     assert!(Arc::ptr_eq(&first, &within(source.look()).await.unwrap().factory));
+    assert_eq!(server.asked("POST /v1/messages"), 1, "what came back may have other endpoints");
 }

@@ -3,8 +3,14 @@
 // Beside the tests themselves this crate is what they are made of, which clippy doesn't see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod aborts;
 mod auto;
+mod kinds;
+mod looking;
 mod looks;
+mod proofs;
 mod requests;
 mod server;
+mod servers;
+mod services;
 mod tls;

@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 use outpost::backends::client::HttpBackendFactory;
 use outpost::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::ids::BackendId;
+use outpost::messages::ids::{BackendId, JobId};
 use outpost::messages::secret::Secret;
 use outpost::transport::tls;
 
@@ -19,7 +19,11 @@ fn backend(url: &url::Url, key: Option<&str>) -> Rc<dyn Backend> {
 }
 
 fn request(endpoint: Endpoint, pieces: &[&'static str]) -> BackendRequest {
-    BackendRequest { endpoint, body: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect() }
+    BackendRequest {
+        job: JobId::random(),
+        endpoint,
+        body: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect(),
+    }
 }
 
 async fn ask(server: &Server) -> Result<BackendResponse, SendError> {
@@ -68,7 +72,7 @@ async fn a_long_body_arrives_whole() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let piece = Bytes::from(vec![b'x'; 3_000_000]);
     let body = vec![Bytes::from_static(b"\""), piece.clone(), piece.clone(), Bytes::from_static(b"\"")];
-    let sent = BackendRequest { endpoint: Endpoint::ChatCompletions, body };
+    let sent = BackendRequest { job: JobId::random(), endpoint: Endpoint::ChatCompletions, body };
     within(backend(&server.url(), None).send(sent)).await.unwrap();
     assert_eq!(server.requests()[0].body, [b"\"", &piece[..], &piece, b"\""].concat());
 }

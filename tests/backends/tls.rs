@@ -9,7 +9,7 @@ use bytes::Bytes;
 use outpost::backends::client::HttpBackendFactory;
 use outpost::backends::{BackendFactory, BackendRequest, SendError};
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::ids::BackendId;
+use outpost::messages::ids::{BackendId, JobId};
 use outpost::transport::tls;
 
 use super::server::within;
@@ -53,7 +53,11 @@ fn start() -> TlsServer {
 
 async fn ask(server: &TlsServer, config: Arc<rustls::ClientConfig>) -> Result<u16, SendError> {
     let backend = HttpBackendFactory::new(BackendId::from("test"), &server.url, None, config).open();
-    let request = BackendRequest { endpoint: Endpoint::ChatCompletions, body: vec![Bytes::from_static(b"{}")] };
+    let request = BackendRequest {
+        job: JobId::random(),
+        endpoint: Endpoint::ChatCompletions,
+        body: vec![Bytes::from_static(b"{}")],
+    };
     within(backend.send(request)).await.map(|response| response.status)
 }
 

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::super::LookError;
 use super::super::api::ApiClient;
-use super::super::lenient::maybe;
-use super::super::offer::Offer;
+use super::super::lenient::{list, maybe};
+use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::{DOCUMENT, LIST};
 use super::openai::{MODELS, Model, Models};
 
@@ -22,6 +22,8 @@ struct Props {
     total_slots: Option<u64>,
     #[serde(default, deserialize_with = "maybe")]
     default_generation_settings: Option<Settings>,
+    #[serde(default, deserialize_with = "maybe")]
+    build_info: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -31,49 +33,42 @@ struct Settings {
     n_ctx: Option<u64>,
 }
 
+/// `/slots`. May be turned off.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Slots {
+    #[serde(deserialize_with = "list")]
+    slots: Vec<Slot>,
+}
+
+#[derive(Deserialize)]
+struct Slot {
+    is_processing: bool,
+}
+
 pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let props = async { Ok(api.json::<Props>("/props", DOCUMENT).await.unwrap_or_default()) };
-    let (models, props) = future::try_join(api.json::<Models>(MODELS, LIST), props).await?;
+    let busy = async { Ok(load(api).await) };
+    let (models, props, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), props, busy).await?;
     let of_slot = props.default_generation_settings.and_then(|settings| settings.n_ctx).filter(|&tokens| tokens > 0);
     let models = models.data.into_iter().filter(is_loaded).map(|model| {
         let window = of_slot.or_else(|| model.meta.as_ref()?.n_ctx);
-        (name(model.id), window)
+        // It is told by the model's endpoint alone whether it embeds: 501 without the flag for it.
+        Entry::new(without_path(model.id), window, Task::Any)
     });
-    Ok(Offer::new(models, props.total_slots))
+    Ok(Offer::new(models).slots(props.total_slots).busy(busy).version(props.build_info))
+}
+
+/// The slots that work. Requests that wait for one are not among them.
+pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+    // Old builds show each slot's prompt.
+    let Slots { slots } = api.json("/slots", LIST).await.ok()?;
+    let busy = slots.iter().filter(|slot| slot.is_processing).count();
+    if slots.is_empty() { None } else { u32::try_from(busy).ok() }
 }
 
 /// A router lists models that it would first have to load, for which it may throw out others: they are not offered.
 fn is_loaded(model: &Model) -> bool {
     let status = model.status.as_ref().and_then(|status| status.value.as_deref());
     status.is_none_or(|status| matches!(status, "loaded" | "sleeping"))
-}
-
-/// Without an alias the id is the path of the model's file, which is nobody else's business; the file's name does as
-/// well, since a server of one model ignores the name asked for.
-fn name(id: String) -> String {
-    let is_path = id.starts_with(['/', '\\'])
-        || matches!(id.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic());
-    match id.rsplit(['/', '\\']).next() {
-        Some(file) if is_path => file.to_owned(),
-        _ => id,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_offered_by_its_file_name_and_a_name_as_it_is() {
-        for (id, offered) in [
-            ("/home/op/models/x-Q4.gguf", "x-Q4.gguf"),
-            (r"C:\models\x.gguf", "x.gguf"),
-            ("C:/models/x.gguf", "x.gguf"),
-            ("ggml-org/gemma-3-4b-it-GGUF:Q4_K_M", "ggml-org/gemma-3-4b-it-GGUF:Q4_K_M"),
-            ("x:7b", "x:7b"),
-            ("smollm2-135m", "smollm2-135m"),
-        ] {
-            assert_eq!(name(id.to_owned()), offered);
-        }
-    }
 }

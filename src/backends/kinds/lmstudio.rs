@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
-use super::super::offer::Offer;
+use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
 use super::openai;
 
@@ -73,9 +73,10 @@ struct OlderModel {
 }
 
 /// Whether the server has LM Studio's own list with at least one model in it: an empty one could be anybody's.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> bool {
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
     let (current, older) = ask(api).await;
-    current.is_ok_and(|list| !list.models.is_empty()) || older.is_ok_and(|list| !list.data.is_empty())
+    let is_it = current.is_ok_and(|list| !list.models.is_empty()) || older.is_ok_and(|list| !list.data.is_empty());
+    if is_it { Ok(()) } else { Err(LookError::Unexpected("no list of LM Studio's")) }
 }
 
 /// One too old for both lists is asked for the OpenAI-style one.
@@ -93,29 +94,37 @@ async fn ask(api: &ApiClient) -> (Result<Current, LookError>, Result<Older, Look
 }
 
 fn offer_of_current(list: Current) -> Offer {
-    let chat = list.models.into_iter().filter(|model| !is_embedding(model.kind.as_deref()));
-    let loaded: Vec<(Instance, Option<u64>)> = chat
+    let loaded: Vec<(Instance, Task, Option<u64>)> = list
+        .models
+        .into_iter()
         .flat_map(|model| {
-            let longest = model.max_context_length;
-            model.loaded_instances.into_iter().map(move |instance| (instance, longest))
+            let (task, longest) = (task(model.kind.as_deref()), model.max_context_length);
+            model.loaded_instances.into_iter().map(move |instance| (instance, task, longest))
         })
         .collect();
-    // Each instance has its own slots; the server has them all. One that tells none makes the sum unknown.
-    let mut slots = loaded.iter().map(|(instance, _)| instance.config.as_ref()?.parallel);
+    // Each instance that generates has its own slots; the server has them all. One that tells none makes the sum unknown.
+    let generating = loaded.iter().filter(|(_, task, _)| *task == Task::Generate);
+    let mut slots = generating.map(|(instance, ..)| instance.config.as_ref()?.parallel);
     let slots = slots.try_fold(0_u64, |sum, slots| Some(sum.saturating_add(slots?)));
-    let models = loaded.into_iter().map(|(instance, longest)| {
+    let entries = loaded.into_iter().map(|(instance, task, longest)| {
         let window = instance.config.and_then(|config| config.context_length);
-        (instance.id, window.or(longest))
+        Entry::new(instance.id, window.or(longest), task)
     });
-    Offer::new(models, slots)
+    Offer::new(entries).slots(slots)
 }
 
 fn offer_of_older(list: Older) -> Offer {
-    let loaded = list.data.into_iter().filter(|model| model.state == "loaded" && !is_embedding(model.kind.as_deref()));
-    Offer::new(loaded.map(|model| (model.id, model.loaded_context_length.or(model.max_context_length))), None)
+    let loaded = list.data.into_iter().filter(|model| model.state == "loaded");
+    Offer::new(loaded.map(|model| {
+        let task = task(model.kind.as_deref());
+        Entry::new(model.id, model.loaded_context_length.or(model.max_context_length), task)
+    }))
 }
 
-/// The two lists write it in the singular and in the plural.
-fn is_embedding(kind: Option<&str>) -> bool {
-    kind.is_some_and(|kind| matches!(kind, "embedding" | "embeddings"))
+/// The two lists write it in the singular and in the plural. Whatever else a model is, it generates.
+fn task(kind: Option<&str>) -> Task {
+    match kind {
+        Some("embedding" | "embeddings") => Task::Embed,
+        _ => Task::Generate,
+    }
 }

@@ -9,15 +9,16 @@ use serde::Deserialize;
 use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
-use super::super::offer::Offer;
+use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 
 const GREETING: &[u8] = b"Ollama is running";
+const VERSION: &str = "/api/version";
 
+/// `/api/version`.
 #[derive(Deserialize)]
 struct Version {
-    #[serde(rename = "version")]
-    _version: String,
+    version: String,
 }
 
 /// `/api/tags`.
@@ -33,12 +34,21 @@ struct Tag {
     /// What the model can do, where this version says so.
     #[serde(default, deserialize_with = "maybe")]
     capabilities: Option<Vec<Capability>>,
+    #[serde(default, deserialize_with = "maybe")]
+    details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default, deserialize_with = "maybe")]
+    family: Option<String>,
 }
 
 #[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Capability {
     Completion,
+    Embedding,
     #[serde(other)]
     Other,
 }
@@ -57,25 +67,39 @@ struct LoadedModel {
     context_length: Option<u64>,
 }
 
-/// Whether the server greets as Ollama does and has its version. Others imitate its lists, not its greeting.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> bool {
-    let (root, version) = future::join(api.get("/", DOCUMENT), api.json::<Version>("/api/version", DOCUMENT)).await;
-    version.is_ok() && root.is_ok_and(|root| root.status == 200 && root.body.trim_ascii().starts_with(GREETING))
+/// Whether the server greets as Ollama does and has its version. Others imitate its lists; those that imitate its greeting
+/// too have routes of their own, which are looked for before.
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+    let (root, _) = future::try_join(api.get("/", DOCUMENT), api.json::<Version>(VERSION, DOCUMENT)).await?;
+    let greets = root.status == 200 && root.body.trim_ascii().starts_with(GREETING);
+    if greets { Ok(()) } else { Err(LookError::Unexpected("another greeting")) }
 }
 
 pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let loaded = async { Ok(api.json::<Loaded>("/api/ps", LIST).await.unwrap_or_default()) };
-    let (tags, loaded) = future::try_join(api.json::<Tags>("/api/tags", LIST), loaded).await?;
+    let version = async { Ok(api.json::<Version>(VERSION, DOCUMENT).await.ok()) };
+    let (tags, loaded, version) = future::try_join3(api.json::<Tags>("/api/tags", LIST), loaded, version).await?;
     let windows: HashMap<String, Option<u64>> =
         loaded.models.into_iter().map(|model| (model.name, model.context_length)).collect();
-    let models = tags.models.into_iter().filter(can_chat).map(|tag| {
+    let entries = tags.models.into_iter().filter_map(|tag| {
+        let task = task(&tag)?;
         let window = windows.get(&tag.name).copied().flatten();
-        (tag.name, window)
+        Some(Entry::new(tag.name, window, task))
     });
-    Ok(Offer::new(models, None))
+    Ok(Offer::new(entries).version(version.map(|told| told.version)))
 }
 
-fn can_chat(tag: &Tag) -> bool {
-    let told = tag.capabilities.as_ref().filter(|told| !told.is_empty());
-    told.is_none_or(|told| told.contains(&Capability::Completion))
+/// What a model is for; `None` where it is neither. Versions that don't say so name its family: those of BERT embed.
+fn task(tag: &Tag) -> Option<Task> {
+    let Some(told) = tag.capabilities.as_ref().filter(|told| !told.is_empty()) else {
+        let family = tag.details.as_ref().and_then(|details| details.family.as_deref());
+        let embeds = family.is_some_and(|family| family.contains("bert"));
+        return Some(if embeds { Task::Embed } else { Task::Generate });
+    };
+    match (told.contains(&Capability::Completion), told.contains(&Capability::Embedding)) {
+        (true, true) => Some(Task::Any),
+        (true, false) => Some(Task::Generate),
+        (false, true) => Some(Task::Embed),
+        (false, false) => None,
+    }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
-use super::super::offer::Offer;
+use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
 
 /// The path of the list of models.
@@ -69,11 +69,15 @@ impl Model {
 
 pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let models: Models = api.json(MODELS, LIST).await?;
-    Ok(Offer::new(
-        models.data.into_iter().map(|model| {
+    Ok(Offer::new(models.entries(Task::Any)))
+}
+
+impl Models {
+    /// The models, all for the same task.
+    pub(in crate::backends) fn entries(self, task: Task) -> impl Iterator<Item = Entry> {
+        self.data.into_iter().map(move |model| {
             let window = model.window();
-            (model.id, window)
-        }),
-        None,
-    ))
+            Entry::new(model.id, window, task)
+        })
+    }
 }

@@ -1,26 +1,42 @@
-//! vLLM. Its list of models has the context; how many requests it batches is in none of its documents.
+//! vLLM. Its list of models has the context; how many requests it batches is in none of its documents, how many it works
+//! is in its metrics. Recent versions have the routes of the model's task only, which the endpoints' proof then shows.
 
+use futures_util::future;
 use serde::Deserialize;
 
 use super::super::LookError;
 use super::super::api::ApiClient;
-use super::super::offer::Offer;
+use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::openai::{MODELS, Models};
+
+/// Who owns the models in its list.
+pub(in crate::backends) const OWNER: &str = "vllm";
 
 /// The document that every vLLM has, and that needs no key.
 #[derive(Deserialize)]
 struct Version {
-    #[serde(rename = "version")]
-    _version: String,
+    version: String,
 }
 
 /// Whether the server has vLLM's own document. Others have one alike: the list of models must agree.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> bool {
-    api.json::<Version>("/version", DOCUMENT).await.is_ok()
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+    version(api).await.map(drop)
+}
+
+async fn version(api: &ApiClient) -> Result<String, LookError> {
+    api.json("/version", DOCUMENT).await.map(|Version { version }| version)
 }
 
 pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
-    let models: Models = api.json(MODELS, LIST).await?;
-    Ok(Offer::new(models.data.into_iter().map(|model| (model.id, model.max_model_len)), None))
+    let version = async { Ok(version(api).await.ok()) };
+    let busy = async { Ok(load(api).await) };
+    let (models, version, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), version, busy).await?;
+    let entries = models.data.into_iter().map(|model| Entry::new(model.id, model.max_model_len, Task::Any));
+    Ok(Offer::new(entries).busy(busy).version(version))
+}
+
+/// Those that run and those that wait, over all engines.
+pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+    api.gauges(&["vllm:num_requests_running", "vllm:num_requests_waiting"]).await
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{COPIED_UP_TO, RequestError, backend_body, body_len};
+use super::{COPIED_UP_TO, RequestError, backend_body, body_len, with_member};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
@@ -146,4 +146,21 @@ proptest! {
             serde_json::from_str::<&serde_json::value::RawValue>(&body).unwrap();
         }
     }
+}
+
+#[test]
+fn a_body_takes_one_more_member_whatever_pieces_it_is_in() {
+    let with = |pieces: &[&'static str]| {
+        let body = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+        with_member(body, "rid", "a\"b")
+            .map(|body| String::from_utf8(body.concat()).unwrap())
+            .map_err(|body| body.concat())
+    };
+    assert_eq!(with(&["{}"]).unwrap(), r#"{"rid":"a\"b"}"#);
+    assert_eq!(with(&["{ \n}"]).unwrap(), r#"{"rid":"a\"b"}"#);
+    assert_eq!(with(&[r#"{"rid":1}"#]).unwrap(), r#"{"rid":1,"rid":"a\"b"}"#);
+    assert_eq!(with(&[r#"{"a":"#, "[1]", "}"]).unwrap(), r#"{"a":[1],"rid":"a\"b"}"#);
+    assert_eq!(with(&["{", "\"a\":1}"]).unwrap(), r#"{"a":1,"rid":"a\"b"}"#);
+    assert_eq!(with(&["[]"]), Err(b"[]".to_vec()));
+    assert_eq!(with(&[]), Err(vec![]));
 }

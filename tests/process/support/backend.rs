@@ -51,7 +51,10 @@ impl Backend {
                     let Some(mut exchange) = Exchange::read(stream).await else { return };
                     match (exchange.line.as_str(), exchange.body.as_slice()) {
                         ("GET /v1/models", _) => exchange.answer("200 OK", &models).await,
+                        // Questions which endpoints there are.
                         ("POST /v1/messages", b"{}") => exchange.answer(empty_message, "{}").await,
+                        ("POST /v1/chat/completions", b"{}") => exchange.answer("400 Bad Request", "{}").await,
+                        (_, b"{}") => exchange.answer("404 Not Found", "{}").await,
                         (line, _) if line.starts_with("GET ") => exchange.answer("404 Not Found", "{}").await,
                         // Nobody takes it where the test is over.
                         _ => drop(arrived.send(exchange).await),

@@ -1,0 +1,81 @@
+//! KoboldCpp. One model, and one generation at a time, as documented by the project: further requests wait.
+
+use futures_util::future;
+use serde::Deserialize;
+
+use super::super::LookError;
+use super::super::abort::Abort;
+use super::super::api::ApiClient;
+use super::super::lenient::maybe;
+use super::super::offer::{Entry, Offer, Task};
+use super::super::probe::{DOCUMENT, LIST};
+use super::openai::{MODELS, Models};
+use crate::messages::endpoint::Endpoint;
+
+/// Whether the end of a connection ends its generation is not documented for OpenAI's formats. Only the generation that
+/// has the key is ended.
+pub(in crate::backends) static ABORT: Abort = Abort {
+    member: "genkey",
+    path: "/api/extra/abort",
+    endpoints: &[Endpoint::ChatCompletions, Endpoint::Completions],
+};
+
+/// `/api/extra/version`. Needs no key.
+#[derive(Deserialize)]
+struct Version {
+    /// The name of the program.
+    result: String,
+    #[serde(default, deserialize_with = "maybe")]
+    version: Option<String>,
+    /// Whether it has a model that generates, and one that embeds. The latter has a name of its own, which is in no
+    /// list; it is asked for by any name.
+    #[serde(default, deserialize_with = "maybe")]
+    llm: Option<bool>,
+    #[serde(default, deserialize_with = "maybe")]
+    embeddings: Option<bool>,
+}
+
+/// `/api/extra/true_max_context_length`.
+#[derive(Deserialize)]
+struct Context {
+    value: u64,
+}
+
+/// `/api/extra/perf`.
+#[derive(Deserialize)]
+struct Perf {
+    /// Requests that wait.
+    queue: u32,
+    /// 1 while nothing is generated.
+    idle: u8,
+}
+
+async fn version(api: &ApiClient) -> Result<Version, LookError> {
+    let version: Version = api.json("/api/extra/version", DOCUMENT).await?;
+    if version.result == "KoboldCpp" { Ok(version) } else { Err(LookError::Unexpected("another program")) }
+}
+
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+    version(api).await.map(drop)
+}
+
+pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+    let context = async { Ok(api.json::<Context>("/api/extra/true_max_context_length", DOCUMENT).await.ok()) };
+    let busy = async { Ok(load(api).await) };
+    let (models, version, context, busy) =
+        future::try_join4(api.json::<Models>(MODELS, LIST), version(api), context, busy).await?;
+    let window = context.map(|context| context.value);
+    let task = match (version.llm.unwrap_or(true), version.embeddings.unwrap_or(false)) {
+        (true, true) => Some(Task::Any),
+        (true, false) => Some(Task::Generate),
+        (false, true) => Some(Task::Embed),
+        (false, false) => None,
+    };
+    let entries = models.data.into_iter().filter_map(|model| Some(Entry::new(model.id, window, task?)));
+    Ok(Offer::new(entries).slots(Some(1)).busy(busy).version(version.version))
+}
+
+pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+    let perf: Perf = api.json("/api/extra/perf", DOCUMENT).await.ok()?;
+    Some(perf.queue.saturating_add(u32::from(perf.idle == 0)))
+}

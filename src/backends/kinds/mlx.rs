@@ -1,0 +1,29 @@
+//! MLX-LM's server. It has no route of its own and tells neither context nor slots: its list of models, which are those
+//! that it would load, is all there is.
+
+use futures_util::future;
+use serde::Deserialize;
+
+use super::super::LookError;
+use super::super::api::ApiClient;
+use super::super::probe::{DOCUMENT, LIST};
+use super::openai::{MODELS, Models};
+
+/// The start of the header `Server`, in lower case: that of Python's own server, on which it is built like many.
+const SERVER: &str = "basehttp/";
+
+/// `/health`.
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+}
+
+/// Whether the server is built as MLX-LM's is, says that it is well, and lists models that nobody owns. A sign rather than
+/// a proof: what else looks so is treated the same as any other server.
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+    let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
+    let list: Models = models.json()?;
+    let nobody_owns = !list.data.is_empty() && list.data.iter().all(|model| model.owned_by.is_none());
+    let is_it = models.server.starts_with(SERVER) && health.status == "ok" && nobody_owns;
+    if is_it { Ok(()) } else { Err(LookError::Unexpected("no sign of MLX-LM")) }
+}

@@ -1,0 +1,43 @@
+//! Hugging Face's text-generation-inference. One model, whose name in a request does not matter.
+
+use futures_util::future;
+use serde::Deserialize;
+
+use super::super::LookError;
+use super::super::api::ApiClient;
+use super::super::lenient::maybe;
+use super::super::offer::{Entry, Offer, Task, without_path};
+use super::super::probe::DOCUMENT;
+
+/// `/info`.
+#[derive(Deserialize)]
+struct Info {
+    model_id: String,
+    /// Of prompt and answer together. The server for embeddings by the same house has a document alike, without it.
+    max_total_tokens: u64,
+    /// Past this it refuses.
+    #[serde(default, deserialize_with = "maybe")]
+    max_concurrent_requests: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    version: Option<String>,
+}
+
+async fn info(api: &ApiClient) -> Result<Info, LookError> {
+    api.json("/info", DOCUMENT).await
+}
+
+pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+    info(api).await.map(drop)
+}
+
+pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+    let busy = async { Ok(load(api).await) };
+    let (info, busy) = future::try_join(info(api), busy).await?;
+    let entry = Entry::new(without_path(info.model_id), Some(info.max_total_tokens), Task::Generate);
+    Ok(Offer::new([entry]).slots(info.max_concurrent_requests).busy(busy).version(info.version))
+}
+
+/// Those in the batch and those that wait.
+pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+    api.gauges(&["tgi_batch_current_size", "tgi_queue_size"]).await
+}

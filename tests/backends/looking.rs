@@ -1,0 +1,42 @@
+//! A look at a scripted server, and what it saw in short.
+
+use outpost::backends::{LookError, Sighting, Source, configured};
+use outpost::messages::backend::BackendKind;
+use outpost::messages::endpoint::Endpoint;
+use outpost::messages::ids::BackendId;
+use outpost::messages::secret::Secret;
+use outpost::transport::tls;
+
+use super::server::{Reply, Request, Server, within};
+
+pub(crate) fn source(server: &Server, kind: BackendKind, key: Option<&str>) -> Box<dyn Source> {
+    let tls = tls::client_config(None).unwrap();
+    configured::source(BackendId::from("mine"), kind, server.url(), key.map(Secret::new), tls)
+}
+
+pub(crate) async fn look(
+    kind: BackendKind,
+    script: impl Fn(&Request) -> Reply + 'static,
+) -> Result<Sighting, LookError> {
+    let server = Server::start(script).await;
+    within(source(&server, kind, None).look()).await
+}
+
+pub(crate) async fn error(kind: BackendKind, script: impl Fn(&Request) -> Reply + 'static) -> Option<LookError> {
+    look(kind, script).await.err()
+}
+
+/// Models as (id, context window).
+pub(crate) fn models(sighting: &Sighting) -> Vec<(&str, Option<u64>)> {
+    sighting.report.models.iter().map(|model| (model.id.as_str(), model.context_window)).collect()
+}
+
+/// The endpoints of each model.
+pub(crate) fn endpoints(sighting: &Sighting) -> Vec<Vec<Endpoint>> {
+    sighting.report.models.iter().map(|model| model.endpoints.iter().collect()).collect()
+}
+
+/// Whether every model is said to have `/v1/messages`; none or all have it.
+pub(crate) fn has_messages(sighting: &Sighting) -> bool {
+    sighting.report.models.iter().all(|model| model.endpoints.contains(Endpoint::Messages))
+}

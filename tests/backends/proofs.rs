@@ -1,0 +1,174 @@
+//! How the endpoints of a server are proved, and how long a proof holds.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use outpost::backends::LookError;
+use outpost::messages::backend::BackendKind;
+use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Embeddings, Messages};
+
+use super::looking::{endpoints, error, has_messages, look, source};
+use super::server::{Reply, Request, Server, json, status, within};
+use super::servers::{self, Script, documented, llama_server};
+
+/// A server whose script can be changed.
+async fn changing(first: Script) -> (Server, Rc<Cell<Script>>) {
+    let script = Rc::new(Cell::new(first));
+    let current = Rc::clone(&script);
+    (Server::start(move |request| current.get()(request)).await, script)
+}
+
+fn asked(server: &Server) -> usize {
+    server.requests().iter().filter(|request| request.line.starts_with("POST ")).count()
+}
+
+#[actix_rt::test]
+async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
+    let (server, script) = changing(llama_server).await;
+    let source = source(&server, BackendKind::LlamaCpp, None);
+    for _ in 0..3 {
+        assert!(has_messages(&within(source.look()).await.unwrap()));
+    }
+    assert_eq!(asked(&server), Endpoint::ALL.len());
+    assert!(server.requests().iter().all(|request| !request.line.starts_with("POST") || request.body == b"{}"));
+
+    script.set(|_| status("503 Unavailable"));
+    within(source.look()).await.err().unwrap();
+    script.set(llama_server);
+    assert!(has_messages(&within(source.look()).await.unwrap()));
+    assert_eq!(asked(&server), 2 * Endpoint::ALL.len());
+}
+
+#[actix_rt::test]
+async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
+    let (server, script) = changing(llama_server).await;
+    let source = source(&server, BackendKind::LlamaCpp, None);
+    within(source.look()).await.unwrap();
+    script.set(|_| Reply::Hold(vec![]));
+    let mut looking = source.look();
+    let asked_before = server.requests().len();
+    tokio::select! {
+        _ = &mut looking => panic!("there is no answer"),
+        () = server.until_requests(asked_before + 1) => {}
+    }
+    drop(looking);
+    script.set(llama_server);
+    within(source.look()).await.unwrap();
+    assert_eq!(asked(&server), Endpoint::ALL.len());
+}
+
+#[actix_rt::test]
+async fn another_version_is_asked_again_and_nothing_of_the_last_one_holds() {
+    let (server, script) = changing(servers::vllm).await;
+    let source = source(&server, BackendKind::Vllm, None);
+    assert!(has_messages(&within(source.look()).await.unwrap()));
+    script.set(|request| match request.line.as_str() {
+        "GET /version" => json(r#"{"version":"0.9.0"}"#),
+        "POST /v1/messages" => status("503 Unavailable"),
+        _ => servers::vllm(request),
+    });
+    let seen = within(source.look()).await.unwrap();
+    assert!(!has_messages(&seen));
+    assert!(endpoints(&seen)[0].contains(&ChatCompletions));
+}
+
+#[actix_rt::test]
+async fn other_models_are_asked_for_again_and_what_was_proved_holds_where_there_is_no_answer() {
+    let list = |id: &str| format!(r#"{{"data":[{{"id":"{id}"}}]}}"#);
+    let id = Rc::new(Cell::new("a"));
+    let up = Rc::new(Cell::new("400 Bad Request"));
+    let server = Server::start({
+        let (id, up) = (Rc::clone(&id), Rc::clone(&up));
+        move |request| match request.line.as_str() {
+            "GET /v1/models" => json(&list(id.get())),
+            "POST /v1/chat/completions" => status(up.get()),
+            _ => status("404 Not Found"),
+        }
+    })
+    .await;
+    let source = source(&server, BackendKind::OpenAi, None);
+    for (model, answer, expected) in [
+        ("a", "400 Bad Request", true),
+        ("b", "503 Unavailable", true),
+        // It was open and is asked again, with the same models.
+        ("b", "400 Bad Request", true),
+        ("c", "404 Not Found", false),
+        ("d", "429 Too Many Requests", false),
+    ] {
+        id.set(model);
+        up.set(answer);
+        let chats = within(source.look()).await.is_ok_and(|seen| endpoints(&seen) == [[ChatCompletions]]);
+        assert_eq!(chats, expected, "{model}");
+    }
+    assert_eq!(server.asked("POST /v1/chat/completions"), 5);
+}
+
+#[actix_rt::test]
+async fn a_server_that_is_silent_about_one_endpoint_is_seen_without_and_asked_again() {
+    let silent = |request: &Request| match request.line.as_str() {
+        "POST /v1/messages" => Reply::Hold(vec![]),
+        _ => llama_server(request),
+    };
+    let server = Server::start(silent).await;
+    let source = source(&server, BackendKind::LlamaCpp, None);
+    for asked in 1..=2 {
+        assert!(!has_messages(&within(source.look()).await.unwrap()));
+        assert_eq!(server.asked("POST /v1/messages"), asked);
+        assert_eq!(server.asked("POST /v1/chat/completions"), 1);
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_too_busy_to_show_any_endpoint_is_not_ready() {
+    for answer in ["503 Unavailable", "429 Too Many Requests"] {
+        let busy = move |request: &Request| match request.line.as_str() {
+            "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
+            _ => status(answer),
+        };
+        assert_eq!(error(BackendKind::OpenAi, busy).await, Some(LookError::NotReady));
+    }
+}
+
+#[actix_rt::test]
+async fn a_model_without_any_endpoint_is_not_offered() {
+    let none = |request: &Request| documented(request, &[], &[("GET /v1/models", r#"{"data":[{"id":"m"}]}"#)]);
+    assert_eq!(look(BackendKind::OpenAi, none).await.unwrap().report.models, []);
+}
+
+#[actix_rt::test]
+async fn only_what_a_model_could_have_is_asked_for() {
+    let script = |request: &Request| match request.line.as_str() {
+        "GET /api/tags" => json(r#"{"models":[{"name":"e","capabilities":["embedding"]}]}"#),
+        _ => servers::ollama(request),
+    };
+    let server = Server::start(script).await;
+    let seen = within(source(&server, BackendKind::Ollama, None).look()).await.unwrap();
+    assert_eq!(endpoints(&seen), [[Embeddings]]);
+    assert_eq!((asked(&server), server.asked("POST /v1/embeddings")), (1, 1));
+}
+
+#[actix_rt::test]
+async fn no_server_is_sent_what_it_could_take_for_a_request() {
+    for (kind, script) in servers::ONE_OF_EACH {
+        let server = Server::start(script).await;
+        within(source(&server, kind, None).look()).await.unwrap();
+        let broken =
+            matches!(kind, BackendKind::Ollama | BackendKind::KoboldCpp | BackendKind::LocalAi | BackendKind::Mlx);
+        for request in server.requests().iter().filter(|request| request.line.starts_with("POST")) {
+            assert!(!kind.is_service());
+            assert_eq!(request.body, if broken { b"{".as_slice() } else { b"{}" }, "{kind}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_success_without_an_answer_in_it_proves_nothing() {
+    for body in ["{}", "{\"error\":\"x\"}", "hello", ""] {
+        let polite = move |request: &Request| match request.line.as_str() {
+            "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
+            "POST /v1/messages" => json(r#"{"type":"message","content":[]}"#),
+            _ => json(body),
+        };
+        assert_eq!(endpoints(&look(BackendKind::OpenAi, polite).await.unwrap()), [[Messages]], "{body}");
+    }
+}

@@ -21,6 +21,35 @@ pub struct Plan {
     pub text: usize,
     /// Time between events; none is as fast as it goes.
     pub every: Option<Duration>,
+    /// When streams begin.
+    pub phase: Phase,
+}
+
+/// When the timed events of streams fall.
+#[derive(Clone, Copy, Debug)]
+pub enum Phase {
+    /// Together, as one server's are that computes a token for all streams at once.
+    Together,
+    /// Spread over the time between two events, as those of many servers are.
+    Spread,
+}
+
+impl Plan {
+    /// Events as fast as they go.
+    pub fn rush(events: usize, text: usize) -> Self {
+        Self { events, text, every: None, phase: Phase::Together }
+    }
+
+    /// How long the n-th stream waits for its first event.
+    fn wait(&self, stream: u32) -> Duration {
+        match (self.phase, self.every) {
+            // Multiples of the golden ratio fall evenly however many they are.
+            (Phase::Spread, Some(every)) => {
+                every.mul_f64(f64::from(stream.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
+            }
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Listens on loopback and serves the plan until it is dropped.
@@ -32,12 +61,15 @@ pub async fn start(plan: Plan) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let addr = listener.local_addr().unwrap();
     let plan = Arc::new(plan);
     let serving = tokio::spawn(async move {
+        let mut streams = 0_u32;
         while let Ok((stream, _)) = listener.accept().await {
             let plan = Arc::clone(&plan);
+            streams = streams.wrapping_add(1);
+            let wait = plan.wait(streams);
             tokio::spawn(async move {
                 stream.set_nodelay(true).unwrap();
                 // A client that leaves is no fault.
-                let _ = serve(stream, &plan).await;
+                let _ = serve(stream, &plan, wait).await;
             });
         }
     });
@@ -57,7 +89,7 @@ pub async fn hole() -> (SocketAddr, tokio::task::JoinHandle<()>) {
     (addr, holding)
 }
 
-async fn serve(mut stream: TcpStream, plan: &Plan) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, plan: &Plan, wait: Duration) -> io::Result<()> {
     let mut buf = Vec::with_capacity(64 * 1024);
     loop {
         let Some(head) = read_head(&mut stream, &mut buf).await? else { return Ok(()) };
@@ -80,7 +112,7 @@ async fn serve(mut stream: TcpStream, plan: &Plan) -> io::Result<()> {
                 format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", list.len());
             stream.write_all((head + &list).as_bytes()).await?;
         } else if text.starts_with("post /v1/chat/completions ") {
-            answer(&mut stream, plan).await?;
+            answer(&mut stream, plan, wait).await?;
         } else {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?;
         }
@@ -114,11 +146,12 @@ fn chunk(out: &mut Vec<u8>, body: &str) {
     out.extend_from_slice(format!("{:x}\r\n{body}\r\n", body.len()).as_bytes());
 }
 
-async fn answer(stream: &mut TcpStream, plan: &Plan) -> io::Result<()> {
+async fn answer(stream: &mut TcpStream, plan: &Plan, wait: Duration) -> io::Result<()> {
     let mut out = Vec::with_capacity(160 * 1024);
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
     let text = "x".repeat(plan.text);
-    let mut timer = plan.every.map(tokio::time::interval);
+    let start = tokio::time::Instant::now() + wait;
+    let mut timer = plan.every.map(|every| tokio::time::interval_at(start, every));
     for _ in 0..plan.events {
         if let Some(timer) = &mut timer {
             if !out.is_empty() {

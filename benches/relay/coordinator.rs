@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use outpost::messages::ids::JobId;
-use outpost::messages::wire::FromAgent;
+use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent, FromCoordinator};
 use outpost::transport::frame::{Frame, FrameReader, Role, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ pub struct Session {
 /// What an agent says of a job.
 pub enum Said {
     /// Bytes of its response.
-    Chunk(JobId, Vec<u8>),
+    Chunk(JobId, Bytes),
     /// Its end; false is an error.
     End(JobId, bool),
     /// What it offers.
@@ -47,8 +47,8 @@ impl Coordinator {
         self.listener.local_addr().unwrap()
     }
 
-    /// Takes one agent through the handshake.
-    pub async fn accept(&self) -> Session {
+    /// Takes one agent through the handshake, with these extensions on offer.
+    pub async fn accept(&self, offered: Extensions) -> Session {
         let (mut stream, _) = self.listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut head = BytesMut::new();
@@ -72,8 +72,9 @@ impl Coordinator {
         let reader = FrameReader::new(Role::Server, 64 << 20, head);
         let mut session = Session { stream, reader, out: BytesMut::new(), authenticated: 0 };
         let nonce = STANDARD.encode([7; 32]);
-        session.send(format!(r#"{{"type":"auth_challenge","nonce":"{nonce}"}}"#).into()).await;
-        let _response = session.text().await;
+        let challenge = FromCoordinator::AuthChallenge { nonce, extensions: offered };
+        session.send(serde_json::to_vec(&challenge).unwrap().into()).await;
+        let _response = session.message().await;
         session.send(r#"{"type":"auth_ok","provider_id":"bench"}"#.into()).await;
         session.authenticated = now();
         session
@@ -96,10 +97,11 @@ impl Session {
         self.out.clear();
     }
 
-    async fn text(&mut self) -> Bytes {
+    /// The next frame with something in it.
+    async fn message(&mut self) -> Frame {
         loop {
             match self.reader.pop().unwrap() {
-                Some(Frame::Text(text)) => return text,
+                Some(frame @ (Frame::Text(_) | Frame::Binary(_))) => return frame,
                 Some(Frame::Ping(payload)) => {
                     encode(&mut self.out, Role::Server, &Frame::Pong(payload));
                     self.stream.write_all(&self.out).await.unwrap();
@@ -117,12 +119,19 @@ impl Session {
     /// What the agent says next of jobs or models.
     pub async fn next(&mut self) -> Said {
         loop {
-            let text = self.text().await;
+            let text = match self.message().await {
+                Frame::Binary(frame) => {
+                    let chunk = BinaryChunk::parse(&frame).unwrap();
+                    return Said::Chunk(chunk.job.into(), chunk.bytes);
+                }
+                Frame::Text(text) => text,
+                _ => continue,
+            };
             // Chunks are picked apart by hand: this program shares its cores with the one it measures.
             if let Some(rest) = text.strip_prefix(br#"{"type":"job_chunk","job_id":""#) {
                 let id = std::str::from_utf8(&rest[..36]).unwrap().parse().unwrap();
                 let data = &rest[36 + br#"","data":""#.len()..rest.len() - 2];
-                return Said::Chunk(id, STANDARD.decode(data).unwrap());
+                return Said::Chunk(id, STANDARD.decode(data).unwrap().into());
             }
             match serde_json::from_slice(&text).unwrap() {
                 FromAgent::JobDone(done) => return Said::End(done.job_id, true),

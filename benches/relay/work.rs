@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use outpost::messages::wire::{Extension, Extensions};
 use tokio::time::sleep;
 
 use crate::agent::Agent;
-use crate::backend::{self, Plan};
+use crate::backend::{self, Phase, Plan};
 use crate::coordinator::{self, Coordinator, Outcome, Session};
 use crate::measure::{ms, percentile, seconds};
 use crate::{floor, report::Figure};
@@ -19,6 +20,8 @@ pub enum Work {
     Small,
     /// 4 streams at full speed, events of 16 KB.
     Large,
+    /// The same as binary frames.
+    Binary,
     /// Short jobs of 5 events, 16 at a time.
     Jobs,
     /// 4,096 slow streams at once.
@@ -40,10 +43,15 @@ struct Rig {
 
 impl Rig {
     async fn start(plan: Plan, max_concurrent: usize) -> Self {
+        Self::offering(Extensions::NONE, plan, max_concurrent).await
+    }
+
+    /// With a coordinator that offers extensions.
+    async fn offering(offered: Extensions, plan: Plan, max_concurrent: usize) -> Self {
         let (backend, serving) = backend::start(plan).await;
         let coordinator = Coordinator::bind().await;
         let agent = Agent::start(coordinator.addr(), &format!("openai=http://{backend}"), max_concurrent);
-        let mut session = coordinator.accept().await;
+        let mut session = coordinator.accept(offered).await;
         session.offered().await;
         Self { agent, session, backend, serving }
     }
@@ -65,14 +73,24 @@ struct Run {
 const REQUEST: &str = r#"{"model":"bench","messages":[{"role":"user","content":"go"}],"stream":true}"#;
 
 impl Work {
-    pub const ALL: [Self; 8] =
-        [Self::Paced, Self::Small, Self::Large, Self::Jobs, Self::Many, Self::Prompt, Self::Idle, Self::Start];
+    pub const ALL: [Self; 9] = [
+        Self::Paced,
+        Self::Small,
+        Self::Large,
+        Self::Binary,
+        Self::Jobs,
+        Self::Many,
+        Self::Prompt,
+        Self::Idle,
+        Self::Start,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Paced => "paced",
             Self::Small => "small",
             Self::Large => "large",
+            Self::Binary => "binary",
             Self::Jobs => "jobs",
             Self::Many => "many",
             Self::Prompt => "prompt",
@@ -84,8 +102,9 @@ impl Work {
     pub async fn run(self) -> Vec<Figure> {
         match self {
             Self::Paced => paced().await,
-            Self::Small => full_speed(8, 20_000, 40).await,
-            Self::Large => full_speed(4, 3_000, 16 * 1024).await,
+            Self::Small => full_speed(8, 20_000, 40, Extensions::NONE).await,
+            Self::Large => full_speed(4, 3_000, 16 * 1024, Extensions::NONE).await,
+            Self::Binary => full_speed(4, 3_000, 16 * 1024, Extensions::from_iter([Extension::Binary])).await,
             Self::Jobs => jobs().await,
             Self::Many => many().await,
             Self::Prompt => prompt().await,
@@ -111,7 +130,7 @@ fn latencies(name: [&'static str; 2], samples: &mut [u64]) -> [Figure; 2] {
 }
 
 async fn paced() -> Vec<Figure> {
-    let plan = Plan { events: 200, text: 40, every: Some(Duration::from_millis(20)) };
+    let plan = Plan { events: 200, text: 40, every: Some(Duration::from_millis(20)), phase: Phase::Together };
     let mut rig = Rig::start(plan, 16).await;
     let mut direct = floor::run(rig.backend, 16, 16, REQUEST).await;
     let mut run = through(&mut rig, 16, 16, REQUEST).await;
@@ -120,8 +139,8 @@ async fn paced() -> Vec<Figure> {
     figures
 }
 
-async fn full_speed(streams: usize, events: usize, text: usize) -> Vec<Figure> {
-    let mut rig = Rig::start(Plan { events, text, every: None }, streams).await;
+async fn full_speed(streams: usize, events: usize, text: usize, offered: Extensions) -> Vec<Figure> {
+    let mut rig = Rig::offering(offered, Plan::rush(events, text), streams).await;
     let total = (streams * events) as f64;
     let started = Instant::now();
     floor::run(rig.backend, streams, streams, REQUEST).await;
@@ -141,7 +160,7 @@ async fn full_speed(streams: usize, events: usize, text: usize) -> Vec<Figure> {
 
 async fn jobs() -> Vec<Figure> {
     const JOBS: usize = 4_000;
-    let mut rig = Rig::start(Plan { events: 5, text: 40, every: None }, 16).await;
+    let mut rig = Rig::start(Plan::rush(5, 40), 16).await;
     let started = Instant::now();
     let mut direct = floor::run(rig.backend, JOBS, 16, REQUEST).await;
     let floor_rate = JOBS as f64 / seconds(started.elapsed());
@@ -158,7 +177,7 @@ async fn jobs() -> Vec<Figure> {
 
 async fn many() -> Vec<Figure> {
     const STREAMS: usize = 4_096;
-    let plan = Plan { events: 3, text: 40, every: Some(Duration::from_secs(2)) };
+    let plan = Plan { events: 3, text: 40, every: Some(Duration::from_secs(2)), phase: Phase::Spread };
     let mut rig = Rig::start(plan, STREAMS).await;
     let mut direct = floor::run(rig.backend, STREAMS, STREAMS, REQUEST).await;
     let mut run = through(&mut rig, STREAMS, STREAMS, REQUEST).await;
@@ -171,7 +190,7 @@ async fn many() -> Vec<Figure> {
 
 async fn prompt() -> Vec<Figure> {
     const JOBS: usize = 40;
-    let mut rig = Rig::start(Plan { events: 5, text: 40, every: None }, 2).await;
+    let mut rig = Rig::start(Plan::rush(5, 40), 2).await;
     // Lines of text, as prompts have them.
     let line = r#"The quick brown fox jumps over the lazy dog, and \"why\" is a question for tomorrow.\n"#;
     let text = line.repeat(8_000_000 / line.len());
@@ -186,7 +205,7 @@ async fn prompt() -> Vec<Figure> {
 
 async fn idle() -> Vec<Figure> {
     const FOR: Duration = Duration::from_secs(4);
-    let rig = Rig::start(Plan { events: 1, text: 1, every: None }, 8).await;
+    let rig = Rig::start(Plan::rush(1, 1), 8).await;
     sleep(Duration::from_millis(500)).await;
     let before = rig.agent.wakeups();
     sleep(FOR).await;
@@ -195,7 +214,7 @@ async fn idle() -> Vec<Figure> {
 }
 
 async fn start() -> Vec<Figure> {
-    let (backend, serving) = backend::start(Plan { events: 1, text: 1, every: None }).await;
+    let (backend, serving) = backend::start(Plan::rush(1, 1)).await;
     let (hole, holding) = backend::hole().await;
     let mut figures = Vec::new();
     // A restart: the identity is there. Making one waits for the disk.
@@ -209,7 +228,7 @@ async fn start() -> Vec<Figure> {
             let coordinator = Coordinator::bind().await;
             let started = Instant::now();
             let agent = Agent::start_at(home.path(), coordinator.addr(), &backends, 8);
-            let mut session = coordinator.accept().await;
+            let mut session = coordinator.accept(Extensions::NONE).await;
             session.offered().await;
             samples.push(u64::try_from(started.elapsed().as_nanos()).unwrap());
             drop(agent);

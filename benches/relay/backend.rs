@@ -12,6 +12,9 @@ use crate::measure::now;
 
 pub const MODEL: &str = "bench";
 
+/// Bytes of the shortest body that is a request: the agent proves a path by asking for nothing.
+const SHORTEST: usize = 8;
+
 /// How each answer looks.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -43,9 +46,9 @@ impl Plan {
     /// How long the n-th stream waits for its first event.
     fn wait(&self, stream: u32) -> Duration {
         match (self.phase, self.every) {
-            // Multiples of the golden ratio fall evenly however many they are.
+            // Multiples of the golden ratio fall evenly however many they are. All streams are there when the first begins.
             (Phase::Spread, Some(every)) => {
-                every.mul_f64(f64::from(stream.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
+                every.mul_f64(1.0 + f64::from(stream.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
             }
             _ => Duration::ZERO,
         }
@@ -111,6 +114,8 @@ async fn serve(mut stream: TcpStream, plan: &Plan, wait: Duration) -> io::Result
             let head =
                 format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", list.len());
             stream.write_all((head + &list).as_bytes()).await?;
+        } else if text.starts_with("post /v1/chat/completions ") && length < SHORTEST {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
         } else if text.starts_with("post /v1/chat/completions ") {
             answer(&mut stream, plan, wait).await?;
         } else {

@@ -62,9 +62,12 @@ impl MessageEvents {
             if fault.is_some() || tally.is_complete() {
                 return;
             }
-            splitter.feed(line, |event| take(event, tally, answer, fault, out));
+            splitter.feed(line, |event| {
+                *fault = take(event, tally, answer, out).inspect_err(|fault| fail(*fault, event.data, out)).err();
+            });
             if splitter.oversized() > 0 {
-                fail(StreamFault::TooLarge, fault, out);
+                *fault = Some(StreamFault::TooLarge);
+                fail(StreamFault::TooLarge, b"", out);
             }
         }
     }
@@ -73,14 +76,12 @@ impl MessageEvents {
     pub fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
         let Self { tally, answer, fault, .. } = self;
         tally.take_whole(body);
-        if tally.fault().is_some() {
-            report(body, fault, out);
-            return;
-        }
-        let taken = answer.take(body, |choice| choice.message, tally, out);
-        if let Err(broken) = taken.and_then(|()| answer.finish(tally, out)) {
-            fail(broken, fault, out);
-        }
+        let taken = if tally.fault().is_some() {
+            Err(StreamFault::Reported)
+        } else {
+            answer.take(body, |choice| choice.message, tally, out).and_then(|()| answer.finish(tally, out))
+        };
+        *fault = taken.inspect_err(|fault| fail(*fault, body, out)).err();
     }
 
     /// Whether the last event was written: nothing that matters comes any more.
@@ -93,7 +94,13 @@ impl MessageEvents {
     /// nor a `message_stop`. What is malformed or too large has failed, without a label.
     pub fn finish(mut self, out: &mut BytesMut) -> Ending {
         let Self { splitter, tally, answer, fault } = &mut self;
-        splitter.finish(|event| take(event, tally, answer, fault, out));
+        if fault.is_none() && !tally.is_complete() {
+            splitter.finish(|event| match take(event, tally, answer, out) {
+                // Half an event, cut off by the end.
+                Err(StreamFault::Malformed) if !tally.is_complete() => {}
+                taken => *fault = taken.inspect_err(|fault| fail(*fault, event.data, out)).err(),
+            });
+        }
         match (self.tally.ending(), self.fault) {
             (Ending::Complete { .. } | Ending::Truncated, Some(_)) => Ending::Failed(BackendFault { label: None }),
             (ending, _) => ending,
@@ -101,35 +108,27 @@ impl MessageEvents {
     }
 }
 
-fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, fault: &mut Option<StreamFault>, out: &mut BytesMut) {
-    if fault.is_some() || tally.is_complete() {
-        return;
-    }
+/// Takes an event and appends what follows from it, but for an error.
+fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut BytesMut) -> Result<(), StreamFault> {
     tally.take(event);
     if tally.fault().is_some() {
-        report(event.data, fault, out);
-        return;
-    }
-    let taken = if tally.is_complete() {
+        Err(StreamFault::Reported)
+    } else if tally.is_complete() {
         answer.finish(tally, out)
     } else if event.data.trim_ascii().is_empty() {
         Ok(())
     } else {
         answer.take(event.data, |choice| choice.delta, tally, out)
-    };
-    if let Err(broken) = taken {
-        fail(broken, fault, out);
     }
 }
 
-fn report(data: &[u8], fault: &mut Option<StreamFault>, out: &mut BytesMut) {
-    *fault = Some(StreamFault::Reported);
-    frames::error(&event_error(data), out);
-}
-
-fn fail(broken: StreamFault, fault: &mut Option<StreamFault>, out: &mut BytesMut) {
-    *fault = Some(broken);
-    frames::error(&envelope("api_error", &broken.to_string()), out);
+/// Appends the event that ends a stream with an error. `data` is what it came in.
+fn fail(fault: StreamFault, data: &[u8], out: &mut BytesMut) {
+    let error = match fault {
+        StreamFault::Reported => event_error(data),
+        StreamFault::Malformed | StreamFault::TooLarge => envelope("api_error", &fault.to_string()),
+    };
+    frames::error(&error, out);
 }
 
 /// The message in the making, from the first choice of each chunk.

@@ -26,6 +26,3 @@ mod tools;
 pub use error::error_body;
 pub use events::MessageEvents;
 pub use request::{Thinking, TranslateError, Translated, chat_request};
-
-#[cfg(test)]
-mod tests;

@@ -10,4 +10,5 @@ pub mod load;
 pub mod request;
 pub mod restart;
 pub mod sse;
+pub mod translate;
 pub mod usage;

@@ -120,44 +120,60 @@ fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// A JSON object in the making: slices of the request, and buffers between them.
-struct Body<'a> {
+/// JSON in the making: slices of the request, and buffers between them.
+pub(super) struct Body<'a> {
     request: &'a Bytes,
     pieces: Vec<Bytes>,
     buffer: Vec<u8>,
-    /// The object that is open has no member yet.
+    /// The object or list that is open has nothing in it yet.
     is_empty: bool,
 }
 
 impl<'a> Body<'a> {
-    fn new(request: &'a Bytes) -> Self {
+    pub(super) fn new(request: &'a Bytes) -> Self {
         Self { request, pieces: Vec::new(), buffer: Vec::new(), is_empty: true }
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         self.buffer.push(b'{');
         self.is_empty = true;
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.buffer.push(b'}');
         self.is_empty = false;
     }
 
-    fn key(&mut self, key: &[u8]) {
+    pub(super) fn open_list(&mut self) {
+        self.buffer.push(b'[');
+        self.is_empty = true;
+    }
+
+    pub(super) fn close_list(&mut self) {
+        self.buffer.push(b']');
+        self.is_empty = false;
+    }
+
+    /// What comes next is an element of the list that is open.
+    pub(super) fn element(&mut self) {
         if !std::mem::take(&mut self.is_empty) {
             self.buffer.push(b',');
         }
+    }
+
+    pub(super) fn key(&mut self, key: &[u8]) {
+        self.element();
         self.text(key);
         self.buffer.push(b':');
     }
 
-    fn member(&mut self, key: &[u8], value: &[u8]) {
+    pub(super) fn member(&mut self, key: &[u8], value: &[u8]) {
         self.key(key);
         self.text(value);
     }
 
-    fn text(&mut self, text: &[u8]) {
+    /// Appends a text as it is; a long one that lies in the request is not copied.
+    pub(super) fn text(&mut self, text: &[u8]) {
         if text.len() <= COPIED_UP_TO || !self.request.as_ptr_range().contains(&text.as_ptr()) {
             self.buffer.extend_from_slice(text);
         } else {
@@ -172,7 +188,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn finish(mut self) -> Vec<Bytes> {
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
         self.flush();
         self.pieces
     }

@@ -112,6 +112,13 @@ impl Tally {
         }
     }
 
+    /// What the backend has reported so far, 0 where it has not.
+    pub fn tokens(&self) -> Tokens {
+        let timings = self.timings.filter(|_| self.usage.is_empty());
+        let usage = timings.map_or(self.usage, Timings::usage);
+        Tokens::new(usage.input.unwrap_or(0), usage.output.unwrap_or(0))
+    }
+
     /// How it ends if no more comes.
     pub fn ending(self) -> Ending {
         if let Some(fault) = self.fault {
@@ -120,9 +127,7 @@ impl Tally {
         if !self.complete {
             return Ending::Truncated;
         }
-        let timings = self.timings.filter(|_| self.usage.is_empty());
-        let usage = timings.map_or(self.usage, Timings::usage);
-        Ending::Complete { tokens: Tokens::new(usage.input.unwrap_or(0), usage.output.unwrap_or(0)) }
+        Ending::Complete { tokens: self.tokens() }
     }
 
     fn take_openai(&mut self, event: Event<'_>) {
@@ -349,13 +354,14 @@ fn has_any(marks: &[Finder<'_>], data: &[u8]) -> bool {
     marks.iter().any(|mark| mark.find(data).is_some())
 }
 
-fn parse<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
-    object(value?.get().as_bytes())
+/// Reads a struct from a JSON object; serde alone would also take an array.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-/// Reads a struct from a JSON object; serde alone would also take an array.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
+/// The same for a member that may be missing.
+pub(super) fn parse<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
+    object(value?.get().as_bytes())
 }
 
 /// Whether a value is this text, spelled without escapes.

@@ -1,0 +1,52 @@
+//! A stream put through the translation, and what comes out taken apart.
+
+use bytes::BytesMut;
+use outpost::messages::endpoint::Endpoint;
+use outpost::messages::ids::ModelId;
+use outpost::protocol::assemble::{AssembleError, Assembly};
+use outpost::protocol::sse::SseSplitter;
+use outpost::protocol::translate::{MessageEvents, Thinking};
+use outpost::protocol::usage::Ending;
+use serde_json::Value;
+
+/// An event's name and its data.
+pub(crate) type Event = (String, Value);
+
+pub(crate) fn model() -> ModelId {
+    ModelId::from("smollm2-135m")
+}
+
+pub(crate) fn translated(pieces: &[&[u8]], thinking: Thinking) -> (BytesMut, Ending) {
+    let mut events = MessageEvents::new(&model(), thinking);
+    let mut out = BytesMut::new();
+    for piece in pieces {
+        events.feed(piece, &mut out);
+    }
+    let ending = events.finish(&mut out);
+    (out, ending)
+}
+
+pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut splitter = SseSplitter::new(usize::MAX);
+    let mut add = |event: outpost::protocol::sse::Event<'_>| {
+        let name = std::str::from_utf8(event.name).unwrap().to_owned();
+        events.push((name, serde_json::from_slice(event.data).unwrap()));
+    };
+    splitter.feed(stream, &mut add);
+    splitter.finish(&mut add);
+    events
+}
+
+/// The one body that a stream makes.
+pub(crate) fn folded(stream: &[u8], endpoint: Endpoint) -> Result<Value, AssembleError> {
+    let mut assembly = Assembly::new(endpoint, 64 << 20);
+    assembly.feed(stream)?;
+    Ok(serde_json::from_slice(&assembly.finish()?).unwrap())
+}
+
+/// A stream of these chunks with its end mark.
+pub(crate) fn stream_of(chunks: &[Value]) -> Vec<u8> {
+    let chunks: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    format!("{chunks}data: [DONE]\n\n").into_bytes()
+}

@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod backoff;
+pub mod breaker;
 pub mod catalog;
 pub mod close;
 pub mod handshake;
@@ -10,5 +11,7 @@ pub mod load;
 pub mod members;
 pub mod request;
 pub mod restart;
+pub mod route;
+pub mod selection;
 pub mod sse;
 pub mod usage;

@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod backoff;
 pub mod breaker;
+pub mod capacity;
 pub mod catalog;
 pub mod close;
 pub mod handshake;

@@ -1,11 +1,14 @@
 //! The rules, pure: no actor, no runtime, no clock, no environment. Time and chance are arguments.
 
+pub mod affinity;
 pub mod assemble;
 pub mod backoff;
 pub mod breaker;
 pub mod capacity;
 pub mod catalog;
 pub mod close;
+pub mod damper;
+pub mod estimate;
 pub mod handshake;
 pub mod ledger;
 pub mod load;

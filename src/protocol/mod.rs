@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod assemble;
 pub mod backoff;
 pub mod breaker;
+pub mod budget;
 pub mod capacity;
 pub mod catalog;
 pub mod close;

@@ -18,9 +18,10 @@ use crate::messages::jobs::{Job, JobEnded, Outcome};
 use crate::messages::wire::{
     Capabilities, ErrorCode, FromAgent, Heartbeat, JobError, Limits, MalformedJob, Metadata, Tokens,
 };
-use crate::protocol::catalog::{Catalog, Route};
+use crate::protocol::catalog::Catalog;
 use crate::protocol::ledger::{Entry, Ledger, Refused};
 use crate::protocol::load::{Ended, LoadWindow};
+use crate::protocol::route::Route;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobGrip;
 use crate::transport::uplink::Uplink;
@@ -120,7 +121,7 @@ impl JobRouter {
     }
 
     fn destination(&self, job: &Job) -> Result<(Route, Recipient<Dispatch>), Refusal> {
-        let route = self.catalog.route(&job.model);
+        let route = self.catalog.model(&job.model).and_then(|model| model.routes.first());
         let route = route.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;
         if !route.endpoints.contains(job.endpoint) {
             let why = "the model's backend does not have the API path that the job asks for";
@@ -141,7 +142,7 @@ impl JobRouter {
         }
         self.settled = true;
         let capabilities = Capabilities {
-            models: self.catalog.offers(),
+            models: self.catalog.offers().map(|(offer, _)| offer.clone()).collect(),
             limits: self.setup.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };

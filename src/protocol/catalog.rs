@@ -1,23 +1,34 @@
 //! What the agent offers, and who serves it.
 //!
-//! One map answers both: a model is on offer because it has a route, and its price and limit are those of that route.
-//! A catalog is built whole from what discovery saw and never changed; two that are equal say the same to everybody.
+//! One map answers both: a model is on offer because it has a route, and what is said of it is made of its routes. A
+//! catalog is built whole from what discovery saw and never changed; two that are equal say the same to everybody.
+//!
+//! What a model's offer promises, and why it can be kept:
+//!
+//! - Its routes are in the order of preference: local before remote, then in the order of kinds, then by name.
+//! - The price is that of the first route. A route that asks more, for prompts or answers, is no route of the model:
+//!   failing over to it would lose the operator money.
+//! - The context is that of the first route. `max_concurrent` is the sum of the limits of those routes that are known to
+//!   have as much, at most the agent's: so many jobs of the full context have a slot. The others take jobs that fit them.
+//!   Where the first route's context is not known, none is promised, and every route counts.
+//! - The endpoints are those of any route, messages by translation included.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::route::{Rank, Route};
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{BackendId, ModelId};
-use crate::messages::prices::{Price, PriceList};
+use crate::messages::prices::PriceList;
 use crate::messages::wire::ModelOffer;
+
+mod pricing;
 
 /// The most models on offer.
 const MOST_MODELS: usize = 4096;
 /// The longest model id on offer, in bytes. A job that asks for a longer one is malformed.
 const LONGEST_ID: usize = 512;
-/// The unit in which a markup is added, so that 0.1 is a tenth and not what a binary fraction makes of it.
-const MARKUP_UNIT: u128 = 1_000_000_000;
 
 /// What the operator says of one backend.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,87 +61,141 @@ pub struct Terms {
     pub max_concurrent: u32,
 }
 
-/// Who serves a model, and on what terms.
+/// A model on offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The backend that jobs for the model go to.
-    pub backend: BackendId,
-    /// Jobs at once on that backend, over all its models.
-    pub limit: u32,
-    /// What that backend can do with the model.
-    pub endpoints: Endpoints,
-    /// What the coordinator is told.
+pub struct Model {
+    /// Who serves it, the best first. Never empty.
+    pub routes: Vec<Route>,
+    /// What the coordinator is told where every backend takes as many jobs as its limit says.
     pub offer: ModelOffer,
+    /// What can be asked of the model, over all its routes.
+    pub endpoints: Endpoints,
+    /// Jobs at once over all backends.
+    most: u32,
 }
 
-/// The models on offer, each with its one route.
+impl Model {
+    /// Routes in the order of preference, of which those that ask too much are left out. `None` of no routes.
+    fn new(id: ModelId, mut routes: Vec<Route>, terms: &Terms) -> Option<Self> {
+        let (price, kind) = routes.first().map(|first| (first.price, first.kind))?;
+        routes.retain(|route| pricing::covers(price, route.price));
+        let most = terms.max_concurrent.max(1);
+        let (promise, endpoints) = Promise::of(routes.iter().map(|route| (route, route.limit)), most)?;
+        let offer = ModelOffer {
+            model_id: id,
+            input_per_1m: price.input_per_1m,
+            output_per_1m: price.output_per_1m,
+            max_concurrent: promise.max_concurrent,
+            backend: kind.as_str().to_owned(),
+            context_window: promise.context_window,
+        };
+        Some(Self { routes, offer, endpoints, most })
+    }
+
+    /// What the coordinator is told where a backend takes so many jobs of ours at once as `usable` says, at most its limit;
+    /// where that is 0, its routes are as good as not there. The price stays. `None`: nobody takes any, so that the model
+    /// is not on offer.
+    pub fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<(ModelOffer, Endpoints)> {
+        let limits = self.routes.iter().map(|route| (route, usable(&route.backend).min(route.limit)));
+        let (promise, endpoints) = Promise::of(limits, self.most)?;
+        let Promise { max_concurrent, context_window, kind } = promise;
+        let backend = kind.as_str().to_owned();
+        Some((ModelOffer { max_concurrent, context_window, backend, ..self.offer.clone() }, endpoints))
+    }
+}
+
+/// The part of an offer that depends on who can work.
+struct Promise {
+    kind: BackendKind,
+    context_window: Option<u64>,
+    max_concurrent: u32,
+}
+
+impl Promise {
+    /// What routes with these limits allow to say. `None` where every limit is 0.
+    fn of<'a>(limits: impl Iterator<Item = (&'a Route, u32)>, most: u32) -> Option<(Self, Endpoints)> {
+        let mut limits = limits.filter(|(_, limit)| *limit > 0);
+        let (first, limit) = limits.next()?;
+        let (mut max_concurrent, mut endpoints) = (limit, first.served());
+        for (route, limit) in limits {
+            endpoints = endpoints.union(route.served());
+            if route.assures(first.context_window) {
+                max_concurrent = max_concurrent.saturating_add(limit);
+            }
+        }
+        let max_concurrent = max_concurrent.min(most);
+        Some((Self { kind: first.kind, context_window: first.context_window, max_concurrent }, endpoints))
+    }
+}
+
+/// The models on offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    routes: BTreeMap<ModelId, Route>,
+    models: BTreeMap<ModelId, Model>,
 }
 
 impl Catalog {
-    /// Gives each model to the best backend that reports it and may serve it: local before remote, then in the order of
-    /// kinds, then by name.
+    /// Gives each model a route to every backend that reports it and may serve it, the best first.
     ///
-    /// Not on offer: a model whose price is 0, and one whose id is empty, longer than 512 bytes, or has control
-    /// characters. Past 4096 models the rest is left out, the least preferred backends' first, then by id.
+    /// Not on offer: a model that is sold nowhere, that no backend has an endpoint for, or whose id is empty, longer than
+    /// 512 bytes, or has control characters. Past 4096 models the rest is left out, the least preferred backends' first,
+    /// then by id.
     pub fn build(seen: &BTreeMap<BackendId, Seen>, terms: &Terms) -> Self {
         let mut by_preference: Vec<(&BackendId, &Seen)> = seen.iter().collect();
-        by_preference.sort_by_key(|(id, seen)| preference(id, seen));
-        let mut routes = BTreeMap::new();
+        by_preference.sort_by_key(|(id, seen)| (Rank::new(seen.policy.local, seen.report.kind), *id));
+        let mut routes: BTreeMap<ModelId, Vec<Route>> = BTreeMap::new();
         for (id, seen) in by_preference {
             for model in offerable(seen) {
-                if routes.len() >= MOST_MODELS {
-                    return Self { routes };
-                }
-                let price = terms.prices.of(&model.id);
-                if !price.is_zero() && !routes.contains_key(&model.id) {
-                    routes.insert(model.id.clone(), route(id, seen, model, price, terms));
+                let Some(route) = route(id, seen, model, terms) else { continue };
+                if routes.len() < MOST_MODELS || routes.contains_key(&model.id) {
+                    routes.entry(model.id.clone()).or_default().push(route);
                 }
             }
         }
-        Self { routes }
+        let models = routes.into_iter().filter_map(|(id, routes)| Some((id.clone(), Model::new(id, routes, terms)?)));
+        Self { models: models.collect() }
     }
 
-    /// Who serves a model. `None` where it is not on offer.
-    pub fn route(&self, model: &ModelId) -> Option<&Route> {
-        self.routes.get(model)
+    /// A model on offer.
+    pub fn model(&self, id: &ModelId) -> Option<&Model> {
+        self.models.get(id)
     }
 
-    /// All routes, in the order of model ids.
-    pub fn routes(&self) -> impl Iterator<Item = (&ModelId, &Route)> {
-        self.routes.iter()
+    /// All models on offer, in the order of their ids.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.values()
     }
 
-    /// What the coordinator is told, in the order of model ids.
-    pub fn offers(&self) -> Vec<ModelOffer> {
-        self.routes.values().map(|route| route.offer.clone()).collect()
+    /// Each backend that a model has a route to, once, with one of its routes: limit and slots are the same in all.
+    pub fn backends(&self) -> BTreeMap<&BackendId, &Route> {
+        self.models().flat_map(|model| &model.routes).map(|route| (&route.backend, route)).collect()
+    }
+
+    /// What the coordinator is told where every backend takes as many jobs as its limit says, and what can be asked of
+    /// each model; in the order of model ids.
+    pub fn offers(&self) -> impl Iterator<Item = (&ModelOffer, Endpoints)> {
+        self.models().map(|model| (&model.offer, model.endpoints))
     }
 
     /// Whether nothing is on offer.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.models.is_empty()
     }
 
     /// How many models are on offer.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.models.len()
     }
 }
 
-/// The key that sorts the backends to prefer first.
-fn preference<'a>(id: &'a BackendId, seen: &Seen) -> (std::cmp::Reverse<bool>, BackendKind, &'a BackendId) {
-    (std::cmp::Reverse(seen.policy.local), seen.report.kind, id)
-}
-
-/// A backend's models that may be offered, in the order of ids, so that what is left out does not change with the order in
-/// which a server lists them. Of a model mentioned twice the first mention comes first.
+/// A backend's models that may be offered, each once, in the order of ids, so that what is left out does not change with the
+/// order in which a server lists them. Of a model mentioned twice the first mention holds.
 fn offerable(seen: &Seen) -> Vec<&ModelReport> {
     let allowed = |id: &ModelId| seen.policy.only.as_ref().is_none_or(|only| only.contains(id));
     let mut models: Vec<&ModelReport> =
         seen.report.models.iter().filter(|model| is_sound(&model.id) && allowed(&model.id)).collect();
     models.sort_by(|a, b| a.id.cmp(&b.id));
+    models.dedup_by(|later, first| later.id == first.id);
     models
 }
 
@@ -139,21 +204,20 @@ fn is_sound(id: &ModelId) -> bool {
     (1..=LONGEST_ID).contains(&id.len()) && !id.contains(char::is_control)
 }
 
-fn route(id: &BackendId, seen: &Seen, model: &ModelReport, price: Price, terms: &Terms) -> Route {
-    let limit = limit(seen, terms);
-    Route {
+/// A backend's part in one of its models. `None`: it is not sold there, or nothing can be asked of it.
+fn route(id: &BackendId, seen: &Seen, model: &ModelReport, terms: &Terms) -> Option<Route> {
+    let price = pricing::price(&terms.prices, &seen.policy, model)?;
+    let route = Route {
         backend: id.clone(),
-        limit,
+        kind: seen.report.kind,
+        local: seen.policy.local,
+        limit: limit(seen, terms),
+        slots: seen.report.slots,
         endpoints: model.endpoints,
-        offer: ModelOffer {
-            model_id: model.id.clone(),
-            input_per_1m: marked_up(price.input_per_1m, seen.policy.markup),
-            output_per_1m: marked_up(price.output_per_1m, seen.policy.markup),
-            max_concurrent: limit,
-            backend: seen.report.kind.as_str().to_owned(),
-            context_window: model.context_window,
-        },
-    }
+        context_window: model.context_window,
+        price,
+    };
+    (!route.endpoints.is_empty()).then_some(route)
 }
 
 /// The operator's limit for the backend, else the slots that the server reports, else the limit of the whole agent; at
@@ -161,14 +225,6 @@ fn route(id: &BackendId, seen: &Seen, model: &ModelReport, price: Price, terms: 
 fn limit(seen: &Seen, terms: &Terms) -> u32 {
     let limit = seen.policy.max_concurrent.or(seen.report.slots).unwrap_or(terms.max_concurrent);
     limit.min(terms.max_concurrent).max(1)
-}
-
-/// The price and the markup's part of it, to the billionth, rounded up to a whole unit. Saturates.
-fn marked_up(price: u64, markup: f64) -> u64 {
-    // The cast saturates, and makes 0 of what is negative or no number.
-    let parts = (markup * MARKUP_UNIT as f64).round() as u64;
-    let added = (u128::from(price) * u128::from(parts)).div_ceil(MARKUP_UNIT);
-    u64::try_from(u128::from(price).saturating_add(added)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub struct Entry<T> {
     pub job: JobId,
     /// The connection that it came by.
     pub generation: Generation,
-    /// The backend that works it.
+    /// The backend that works it now.
     pub backend: BackendId,
     /// This admission.
     pub ticket: Ticket,
@@ -59,6 +59,17 @@ pub enum Refused {
     #[error("the agent is full")]
     AgentFull,
     /// The backend works as many jobs as it may.
+    #[error("the backend is full")]
+    BackendFull,
+}
+
+/// Why a job did not move. It stays where it is, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unmoved {
+    /// It has ended.
+    #[error("the job has ended")]
+    Ended,
+    /// The other backend works as many jobs as it may.
     #[error("the backend is full")]
     BackendFull,
 }
@@ -125,6 +136,25 @@ impl<T> Ledger<T> {
         Ok(self.entries.entry(ticket).or_insert(entry))
     }
 
+    /// Gives a job to another backend, where that holds fewer than `backend_limit` jobs; its slot on the old one is free
+    /// then. To the backend that it is on already it can always move: it has its slot there. Ticket, grip and place in the
+    /// order of admission stay.
+    pub fn move_to(&mut self, ticket: Ticket, backend: &BackendId, backend_limit: u32) -> Result<(), Unmoved> {
+        let on_backend = self.on_backend(backend);
+        let entry = self.entries.get_mut(&ticket).ok_or(Unmoved::Ended)?;
+        if entry.backend == *backend {
+            return Ok(());
+        }
+        if on_backend >= wide(backend_limit) {
+            return Err(Unmoved::BackendFull);
+        }
+        let old = std::mem::replace(&mut entry.backend, backend.clone());
+        *self.by_backend.entry(backend.clone()).or_default() += 1;
+        self.uncount(&old);
+        debug_assert_eq!(self.check_counts(self.entries.len()), Ok(()));
+        Ok(())
+    }
+
     /// Whether a job of this id runs, whatever its generation.
     pub fn contains(&self, job: JobId) -> bool {
         self.by_job.contains_key(&job)
@@ -135,12 +165,7 @@ impl<T> Ledger<T> {
     pub fn end(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.entries.remove(&ticket)?;
         self.by_job.remove(&entry.job);
-        if let Some(count) = self.by_backend.get_mut(&entry.backend) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_backend.remove(&entry.backend);
-            }
-        }
+        self.uncount(&entry.backend);
         self.removed += 1;
         debug_assert_eq!(self.check_counts(self.entries.len()), Ok(()));
         Some(entry)
@@ -213,6 +238,16 @@ impl<T> Ledger<T> {
             Err(Broken::Conservation)
         } else {
             Ok(())
+        }
+    }
+
+    /// Takes one entry off a backend's count.
+    fn uncount(&mut self, backend: &BackendId) {
+        if let Some(count) = self.by_backend.get_mut(backend) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_backend.remove(backend);
+            }
         }
     }
 

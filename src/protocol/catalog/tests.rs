@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::messages::endpoint::Endpoint;
+use crate::messages::prices::Price;
 
 const CHAT: Endpoints = Endpoints::CHAT;
 
@@ -36,15 +37,24 @@ fn build<const N: usize>(backends: [(&str, Seen); N]) -> Catalog {
 }
 
 fn server(catalog: &Catalog, model: &str) -> Option<String> {
-    catalog.route(&model.into()).map(|route| route.backend.to_string())
+    servers(catalog, model).into_iter().next()
+}
+
+fn servers(catalog: &Catalog, model: &str) -> Vec<String> {
+    let routes = catalog.model(&model.into()).map(|model| model.routes.as_slice()).unwrap_or_default();
+    routes.iter().map(|route| route.backend.to_string()).collect()
+}
+
+fn offer(catalog: &Catalog, model: &str) -> ModelOffer {
+    catalog.model(&model.into()).unwrap().offer.clone()
 }
 
 #[test]
 fn nothing_seen_offers_nothing() {
     let catalog = build([]);
-    assert_eq!((catalog.is_empty(), catalog.len(), catalog.offers()), (true, 0, vec![]));
+    assert_eq!((catalog.is_empty(), catalog.len(), catalog.offers().next()), (true, 0, None));
     assert_eq!(catalog, Catalog::default());
-    assert_eq!(catalog.route(&"m".into()), None);
+    assert_eq!(catalog.model(&"m".into()), None);
 }
 
 #[test]
@@ -62,9 +72,20 @@ fn an_offer_says_what_its_backend_reports() {
         context_window: Some(4096),
     };
     let catalog = build([("gpu", one)]);
-    assert_eq!(catalog.offers(), std::slice::from_ref(&offer));
-    let route = Route { backend: "gpu".into(), limit: 3, endpoints: CHAT.with(Endpoint::Messages), offer };
-    assert_eq!(catalog.routes().collect::<Vec<_>>(), [(&"m".into(), &route)]);
+    let endpoints = CHAT.with(Endpoint::Messages);
+    assert_eq!(catalog.offers().collect::<Vec<_>>(), [(&offer, endpoints)]);
+    let route = Route {
+        backend: "gpu".into(),
+        kind: BackendKind::Vllm,
+        local: true,
+        limit: 3,
+        slots: Some(3),
+        endpoints,
+        context_window: Some(4096),
+        price: price(500_000, 750_000),
+    };
+    assert_eq!(catalog.backends().into_iter().collect::<Vec<_>>(), [(&"gpu".into(), &route)]);
+    assert_eq!(catalog.models().map(|model| model.routes.as_slice()).collect::<Vec<_>>(), [[route]]);
 }
 
 #[test]
@@ -83,7 +104,10 @@ fn local_comes_before_remote_then_the_kind_then_the_name() {
     while !order.is_empty() {
         let all = order.iter().map(|(id, seen)| ((*id).into(), seen.clone())).collect();
         let catalog = Catalog::build(&all, &terms());
-        assert_eq!((server(&catalog, "m").as_deref(), catalog.len()), (Some(order[0].0), 1));
+        assert_eq!(
+            (servers(&catalog, "m"), catalog.len()),
+            (order.iter().map(|(id, _)| (*id).to_owned()).collect(), 1)
+        );
         order.remove(0);
     }
 }
@@ -113,8 +137,8 @@ fn the_limit_is_the_operators_else_the_servers_else_the_agents_within_one_and_th
         let mut one = seen(BackendKind::Vllm, &["m"]);
         (one.policy.max_concurrent, one.report.slots) = (own, slots);
         let catalog = build([("gpu", one)]);
-        let route = catalog.route(&"m".into()).unwrap();
-        assert_eq!((route.limit, route.offer.max_concurrent), (limit, limit), "{own:?} {slots:?}");
+        let model = catalog.model(&"m".into()).unwrap();
+        assert_eq!((model.routes[0].limit, model.offer.max_concurrent), (limit, limit), "{own:?} {slots:?}");
     }
 }
 
@@ -126,39 +150,16 @@ fn a_model_of_price_zero_is_not_offered_and_one_of_half_a_price_is() {
     one.policy.markup = 1.0;
     let catalog = Catalog::build(&[("gpu".into(), one)].into(), &terms);
     let offers: Vec<_> =
-        catalog.offers().into_iter().map(|o| (o.model_id.to_string(), o.input_per_1m, o.output_per_1m)).collect();
+        catalog.offers().map(|(o, _)| (o.model_id.to_string(), o.input_per_1m, o.output_per_1m)).collect();
     assert_eq!(offers, [("half".to_owned(), 0, 14)]);
-}
-
-#[test]
-fn a_markup_is_exact_in_decimals_rounds_up_and_saturates() {
-    for (base, markup, marked) in [
-        (500_000, 0.0, 500_000),
-        (500_000, 0.1, 550_000),
-        (500_000, 0.2, 600_000),
-        (500_000, 0.3, 650_000),
-        (750_000, 1.1, 1_575_000),
-        (1, 0.001, 2),
-        (10, 0.11, 12),
-        (0, 5.0, 0),
-        (500_000, -0.5, 500_000),
-        (500_000, -0.0, 500_000),
-        (500_000, f64::NAN, 500_000),
-        (500_000, f64::NEG_INFINITY, 500_000),
-        (u64::MAX, 0.0, u64::MAX),
-        (u64::MAX, 0.1, u64::MAX),
-        (u64::MAX, f64::INFINITY, u64::MAX),
-        (u64::MAX / 2, 3.0, u64::MAX),
-    ] {
-        assert_eq!(marked_up(base, markup), marked, "{base} + {markup}");
-    }
 }
 
 #[test]
 fn an_id_that_no_job_could_name_is_not_offered() {
     let (longest, longer) = ("a".repeat(512), "ü".repeat(257));
     let catalog = build([("gpu", seen(BackendKind::Vllm, &["", &longest, &longer, "a\nb", "a\0", "\u{85}", "ü b:1"]))]);
-    assert_eq!(catalog.routes().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), [longest.as_str(), "ü b:1"]);
+    let ids: Vec<&str> = catalog.models().map(|model| model.offer.model_id.as_str()).collect();
+    assert_eq!(ids, [longest.as_str(), "ü b:1"]);
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn of_a_model_listed_twice_the_first_mention_holds() {
     one.report.models[2].context_window = Some(2);
     let catalog = build([("gpu", one)]);
     assert_eq!(catalog.len(), 2);
-    assert_eq!(catalog.route(&"m".into()).and_then(|route| route.offer.context_window), Some(1));
+    assert_eq!((offer(&catalog, "m").context_window, servers(&catalog, "m").len()), (Some(1), 1));
 }
 
 #[test]
@@ -179,10 +180,87 @@ fn past_the_most_models_the_least_preferred_backend_loses_and_the_order_listed_i
     let catalog = build([few(), ("many", seen(BackendKind::Ollama, &many))]);
     many.reverse();
     assert_eq!(catalog, build([few(), ("many", seen(BackendKind::Ollama, &many))]));
-    assert_eq!((catalog.len(), catalog.offers().len()), (4096, 4096));
+    assert_eq!((catalog.len(), catalog.offers().count()), (4096, 4096));
     assert_eq!(server(&catalog, "z2").as_deref(), Some("best"));
     assert_eq!(server(&catalog, "m4093").as_deref(), Some("many"));
     assert_eq!(server(&catalog, "m4094"), None);
+    let last =
+        build([few(), ("many", seen(BackendKind::Ollama, &many)), ("rest", seen(BackendKind::OpenAi, &["n", "z1"]))]);
+    assert_eq!((server(&last, "n"), servers(&last, "z1").len()), (None, 2), "a model on offer still gets its routes");
+}
+
+/// A backend with one model, its slots and its context.
+fn with(kind: BackendKind, slots: u32, context: Option<u64>) -> Seen {
+    let mut seen = seen(kind, &["m"]);
+    seen.report.slots = Some(slots);
+    seen.report.models[0].context_window = context;
+    seen
+}
+
+#[test]
+fn an_offer_counts_the_slots_of_every_route_up_to_the_agents() {
+    let two = || ("a", with(BackendKind::Vllm, 2, None));
+    assert_eq!(offer(&build([two(), ("b", with(BackendKind::Ollama, 4, None))]), "m").max_concurrent, 6);
+    assert_eq!(offer(&build([two(), ("b", with(BackendKind::Ollama, 7, None))]), "m").max_concurrent, 8);
+}
+
+#[test]
+fn an_offer_promises_the_context_of_the_first_and_counts_who_is_known_to_have_it() {
+    for (first, second, promised, max_concurrent) in [
+        (Some(4096), Some(4096), Some(4096), 3),
+        (Some(4096), Some(8192), Some(4096), 3),
+        (Some(4096), Some(4095), Some(4096), 1),
+        (Some(4096), None, Some(4096), 1),
+        (None, Some(4096), None, 3),
+        (None, None, None, 3),
+    ] {
+        let catalog = build([("a", with(BackendKind::Vllm, 1, first)), ("b", with(BackendKind::Ollama, 2, second))]);
+        let offer = offer(&catalog, "m");
+        assert_eq!((offer.context_window, offer.max_concurrent), (promised, max_concurrent), "{first:?} {second:?}");
+        assert_eq!(servers(&catalog, "m"), ["a", "b"], "who has less still takes what fits");
+    }
+}
+
+#[test]
+fn a_route_that_asks_more_than_the_first_is_none() {
+    for (dearer, used) in [(price(500_000, 750_000), true), (price(500_001, 1), false), (price(1, 750_001), false)] {
+        let mut other = remote(seen(BackendKind::OpenAi, &["m"]));
+        other.report.models[0].price = Some(dearer);
+        let catalog = build([("a", seen(BackendKind::Vllm, &["m"])), ("b", other)]);
+        assert_eq!(servers(&catalog, "m").len() == 2, used, "{dearer:?}");
+        assert_eq!(offer(&catalog, "m").input_per_1m, 500_000);
+    }
+}
+
+#[test]
+fn the_endpoints_on_offer_are_those_of_any_route_and_messages_by_translation() {
+    let mut embeds = seen(BackendKind::Ollama, &["m", "nothing"]);
+    embeds.report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings);
+    embeds.report.models[1].endpoints = Endpoints::NONE;
+    let catalog = build([("a", seen(BackendKind::Vllm, &["m"])), ("b", embeds)]);
+    let all = CHAT.with(Endpoint::Messages).with(Endpoint::Embeddings);
+    assert_eq!(catalog.offers().map(|(_, endpoints)| endpoints).collect::<Vec<_>>(), [all]);
+    assert_eq!(server(&catalog, "nothing"), None);
+}
+
+#[test]
+fn an_offer_of_the_moment_leaves_out_who_takes_no_job_now() {
+    let catalog = build([
+        ("a", with(BackendKind::Vllm, 4, Some(8192))),
+        ("b", with(BackendKind::Ollama, 2, Some(4096))),
+        ("c", with(BackendKind::OpenAi, 3, Some(4096))),
+    ]);
+    let model = catalog.model(&"m".into()).unwrap();
+    let now = |usable: [u32; 3]| {
+        let of = |id: &BackendId| usable[["a", "b", "c"].iter().position(|name| *id == (*name).into()).unwrap()];
+        let offer = model.offer_now(of).map(|(offer, _)| offer);
+        offer.map(|offer| (offer.backend, offer.context_window, offer.max_concurrent))
+    };
+    assert_eq!(model.offer_now(|_| u32::MAX), Some((model.offer.clone(), model.endpoints)));
+    assert_eq!(now([1, 2, 3]), Some(("vllm".into(), Some(8192), 1)));
+    assert_eq!(now([0, 9, 2]), Some(("ollama".into(), Some(4096), 4)));
+    assert_eq!(now([0, 0, 1]), Some(("openai".into(), Some(4096), 1)));
+    assert_eq!(now([0, 0, 0]), None);
 }
 
 fn any_seen() -> impl Strategy<Value = Seen> {
@@ -204,7 +282,7 @@ fn any_seen() -> impl Strategy<Value = Seen> {
 
 proptest! {
     #[test]
-    fn every_offer_has_the_best_route_and_every_servable_model_an_offer(
+    fn every_offer_has_all_its_routes_in_order_and_every_servable_model_an_offer(
         backends in prop::collection::btree_map("[a-d]", any_seen(), 0..5),
         free in prop::collection::btree_set("[a-f]", 0..3),
         max_concurrent in 0u32..10,
@@ -219,18 +297,33 @@ proptest! {
                 && seen.policy.only.as_ref().is_none_or(|only| only.contains(id))
         };
         let mut offered = BTreeSet::new();
-        for offer in catalog.offers() {
-            let route = catalog.route(&offer.model_id).unwrap();
-            prop_assert_eq!(&route.offer, &offer);
+        for Model { routes, offer, endpoints, .. } in catalog.models() {
             prop_assert!(offered.insert(offer.model_id.clone()), "{} twice", offer.model_id);
-            let best = &backends[&route.backend];
-            prop_assert!(serves(best, &offer.model_id));
-            prop_assert_eq!(&offer.backend, best.report.kind.as_str());
-            prop_assert!(route.limit >= 1 && route.limit <= max_concurrent.max(1));
+            let rank = |id: &BackendId| (!backends[id].policy.local, backends[id].report.kind, id.clone());
+            prop_assert!(routes.is_sorted_by(|a, b| rank(&a.backend) < rank(&b.backend)));
+            prop_assert_eq!(&offer.backend, backends[&routes[0].backend].report.kind.as_str());
+            prop_assert_eq!(*endpoints, CHAT.with(Endpoint::Messages));
             prop_assert!(offer.input_per_1m >= 500_000 && offer.output_per_1m >= 750_000);
+            for route in routes {
+                prop_assert!(serves(&backends[&route.backend], &offer.model_id));
+                prop_assert!(route.limit >= 1 && route.limit <= max_concurrent.max(1));
+                prop_assert!(route.price.input_per_1m <= offer.input_per_1m);
+            }
+            let counted = routes.iter().filter(|route| {
+                offer.context_window.is_none_or(|asked| route.context_window.is_some_and(|window| window >= asked))
+            });
+            let sum: u32 = counted.map(|route| route.limit).sum();
+            prop_assert_eq!(offer.max_concurrent, sum.min(max_concurrent.max(1)));
+            // Who serves the model and is no route of it asks more than the offer.
             for (id, other) in backends.iter().filter(|(_, other)| serves(other, &offer.model_id)) {
-                let rank = |id: &BackendId, seen: &Seen| (!seen.policy.local, seen.report.kind, id.clone());
-                prop_assert!(rank(&route.backend, best) <= rank(id, other));
+                prop_assert!(rank(&routes[0].backend) <= rank(id));
+                let is_route = routes.iter().any(|route| route.backend == *id);
+                let asks = Catalog::build(&[(id.clone(), other.clone())].into(), &terms);
+                let asks = asks.models().find(|model| model.offer.model_id == offer.model_id).unwrap().offer.clone();
+                prop_assert_eq!(
+                    is_route,
+                    asks.input_per_1m <= offer.input_per_1m && asks.output_per_1m <= offer.output_per_1m
+                );
             }
         }
         prop_assert_eq!(offered.len(), catalog.len());

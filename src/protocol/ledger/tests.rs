@@ -79,6 +79,21 @@ fn a_cancel_of_another_connection_has_no_effect() {
 }
 
 #[test]
+fn a_job_moves_to_a_backend_with_room_and_frees_its_slot() {
+    let mut ledger = Ledger::new(9);
+    let one = admit(&mut ledger, 1, FIRST, 1, 1).unwrap();
+    let two = admit(&mut ledger, 2, FIRST, 2, 1).unwrap();
+    assert_eq!(ledger.move_to(one, &backend(2), 1), Err(Unmoved::BackendFull));
+    assert_eq!(ledger.move_to(one, &backend(1), 0), Ok(()), "it has its slot there");
+    assert_eq!(ledger.move_to(one, &backend(3), 1), Ok(()));
+    assert_eq!(ledger.move_to(two, &backend(1), 1), Ok(()));
+    assert_eq!([1, 2, 3].map(|n| ledger.on_backend(&backend(n))), [1, 0, 1]);
+    assert!(ledger.end(one).is_some_and(|entry| entry.backend == backend(3)));
+    assert_eq!(ledger.move_to(one, &backend(2), 9), Err(Unmoved::Ended));
+    assert_eq!(ledger.check(), Ok(()));
+}
+
+#[test]
 fn what_a_connection_or_a_backend_leaves_behind_comes_out_in_order_of_admission() {
     let mut ledger = Ledger::new(9);
     for (n, generation, on) in [(9, FIRST, 1), (3, SECOND, 2), (7, FIRST, 2), (1, SECOND, 1), (5, FIRST, 1)] {
@@ -171,6 +186,12 @@ enum Op {
         job: u8,
         generation: u64,
     },
+    /// Moves the nth admission ever made.
+    Move {
+        nth: usize,
+        backend: u8,
+        limit: u32,
+    },
     EndGeneration(u64),
     EndBackend(u8),
     EndAll,
@@ -183,6 +204,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(job, generation, backend, limit)| Op::Admit { job, generation, backend, limit }),
         6 => (0usize..64).prop_map(Op::End),
         1 => any::<u64>().prop_map(Op::EndUnknown),
+        6 => (0usize..64, on.clone(), 0u32..5).prop_map(|(nth, backend, limit)| Op::Move { nth, backend, limit }),
         4 => (job, generation.clone()).prop_map(|(job, generation)| Op::Cancel { job, generation }),
         1 => generation.prop_map(Op::EndGeneration),
         1 => on.prop_map(Op::EndBackend),
@@ -252,6 +274,20 @@ proptest! {
                     let want = drain(&mut model, |entry| entry.0 == n && entry.1 == generation);
                     prop_assert_eq!(ledger.cancel(job(n), Generation(generation)).is_some(), !want.is_empty());
                     want
+                }
+                Op::Move { nth, backend: on, limit } => {
+                    let Some(ticket) = issued.get(nth).copied() else { continue };
+                    let room = model.iter().filter(|entry| entry.2 == on).count() < limit as usize;
+                    let want = match model.iter_mut().find(|entry| entry.3 == ticket) {
+                        None => Err(Unmoved::Ended),
+                        Some(entry) if entry.2 == on || room => {
+                            entry.2 = on;
+                            Ok(())
+                        }
+                        Some(_) => Err(Unmoved::BackendFull),
+                    };
+                    prop_assert_eq!(ledger.move_to(ticket, &backend(on), limit), want);
+                    Vec::new()
                 }
                 Op::EndGeneration(generation) => {
                     let want = drain(&mut model, |entry| entry.1 == generation);

@@ -1,0 +1,220 @@
+//! Capacity in virtual time, by name and against a server that is played.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
+fn epoch() -> Instant {
+    Instant::now()
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A look without a duration.
+fn report(capacity: &mut Capacity, busy: u32, ours: u32, now: Instant) {
+    capacity.on_ask(now);
+    capacity.on_report(busy, ours, now);
+}
+
+#[test]
+fn a_backend_that_says_nothing_has_room_up_to_its_limit() {
+    let now = epoch();
+    let mut capacity = Capacity::new(4, None);
+    assert_eq!([0, 3, 4, 9].map(|ours| capacity.free(ours, now)), [4, 1, 0, 0]);
+    capacity.on_cancel(now);
+    assert_eq!((capacity.free(3, now), capacity.lingering(now), capacity.next_poll(now)), (1, 0, None));
+    capacity.resize(2, None);
+    assert_eq!((capacity.free(0, now), capacity.load(1, now), capacity.load(3, now)), (2, 500, 1500));
+}
+
+#[test]
+fn others_load_takes_from_the_servers_slots_and_not_from_the_operators_share_of_them() {
+    let now = epoch();
+    for (limit, slots, busy, ours, free) in [
+        (4, Some(4), 3, 1, 1),
+        (2, Some(4), 3, 1, 1),
+        (2, Some(4), 4, 1, 0),
+        (6, Some(4), 4, 2, 2),
+        (4, None, 3, 1, 1),
+        (4, Some(4), 1, 3, 1),
+        (4, Some(4), 99, 0, 0),
+    ] {
+        let mut capacity = Capacity::new(limit, slots);
+        report(&mut capacity, busy, ours, now);
+        assert_eq!(capacity.free(ours, now), free, "{limit} {slots:?} {busy} {ours}");
+    }
+}
+
+#[test]
+fn foreign_load_is_forgotten_when_the_server_says_no_more() {
+    let now = epoch();
+    let mut capacity = Capacity::new(4, Some(4));
+    report(&mut capacity, 4, 0, now);
+    assert_eq!((capacity.usable(now), capacity.load(0, now)), (0, 1000));
+    assert_eq!(capacity.usable(now + BELIEVED - ms(1)), 0);
+    assert_eq!((capacity.usable(now + BELIEVED), capacity.next_poll(now + BELIEVED)), (4, None));
+}
+
+#[test]
+fn a_look_that_crosses_an_end_takes_no_slot_from_us() {
+    let now = epoch();
+    let mut capacity = Capacity::new(4, Some(4));
+    capacity.on_ask(now);
+    // Both were busy as the server looked.
+    capacity.on_end(now + ms(5));
+    capacity.on_cancel(now + ms(6));
+    capacity.on_report(2, 0, now + ms(10));
+    assert_eq!((capacity.foreign(now), capacity.lingering(now)), (0, 1));
+    // One that starts as the server looks is not busy there yet.
+    report(&mut capacity, 0, 1, now + ms(1000));
+    assert_eq!(capacity.foreign(now + ms(1000)), 0);
+    // A look that nobody announced may have begun a while ago.
+    capacity.on_end(now + ms(3000));
+    capacity.on_report(1, 0, now + ms(4900));
+    assert_eq!(capacity.foreign(now + ms(4900)), 0);
+    capacity.on_report(1, 0, now + ms(5300));
+    assert_eq!(capacity.foreign(now + ms(5300)), 1);
+}
+
+#[test]
+fn a_cancelled_jobs_slot_is_taken_until_a_report_shows_it_idle() {
+    let now = epoch();
+    let mut capacity = Capacity::new(2, Some(2));
+    report(&mut capacity, 2, 2, now);
+    capacity.on_cancel(now + ms(10));
+    capacity.on_cancel(now + ms(20));
+    assert_eq!(capacity.free(0, now + ms(30)), 0);
+    report(&mut capacity, 1, 0, now + ms(1500));
+    assert_eq!((capacity.free(0, now + ms(1500)), capacity.lingering(now + ms(1500))), (1, 1));
+    report(&mut capacity, 0, 0, now + ms(3000));
+    assert_eq!((capacity.free(0, now + ms(3000)), capacity.lingering(now + ms(3000))), (2, 0));
+}
+
+#[test]
+fn a_slot_lingers_for_its_bound_and_counts_as_foreign_if_it_is_busy_still() {
+    let now = epoch();
+    let mut capacity = Capacity::new(2, Some(2));
+    report(&mut capacity, 1, 1, now);
+    capacity.on_cancel(now);
+    assert_eq!(capacity.free(0, now + LINGERS - ms(1)), 1);
+    assert_eq!(capacity.free(0, now + LINGERS), 2);
+    report(&mut capacity, 1, 0, now + LINGERS);
+    assert_eq!((capacity.free(0, now + LINGERS), capacity.foreign(now + LINGERS)), (1, 1));
+}
+
+#[test]
+fn what_was_foreign_before_a_cancel_is_so_after_it() {
+    let now = epoch();
+    let mut capacity = Capacity::new(4, Some(4));
+    report(&mut capacity, 3, 1, now);
+    capacity.on_cancel(now + ms(10));
+    report(&mut capacity, 2, 0, now + ms(1600));
+    assert_eq!((capacity.foreign(now + ms(1600)), capacity.lingering(now + ms(1600))), (2, 0));
+}
+
+#[test]
+fn polls_are_lazy_until_something_lingers_and_never_less_than_a_second_apart() {
+    let now = epoch();
+    let mut capacity = Capacity::new(2, Some(2));
+    report(&mut capacity, 1, 1, now);
+    assert_eq!(capacity.next_poll(now), Some(now + LAZY));
+    capacity.on_cancel(now + ms(100));
+    assert_eq!(capacity.next_poll(now + ms(100)), Some(now + POLL));
+    // An answer that does not come is asked for again, no sooner.
+    capacity.on_ask(now + POLL);
+    assert_eq!(capacity.next_poll(now + POLL), Some(now + 2 * POLL));
+    report(&mut capacity, 0, 0, now + 2 * POLL);
+    assert_eq!(capacity.next_poll(now + 2 * POLL), Some(now + 2 * POLL + LAZY));
+    // Long after the last poll, a cancel is looked after soon, however many follow it.
+    let late = now + 2 * POLL + ms(5000);
+    for n in 0..20 {
+        capacity.on_cancel(late + ms(n * 10));
+    }
+    assert_eq!(capacity.next_poll(late + ms(200)), Some(late + AFTER_CANCEL));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let now = epoch();
+    let mut capacity = Capacity::new(2, Some(2));
+    for n in 0..100_000 {
+        capacity.on_end(now + ms(n));
+        capacity.on_cancel(now + ms(n));
+    }
+    assert!(capacity.ended.len() <= REMEMBERED && capacity.cancelled.len() <= REMEMBERED);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Start,
+    End,
+    Cancel {
+        lingers: u64,
+    },
+    Foreign(u32),
+    Wait(u64),
+    /// A poll whose answer takes so long.
+    Poll {
+        takes: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Start),
+        3 => Just(Step::End),
+        3 => (0u64..8000).prop_map(|lingers| Step::Cancel { lingers }),
+        2 => (0u32..5).prop_map(Step::Foreign),
+        4 => (0u64..3000).prop_map(Step::Wait),
+        5 => (0u64..1000).prop_map(|takes| Step::Poll { takes }),
+    ]
+}
+
+proptest! {
+    /// A played server of 8 slots: what it works for others and what it still works of cancelled jobs is known here.
+    #[test]
+    fn a_server_is_never_thought_fuller_than_it_was_and_in_the_end_known_exactly(
+        steps in prop::collection::vec(step(), 0..60), foreign_at_end in 0u32..5,
+    ) {
+        let mut now = epoch();
+        let mut capacity = Capacity::new(8, Some(8));
+        report(&mut capacity, 0, 0, now);
+        let (mut ours, mut foreign, mut most_others) = (0u32, 0u32, 0u32);
+        let mut lingering: Vec<Instant> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Start if capacity.free(ours, now) > 0 => ours += 1,
+                Step::End if ours > 0 => {
+                    ours -= 1;
+                    capacity.on_end(now);
+                }
+                Step::Cancel { lingers } if ours > 0 => {
+                    ours -= 1;
+                    lingering.push(now + ms(lingers));
+                    capacity.on_cancel(now);
+                }
+                Step::Foreign(n) => foreign = n,
+                Step::Wait(wait) => now += ms(wait),
+                Step::Poll { takes } => {
+                    capacity.on_ask(now);
+                    let held = u32::try_from(lingering.iter().filter(|until| **until > now).count()).unwrap();
+                    let busy = (ours + foreign + held).min(8);
+                    most_others = most_others.max(foreign + held);
+                    now += ms(takes);
+                    capacity.on_report(busy, ours, now);
+                }
+                Step::Start | Step::End | Step::Cancel { .. } => {}
+            }
+            prop_assert!(capacity.foreign(now) <= most_others, "slots of ours taken for others'");
+            prop_assert!(ours <= 8);
+            prop_assert!(capacity.lingering(now) == 0 || capacity.next_poll(now).is_some());
+        }
+        now += LINGERS + ms(8000);
+        report(&mut capacity, (ours + foreign_at_end).min(8), ours, now);
+        prop_assert_eq!(capacity.foreign(now), foreign_at_end.min(8 - ours));
+        prop_assert_eq!(capacity.lingering(now), 0);
+    }
+}

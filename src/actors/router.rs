@@ -145,6 +145,7 @@ impl JobRouter {
             limits: self.setup.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };
+        let capabilities = capabilities.as_agreed(uplink.agreed());
         if self.announced.as_ref() == Some(&capabilities) {
             return;
         }

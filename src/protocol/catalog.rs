@@ -152,6 +152,7 @@ fn route(id: &BackendId, seen: &Seen, model: &ModelReport, price: Price, terms: 
             max_concurrent: limit,
             backend: seen.report.kind.as_str().to_owned(),
             context_window: model.context_window,
+            endpoints: Some(model.endpoints),
         },
     }
 }

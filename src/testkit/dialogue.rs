@@ -13,7 +13,7 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
-    JobFrame,
+    JobFrame, JobTarget,
 };
 use crate::transport::frame::Frame;
 
@@ -100,6 +100,7 @@ pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
         request: request.into(),
         endpoint: Endpoint::ChatCompletions,
         deadline: Duration::from_secs(60),
+        target: JobTarget::BASE,
     }
 }
 

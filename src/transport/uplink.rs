@@ -45,6 +45,7 @@ pub enum NotSent {
 #[derive(Clone)]
 pub struct Uplink {
     generation: Generation,
+    agreed: Extensions,
     encoding: Encoding,
     control: mpsc::UnboundedSender<Frame>,
     data: mpsc::UnboundedSender<Data>,
@@ -98,12 +99,20 @@ impl Uplink {
         let (data, data_end) = mpsc::unbounded_channel();
         let budget = Arc::new(Semaphore::new(BUDGET));
         let encoding = Encoding::of(agreed);
-        (Self { generation, encoding, control, data, budget }, Downstream { control: control_end, data: data_end })
+        (
+            Self { generation, agreed, encoding, control, data, budget },
+            Downstream { control: control_end, data: data_end },
+        )
     }
 
     /// The connection it belongs to.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// What was agreed on for the connection.
+    pub fn agreed(&self) -> Extensions {
+        self.agreed
     }
 
     /// Queues a job's next chunk, of at most [`MAX_CHUNK`] bytes, if there is room now.

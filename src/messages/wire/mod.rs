@@ -7,6 +7,8 @@ mod code;
 mod extensions;
 mod from_agent;
 mod from_coordinator;
+mod lenient;
+mod target;
 
 pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
@@ -15,3 +17,4 @@ pub use from_agent::{
     AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, Limits, Metadata, ModelOffer, Tokens,
 };
 pub use from_coordinator::{FrameError, FromCoordinator, JobFrame, MalformedJob};
+pub use target::{JobTarget, NamedPath};

@@ -8,9 +8,11 @@ mod assembly;
 mod parts;
 
 pub mod anthropic;
+pub mod completions;
 pub mod openai;
+pub mod responses;
 
-pub use assembly::{AssembleError, Assembly};
+pub use assembly::{AssembleError, Assembly, Whole};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What bodies are put together from: JSON that is passed on as it is spelled, paid for from a budget.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -8,6 +9,8 @@ use serde_json::value::RawValue;
 
 use super::AssembleError;
 
+/// Choices that one response may have.
+pub(super) const MAX_CHOICES: usize = 128;
 /// What a part costs beside its own bytes, so that many empty ones are paid for too.
 const PART_COST: usize = 64;
 
@@ -139,6 +142,20 @@ impl JsonList {
         self.0.push(']');
         RawValue::from_string(self.0).map(Some).map_err(|_| AssembleError::Malformed)
     }
+}
+
+/// The part of that index, which is hostile until it is known to be small.
+pub(super) fn part<'p, T: Default>(
+    parts: &'p mut BTreeMap<usize, T>,
+    index: u64,
+    limit: usize,
+    budget: &mut Budget,
+) -> Result<&'p mut T, AssembleError> {
+    let index = usize::try_from(index).ok().filter(|&index| index < limit).ok_or(AssembleError::TooMany)?;
+    if !parts.contains_key(&index) {
+        budget.spend_part()?;
+    }
+    Ok(parts.entry(index).or_default())
 }
 
 /// An array of which at most `N` elements are kept while it is read.

@@ -60,6 +60,7 @@ fn an_offer_says_what_its_backend_reports() {
         max_concurrent: 3,
         backend: "vllm".into(),
         context_window: Some(4096),
+        endpoints: Some(CHAT.with(Endpoint::Messages)),
     };
     let catalog = build([("gpu", one)]);
     assert_eq!(catalog.offers(), std::slice::from_ref(&offer));

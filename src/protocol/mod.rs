@@ -11,4 +11,5 @@ pub mod members;
 pub mod request;
 pub mod restart;
 pub mod sse;
+pub mod unfold;
 pub mod usage;

@@ -5,7 +5,7 @@
 //! does not name is left out.
 
 mod assembly;
-mod parts;
+pub(super) mod parts;
 
 pub mod anthropic;
 pub mod completions;

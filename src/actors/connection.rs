@@ -13,7 +13,7 @@ use crate::identity::Identity;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, MalformedJob};
+use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::telemetry::{Event, Events, Label};
@@ -118,7 +118,8 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
     for listener in &listeners.up {
         listener.do_send(ConnectionUp { uplink: uplink.clone() });
     }
-    let mut inbox = JobInbox { generation, events: setup.events, jobs: listeners.jobs, cancels: listeners.cancels };
+    let (jobs, cancels) = (listeners.jobs, listeners.cancels);
+    let mut inbox = JobInbox { generation, agreed, events: setup.events, jobs, cancels };
     match pump::run(link, downstream, &mut inbox).await {
         PumpEnd::ClosedByUs => ConnectionExit::Closed,
         PumpEnd::Link(end) => ConnectionExit::Lost(end),
@@ -220,6 +221,7 @@ async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<Pro
 /// Takes the frames of the steady state apart and hands them to the router.
 struct JobInbox {
     generation: Generation,
+    agreed: Extensions,
     events: Events,
     jobs: Recipient<SubmitJob>,
     cancels: Recipient<CancelJob>,
@@ -241,17 +243,7 @@ impl Inbox for JobInbox {
     async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
         let received = Instant::now();
         match parse(frame).await {
-            Ok(FromCoordinator::Job(frame)) => {
-                let job = Job {
-                    id: frame.job_id,
-                    model: frame.model_id,
-                    endpoint: frame.endpoint,
-                    request: frame.request,
-                    received,
-                    deadline: frame.deadline,
-                };
-                return self.submit(Ok(job)).await;
-            }
+            Ok(FromCoordinator::Job(frame)) => return self.submit(job_of(frame, received, self.agreed)).await,
             Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
             Ok(FromCoordinator::JobCancel { job_id }) => {
                 // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
@@ -274,6 +266,12 @@ impl Inbox for JobInbox {
     fn binary(&mut self, len: usize) {
         self.skip(format!("a binary frame of {len} bytes"));
     }
+}
+
+fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
+    let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
+    let JobFrame { job_id: id, model_id: model, request, deadline, .. } = frame;
+    Ok(Job { id, model, endpoint, form, request, received, deadline })
 }
 
 /// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.

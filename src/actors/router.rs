@@ -142,10 +142,11 @@ impl JobRouter {
         }
         self.settled = true;
         let capabilities = Capabilities {
-            models: self.catalog.offers().map(|(offer, _)| offer.clone()).collect(),
+            models: self.catalog.offers().cloned().collect(),
             limits: self.setup.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };
+        let capabilities = capabilities.as_agreed(uplink.agreed());
         if self.announced.as_ref() == Some(&capabilities) {
             return;
         }

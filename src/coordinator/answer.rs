@@ -44,7 +44,7 @@ async fn whole(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result
     loop {
         match running.next().await {
             Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
-            Relayed::End(End::Done) => return Ok(assembly.finish()?),
+            Relayed::End(End::Done) => return Ok(assembly.finish()?.body),
             Relayed::End(end) => return Err(ApiError::of(end)),
         }
     }

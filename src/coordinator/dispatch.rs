@@ -13,7 +13,7 @@ use super::request::Asked;
 use super::roster::{NoAgent, SessionId};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{ErrorCode, FromCoordinator, JobFrame};
+use crate::messages::wire::{ErrorCode, FromCoordinator, JobFrame, JobTarget};
 
 /// A body from here on is made a frame off the thread that serves connections.
 const LARGE: usize = 1 << 20;
@@ -98,6 +98,7 @@ pub(super) async fn start(
             request: request.clone(),
             endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            target: JobTarget::BASE,
         };
         let frame = encode(frame).await?;
         let (outlet, inlet) = relay(hub.config.max_buffered);

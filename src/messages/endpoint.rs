@@ -1,4 +1,4 @@
-//! The paths of the API that jobs ask for.
+//! The paths of the API that jobs ask for, and the form in which they want the answer.
 
 use std::fmt;
 
@@ -60,6 +60,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// The form in which a job wants its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AnswerForm {
+    /// As an event stream. Also what the base protocol means.
+    #[default]
+    Stream,
+    /// As one JSON body.
+    Whole,
+}
+
 /// A set of endpoints. On the wire: the list of their paths.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Endpoints(u8);
@@ -69,6 +79,8 @@ impl Endpoints {
     pub const NONE: Self = Self(0);
     /// Chat completions only: what every server of models has.
     pub const CHAT: Self = Self(Endpoint::ChatCompletions as u8);
+    /// Those that have a format in the base protocol.
+    pub const BASE: Self = Self(Endpoint::ChatCompletions as u8 | Endpoint::Messages as u8);
 
     /// Whether it is one of them.
     pub fn contains(self, endpoint: Endpoint) -> bool {
@@ -96,6 +108,12 @@ impl Endpoints {
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Those that are in both sets.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Each of them, in a fixed order.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{BackendId, JobId, ModelId};
 use super::wire::{ErrorCode, Tokens};
 
@@ -19,6 +19,8 @@ pub struct Job {
     pub model: ModelId,
     /// The shape of the request.
     pub endpoint: Endpoint,
+    /// The form of the answer.
+    pub form: AnswerForm,
     /// The request body as received: the text of one JSON object, a slice of the frame it came in.
     pub request: Bytes,
     /// When it was received.

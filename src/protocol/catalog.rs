@@ -68,8 +68,6 @@ pub struct Model {
     pub routes: Vec<Route>,
     /// What the coordinator is told where every backend takes as many jobs as its limit says.
     pub offer: ModelOffer,
-    /// What can be asked of the model, over all its routes.
-    pub endpoints: Endpoints,
     /// Jobs at once over all backends.
     most: u32,
 }
@@ -80,7 +78,7 @@ impl Model {
         let (price, kind) = routes.first().map(|first| (first.price, first.kind))?;
         routes.retain(|route| pricing::covers(price, route.price));
         let most = terms.max_concurrent.max(1);
-        let (promise, endpoints) = Promise::of(routes.iter().map(|route| (route, route.limit)), most)?;
+        let promise = Promise::of(routes.iter().map(|route| (route, route.limit)), most)?;
         let offer = ModelOffer {
             model_id: id,
             input_per_1m: price.input_per_1m,
@@ -88,19 +86,20 @@ impl Model {
             max_concurrent: promise.max_concurrent,
             backend: kind.as_str().to_owned(),
             context_window: promise.context_window,
+            endpoints: Some(promise.endpoints),
         };
-        Some(Self { routes, offer, endpoints, most })
+        Some(Self { routes, offer, most })
     }
 
     /// What the coordinator is told where a backend takes so many jobs of ours at once as `usable` says, at most its limit;
     /// where that is 0, its routes are as good as not there. The price stays. `None`: nobody takes any, so that the model
     /// is not on offer.
-    pub fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<(ModelOffer, Endpoints)> {
+    pub fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<ModelOffer> {
         let limits = self.routes.iter().map(|route| (route, usable(&route.backend).min(route.limit)));
-        let (promise, endpoints) = Promise::of(limits, self.most)?;
-        let Promise { max_concurrent, context_window, kind } = promise;
-        let backend = kind.as_str().to_owned();
-        Some((ModelOffer { max_concurrent, context_window, backend, ..self.offer.clone() }, endpoints))
+        let Promise { max_concurrent, context_window, kind, endpoints } = Promise::of(limits, self.most)?;
+        let (model_id, backend) = (self.offer.model_id.clone(), kind.as_str().to_owned());
+        let endpoints = Some(endpoints);
+        Some(ModelOffer { model_id, max_concurrent, context_window, backend, endpoints, ..self.offer })
     }
 }
 
@@ -109,11 +108,12 @@ struct Promise {
     kind: BackendKind,
     context_window: Option<u64>,
     max_concurrent: u32,
+    endpoints: Endpoints,
 }
 
 impl Promise {
     /// What routes with these limits allow to say. `None` where every limit is 0.
-    fn of<'a>(limits: impl Iterator<Item = (&'a Route, u32)>, most: u32) -> Option<(Self, Endpoints)> {
+    fn of<'a>(limits: impl Iterator<Item = (&'a Route, u32)>, most: u32) -> Option<Self> {
         let mut limits = limits.filter(|(_, limit)| *limit > 0);
         let (first, limit) = limits.next()?;
         let (mut max_concurrent, mut endpoints) = (limit, first.served());
@@ -124,7 +124,7 @@ impl Promise {
             }
         }
         let max_concurrent = max_concurrent.min(most);
-        Some((Self { kind: first.kind, context_window: first.context_window, max_concurrent }, endpoints))
+        Some(Self { kind: first.kind, context_window: first.context_window, max_concurrent, endpoints })
     }
 }
 
@@ -173,8 +173,8 @@ impl Catalog {
 
     /// What the coordinator is told where every backend takes as many jobs as its limit says, and what can be asked of
     /// each model; in the order of model ids.
-    pub fn offers(&self) -> impl Iterator<Item = (&ModelOffer, Endpoints)> {
-        self.models().map(|model| (&model.offer, model.endpoints))
+    pub fn offers(&self) -> impl Iterator<Item = &ModelOffer> {
+        self.models().map(|model| &model.offer)
     }
 
     /// Whether nothing is on offer.

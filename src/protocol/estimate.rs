@@ -5,9 +5,9 @@
 //! request allows, times the choices asked for; as long as [`ANSWER`] where it does not say, and at most the model's
 //! context; nothing where embeddings are asked for. The request is walked once and not parsed. Driven by the router.
 
-use super::members::{self, Malformed};
 use super::request::name_of;
 use crate::messages::endpoint::Endpoint;
+use crate::messages::json::{self, Malformed};
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;
@@ -44,7 +44,7 @@ impl<'a> Outline<'a> {
     /// Reads the outline of a request.
     pub fn of(request: &'a [u8]) -> Result<Self, Malformed> {
         let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1 };
-        members::walk(request, |key, value| match &*name_of(key) {
+        json::walk(request, |key, value| match &*name_of(key) {
             b"messages" | b"prompt" | b"input" => {
                 outline.prompt = value;
                 outline.count(value);

@@ -19,4 +19,5 @@ pub mod route;
 pub mod selection;
 pub mod sse;
 pub mod translate;
+pub mod unfold;
 pub mod usage;

@@ -37,8 +37,10 @@ impl From<Malformed> for RequestError {
     }
 }
 
-/// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, and in OpenAI's
-/// format with `stream_options.include_usage` set to true. Every other member stays as it is spelled, in its order.
+/// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, also where the job
+/// wants one body, because only a stream is dependably cancelled. Of chat completions and completions also
+/// `stream_options.include_usage` is set to true; the other endpoints report usage unasked. Embeddings can't be streamed:
+/// they have no `stream`. Every other member stays as it is spelled, in its order.
 pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Result<Vec<Bytes>, RequestError> {
     let mut body = Body::new(request);
     let mut stream_options = None;
@@ -50,8 +52,10 @@ pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Res
     })?;
     let model = serde_json::to_string(model).map_err(|_| RequestError::BadModel)?;
     body.member(br#""model""#, model.as_bytes());
-    body.member(br#""stream""#, b"true");
-    if endpoint == Endpoint::ChatCompletions {
+    if endpoint != Endpoint::Embeddings {
+        body.member(br#""stream""#, b"true");
+    }
+    if asks_for_usage(endpoint) {
         body.key(br#""stream_options""#);
         body.open();
         if let Some(options) = stream_options.filter(|options: &&[u8]| options.starts_with(b"{")) {
@@ -86,6 +90,14 @@ pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<
     Ok(body)
 }
 
+/// Whether a stream of this endpoint says what it cost only if it is asked to.
+fn asks_for_usage(endpoint: Endpoint) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => true,
+        Endpoint::Embeddings | Endpoint::Responses | Endpoint::Messages => false,
+    }
+}
+
 /// The length of a body in bytes.
 pub fn body_len(body: &[Bytes]) -> usize {
     body.iter().map(Bytes::len).sum()
@@ -104,7 +116,7 @@ impl Member {
         match &*name_of(key) {
             b"model" => Self::Model,
             b"stream" => Self::Stream,
-            b"stream_options" if endpoint == Endpoint::ChatCompletions => Self::StreamOptions,
+            b"stream_options" if asks_for_usage(endpoint) => Self::StreamOptions,
             _ => Self::Other,
         }
     }

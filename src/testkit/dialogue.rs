@@ -9,11 +9,11 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::link::{CoordinatorLink, message};
-use crate::messages::endpoint::Endpoint;
+use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
-    JobFrame,
+    JobFrame, JobTarget, ResponseHead,
 };
 use crate::transport::frame::Frame;
 
@@ -32,6 +32,8 @@ pub enum JobEnd {
 /// Everything that was said of one job.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JobTrace {
+    /// The head of the response, where the connection carries heads and a chunk came.
+    pub head: Option<ResponseHead>,
     /// The response bytes, joined.
     pub bytes: Vec<u8>,
     /// How it ended.
@@ -69,7 +71,7 @@ impl JobTrace {
 
 /// What one frame says of a job.
 enum Said {
-    Bytes(Vec<u8>),
+    Bytes(Option<ResponseHead>, Vec<u8>),
     End(JobEnd),
 }
 
@@ -78,11 +80,11 @@ impl Said {
         if let Frame::Binary(bytes) = frame {
             // What is no chunk was found out when it came.
             let chunk = BinaryChunk::parse(bytes).ok().filter(|chunk| chunk.job == job.uuid())?;
-            return Some(Self::Bytes(chunk.bytes.to_vec()));
+            return Some(Self::Bytes(None, chunk.bytes.to_vec()));
         }
         match message(frame)? {
-            FromAgent::JobChunk(chunk) if chunk.job_id == job => match STANDARD.decode(chunk.data) {
-                Ok(bytes) => Some(Self::Bytes(bytes)),
+            FromAgent::JobChunk(chunk) if chunk.job_id == job => match STANDARD.decode(&chunk.data) {
+                Ok(bytes) => Some(Self::Bytes(ResponseHead::of(&chunk), bytes)),
                 Err(error) => panic!("no base64 in job_chunk: {error}"),
             },
             FromAgent::JobDone(done) if done.job_id == job => Some(Self::End(JobEnd::Done(done))),
@@ -100,7 +102,13 @@ pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
         request: request.into(),
         endpoint: Endpoint::ChatCompletions,
         deadline: Duration::from_secs(60),
+        target: JobTarget::BASE,
     }
+}
+
+/// A job for this path with an answer of this form, as a coordinator sends it that has agreed on `endpoints`.
+pub fn order_at(endpoint: Endpoint, form: AnswerForm, model: &str, request: impl Into<Bytes>) -> JobFrame {
+    JobFrame { target: JobTarget::new(endpoint, form), ..order(model, request) }
 }
 
 /// The handshake.
@@ -203,7 +211,7 @@ impl CoordinatorLink {
     /// The next bytes of a job's response.
     pub async fn chunk_of(&mut self, job: JobId) -> Vec<u8> {
         self.take("a chunk of the job", |frame| match Said::of(job, frame) {
-            Some(Said::Bytes(bytes)) => Some(bytes),
+            Some(Said::Bytes(_, bytes)) => Some(bytes),
             _ => None,
         })
         .await
@@ -211,11 +219,14 @@ impl CoordinatorLink {
 
     /// Everything that is still to be said of a job.
     pub async fn outcome_of(&mut self, job: JobId) -> JobTrace {
-        let mut bytes = Vec::new();
+        let (mut head, mut bytes) = (None, Vec::new());
         loop {
             match self.take("the end of the job", |frame| Said::of(job, frame)).await {
-                Said::Bytes(more) => bytes.extend_from_slice(&more),
-                Said::End(end) => return JobTrace { bytes, end },
+                Said::Bytes(first, more) => {
+                    head = head.or(first);
+                    bytes.extend_from_slice(&more);
+                }
+                Said::End(end) => return JobTrace { head, bytes, end },
             }
         }
     }

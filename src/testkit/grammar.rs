@@ -2,12 +2,15 @@
 //! coordinator offered and it took.
 //!
 //! Beside the names of types and fields: a job that was not sent on this connection is not spoken of, none ends more
-//! often than it was sent, and nothing is said of it after its end. Binary chunks follow each other without a gap.
+//! often than it was sent, and nothing is said of it after its end. Binary chunks follow each other without a gap. The head
+//! of a response stands in the first chunk of its job and in no other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -30,7 +33,7 @@ const TYPES: [(&str, &[&str]); 6] = [
             "last_error_code",
         ],
     ),
-    ("job_chunk", &["job_id", "data"]),
+    ("job_chunk", &["job_id", "data", "status?", "content_type?"]),
     ("job_done", &["job_id", "tokens", "duration_ms"]),
     ("job_error", &["job_id", "error_code", "message", "tokens_emitted"]),
 ];
@@ -39,12 +42,15 @@ const WITHIN: [(&str, &str, &[&str]); 4] = [
     (
         "capabilities",
         "models",
-        &["model_id", "input_per_1m", "output_per_1m", "max_concurrent", "backend", "context_window?"],
+        &["model_id", "input_per_1m", "output_per_1m", "max_concurrent", "backend", "context_window?", "endpoints?"],
     ),
     ("capabilities", "limits", &["max_concurrent_total", "max_tokens_per_minute"]),
     ("capabilities", "metadata", &["agent_version"]),
     ("job_done", "tokens", &["input", "output", "input_tokens", "output_tokens"]),
 ];
+
+/// Those of the fields above that the extension `endpoints` adds. Where it was agreed on they must be there.
+const OF_ENDPOINTS: [(&str, &[&str]); 2] = [("models", &["endpoints"]), ("job_chunk", &["status", "content_type"])];
 
 /// The fields of an object, unparsed.
 type Fields<'a> = HashMap<&'a str, &'a RawValue>;
@@ -62,7 +68,9 @@ struct Account {
     sent: u32,
     ended: u32,
     silent: bool,
-    /// Bytes of the response that came in binary chunks.
+    /// A chunk has come.
+    begun: bool,
+    /// Bytes of the response that have come.
     received: u64,
 }
 
@@ -98,14 +106,14 @@ impl Grammar {
         if let Some(answer) = frame.get("extensions") {
             self.check_answer(answer.get())?;
         }
-        if kind == "job_chunk" && self.agreed.get().contains(Extension::Binary) {
-            return Err("a chunk of text, though binary was agreed on".to_owned());
-        }
         for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
             let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
             let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
             match list.or_else(|_| serde_json::from_str::<Fields<'_>>(value).map(|one| vec![one])) {
-                Ok(items) => items.iter().try_for_each(|item| check_fields(field, item.keys().copied(), fields))?,
+                Ok(items) => items.iter().try_for_each(|item| {
+                    check_fields(field, item.keys().copied(), fields)?;
+                    self.check_extended(field, item, *field == "models")
+                })?,
                 Err(_) => return Err(format!("{kind}.{field} is no object")),
             }
         }
@@ -115,12 +123,38 @@ impl Grammar {
                 let mut jobs = self.jobs.borrow_mut();
                 let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
                 let account = Account::spoken_of(account, job)?;
-                if kind != "job_chunk" {
-                    account.ended += 1;
-                    account.received = 0;
+                if kind == "job_chunk" {
+                    return self.check_chunk(&frame, account);
                 }
+                account.ended += 1;
+                (account.received, account.begun) = (0, false);
                 Ok(())
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Judges a chunk of text: in binary there is none but the first, for its head.
+    fn check_chunk(&self, chunk: &Fields<'_>, account: &mut Account) -> Result<(), String> {
+        let carries_head = self.agreed.get().contains(Extension::Endpoints) && !account.begun;
+        self.check_extended("job_chunk", chunk, carries_head)?;
+        if self.agreed.get().contains(Extension::Binary) && !carries_head {
+            return Err("a chunk of text, though binary was agreed on".to_owned());
+        }
+        let data = chunk.get("data").and_then(|data| serde_json::from_str::<String>(data.get()).ok());
+        let data = data.and_then(|data| STANDARD.decode(data).ok()).ok_or("no base64 in job_chunk")?;
+        account.begun = true;
+        account.received += data.len() as u64;
+        Ok(())
+    }
+
+    /// Judges whether an object has the fields of the extension `endpoints` if it must have them, and else none.
+    fn check_extended(&self, name: &str, object: &Fields<'_>, may: bool) -> Result<(), String> {
+        let must = may && self.agreed.get().contains(Extension::Endpoints);
+        let fields = OF_ENDPOINTS.iter().filter(|(object, _)| *object == name).flat_map(|(_, fields)| *fields);
+        match fields.copied().find(|field| object.contains_key(*field) != must) {
+            Some(field) if must => Err(format!("{name} lacks {field}, though endpoints was agreed on")),
+            Some(field) => Err(format!("{name} has {field}, which has no place there")),
             None => Ok(()),
         }
     }
@@ -138,6 +172,10 @@ impl Grammar {
             let (job, offset, received) = (chunk.job, chunk.offset, account.received);
             return Err(format!("a chunk of job {job} at {offset} where {received} bytes have come"));
         }
+        if self.agreed.get().contains(Extension::Endpoints) && !account.begun {
+            return Err(format!("a binary chunk of job {} before the head of its response", chunk.job));
+        }
+        account.begun = true;
         account.received += chunk.bytes.len() as u64;
         Ok(())
     }
@@ -227,8 +265,9 @@ mod tests {
         let chunk = |offset| Bytes::from([&BinaryChunk::head(job.uuid(), offset)[..], b"abc"].concat());
         grammar.sent(job);
         assert!(grammar.check_binary(&chunk(0)).is_err(), "not agreed on");
-        grammar.offered(Extensions::all());
-        grammar.agreed.set(Extensions::all());
+        let binary: Extensions = [Extension::Binary].into_iter().collect();
+        grammar.offered(binary);
+        grammar.agreed.set(binary);
         assert_eq!(grammar.check_binary(&chunk(0)), Ok(()));
         assert!(grammar.check_binary(&chunk(0)).is_err(), "again");
         assert!(grammar.check_binary(&chunk(4)).is_err(), "a gap");
@@ -238,6 +277,43 @@ mod tests {
         assert!(grammar.check(text.as_bytes()).is_err(), "text, though binary was agreed on");
         grammar.silence(job);
         assert!(grammar.check_binary(&chunk(6)).is_err());
+    }
+
+    #[test]
+    fn a_head_stands_in_the_first_chunk_where_endpoints_was_agreed_on_and_nowhere_else() {
+        let chunk = |head: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":"aGk="{head}}}"#).into_bytes();
+        let (bare, headed) = (chunk(""), chunk(r#","status":200,"content_type":"""#));
+        let half = chunk(r#","status":200"#);
+        let job: JobId = ID.parse().unwrap();
+        let binary = |offset| Bytes::from([&BinaryChunk::head(job.uuid(), offset)[..], b"abc"].concat());
+        for with_binary in [false, true] {
+            let grammar = Grammar::default();
+            grammar.sent(job);
+            assert!(grammar.check(&headed).is_err(), "not agreed on");
+            let agreed = [Extension::Endpoints].into_iter().chain(with_binary.then_some(Extension::Binary));
+            grammar.agreed.set(agreed.collect());
+            assert!(grammar.check(&bare).is_err() && grammar.check(&half).is_err(), "no head");
+            assert!(grammar.check_binary(&binary(0)).is_err(), "no head");
+            assert_eq!(grammar.check(&headed), Ok(()));
+            assert!(grammar.check(&headed).is_err(), "a second head");
+            assert_eq!(grammar.check(&bare).is_err(), with_binary);
+            assert_eq!(grammar.check_binary(&binary(2)).is_ok(), with_binary);
+        }
+    }
+
+    #[test]
+    fn offers_name_paths_where_that_was_agreed_on_and_nowhere_else() {
+        let offer = |more: &str| {
+            let model = r#""model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"b""#;
+            let limits = r#"{"max_concurrent_total":1,"max_tokens_per_minute":null}"#;
+            let rest = format!(r#""limits":{limits},"metadata":{{"agent_version":"1"}}"#);
+            format!(r#"{{"type":"capabilities","models":[{{{model}{more}}}],{rest}}}"#).into_bytes()
+        };
+        let (base, extended) = (offer(""), offer(r#","endpoints":[]"#));
+        let grammar = Grammar::default();
+        assert_eq!((grammar.check(&base).is_ok(), grammar.check(&extended).is_ok()), (true, false));
+        grammar.agreed.set([Extension::Endpoints].into_iter().collect());
+        assert_eq!((grammar.check(&base).is_ok(), grammar.check(&extended).is_ok()), (false, true));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
-use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 
 /// The answer to one request.
@@ -48,9 +48,17 @@ pub enum StreamFault {
 }
 
 impl Reply {
-    /// A whole answer in this format that says `text`, with usage.
+    /// A whole answer of this endpoint that says `text`, with usage: a stream, and of embeddings one body.
     pub fn saying(endpoint: Endpoint, text: &str) -> Self {
-        Self::Stream(answer(endpoint, text, 3, 5))
+        match endpoint {
+            Endpoint::Embeddings => Self::whole(endpoint, text),
+            _ => Self::Stream(answer(endpoint, text, 3, 5)),
+        }
+    }
+
+    /// The same answer as one body, as of a server that takes no notice of `stream`.
+    pub fn whole(endpoint: Endpoint, text: &str) -> Self {
+        Self::Content("application/json", whole_answer(endpoint, text, 3, 5))
     }
 
     /// A stream of these pieces.
@@ -59,30 +67,69 @@ impl Reply {
     }
 }
 
-/// The events of a whole answer, one a piece.
+/// The events of a whole answer, one a piece. Embeddings have no events: their one body.
 pub fn answer(endpoint: Endpoint, text: &str, input: u64, output: u64) -> Vec<Bytes> {
-    let text = serde_json::Value::from(text);
-    let events = match endpoint.format() {
-        Format::OpenAi => vec![
-            format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":{text}}}}}]}}"#),
+    let whole = || String::from_utf8_lossy(&whole_answer(endpoint, text, input, output)).into_owned();
+    let said = Value::from(text);
+    let events = match endpoint {
+        Endpoint::ChatCompletions => vec![
+            format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":{said}}}}}]}}"#),
             r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#.to_owned(),
             format!(r#"data: {{"choices":[],"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#),
             "data: [DONE]".to_owned(),
         ],
-        Format::Anthropic => vec![
+        Endpoint::Completions => vec![
+            format!(r#"data: {{"choices":[{{"index":0,"text":{said}}}]}}"#),
             format!(
-                "event: message_start\n\
-                 data: {{\"type\":\"message_start\",\"message\":{{\"usage\":{{\"input_tokens\":{input},\"output_tokens\":1}}}}}}"
+                r#"data: {{"choices":[{{"index":0,"text":"","finish_reason":"stop"}}],"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#
             ),
-            format!(
-                "event: content_block_delta\n\
-                 data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":{text}}}}}"
-            ),
-            format!(
-                "event: message_delta\ndata: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{output}}}}}"
-            ),
-            "event: message_stop\ndata: {\"type\":\"message_stop\"}".to_owned(),
+            "data: [DONE]".to_owned(),
+        ],
+        Endpoint::Embeddings => return vec![whole_answer(endpoint, text, input, output)],
+        Endpoint::Responses => vec![
+            named(r#"{"type":"response.created","response":{"object":"response","status":"in_progress"}}"#),
+            named(&format!(r#"{{"type":"response.output_text.delta","delta":{said}}}"#)),
+            named(&format!(r#"{{"type":"response.completed","response":{}}}"#, whole())),
+        ],
+        Endpoint::Messages => vec![
+            named(&format!(
+                r#"{{"type":"message_start","message":{{"usage":{{"input_tokens":{input},"output_tokens":1}}}}}}"#
+            )),
+            named(r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#),
+            named(&format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":{said}}}}}"#
+            )),
+            named(r#"{"type":"content_block_stop","index":0}"#),
+            named(&format!(
+                r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{{"output_tokens":{output}}}}}"#
+            )),
+            named(r#"{"type":"message_stop"}"#),
         ],
     };
     events.into_iter().map(|event| Bytes::from(format!("{event}\n\n"))).collect()
+}
+
+/// An event with its type as its name.
+fn named(data: &str) -> String {
+    let kind = data.split('"').nth(3).unwrap_or_default();
+    format!("event: {kind}\ndata: {data}")
+}
+
+/// The one body of a whole answer. Embeddings say nothing of `text`, nor of tokens that were generated.
+pub fn whole_answer(endpoint: Endpoint, text: &str, input: u64, output: u64) -> Bytes {
+    let counted = json!({"prompt_tokens": input, "completion_tokens": output});
+    let figures = json!({"input_tokens": input, "output_tokens": output});
+    let body = match endpoint {
+        Endpoint::ChatCompletions => json!({"object": "chat.completion", "usage": counted, "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}),
+        Endpoint::Completions => json!({"object": "text_completion", "usage": counted, "choices": [
+            {"index": 0, "text": text, "logprobs": null, "finish_reason": "stop"}]}),
+        Endpoint::Embeddings => json!({"object": "list", "usage": {"prompt_tokens": input, "total_tokens": input},
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}]}),
+        Endpoint::Responses => json!({"object": "response", "status": "completed", "usage": figures, "output": [
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]}),
+        Endpoint::Messages => json!({"type": "message", "role": "assistant", "usage": figures,
+            "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": null}),
+    };
+    body.to_string().into()
 }

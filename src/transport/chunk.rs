@@ -1,10 +1,14 @@
 //! How bytes of a response become a frame: as base64 in JSON, or as they are behind a head of fixed size.
 //!
 //! Each chunk is encoded here once, masked, into the bytes that go over the wire.
+//!
+//! Where the extension `endpoints` was agreed on, a job's first chunk carries the head of the response. That one is a
+//! `job_chunk` of JSON also where `binary` was agreed on, whose frames have no place for a head; its bytes count for the
+//! offsets of those that follow.
 
 use super::frame::{Opcode, build};
 use crate::messages::ids::JobId;
-use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions};
+use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, ResponseHead};
 
 /// The form in which the chunks of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,27 @@ impl Encoding {
     }
 }
 
+/// The payload of a job's first chunk, with the head of its response.
+pub(super) fn first_frame(job: JobId, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
+    let (status, kind) = (head.status().to_string(), head.content_type());
+    let size = first_size(job, head, bytes);
+    build(Opcode::Text, size, |out| {
+        for part in [HEAD, job.as_str().as_bytes(), STATUS, status.as_bytes(), TYPE, kind.as_bytes(), MIDDLE] {
+            out.extend_from_slice(part);
+        }
+        base64_simd::STANDARD.encode_append(bytes, out);
+        out.extend_from_slice(TAIL);
+    })
+}
+
+/// Bytes of the payload of such a frame. A status has three digits.
+pub(super) fn first_size(job: JobId, head: &ResponseHead, bytes: &[u8]) -> usize {
+    Encoding::Json.size(job, bytes) + STATUS.len() + 3 + TYPE.len() + head.content_type().len()
+}
+
 const HEAD: &[u8] = br#"{"type":"job_chunk","job_id":""#;
+const STATUS: &[u8] = br#"","status":"#;
+const TYPE: &[u8] = br#","content_type":""#;
 const MIDDLE: &[u8] = br#"","data":""#;
 const TAIL: &[u8] = br#""}"#;
 
@@ -94,6 +118,26 @@ mod tests {
     fn a_full_chunk_is_a_frame_below_64_kib() {
         for encoding in [Encoding::Json, Encoding::Binary] {
             assert!(encoding.frame(JobId::random(), u64::MAX, &vec![0xff; MAX_CHUNK]).len() < 1 << 16, "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_chunk_reads_back_with_its_head_and_is_as_long_as_was_said() {
+        let job = JobId::random();
+        let long = format!("application/{}", "x".repeat(84));
+        for head in
+            [ResponseHead::new(200, "text/event-stream"), ResponseHead::new(599, ""), ResponseHead::new(404, &long)]
+        {
+            for len in [0, 1, MAX_CHUNK] {
+                let bytes = vec![0xfe; len];
+                let frame = first_frame(job, &head, &bytes);
+                assert!(frame.len() < 1 << 16);
+                let Frame::Text(text) = read(&frame) else { panic!("no text") };
+                assert_eq!(text.len(), first_size(job, &head, &bytes));
+                let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
+                assert_eq!((chunk.job_id, ResponseHead::of(&chunk)), (job, Some(head.clone())));
+                assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
+            }
         }
     }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::chunk::Encoding;
+use super::chunk::{self, Encoding};
 use super::frame::Frame;
 use super::lease::JobLease;
 use crate::messages::ids::{Generation, JobId};
-use crate::messages::wire::{Extensions, FromAgent};
+use crate::messages::wire::{Extension, Extensions, FromAgent, ResponseHead};
 
 /// Encoded bytes of chunks that may wait for the pump.
 const BUDGET: usize = 4 * 1024 * 1024;
@@ -45,6 +45,7 @@ pub enum NotSent {
 #[derive(Clone)]
 pub struct Uplink {
     generation: Generation,
+    agreed: Extensions,
     encoding: Encoding,
     control: mpsc::UnboundedSender<Frame>,
     data: mpsc::UnboundedSender<Data>,
@@ -98,12 +99,33 @@ impl Uplink {
         let (data, data_end) = mpsc::unbounded_channel();
         let budget = Arc::new(Semaphore::new(BUDGET));
         let encoding = Encoding::of(agreed);
-        (Self { generation, encoding, control, data, budget }, Downstream { control: control_end, data: data_end })
+        (
+            Self { generation, agreed, encoding, control, data, budget },
+            Downstream { control: control_end, data: data_end },
+        )
     }
 
     /// The connection it belongs to.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// What was agreed on for the connection.
+    pub fn agreed(&self) -> Extensions {
+        self.agreed
+    }
+
+    /// Whether a job's first chunk carries the head of the response: the extension `endpoints` was agreed on.
+    pub fn carries_heads(&self) -> bool {
+        self.agreed.contains(Extension::Endpoints)
+    }
+
+    /// Room for one full chunk, if there is now.
+    pub fn try_room(&self) -> Result<Room, NotSent> {
+        match Arc::clone(&self.budget).try_acquire_many_owned(FULL_FRAME) {
+            Ok(permit) => Ok(Room(permit)),
+            Err(_) => Err(NotSent::Full),
+        }
     }
 
     /// Queues a job's next chunk, of at most [`MAX_CHUNK`] bytes, if there is room now.
@@ -137,9 +159,32 @@ impl Uplink {
         self.queue(job, lease, bytes, permit)
     }
 
+    /// Queues a job's first chunk, which may be empty, with the head of its response. Only where the connection carries
+    /// heads.
+    pub fn first_chunk(
+        &self,
+        room: Room,
+        job: JobId,
+        lease: &JobLease,
+        head: &ResponseHead,
+        bytes: &[u8],
+    ) -> Result<(), LinkGone> {
+        let Room(mut room) = room;
+        if let Some(spare) = room.num_permits().checked_sub(chunk::first_size(job, head, bytes)) {
+            drop(room.split(spare));
+        }
+        lease.add_queued(bytes.len());
+        let frame = chunk::first_frame(job, head, bytes);
+        self.push(frame, bytes.len(), lease, room)
+    }
+
     fn queue(&self, job: JobId, lease: &JobLease, bytes: &[u8], room: OwnedSemaphorePermit) -> Result<(), LinkGone> {
         let frame = self.encoding.frame(job, lease.add_queued(bytes.len()), bytes);
-        let chunk = Data::Chunk { frame, bytes: bytes.len(), lease: lease.clone(), room };
+        self.push(frame, bytes.len(), lease, room)
+    }
+
+    fn push(&self, frame: Vec<u8>, bytes: usize, lease: &JobLease, room: OwnedSemaphorePermit) -> Result<(), LinkGone> {
+        let chunk = Data::Chunk { frame, bytes, lease: lease.clone(), room };
         self.data.send(chunk).map_err(|_| LinkGone)
     }
 

@@ -2,13 +2,18 @@
 
 use bytes::Bytes;
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent};
+use outpost::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent};
 use outpost::telemetry::Event;
 use outpost::testkit::{
     CoordinatorLink, Harness, JobEnd, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer,
 };
 use outpost::transport::frame::Frame;
 use serde_json::Value;
+
+/// Binary chunks alone.
+fn binary() -> Extensions {
+    [Extension::Binary].into_iter().collect()
+}
 
 /// More than a frame holds, in pieces that fit nowhere, and bytes that are no text.
 fn strange() -> Vec<Bytes> {
@@ -71,7 +76,7 @@ async fn relayed(offer: Extensions) -> (JobTrace, Vec<Frame>, Vec<String>) {
 
 #[actix_rt::test]
 async fn with_binary_on_offer_chunks_are_binary_frames_without_a_gap() {
-    let (trace, frames, keys) = relayed(Extensions::all()).await;
+    let (trace, frames, keys) = relayed(binary()).await;
     assert!(trace.bytes == strange().concat());
     assert_eq!(keys, ["agent_version", "extensions", "pubkey", "signature", "type"]);
     let mut offset = 0;
@@ -109,7 +114,7 @@ async fn one_job(link: &mut CoordinatorLink) -> (JobTrace, bool) {
 async fn each_connection_agrees_for_itself() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
-    for offer in [Extensions::all(), Extensions::NONE, Extensions::all()] {
+    for offer in [binary(), Extensions::NONE, binary()] {
         harness.coordinator.offer(offer);
         let mut link = harness.connect().await;
         let (trace, binary) = one_job(&mut link).await;
@@ -126,7 +131,7 @@ async fn an_error_after_binary_chunks_counts_their_bytes() {
     let half: Vec<Bytes> = answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().take(2).collect();
     backend.reply([Reply::StreamThen(half.clone(), StreamFault::Break)]);
     let mut harness = Harness::builder().backend(&backend).start();
-    harness.coordinator.offer(Extensions::all());
+    harness.coordinator.offer(binary());
     let mut link = harness.connect().await;
     let job = link.job("m", "{}");
     let trace = link.outcome_of(job).await;
@@ -142,7 +147,7 @@ async fn a_coordinator_that_reads_slowly_holds_back_binary_chunks_and_loses_none
     pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces.clone())]);
     let mut harness = Harness::builder().backend(&backend).start();
-    harness.coordinator.offer(Extensions::all());
+    harness.coordinator.offer(binary());
     let mut link = harness.connect().await;
     link.fail(LinkFault::StopReading);
     let job = link.job("m", "{}");
@@ -159,7 +164,7 @@ async fn a_cancelled_job_is_silent_in_binary_too() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
-    harness.coordinator.offer(Extensions::all());
+    harness.coordinator.offer(binary());
     let mut link = harness.connect().await;
     let job = link.job("m", "{}");
     let request = backend.request().await;

@@ -19,8 +19,8 @@ use futures_util::{SinkExt, StreamExt};
 use outpost::coordinator::{CoordinatorConfig, CoordinatorHandle, bind};
 use outpost::messages::ids::{JobId, ModelId};
 use outpost::messages::wire::{
-    AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, JobChunk, JobDone,
-    JobError, JobFrame, Limits, Metadata, ModelOffer, Tokens,
+    AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator, JobChunk,
+    JobDone, JobError, JobFrame, Limits, Metadata, ModelOffer, Tokens,
 };
 
 /// What an event may take. Only a broken test takes it.
@@ -160,7 +160,8 @@ impl Agent {
     /// The same with binary chunks agreed.
     pub async fn join_binary(coordinator: &Coordinator, number: u8, models: &[&str], slots: u32) -> Self {
         let (mut agent, nonce) = Self::dial(coordinator, "/agent", key(number)).await;
-        let response = AuthResponse { extensions: Extensions::all(), ..agent.response(&nonce, None) };
+        let response =
+            AuthResponse { extensions: [Extension::Binary].into_iter().collect(), ..agent.response(&nonce, None) };
         agent.send(&FromAgent::AuthResponse(response)).await;
         let FromCoordinator::AuthOk { .. } = agent.frame().await else { panic!("not admitted") };
         agent.offer(models, slots).await;
@@ -186,6 +187,7 @@ impl Agent {
             max_concurrent: slots,
             backend: "ollama".into(),
             context_window: Some(4096),
+            endpoints: None,
         };
         self.send(&FromAgent::Capabilities(Capabilities {
             models: models.iter().map(model).collect(),
@@ -211,7 +213,7 @@ impl Agent {
     }
 
     pub async fn chunk(&mut self, job_id: JobId, data: &str) {
-        self.send(&FromAgent::JobChunk(JobChunk { job_id, data: STANDARD.encode(data) })).await;
+        self.send(&FromAgent::JobChunk(JobChunk::new(job_id, STANDARD.encode(data)))).await;
     }
 
     pub async fn binary(&mut self, bytes: Vec<u8>) {

@@ -2,7 +2,7 @@
 
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{JobId, ModelId};
-use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame};
+use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame, JobTarget};
 use outpost::telemetry::Snapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -158,5 +158,6 @@ fn job(request: &Value) -> JobFrame {
         request: request.to_string().into(),
         endpoint: Endpoint::ChatCompletions,
         deadline: std::time::Duration::from_secs(60),
+        target: JobTarget::BASE,
     }
 }

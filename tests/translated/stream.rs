@@ -42,7 +42,7 @@ pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
 pub(crate) fn folded(stream: &[u8], endpoint: Endpoint) -> Result<Value, AssembleError> {
     let mut assembly = Assembly::new(endpoint, 64 << 20);
     assembly.feed(stream)?;
-    Ok(serde_json::from_slice(&assembly.finish()?).unwrap())
+    Ok(serde_json::from_slice(&assembly.finish()?.body).unwrap())
 }
 
 /// A stream of these chunks with its end mark.

@@ -23,6 +23,7 @@ fn offer(total: u32, models: &[(&str, u32, Option<u64>)]) -> Capabilities {
         max_concurrent: *max_concurrent,
         backend: "ollama".into(),
         context_window: *context_window,
+        endpoints: None,
     };
     Capabilities {
         models: models.iter().map(model).collect(),

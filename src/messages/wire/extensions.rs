@@ -14,16 +14,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Extension {
     /// Chunks travel as binary frames.
     Binary = 1,
+    /// Jobs name the API path and the form of their answer, offers what each model can do, and the first chunk the status.
+    Endpoints = 1 << 1,
 }
 
 impl Extension {
     /// Every extension.
-    pub const ALL: [Self; 1] = [Self::Binary];
+    pub const ALL: [Self; 2] = [Self::Binary, Self::Endpoints];
 
     /// The name as the wire spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Binary => "binary",
+            Self::Endpoints => "endpoints",
         }
     }
 }
@@ -193,12 +196,14 @@ mod tests {
 
     #[test]
     fn a_set_reads_back_as_it_was_written() {
-        for set in [Extensions::NONE, Extensions::all()] {
+        let one = |extension| [extension].into_iter().collect();
+        for set in [Extensions::NONE, Extensions::all(), one(Extension::Binary), one(Extension::Endpoints)] {
             let text = serde_json::to_string(&set).unwrap();
             assert_eq!(serde_json::from_str::<Extensions>(&text).unwrap(), set);
         }
-        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary"]"#);
-        assert_eq!((Extensions::all().to_string(), Extensions::NONE.to_string()), ("binary".into(), "none".into()));
+        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary","endpoints"]"#);
+        let shown = (Extensions::all().to_string(), Extensions::NONE.to_string());
+        assert_eq!(shown, ("binary,endpoints".into(), "none".into()));
     }
 
     #[test]

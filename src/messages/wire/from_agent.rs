@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Extensions};
+use super::{ErrorCode, Extension, Extensions, lenient};
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{JobId, ModelId};
 
 /// A frame from agent to coordinator.
@@ -60,6 +61,19 @@ pub struct Capabilities {
     pub metadata: Metadata,
 }
 
+impl Capabilities {
+    /// What a coordinator is told with which this was agreed on. One that does not know the extension `endpoints` hears
+    /// nothing of paths, nor of a model with which it could do nothing.
+    #[must_use]
+    pub fn as_agreed(mut self, agreed: Extensions) -> Self {
+        if !agreed.contains(Extension::Endpoints) {
+            let usable = |endpoints: Endpoints| !endpoints.common(Endpoints::BASE).is_empty();
+            self.models.retain_mut(|model| model.endpoints.take().is_none_or(usable));
+        }
+        self
+    }
+}
+
 /// A model on offer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelOffer {
@@ -76,6 +90,9 @@ pub struct ModelOffer {
     /// Tokens of context, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,
+    /// What can be asked of it: only where the extension `endpoints` was agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub endpoints: Option<Endpoints>,
 }
 
 /// Bounds over all models.
@@ -120,6 +137,20 @@ pub struct JobChunk {
     pub job_id: JobId,
     /// Base64 of the bytes as the backend sent them.
     pub data: String,
+    /// The HTTP status of the backend's response: only in a job's first chunk, and only where the extension `endpoints`
+    /// was agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub status: Option<u16>,
+    /// The type of the content, without parameters: in the same chunk as the status.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub content_type: Option<String>,
+}
+
+impl JobChunk {
+    /// A chunk that says nothing of the response's head.
+    pub fn new(job_id: JobId, data: String) -> Self {
+        Self { job_id, data, status: None, content_type: None }
+    }
 }
 
 impl std::fmt::Debug for JobChunk {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Extensions;
-use crate::messages::endpoint::Endpoint;
+use super::{Extensions, JobTarget, NamedPath};
+use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::json::{self, Malformed};
 
@@ -66,10 +66,12 @@ pub struct JobFrame {
     pub model_id: ModelId,
     /// The text of a JSON object, a slice of the frame.
     pub request: Bytes,
-    /// The API path asked for.
+    /// The API path that its format stands for.
     pub endpoint: Endpoint,
     /// How long it may take, from receipt.
     pub deadline: Duration,
+    /// What it asks for where the extension `endpoints` was agreed on. See [`JobFrame::asked`].
+    pub target: JobTarget,
 }
 
 impl fmt::Debug for JobFrame {
@@ -162,6 +164,12 @@ impl Serialize for FromCoordinator {
                 map.serialize_entry("model_id", &job.model_id)?;
                 map.serialize_entry("format", &job.endpoint.format())?;
                 map.serialize_entry("deadline_ms", &job.deadline.as_millis())?;
+                if let NamedPath::Known(endpoint) = job.target.path {
+                    map.serialize_entry("endpoint", endpoint.path())?;
+                }
+                if job.target != JobTarget::BASE {
+                    map.serialize_entry("stream", &(job.target.form != Some(AnswerForm::Whole)))?;
+                }
                 map.serialize_entry("request", request)?;
             }
             Self::MalformedJob(job) => {
@@ -191,6 +199,8 @@ struct Fields<'a> {
     request: Option<&'a [u8]>,
     format: Option<&'a [u8]>,
     deadline_ms: Option<&'a [u8]>,
+    endpoint: Option<&'a [u8]>,
+    stream: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -222,7 +232,8 @@ impl<'a> Fields<'a> {
             .filter(|ms| *ms >= 1)
             .map_or(DEFAULT_DEADLINE, Duration::from_millis);
         let model_id = ModelId::from(model.as_ref());
-        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request), endpoint, deadline })
+        let target = JobTarget::read(self.endpoint, self.stream);
+        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request), endpoint, deadline, target })
     }
 
     fn read(frame: &'a [u8]) -> Result<Self, Malformed> {
@@ -240,6 +251,8 @@ impl<'a> Fields<'a> {
                 "request" => &mut fields.request,
                 "format" => &mut fields.format,
                 "deadline_ms" => &mut fields.deadline_ms,
+                "endpoint" => &mut fields.endpoint,
+                "stream" => &mut fields.stream,
                 _ => return,
             };
             *field = Some(value);

@@ -7,6 +7,9 @@ mod code;
 mod extensions;
 mod from_agent;
 mod from_coordinator;
+mod lenient;
+mod response_head;
+mod target;
 
 pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
@@ -15,3 +18,5 @@ pub use from_agent::{
     AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, Limits, Metadata, ModelOffer, Tokens,
 };
 pub use from_coordinator::{FrameError, FromCoordinator, JobFrame, MalformedJob};
+pub use response_head::ResponseHead;
+pub use target::{JobTarget, NamedPath};

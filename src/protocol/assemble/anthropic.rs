@@ -6,11 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, JsonList, JsonText, Kept, member, object, raw};
+use super::parts::{Budget, JsonList, JsonText, Kept, MAX_BLOCKS, member, object, raw};
 use crate::protocol::usage::is_text;
-
-/// Content blocks that one message may have.
-const MAX_BLOCKS: usize = 256;
 
 /// A `message` in the making.
 pub struct MessageAssembly {

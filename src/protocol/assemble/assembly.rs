@@ -1,9 +1,11 @@
-//! From the bytes of a stream to the one body, for either format. Whoever answers the client drives it.
+//! From the bytes of a stream to the one body, for every endpoint that has streams. Whoever answers the client drives it.
 
 use super::anthropic::MessageAssembly;
+use super::completions::TextAssembly;
 use super::openai::ChatAssembly;
-use crate::messages::backend::Format;
+use super::responses::LastResponse;
 use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
 use crate::protocol::sse::{EVENT_LIMIT, Event, SseSplitter};
 use crate::protocol::usage::{BackendFault, Ending, Tally};
 
@@ -30,6 +32,15 @@ pub enum AssembleError {
     Empty,
 }
 
+/// A whole answer. It has no `Debug`: it holds somebody's completion.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The body: one JSON object.
+    pub body: Vec<u8>,
+    /// What the backend reported that it cost, 0 where it did not.
+    pub tokens: Tokens,
+}
+
 /// A response in the making. It has no `Debug`: it holds somebody's completion.
 pub struct Assembly {
     splitter: SseSplitter,
@@ -39,16 +50,21 @@ pub struct Assembly {
 }
 
 enum Fold {
-    OpenAi(ChatAssembly),
-    Anthropic(MessageAssembly),
+    Chat(ChatAssembly),
+    Text(TextAssembly),
+    Message(MessageAssembly),
+    Response(LastResponse),
 }
 
 impl Assembly {
     /// An assembly that keeps at most `limit` bytes.
     pub fn new(endpoint: Endpoint, limit: usize) -> Self {
-        let fold = match endpoint.format() {
-            Format::OpenAi => Fold::OpenAi(ChatAssembly::new(limit)),
-            Format::Anthropic => Fold::Anthropic(MessageAssembly::new(limit)),
+        let fold = match endpoint {
+            // Embeddings have no stream: whatever comes as one is not of its format.
+            Endpoint::ChatCompletions | Endpoint::Embeddings => Fold::Chat(ChatAssembly::new(limit)),
+            Endpoint::Completions => Fold::Text(TextAssembly::new(limit)),
+            Endpoint::Messages => Fold::Message(MessageAssembly::new(limit)),
+            Endpoint::Responses => Fold::Response(LastResponse::new(limit)),
         };
         Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), fold, error: None }
     }
@@ -70,8 +86,8 @@ impl Assembly {
         self.tally.is_complete()
     }
 
-    /// The stream has ended: the body.
-    pub fn finish(mut self) -> Result<Vec<u8>, AssembleError> {
+    /// The stream has ended: the body, and what it cost.
+    pub fn finish(mut self) -> Result<Whole, AssembleError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -81,25 +97,34 @@ impl Assembly {
             Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
             // Also where half an event, cut off by the end, could not be read.
             Ending::Truncated => Err(AssembleError::Truncated),
-            Ending::Complete { .. } => match (self.error, self.fold) {
-                (Some(error), _) => Err(error),
-                (None, Fold::OpenAi(chat)) => chat.finish(),
-                (None, Fold::Anthropic(message)) => message.finish(),
-            },
+            Ending::Complete { tokens } => {
+                let body = match (self.error, self.fold) {
+                    (Some(error), _) => Err(error),
+                    (None, Fold::Chat(chat)) => chat.finish(),
+                    (None, Fold::Text(text)) => text.finish(),
+                    (None, Fold::Message(message)) => message.finish(),
+                    (None, Fold::Response(response)) => response.finish(),
+                };
+                body.map(|body| Whole { body, tokens })
+            }
         }
     }
 }
 
 fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
-    if error.is_some() {
+    // What follows the end mark is no part of the response.
+    if error.is_some() || tally.is_complete() {
         return;
     }
     tally.take(event);
     let taken = match (tally.fault(), fold) {
         (Some(fault), _) => Err(AssembleError::Failed(fault.clone())),
+        // Its last event holds the response; the others only mark the end with theirs.
+        (None, Fold::Response(response)) => response.feed(event.data),
         (None, _) if tally.is_complete() => Ok(()),
-        (None, Fold::OpenAi(chat)) => chat.feed(event.data),
-        (None, Fold::Anthropic(message)) => message.feed(event.data),
+        (None, Fold::Chat(chat)) => chat.feed(event.data),
+        (None, Fold::Text(text)) => text.feed(event.data),
+        (None, Fold::Message(message)) => message.feed(event.data),
     };
     *error = taken.err();
 }

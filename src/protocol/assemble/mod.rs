@@ -5,12 +5,14 @@
 //! does not name is left out.
 
 mod assembly;
-mod parts;
+pub(super) mod parts;
 
 pub mod anthropic;
+pub mod completions;
 pub mod openai;
+pub mod responses;
 
-pub use assembly::{AssembleError, Assembly};
+pub use assembly::{AssembleError, Assembly, Whole};
 
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, Few, JsonList, JsonText, Kept, member, object, raw};
-
-/// Choices that one response may have.
-const MAX_CHOICES: usize = 128;
-/// Tool calls that one choice may have.
-const MAX_TOOL_CALLS: usize = 256;
+use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, MAX_TOOL_CALLS, member, object, part, raw};
 
 /// A `chat.completion` in the making.
 pub struct ChatAssembly {
@@ -100,20 +95,6 @@ impl ChatAssembly {
         };
         serde_json::to_vec(&completion).map_err(|_| AssembleError::Malformed)
     }
-}
-
-/// The part of that index, which is hostile until it is known to be small.
-fn part<'p, T: Default>(
-    parts: &'p mut BTreeMap<usize, T>,
-    index: u64,
-    limit: usize,
-    budget: &mut Budget,
-) -> Result<&'p mut T, AssembleError> {
-    let index = usize::try_from(index).ok().filter(|&index| index < limit).ok_or(AssembleError::TooMany)?;
-    if !parts.contains_key(&index) {
-        budget.spend_part()?;
-    }
-    Ok(parts.entry(index).or_default())
 }
 
 impl Choice {

@@ -1,5 +1,6 @@
 //! What bodies are put together from: JSON that is passed on as it is spelled, paid for from a budget.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -8,6 +9,12 @@ use serde_json::value::RawValue;
 
 use super::AssembleError;
 
+/// Choices that one response may have.
+pub(in crate::protocol) const MAX_CHOICES: usize = 128;
+/// Tool calls that one choice may have.
+pub(in crate::protocol) const MAX_TOOL_CALLS: usize = 256;
+/// Content blocks that one message may have.
+pub(in crate::protocol) const MAX_BLOCKS: usize = 256;
 /// What a part costs beside its own bytes, so that many empty ones are paid for too.
 const PART_COST: usize = 64;
 
@@ -141,15 +148,29 @@ impl JsonList {
     }
 }
 
+/// The part of that index, which is hostile until it is known to be small.
+pub(super) fn part<'p, T: Default>(
+    parts: &'p mut BTreeMap<usize, T>,
+    index: u64,
+    limit: usize,
+    budget: &mut Budget,
+) -> Result<&'p mut T, AssembleError> {
+    let index = usize::try_from(index).ok().filter(|&index| index < limit).ok_or(AssembleError::TooMany)?;
+    if !parts.contains_key(&index) {
+        budget.spend_part()?;
+    }
+    Ok(parts.entry(index).or_default())
+}
+
 /// An array of which at most `N` elements are kept while it is read.
-pub(super) struct Few<T, const N: usize> {
+pub(in crate::protocol) struct Few<T, const N: usize> {
     kept: Vec<T>,
     overflown: bool,
 }
 
 impl<T, const N: usize> Few<T, N> {
     /// The elements, if there are not too many.
-    pub(super) fn into_vec(self) -> Result<Vec<T>, AssembleError> {
+    pub(in crate::protocol) fn into_vec(self) -> Result<Vec<T>, AssembleError> {
         if self.overflown { Err(AssembleError::TooMany) } else { Ok(self.kept) }
     }
 }
@@ -185,7 +206,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N>
 }
 
 /// Reads a struct from a JSON object; serde alone would also take an array.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
+pub(in crate::protocol) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return Err(AssembleError::Malformed);
     }

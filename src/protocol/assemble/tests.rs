@@ -206,7 +206,7 @@ fn an_assembly_gives_the_same_error_again() {
     let failed = Err(AssembleError::Failed(BackendFault { label: Some("server_error".to_owned()) }));
     assert_eq!(assembly.feed(b"data: {\"error\":{\"type\":\"server_error\"}}\n\n"), failed);
     assert_eq!(assembly.feed(b"data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), failed);
-    assert_eq!(assembly.finish(), failed.map(|()| Vec::new()));
+    assert_eq!(assembly.finish().map(|_| ()), failed);
 }
 
 #[test]
@@ -221,5 +221,55 @@ fn what_follows_the_end_mark_is_no_part_of_the_body() {
     let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"id\":1}\n\ndata: [DONE]\n\ndata: nonsense\n\n").unwrap();
     assert!(assembly.is_complete());
-    assert_eq!(assembly.finish().unwrap(), br#"{"id":1,"object":"chat.completion","choices":[]}"#);
+    assert_eq!(
+        assembly.finish().unwrap_or_else(|error| panic!("{error}")).body,
+        br#"{"id":1,"object":"chat.completion","choices":[]}"#
+    );
+}
+
+fn assembled(endpoint: Endpoint, limit: usize, events: &[&str]) -> Result<Value, AssembleError> {
+    let mut assembly = Assembly::new(endpoint, limit);
+    for event in events {
+        assembly.feed(format!("data: {event}\n\n").as_bytes())?;
+    }
+    assembly.finish().map(|whole| serde_json::from_slice(&whole.body).unwrap())
+}
+
+#[test]
+fn a_text_completion_joins_its_choices_and_their_logprobs() {
+    let events = [
+        r#"{"id":"c","model":"m","choices":[{"index":1,"text":"b","logprobs":null},{"text":"a"}]}"#,
+        r#"{"id":"d","choices":[{"index":0,"text":" x","logprobs":{"tokens":[" x"],"token_logprobs":[-1],"top_logprobs":null,"text_offset":[1]}}]}"#,
+        r#"{"choices":[{"index":0,"text":" y","logprobs":{"tokens":[" y"],"token_logprobs":[-2],"text_offset":[3]},"finish_reason":"stop"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":4}}"#,
+        "[DONE]",
+    ];
+    let expected = json!({"id": "c", "object": "text_completion", "model": "m", "choices": [
+        {"index": 0, "text": "a x y", "finish_reason": "stop",
+         "logprobs": {"tokens": [" x", " y"], "token_logprobs": [-1, -2], "text_offset": [1, 3]}},
+        {"index": 1, "text": "b", "finish_reason": null, "logprobs": null},
+    ], "usage": {"prompt_tokens": 2, "completion_tokens": 4}});
+    assert_eq!(assembled(Endpoint::Completions, LIMIT, &events), Ok(expected));
+    let chat = r#"{"choices":[{"index":0,"text":{}}]}"#;
+    assert_eq!(assembled(Endpoint::Completions, LIMIT, &[chat]), Err(AssembleError::Malformed));
+    assert_eq!(assembled(Endpoint::Completions, LIMIT, &["[DONE]"]), Err(AssembleError::Empty));
+    assert_eq!(assembled(Endpoint::Completions, 100, &events), Err(AssembleError::TooLarge));
+}
+
+#[test]
+fn a_response_is_that_of_its_last_event() {
+    let last = r#"{"type":"response.incomplete","response":{"id":"r", "output":[1.0 ]}}"#;
+    let created = r#"{"type":"response.created","response":{"id":"r"}}"#;
+    let mut assembly = Assembly::new(Endpoint::Responses, LIMIT);
+    assembly.feed(format!("data: {created}\n\ndata: {last}\n\ndata: [DONE]\n\ndata: 7\n\n").as_bytes()).unwrap();
+    let Ok(whole) = assembly.finish() else { panic!("no body") };
+    assert_eq!(whole.body, br#"{"id":"r", "output":[1.0 ]}"#);
+    assert_eq!(assembled(Endpoint::Responses, LIMIT, &[created]), Err(AssembleError::Truncated));
+    assert_eq!(assembled(Endpoint::Responses, 10, &[last]), Err(AssembleError::TooLarge));
+    for bare in [r#"{"type":"response.completed"}"#, r#"{"type":"response.completed","response":[]}"#] {
+        assert_eq!(assembled(Endpoint::Responses, LIMIT, &[bare]), Err(AssembleError::Malformed), "{bare}");
+    }
+    let failed = r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#;
+    let fault = BackendFault { label: Some("server_error".to_owned()) };
+    assert_eq!(assembled(Endpoint::Responses, LIMIT, &[failed]), Err(AssembleError::Failed(fault)));
 }

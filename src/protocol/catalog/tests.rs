@@ -70,17 +70,17 @@ fn an_offer_says_what_its_backend_reports() {
         max_concurrent: 3,
         backend: "vllm".into(),
         context_window: Some(4096),
+        endpoints: Some(CHAT.with(Endpoint::Messages)),
     };
     let catalog = build([("gpu", one)]);
-    let endpoints = CHAT.with(Endpoint::Messages);
-    assert_eq!(catalog.offers().collect::<Vec<_>>(), [(&offer, endpoints)]);
+    assert_eq!(catalog.offers().collect::<Vec<_>>(), [&offer]);
     let route = Route {
         backend: "gpu".into(),
         kind: BackendKind::Vllm,
         local: true,
         limit: 3,
         slots: Some(3),
-        endpoints,
+        endpoints: CHAT.with(Endpoint::Messages),
         context_window: Some(4096),
         price: price(500_000, 750_000),
     };
@@ -149,8 +149,7 @@ fn a_model_of_price_zero_is_not_offered_and_one_of_half_a_price_is() {
     let mut one = seen(BackendKind::Vllm, &["free", "half"]);
     one.policy.markup = 1.0;
     let catalog = Catalog::build(&[("gpu".into(), one)].into(), &terms);
-    let offers: Vec<_> =
-        catalog.offers().map(|(o, _)| (o.model_id.to_string(), o.input_per_1m, o.output_per_1m)).collect();
+    let offers: Vec<_> = catalog.offers().map(|o| (o.model_id.to_string(), o.input_per_1m, o.output_per_1m)).collect();
     assert_eq!(offers, [("half".to_owned(), 0, 14)]);
 }
 
@@ -239,7 +238,7 @@ fn the_endpoints_on_offer_are_those_of_any_route_and_messages_by_translation() {
     embeds.report.models[1].endpoints = Endpoints::NONE;
     let catalog = build([("a", seen(BackendKind::Vllm, &["m"])), ("b", embeds)]);
     let all = CHAT.with(Endpoint::Messages).with(Endpoint::Embeddings);
-    assert_eq!(catalog.offers().map(|(_, endpoints)| endpoints).collect::<Vec<_>>(), [all]);
+    assert_eq!(catalog.offers().map(|offer| offer.endpoints).collect::<Vec<_>>(), [Some(all)]);
     assert_eq!(server(&catalog, "nothing"), None);
 }
 
@@ -253,10 +252,10 @@ fn an_offer_of_the_moment_leaves_out_who_takes_no_job_now() {
     let model = catalog.model(&"m".into()).unwrap();
     let now = |usable: [u32; 3]| {
         let of = |id: &BackendId| usable[["a", "b", "c"].iter().position(|name| *id == (*name).into()).unwrap()];
-        let offer = model.offer_now(of).map(|(offer, _)| offer);
+        let offer = model.offer_now(of);
         offer.map(|offer| (offer.backend, offer.context_window, offer.max_concurrent))
     };
-    assert_eq!(model.offer_now(|_| u32::MAX), Some((model.offer.clone(), model.endpoints)));
+    assert_eq!(model.offer_now(|_| u32::MAX), Some(model.offer.clone()));
     assert_eq!(now([1, 2, 3]), Some(("vllm".into(), Some(8192), 1)));
     assert_eq!(now([0, 9, 2]), Some(("ollama".into(), Some(4096), 4)));
     assert_eq!(now([0, 0, 1]), Some(("openai".into(), Some(4096), 1)));
@@ -297,12 +296,12 @@ proptest! {
                 && seen.policy.only.as_ref().is_none_or(|only| only.contains(id))
         };
         let mut offered = BTreeSet::new();
-        for Model { routes, offer, endpoints, .. } in catalog.models() {
+        for Model { routes, offer, .. } in catalog.models() {
             prop_assert!(offered.insert(offer.model_id.clone()), "{} twice", offer.model_id);
             let rank = |id: &BackendId| (!backends[id].policy.local, backends[id].report.kind, id.clone());
             prop_assert!(routes.is_sorted_by(|a, b| rank(&a.backend) < rank(&b.backend)));
             prop_assert_eq!(&offer.backend, backends[&routes[0].backend].report.kind.as_str());
-            prop_assert_eq!(*endpoints, CHAT.with(Endpoint::Messages));
+            prop_assert_eq!(offer.endpoints, Some(CHAT.with(Endpoint::Messages)));
             prop_assert!(offer.input_per_1m >= 500_000 && offer.output_per_1m >= 750_000);
             for route in routes {
                 prop_assert!(serves(&backends[&route.backend], &offer.model_id));

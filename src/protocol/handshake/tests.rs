@@ -80,15 +80,15 @@ fn the_answer_names_the_extensions_on_offer_that_are_known_and_without_an_offer_
         (r#","extensions":{"binary":1}"#, Extensions::NONE),
         (r#","extensions":["binary",7]"#, Extensions::NONE),
         (r#","extensions":null"#, Extensions::NONE),
-        (r#","extensions":["binary"]"#, Extensions::all()),
-        (r#","extensions":["weather","binary"]"#, Extensions::all()),
+        (r#","extensions":["endpoints","binary"]"#, Extensions::all()),
+        (r#","extensions":["weather","binary","endpoints"]"#, Extensions::all()),
     ] {
         let agent = Agent::in_state(Handshake::default());
         let nonce = STANDARD.encode([1; 32]);
         let step = agent.reads(&format!(r#"{{"type":"auth_challenge","nonce":"{nonce}"{offer}}}"#));
         let Step::Send(response) = step else { panic!("no answer") };
         let sent = serde_json::to_value(FromAgent::AuthResponse(response)).unwrap();
-        let names = (!agreed.is_empty()).then(|| serde_json::json!(["binary"]));
+        let names = (!agreed.is_empty()).then(|| serde_json::json!(["binary", "endpoints"]));
         assert_eq!(sent.get("extensions"), names.as_ref(), "{offer}");
         assert_eq!(agent.state.get(), Handshake::AwaitingVerdict { agreed }, "{offer}");
         let accepted = agent.reads(r#"{"type":"auth_ok","extensions":["binary"]}"#);

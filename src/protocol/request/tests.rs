@@ -19,8 +19,12 @@ fn body(request: &str, endpoint: Endpoint) -> Result<String, RequestError> {
 fn edited(request: &str, endpoint: Endpoint) -> Value {
     let mut value: Value = serde_json::from_str(request).unwrap();
     value["model"] = json!("the-model");
-    value["stream"] = json!(true);
-    if endpoint == Endpoint::ChatCompletions {
+    if endpoint == Endpoint::Embeddings {
+        value.as_object_mut().unwrap().remove("stream");
+    } else {
+        value["stream"] = json!(true);
+    }
+    if matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
         if !value["stream_options"].is_object() {
             value["stream_options"] = json!({});
         }
@@ -51,8 +55,17 @@ fn usage_is_asked_for_and_other_stream_options_stay() {
     ] {
         assert_eq!(body(given, Endpoint::ChatCompletions).unwrap(), tail(expected), "{given}");
     }
+    assert_eq!(body("{}", Endpoint::Completions).unwrap(), tail(r#"{"include_usage":true}"#));
     let untouched = r#"{"stream_options":null,"model":"the-model","stream":true}"#;
+    assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Responses).unwrap(), untouched);
     assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Messages).unwrap(), untouched);
+}
+
+#[test]
+fn embeddings_are_not_asked_for_a_stream() {
+    let request = r#"{"input":["a","b"],"stream":true,"encoding_format":"base64","s\u0074ream":false}"#;
+    let expected = r#"{"input":["a","b"],"encoding_format":"base64","model":"the-model"}"#;
+    assert_eq!(body(request, Endpoint::Embeddings).unwrap(), expected);
 }
 
 #[test]
@@ -133,8 +146,7 @@ fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_js
 
 proptest! {
     #[test]
-    fn the_body_reads_as_the_edited_request(request in object(value()), pretty: bool, openai: bool) {
-        let endpoint = if openai { Endpoint::ChatCompletions } else { Endpoint::Messages };
+    fn the_body_reads_as_the_edited_request(request in object(value()), pretty: bool, endpoint in prop::sample::select(&Endpoint::ALL[..])) {
         let request = if pretty { serde_json::to_string_pretty(&request) } else { serde_json::to_string(&request) }.unwrap();
         let body: Value = serde_json::from_str(&body(&request, endpoint).unwrap()).unwrap();
         prop_assert_eq!(body, edited(&request, endpoint));

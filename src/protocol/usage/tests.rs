@@ -20,6 +20,14 @@ fn anthropic(events: &[&str]) -> Ending {
     scan.finish()
 }
 
+fn responses(events: &[&str]) -> Ending {
+    let mut scan = ResponseScan::new(Endpoint::Responses);
+    for data in events {
+        scan.feed(format!("data: {data}\n\n").as_bytes());
+    }
+    scan.finish()
+}
+
 fn complete(input: u64, output: u64) -> Ending {
     Ending::Complete { tokens: Tokens::new(input, output) }
 }
@@ -88,8 +96,49 @@ fn an_error_event_fails_the_response_whatever_follows() {
 }
 
 #[test]
+fn a_response_ends_with_its_last_event() {
+    let last = |kind: &str, response: &str| format!(r#"{{"type":"response.{kind}","response":{response}}}"#);
+    let usage = r#"{"status":"x","error":null,"usage":{"input_tokens":5,"output_tokens":9}}"#;
+    assert_eq!(responses(&[&last("completed", usage)]), complete(5, 9));
+    assert_eq!(responses(&[&last("incomplete", usage), "[DONE]"]), complete(5, 9));
+    assert_eq!(responses(&[&last("completed", "{}")]), complete(0, 0));
+    assert_eq!(responses(&[&last("created", usage), &last("in_progress", usage), "[DONE]"]), Ending::Truncated);
+    let broken = r#"{"status":"failed","error":{"code":"rate_limit_exceeded","message":"m"},"usage":null}"#;
+    for kind in ["failed", "completed"] {
+        assert_eq!(responses(&[&last(kind, broken), &last("completed", usage)]), failed("rate_limit_exceeded"));
+    }
+    let event = r#"{"type":"error","code":"server_error","message":"m","param":null,"sequence_number":3}"#;
+    assert_eq!(responses(&[event, &last("completed", usage)]), failed("server_error"));
+    assert_eq!(responses(&[r#"{"error":{"type":"overloaded","code":null}}"#]), failed("overloaded"));
+    let said = r#"{"type":"response.output_text.delta","delta":"\"response.completed\" \"error\""}"#;
+    assert_eq!(responses(&[said]), Ending::Truncated);
+}
+
+#[test]
+fn one_body_is_read_as_its_endpoint_has_it() {
+    let whole = |endpoint, body: &str| {
+        let mut tally = super::Tally::new(endpoint);
+        tally.take_whole(body.as_bytes());
+        tally.ending()
+    };
+    let embeddings = r#"{"object":"list","data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}"#;
+    assert_eq!(whole(Endpoint::Embeddings, embeddings), complete(7, 0));
+    let response = r#"{"object":"response","status":"incomplete","usage":{"input_tokens":3,"output_tokens":4}}"#;
+    assert_eq!(whole(Endpoint::Responses, response), complete(3, 4));
+    let broken = r#"{"object":"response","status":"failed","error":{"code":"server_error"}}"#;
+    assert_eq!(whole(Endpoint::Responses, broken), failed("server_error"));
+    for endpoint in Endpoint::ALL {
+        assert_eq!(whole(endpoint, r#"{"error":{"type":"busy"}}"#), failed("busy"));
+        assert_eq!(whole(endpoint, "{}"), complete(0, 0));
+        for broken in ["", "[]", "{", "{}}", "data: {}", "null"] {
+            assert_eq!(whole(endpoint, broken), Ending::Truncated, "{broken}");
+        }
+    }
+}
+
+#[test]
 fn an_event_named_error_fails_the_response_whatever_it_holds() {
-    for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
+    for endpoint in Endpoint::ALL {
         let mut scan = ResponseScan::new(endpoint);
         scan.feed(b"event: error\ndata: out of memory\n\ndata: [DONE]\n\ndata: {\"type\":\"message_stop\"}\n\n");
         assert_eq!(scan.finish(), Ending::Failed(BackendFault { label: None }));

@@ -1,0 +1,60 @@
+//! Answers that go up as a whole, or came as one: one JSON body of a stream, one as it came, a stream made of one.
+//!
+//! Nothing goes up before the answer is known to be whole, so what is held of it has a bound.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::Body;
+use super::fault::Fault;
+use crate::messages::endpoint::Endpoint;
+use crate::protocol::assemble::{Assembly, Whole};
+use crate::protocol::unfold::unfold;
+use crate::protocol::usage::{Ending, Tally};
+
+/// The most bytes that are held of an answer.
+const LIMIT: usize = 16 << 20;
+
+/// The one body that a stream comes to.
+pub(super) async fn assembled(endpoint: Endpoint, mut body: Body, patience: Duration) -> Result<Whole, Fault> {
+    let mut assembly = Assembly::new(endpoint, LIMIT);
+    while !assembly.is_complete() {
+        match body.next().await {
+            Some(Ok(bytes)) => assembly.feed(&bytes)?,
+            Some(Err(error)) => return Err(Fault::from(error).by_connection()),
+            None => break,
+        }
+    }
+    // The rest of a good stream is nothing: the server is left to end it, if it does so in time.
+    let _ = timeout(patience, async { while let Some(Ok(_)) = body.next().await {} }).await;
+    Ok(assembly.finish()?)
+}
+
+/// A body that came as one, as it is.
+pub(super) async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
+    let mut text = BytesMut::new();
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
+        if text.len() + bytes.len() > LIMIT {
+            return Err(Fault::internal("the backend's answer is too large for one body"));
+        }
+        text.extend_from_slice(&bytes);
+    }
+    let mut tally = Tally::new(endpoint);
+    tally.take_whole(&text);
+    match tally.ending() {
+        Ending::Complete { tokens } => Ok(Whole { body: text.into(), tokens }),
+        Ending::Failed(fault) => Err(fault.into()),
+        Ending::Truncated => Err(Fault::internal("the backend's answer is no JSON object")),
+    }
+}
+
+/// The stream that says what a body that came as one says.
+pub(super) async fn unfolded(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
+    let Whole { body, tokens } = as_it_came(endpoint, body).await?;
+    let body = unfold(endpoint, &body).map_err(|error| Fault::internal(error.to_string()))?;
+    Ok(Whole { body, tokens })
+}

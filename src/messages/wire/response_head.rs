@@ -1,0 +1,93 @@
+//! The head of a response as the first chunk of a job carries it.
+
+use super::JobChunk;
+
+/// The longest type of a content that is told, in bytes.
+const LONGEST_TYPE: usize = 96;
+
+/// A status, and the type of what follows. Either side's rules hold here: what was made or read is fit to be shown,
+/// logged and written without escapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    status: u16,
+    content_type: String,
+}
+
+impl ResponseHead {
+    /// The head with this status, from 100 to 599; 502 stands for any other. A type that is none, such as `a/b` is, or too
+    /// long is left empty.
+    pub fn new(status: u16, content_type: &str) -> Self {
+        let status = if is_status(status) { status } else { 502 };
+        let content_type = if is_type(content_type) { content_type.to_owned() } else { String::new() };
+        Self { status, content_type }
+    }
+
+    /// The head in a chunk, if there is one in it.
+    pub fn of(chunk: &JobChunk) -> Option<Self> {
+        let status = chunk.status.filter(|status| is_status(*status))?;
+        Some(Self::new(status, chunk.content_type.as_deref().unwrap_or_default()))
+    }
+
+    /// The HTTP status, from 100 to 599.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The type without its parameters, empty where it is not known. Letters, digits and marks that JSON has no escapes
+    /// for, at most 96.
+    pub fn content_type(&self) -> &str {
+        &self.content_type
+    }
+
+    /// Whether it is that of a success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+fn is_status(status: u16) -> bool {
+    (100..600).contains(&status)
+}
+
+fn is_type(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+/".contains(&byte);
+    (1..=LONGEST_TYPE).contains(&text.len()) && text.bytes().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::ids::JobId;
+
+    #[test]
+    fn what_is_no_type_is_left_empty() {
+        let long = "a/".to_owned() + &"b".repeat(LONGEST_TYPE);
+        for (given, want) in [
+            ("application/json", "application/json"),
+            ("application/vnd.x+json", "application/vnd.x+json"),
+            ("", ""),
+            ("text/html\"", ""),
+            ("a\\b", ""),
+            ("text/html; x", ""),
+            ("ü/x", ""),
+            ("a\nb", ""),
+            (long.as_str(), ""),
+        ] {
+            assert_eq!(ResponseHead::new(200, given).content_type(), want, "{given}");
+        }
+        assert_eq!([0, 99, 600, u16::MAX].map(|status| ResponseHead::new(status, "").status()), [502; 4]);
+    }
+
+    #[test]
+    fn a_chunk_has_a_head_if_it_has_a_status() {
+        let chunk = |status, kind: Option<&str>| JobChunk {
+            status,
+            content_type: kind.map(Into::into),
+            ..JobChunk::new(JobId::random(), String::new())
+        };
+        assert_eq!(ResponseHead::of(&chunk(None, Some("a/b"))), None);
+        assert_eq!(ResponseHead::of(&chunk(Some(7), Some("a/b"))), None);
+        assert_eq!(ResponseHead::of(&chunk(Some(404), None)), Some(ResponseHead::new(404, "")));
+        assert_eq!(ResponseHead::of(&chunk(Some(200), Some("a/b"))), Some(ResponseHead::new(200, "a/b")));
+    }
+}

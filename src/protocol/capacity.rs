@@ -7,8 +7,8 @@
 //!   of the look, those that ended during it too: a look that crosses the end of a job must not take a slot from us.
 //!   It holds until the next report, for [`BELIEVED`] at most.
 //! - **Lingering** slots: a server may work on a cancelled job for a while. Where the server tells of its load, a cancelled
-//!   job's slot counts as taken until a report shows it idle, for [`LINGERS`] at most; what is still busy then is foreign.
-//!   Where it does not tell, the slot is free at once.
+//!   job's slot counts as taken until a report shows it idle. Where none comes, it does so for [`LINGERS`]; where one showed
+//!   it busy, it counts as foreign from then on. Where the server does not tell, the slot is free at once.
 //!
 //! A server tells as long as a report of it is believed. Driven by the router: it asks [`Capacity::next_poll`] when to look,
 //! says so with [`Capacity::on_ask`], and brings the answer.
@@ -55,8 +55,10 @@ pub struct Capacity {
 #[derive(Clone, Copy, Debug)]
 struct Report {
     at: Instant,
-    /// Slots that are neither ours nor lingering.
-    foreign: u32,
+    /// When the look began.
+    asked: Instant,
+    /// Busy slots that are not ours: foreign ones, and those that lingered.
+    beyond_ours: u32,
 }
 
 impl Capacity {
@@ -89,7 +91,8 @@ impl Capacity {
 
     /// Slots that others hold.
     pub fn foreign(&self, now: Instant) -> u32 {
-        self.believed(now).map_or(0, |report| report.foreign)
+        let Some(Report { asked, beyond_ours, .. }) = self.believed(now) else { return 0 };
+        beyond_ours.saturating_sub(count(self.fresh(now).filter(|at| **at < *asked)))
     }
 
     /// Slots that cancelled jobs hold.
@@ -97,7 +100,7 @@ impl Capacity {
         if self.believed(now).is_none() {
             return 0;
         }
-        count(self.cancelled.iter().filter(|at| now.saturating_duration_since(**at) < LINGERS))
+        count(self.fresh(now))
     }
 
     /// A job of ours ended there, other than by a cancel, or moved away: it holds no slot, by all that is known.
@@ -125,7 +128,7 @@ impl Capacity {
 
         // Of what was cancelled since the look began the report says nothing.
         let recent = count(self.cancelled.iter().filter(|at| **at >= asked));
-        // Each doubt is decided so that it ends by itself: what may linger is kept, which has its bound, and what may have
+        // Each doubt is decided so that it ends by itself: what may linger does, which has its bound, and what may have
         // been ours as the server looked is not foreign.
         let beyond_ours = busy.saturating_sub(ours);
         let lingering = beyond_ours.saturating_sub(before).min(self.lingering(asked).saturating_sub(recent));
@@ -134,7 +137,7 @@ impl Capacity {
         let kept = usize::try_from(recent.saturating_add(lingering)).unwrap_or(usize::MAX);
         self.cancelled.drain(..self.cancelled.len().saturating_sub(kept));
         self.ended.retain(|at| now.saturating_duration_since(*at) < LOOK + SETTLES);
-        self.report = Some(Report { at: now, foreign });
+        self.report = Some(Report { at: now, asked, beyond_ours: foreign.saturating_add(lingering) });
     }
 
     /// When the server should be asked for its load again; at once where that has passed. `None` where it has not told
@@ -147,6 +150,11 @@ impl Capacity {
         }
         let first = self.cancelled.iter().find(|at| **at >= last).map_or(last, |at| *at + AFTER_CANCEL);
         Some(first.max(last + POLL))
+    }
+
+    /// The cancels whose slots may linger yet.
+    fn fresh(&self, now: Instant) -> impl Iterator<Item = &Instant> {
+        self.cancelled.iter().filter(move |at| now.saturating_duration_since(**at) < LINGERS)
     }
 
     fn believed(&self, now: Instant) -> Option<&Report> {

@@ -8,10 +8,10 @@
 //! - Its routes are in the order of preference: local before remote, then in the order of kinds, then by name.
 //! - The price is that of the first route. A route that asks more, for prompts or answers, is no route of the model:
 //!   failing over to it would lose the operator money.
-//! - The context is that of the first route. `max_concurrent` is the sum of the limits of those routes that are known to
-//!   have as much, at most the agent's: so many jobs of the full context have a slot. The others take jobs that fit them.
-//!   Where the first route's context is not known, none is promised, and every route counts.
-//! - The endpoints are those of any route, messages by translation included.
+//! - The context is that of the first route, and the routes that count are those known to have as much. `max_concurrent` is
+//!   the sum of their limits, at most the agent's: so many jobs of the full context have a slot. The endpoints are those
+//!   of any of them, messages by translation included. The other routes take jobs that fit them. Where the first route's
+//!   context is not known, none is promised, and every route counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,8 +118,8 @@ impl Promise {
         let (first, limit) = limits.next()?;
         let (mut max_concurrent, mut endpoints) = (limit, first.served());
         for (route, limit) in limits {
-            endpoints = endpoints.union(route.served());
             if route.assures(first.context_window) {
+                endpoints = endpoints.union(route.served());
                 max_concurrent = max_concurrent.saturating_add(limit);
             }
         }

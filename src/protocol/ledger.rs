@@ -155,6 +155,11 @@ impl<T> Ledger<T> {
         Ok(())
     }
 
+    /// What holds an admission's work, to change what is noted with it. `None` where it has ended.
+    pub fn grip(&mut self, ticket: Ticket) -> Option<&mut T> {
+        self.entries.get_mut(&ticket).map(|entry| &mut entry.grip)
+    }
+
     /// Whether a job of this id runs, whatever its generation.
     pub fn contains(&self, job: JobId) -> bool {
         self.by_job.contains_key(&job)

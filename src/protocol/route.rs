@@ -38,18 +38,24 @@ pub enum Service {
     Translated,
 }
 
-/// Where a route stands in the binding order: local before remote, then the order of kinds. Backends of the same rank are
+/// Where a route stands in the order that the wire protocol sets: local before remote, then by the kind. Backends of the same rank are
 /// equals, among which load may decide. The better rank is the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rank {
-    remote: bool,
-    kind: BackendKind,
-}
+pub struct Rank(u8);
 
 impl Rank {
     /// The rank of a kind of backend, here or elsewhere.
     pub fn new(local: bool, kind: BackendKind) -> Self {
-        Self { remote: !local, kind }
+        Self(match (local, kind) {
+            (true, BackendKind::Vllm) => 0,
+            (true, BackendKind::LlamaCpp) => 1,
+            (true, BackendKind::LmStudio) => 2,
+            (true, BackendKind::Ollama) => 3,
+            (true, _) => 4,
+            (false, BackendKind::Venice) => 5,
+            (false, BackendKind::OpenRouter) => 6,
+            (false, _) => 7,
+        })
     }
 }
 

@@ -94,15 +94,28 @@ fn a_cancelled_jobs_slot_is_taken_until_a_report_shows_it_idle() {
 }
 
 #[test]
-fn a_slot_lingers_for_its_bound_and_counts_as_foreign_if_it_is_busy_still() {
+fn a_slot_of_which_nothing_is_heard_lingers_for_its_bound() {
     let now = epoch();
     let mut capacity = Capacity::new(2, Some(2));
     report(&mut capacity, 1, 1, now);
     capacity.on_cancel(now);
     assert_eq!(capacity.free(0, now + LINGERS - ms(1)), 1);
     assert_eq!(capacity.free(0, now + LINGERS), 2);
-    report(&mut capacity, 1, 0, now + LINGERS);
-    assert_eq!((capacity.free(0, now + LINGERS), capacity.foreign(now + LINGERS)), (1, 1));
+}
+
+#[test]
+fn a_slot_that_was_seen_busy_counts_as_foreign_after_its_bound() {
+    let now = epoch();
+    let mut capacity = Capacity::new(2, Some(2));
+    report(&mut capacity, 1, 1, now);
+    capacity.on_cancel(now + ms(1));
+    report(&mut capacity, 1, 0, now + ms(1500));
+    for (at, usable, lingering) in [(ms(1500), 2, 1), (LINGERS, 2, 1), (LINGERS + ms(1), 1, 0)] {
+        let at = now + at;
+        assert_eq!((capacity.free(0, at), capacity.usable(at), capacity.lingering(at)), (1, usable, lingering));
+    }
+    report(&mut capacity, 0, 0, now + ms(7000));
+    assert_eq!(capacity.free(0, now + ms(7000)), 2);
 }
 
 #[test]

@@ -243,6 +243,17 @@ fn the_endpoints_on_offer_are_those_of_any_route_and_messages_by_translation() {
 }
 
 #[test]
+fn an_endpoint_is_not_on_offer_where_the_context_on_offer_is_not() {
+    let mut small = with(BackendKind::Ollama, 1, Some(4095));
+    small.report.models[0].endpoints = CHAT.with(Endpoint::Completions);
+    let catalog = build([("a", with(BackendKind::Vllm, 1, Some(4096))), ("b", small)]);
+    assert_eq!(
+        catalog.offers().map(|offer| offer.endpoints).collect::<Vec<_>>(),
+        [Some(CHAT.with(Endpoint::Messages))]
+    );
+}
+
+#[test]
 fn an_offer_of_the_moment_leaves_out_who_takes_no_job_now() {
     let catalog = build([
         ("a", with(BackendKind::Vllm, 4, Some(8192))),

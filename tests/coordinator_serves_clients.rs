@@ -261,7 +261,7 @@ async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
     }
     let answer = coordinator.ask(CHAT, r#"{"model":"unheard of"}"#).await;
     assert_eq!(answer.json()["error"]["code"], "model_not_found");
-    assert_eq!(coordinator.ask("/v1/embeddings", "{}").await.json()["error"]["code"], "unknown_url");
+    assert_eq!(coordinator.ask("/v1/videos", "{}").await.json()["error"]["code"], "unknown_url");
 }
 
 #[actix_rt::test]

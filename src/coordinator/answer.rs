@@ -1,4 +1,5 @@
-//! The HTTP response of a job: its bytes as they come, or one JSON object made of them.
+//! The HTTP response of a job: its bytes as they come, or one JSON object, which an agent that knows of the form sends and
+//! which is made here of another's stream.
 
 use std::convert::Infallible;
 
@@ -8,43 +9,77 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 
-use super::dispatch::Running;
+use super::dispatch::{Running, Started};
 use super::errors::ApiError;
 use super::relay::{End, Relayed};
 use super::request::AnswerKind;
 use super::usage_filter::UsageFilter;
-use crate::messages::endpoint::Endpoint;
-use crate::protocol::assemble::Assembly;
+use crate::messages::endpoint::{AnswerForm, Endpoint};
+use crate::messages::wire::ResponseHead;
+use crate::protocol::assemble::{AssembleError, Assembly};
 
 /// The largest answer that is put together in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;
+const EVENTS: &str = "text/event-stream";
+const JSON: &str = "application/json";
 
 /// Responds with a job's answer, of which the first bytes are there.
-pub(super) async fn respond(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+pub(super) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+    let Started { running, head, first } = started;
+    // An agent that does not say relays what it was sent, which is a stream. No type but these two is passed on: what an
+    // agent sends shall not be a page in somebody's browser.
+    let came = match head.as_ref().map_or(EVENTS, ResponseHead::content_type) {
+        EVENTS => AnswerForm::Stream,
+        JSON => AnswerForm::Whole,
+        _ => return ApiError::Garbled.response(endpoint.format()),
+    };
+    let whole = match (kind.form(), came) {
+        (AnswerForm::Whole, AnswerForm::Stream) => assembled(running, &first, endpoint).await,
+        (AnswerForm::Whole, AnswerForm::Whole) => as_it_came(running, &first).await,
+        (AnswerForm::Stream, AnswerForm::Whole) => Err(ApiError::Garbled),
+        (AnswerForm::Stream, AnswerForm::Stream) => return streamed(running, first, endpoint, kind),
+    };
+    match whole {
+        Ok(body) => HttpResponse::Ok().content_type(JSON).body(body),
+        Err(error) => error.response(endpoint.format()),
+    }
+}
+
+fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
     let filter = match (kind, endpoint) {
-        (AnswerKind::Whole, _) => {
-            return match whole(running, &first, endpoint).await {
-                Ok(body) => HttpResponse::Ok().content_type("application/json").body(body),
-                Err(error) => error.response(endpoint.format()),
-            };
-        }
-        (AnswerKind::Stream, Endpoint::ChatCompletions) => Some(UsageFilter::default()),
-        (AnswerKind::Stream | AnswerKind::StreamWithUsage, _) => None,
+        (AnswerKind::Stream, Endpoint::ChatCompletions | Endpoint::Completions) => Some(UsageFilter::default()),
+        _ => None,
     };
     HttpResponse::Ok()
-        .content_type("text/event-stream")
+        .content_type(EVENTS)
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(events(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
 }
 
-async fn whole(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
+async fn assembled(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
     let mut assembly = Assembly::new(endpoint, MAX_WHOLE);
     assembly.feed(first)?;
     loop {
         match running.next().await {
+            Relayed::Head(_) => {}
             Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
             Relayed::End(End::Done) => return Ok(assembly.finish()?.body),
+            Relayed::End(end) => return Err(ApiError::of(end)),
+        }
+    }
+}
+
+async fn as_it_came(mut running: Running, first: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let mut body = first.to_vec();
+    loop {
+        match running.next().await {
+            Relayed::Head(_) => {}
+            Relayed::Chunk(chunk) if body.len() + chunk.len() > MAX_WHOLE => {
+                return Err(AssembleError::TooLarge.into());
+            }
+            Relayed::Chunk(chunk) => body.extend_from_slice(&chunk),
+            Relayed::End(End::Done) => return Ok(body),
             Relayed::End(end) => return Err(ApiError::of(end)),
         }
     }
@@ -76,6 +111,7 @@ impl SseBody {
                 None => self.running.next().await,
             };
             match relayed {
+                Relayed::Head(_) => {}
                 Relayed::Chunk(chunk) => {
                     let piece = match &mut self.filter {
                         Some(filter) => filter.feed(&chunk).into(),

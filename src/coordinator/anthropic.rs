@@ -1,7 +1,9 @@
 //! The shapes of Anthropic's API that the coordinator makes itself: errors.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::backend_refusal::object;
 use super::fault::Fault;
 
 #[derive(Serialize)]
@@ -25,12 +27,48 @@ struct Detail<'a> {
 pub(super) fn error(fault: Fault, message: &str) -> String {
     let kind = match fault {
         Fault::Key => "authentication_error",
-        Fault::Endpoint | Fault::Model => "not_found_error",
+        Fault::Endpoint | Fault::Model | Fault::Path => "not_found_error",
         Fault::Size => "request_too_large",
         Fault::Request => "invalid_request_error",
         Fault::Capacity => "rate_limit_error",
         Fault::Stopping | Fault::Upstream => "api_error",
         Fault::Timeout => "timeout_error",
     };
+    envelope(kind, message)
+}
+
+/// An error body for the status of a backend that refuses a request.
+pub(super) fn refusal(status: u16, message: &str) -> String {
+    let kind = match status {
+        404 => "not_found_error",
+        408 => "timeout_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        _ => "invalid_request_error",
+    };
+    envelope(kind, message)
+}
+
+fn envelope(kind: &'static str, message: &str) -> String {
     serde_json::to_string(&Envelope { kind: "error", error: Detail { kind, message } }).unwrap_or_default()
+}
+
+/// Whether a body is an error of this API's shape, as far as its clients look.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Shape<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: &'a RawValue,
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        #[serde(rename = "type")]
+        _kind: String,
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    object::<Shape<'_>>(body)
+        .is_some_and(|shape| shape.kind.get() == "\"error\"" && object::<Error>(shape.error.get().as_bytes()).is_some())
 }

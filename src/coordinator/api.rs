@@ -24,6 +24,21 @@ pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<
     serve(&req, body, hub, Endpoint::ChatCompletions).await
 }
 
+/// `POST /v1/completions`.
+pub(super) async fn completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+    serve(&req, body, hub, Endpoint::Completions).await
+}
+
+/// `POST /v1/embeddings`.
+pub(super) async fn embeddings(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+    serve(&req, body, hub, Endpoint::Embeddings).await
+}
+
+/// `POST /v1/responses`.
+pub(super) async fn responses(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+    serve(&req, body, hub, Endpoint::Responses).await
+}
+
 /// `POST /v1/messages`.
 pub(super) async fn messages(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::Messages).await
@@ -82,9 +97,9 @@ async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, endpoint: Endpo
 async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
     authorize(req, &hub)?;
     let body = read(body, hub.config.max_body).await?;
-    let asked = request::read(&body)?;
-    let (running, first) = dispatch::start(&hub, &asked, body, endpoint).await?;
-    Ok(answer::respond(running, first, endpoint, asked.answer).await)
+    let asked = request::read(&body, endpoint)?;
+    let started = dispatch::start(&hub, &asked, body, endpoint).await?;
+    Ok(answer::respond(started, endpoint, asked.answer).await)
 }
 
 async fn read(body: Payload, limit: usize) -> Result<Bytes, ApiError> {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use super::errors::ApiError;
 use super::hub::{Hub, Link, RunJob, ToSession};
 use super::relay::{End, Inlet, Relayed, relay};
 use super::request::Asked;
-use super::roster::{NoAgent, SessionId};
-use crate::messages::endpoint::Endpoint;
+use super::roster::{Assignment, NoAgent, SessionId};
+use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{ErrorCode, FromCoordinator, JobFrame, JobTarget};
+use crate::messages::wire::{ErrorCode, Extension, Extensions, FromCoordinator, JobFrame, JobTarget, ResponseHead};
 
 /// A body from here on is made a frame off the thread that serves connections.
 const LARGE: usize = 1 << 20;
@@ -24,6 +25,8 @@ struct Lease {
     session: SessionId,
     provider: ProviderId,
     link: Link,
+    /// What was agreed on with the agent.
+    extensions: Extensions,
     job: JobId,
 }
 
@@ -67,6 +70,16 @@ impl Running {
     }
 }
 
+/// A job whose answer has begun.
+pub(super) struct Started {
+    /// Where the rest of it comes from.
+    pub(super) running: Running,
+    /// The head of the response, where the agent tells it: that of a success.
+    pub(super) head: Option<ResponseHead>,
+    /// The first bytes.
+    pub(super) first: Bytes,
+}
+
 /// Starts a job and waits for the first bytes of its answer. Agents that refuse it before that are passed over, each
 /// once; if nobody takes it, the last refusal is the answer.
 pub(super) async fn start(
@@ -74,7 +87,7 @@ pub(super) async fn start(
     asked: &Asked,
     request: Bytes,
     endpoint: Endpoint,
-) -> Result<(Running, Bytes), ApiError> {
+) -> Result<Started, ApiError> {
     let deadline = Instant::now() + hub.config.job_deadline;
     let mut tried = Vec::new();
     let mut refusal = None;
@@ -82,11 +95,12 @@ pub(super) async fn start(
         if hub.is_stopping() {
             return Err(ApiError::Stopping);
         }
-        let lease = match book(hub, &asked.model, &tried) {
+        let lease = match book(hub, &asked.model, endpoint, &tried) {
             Ok(lease) => lease,
             Err(no_agent) => {
                 return Err(refusal.unwrap_or_else(|| match no_agent {
                     NoAgent::Unknown => ApiError::UnknownModel(asked.model.clone()),
+                    NoAgent::NotThere => ApiError::UnknownPath { model: asked.model.clone(), endpoint },
                     NoAgent::Full => ApiError::Full,
                 }));
             }
@@ -98,7 +112,7 @@ pub(super) async fn start(
             request: request.clone(),
             endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            target: JobTarget::BASE,
+            target: target(lease.extensions, endpoint, asked.answer.form()),
         };
         let frame = encode(frame).await?;
         let (outlet, inlet) = relay(hub.config.max_buffered);
@@ -106,21 +120,55 @@ pub(super) async fn start(
             refusal = Some(ApiError::Full);
             continue;
         }
-        let mut running = Running { inlet, lease, until: deadline + hub.config.deadline_margin };
-        match running.next().await {
-            Relayed::Chunk(first) => return Ok((running, first)),
-            Relayed::End(end) => match ApiError::of(end) {
-                error if error.is_refusal() => refusal = Some(error),
-                error => return Err(error),
-            },
+        let running = Running { inlet, lease, until: deadline + hub.config.deadline_margin };
+        match begin(running).await {
+            Err(error) if error.is_refusal() => refusal = Some(error),
+            begun => return begun,
         }
     }
 }
 
-fn book(hub: &Arc<Hub>, model: &ModelId, tried: &[SessionId]) -> Result<Lease, NoAgent> {
+/// What an agent is told of the path and the form: nothing, where it knows of neither.
+fn target(agreed: Extensions, endpoint: Endpoint, form: AnswerForm) -> JobTarget {
+    if agreed.contains(Extension::Endpoints) { JobTarget::new(endpoint, form) } else { JobTarget::BASE }
+}
+
+fn book(hub: &Arc<Hub>, model: &ModelId, endpoint: Endpoint, tried: &[SessionId]) -> Result<Lease, NoAgent> {
     let job = JobId::random();
-    let given = hub.roster().assign(model, job, tried)?;
-    Ok(Lease { hub: hub.clone(), session: given.session, provider: given.provider, link: given.link, job })
+    let Assignment { session, provider, link, extensions } = hub.roster().assign(model, endpoint, job, tried)?;
+    Ok(Lease { hub: hub.clone(), session, provider, link, extensions, job })
+}
+
+/// Waits for the first bytes of a good answer.
+async fn begin(mut running: Running) -> Result<Started, ApiError> {
+    let mut head = None;
+    loop {
+        match running.next().await {
+            Relayed::Head(given) if given.is_success() => head = Some(given),
+            Relayed::Head(given) => return Err(refused(running, &given).await),
+            Relayed::Chunk(first) => return Ok(Started { running, head, first }),
+            Relayed::End(end) => return Err(ApiError::of(end)),
+        }
+    }
+}
+
+/// A response that is no success: its words, for the client if the request is at fault.
+async fn refused(mut running: Running, head: &ResponseHead) -> ApiError {
+    let mut body = Vec::new();
+    loop {
+        match running.next().await {
+            Relayed::Head(_) => {}
+            Relayed::Chunk(chunk) => {
+                let room = MAX_REFUSAL - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            }
+            Relayed::End(End::Failed { code, message }) => {
+                let refusal = BackendRefusal::of(head, body, code);
+                return refusal.map_or(ApiError::Agent { code, message }, ApiError::Backend);
+            }
+            Relayed::End(end) => return ApiError::of(end),
+        }
+    }
 }
 
 async fn encode(job: JobFrame) -> Result<String, ApiError> {

@@ -4,14 +4,17 @@
 //! [`anthropic`]: super::anthropic
 
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
 
+use super::backend_refusal::BackendRefusal;
 use super::fault::Fault;
 use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
 use crate::messages::backend::Format;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 use crate::messages::wire::ErrorCode;
 use crate::protocol::assemble::AssembleError;
@@ -40,6 +43,14 @@ pub(super) enum ApiError {
     /// Nobody offers the model.
     #[error("no connected agent offers the model {:?}", .0.as_str())]
     UnknownModel(ModelId),
+    /// Whoever offers the model does not offer it at this path.
+    #[error("no connected agent offers the model {:?} at {}", .model.as_str(), .endpoint.path())]
+    UnknownPath {
+        /// The model.
+        model: ModelId,
+        /// The path.
+        endpoint: Endpoint,
+    },
     /// Everybody who offers it is at the limit.
     #[error("all agents that offer this model are busy")]
     Full,
@@ -54,6 +65,9 @@ pub(super) enum ApiError {
         /// The agent's words.
         message: String,
     },
+    /// The backend refuses the request itself.
+    #[error("the backend answered {}", .0.status())]
+    Backend(BackendRefusal),
     /// The agent's connection ended before the job.
     #[error("the connection to the agent was lost")]
     Lost,
@@ -92,7 +106,9 @@ impl ApiError {
             Self::TooLarge { .. } => Fault::Size,
             Self::NoBody | Self::Request(_) => Fault::Request,
             Self::UnknownModel(_) => Fault::Model,
+            Self::UnknownPath { .. } => Fault::Path,
             Self::Full => Fault::Capacity,
+            Self::Backend(_) => Fault::Request,
             Self::Stopping => Fault::Stopping,
             Self::Agent { code, .. } => match code {
                 ErrorCode::OutOfCapacity => Fault::Capacity,
@@ -109,11 +125,16 @@ impl ApiError {
 
     /// Whether another agent may do better: this one did not take the job.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Agent { code: ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded, .. })
+        let (Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })) = self else { return false };
+        matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded)
     }
 
     /// The error as a response of its own.
     pub(super) fn response(&self, format: Format) -> HttpResponse {
+        if let Self::Backend(refusal) = self {
+            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            return HttpResponse::build(status).content_type("application/json").body(refusal.body(format));
+        }
         let fault = self.fault();
         let mut response = HttpResponse::build(fault.status());
         if matches!(fault, Fault::Capacity | Fault::Stopping) {

@@ -15,6 +15,8 @@ pub(super) enum Fault {
     Request,
     /// 404, of a model.
     Model,
+    /// 404, of a path at which the model is not offered.
+    Path,
     /// 429.
     Capacity,
     /// 503.
@@ -30,7 +32,7 @@ impl Fault {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Key => StatusCode::UNAUTHORIZED,
-            Self::Endpoint | Self::Model => StatusCode::NOT_FOUND,
+            Self::Endpoint | Self::Model | Self::Path => StatusCode::NOT_FOUND,
             Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Request => StatusCode::BAD_REQUEST,
             Self::Capacity => StatusCode::TOO_MANY_REQUESTS,

@@ -7,11 +7,14 @@
 //! How a request travels:
 //!
 //! 1. `api` checks the key and reads the body, `request` finds in it what the coordinator needs to know.
-//! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model, books a slot under a lease and
-//!    hands the job to that agent's `session` by its mailbox.
-//! 3. The session writes the `job` frame. Chunks come back and go through a `relay`, bounded in bytes, to the request's
+//! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
+//!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
+//! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
 //!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
-//! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object.
+//! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
+//!    that it refuses reach the client (`backend_refusal`).
+//!
+//! Agents that did not agree on the extension `endpoints` get chat completions and messages only, as streams.
 //!
 //! What is held by whom: a slot in the roster belongs to its lease. The lease is dropped with the HTTP response; if the
 //! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
@@ -27,6 +30,7 @@
 mod answer;
 mod anthropic;
 mod api;
+mod backend_refusal;
 mod config;
 mod dispatch;
 mod errors;
@@ -42,6 +46,7 @@ mod roster;
 mod server;
 mod session;
 mod usage_filter;
+mod workload;
 
 pub use config::{CoordinatorConfig, CoordinatorError};
 pub use server::{CoordinatorHandle, CoordinatorServer, bind};

@@ -2,8 +2,10 @@
 
 use std::time::UNIX_EPOCH;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::backend_refusal::object;
 use super::fault::Fault;
 use super::roster::ModelSummary;
 
@@ -18,7 +20,7 @@ struct Detail<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     param: Option<&'static str>,
-    code: &'static str,
+    code: Option<&'static str>,
 }
 
 /// An error body.
@@ -29,12 +31,35 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
         Fault::Size => ("invalid_request_error", None, "request_too_large"),
         Fault::Request => ("invalid_request_error", None, "invalid_request"),
         Fault::Model => ("invalid_request_error", Some("model"), "model_not_found"),
+        Fault::Path => ("invalid_request_error", Some("model"), "endpoint_not_supported"),
         Fault::Capacity => ("rate_limit_error", None, "out_of_capacity"),
         Fault::Stopping => ("server_error", None, "shutting_down"),
         Fault::Upstream => ("server_error", None, "upstream_error"),
         Fault::Timeout => ("server_error", None, "timeout"),
     };
-    serde_json::to_string(&Envelope { error: Detail { message, kind, param, code } }).unwrap_or_default()
+    serde_json::to_string(&Envelope { error: Detail { message, kind, param, code: Some(code) } }).unwrap_or_default()
+}
+
+/// An error body for the status of a backend that refuses a request.
+pub(super) fn refusal(status: u16, message: &str) -> String {
+    let kind = if status == 429 { "rate_limit_error" } else { "invalid_request_error" };
+    serde_json::to_string(&Envelope { error: Detail { message, kind, param: None, code: None } }).unwrap_or_default()
+}
+
+/// Whether a body is an error of this API's shape, as far as its clients look.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Shape<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    let shape = object::<Shape<'_>>(body);
+    shape.is_some_and(|shape| object::<Error>(shape.error.get().as_bytes()).is_some())
 }
 
 #[derive(Serialize)]

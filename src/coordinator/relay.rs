@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::messages::wire::ErrorCode;
+use crate::messages::wire::{ErrorCode, ResponseHead};
 
 /// What a waiting item costs beside its bytes, so that many tiny chunks are bounded too.
 const ITEM_COST: usize = 64;
@@ -40,6 +40,8 @@ pub(super) enum End {
 /// What comes out of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Relayed {
+    /// The head of the answer, before all else, if the agent tells it.
+    Head(ResponseHead),
     /// Bytes of the answer, not empty.
     Chunk(Bytes),
     /// Nothing follows.
@@ -77,6 +79,12 @@ pub(super) fn relay(limit: usize) -> (Outlet, Inlet) {
 }
 
 impl Outlet {
+    /// Passes the head on. To be called once at most, before any bytes.
+    pub(super) fn begin(&self, head: ResponseHead) {
+        // Nobody reads: then nobody needs to know.
+        let _ = self.items.send(Relayed::Head(head));
+    }
+
     /// Passes bytes on. Never waits. An idle relay takes a chunk of any size.
     pub(super) fn push(&self, chunk: Bytes) -> Result<(), NotTaken> {
         if chunk.is_empty() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::ModelId;
 
 /// Bytes of a model's name.
@@ -26,8 +27,18 @@ pub(super) enum AnswerKind {
     Whole,
     /// As server-sent events, with an event at the end that says what it cost.
     StreamWithUsage,
-    /// As server-sent events without that. Anthropic's streams have no such event and no such wish.
+    /// As server-sent events without that. Streams of messages and responses have no such event and no such wish.
     Stream,
+}
+
+impl AnswerKind {
+    /// The same in the words of the protocol.
+    pub(super) fn form(self) -> AnswerForm {
+        match self {
+            Self::Whole => AnswerForm::Whole,
+            Self::Stream | Self::StreamWithUsage => AnswerForm::Stream,
+        }
+    }
 }
 
 /// What is wrong with a request. Never holds any of its text.
@@ -68,8 +79,8 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// Reads a request body.
-pub(super) fn read(body: &[u8]) -> Result<Asked, RequestError> {
+/// Reads a request body. Embeddings are one object, whatever it says.
+pub(super) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestError> {
     let text = str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => RequestError::NotAnObject,
@@ -86,6 +97,7 @@ pub(super) fn read(body: &[u8]) -> Result<Asked, RequestError> {
     let streams = optional::<bool>(fields.stream, "stream")?.unwrap_or(false);
     let options = optional::<StreamOptions>(fields.stream_options, "stream_options")?.unwrap_or_default();
     let answer = match (streams, options.include_usage.unwrap_or(false)) {
+        _ if endpoint == Endpoint::Embeddings => AnswerKind::Whole,
         (false, _) => AnswerKind::Whole,
         (true, true) => AnswerKind::StreamWithUsage,
         (true, false) => AnswerKind::Stream,
@@ -112,7 +124,9 @@ mod tests {
             (r#","stream":true,"stream_options":{"include_usage":true,"new":1}"#, AnswerKind::StreamWithUsage),
         ] {
             let body = format!(r#" {{"messages":[{{"content":"ü"}}],"model":"a\u002fb"{fields}}} "#);
-            assert_eq!(read(body.as_bytes()), Ok(Asked { model: ModelId::from("a/b"), answer: want }), "{fields}");
+            let asked = |endpoint| read(body.as_bytes(), endpoint).map(|asked| (asked.model, asked.answer));
+            assert_eq!(asked(Endpoint::ChatCompletions), Ok((ModelId::from("a/b"), want)), "{fields}");
+            assert_eq!(asked(Endpoint::Embeddings), Ok((ModelId::from("a/b"), AnswerKind::Whole)), "{fields}");
         }
     }
 
@@ -133,8 +147,8 @@ mod tests {
             (r#"{"model":"m","stream":"yes"}"#, RequestError::WrongType("stream")),
             (r#"{"model":"m","stream_options":true}"#, RequestError::WrongType("stream_options")),
         ] {
-            assert_eq!(read(body.as_bytes()), Err(want), "{body}");
+            assert_eq!(read(body.as_bytes(), Endpoint::Messages), Err(want), "{body}");
         }
-        assert_eq!(read(b"{\"model\":\"m\",\"x\":\"\xff\"}"), Err(RequestError::NotJson));
+        assert_eq!(read(b"{\"model\":\"m\",\"x\":\"\xff\"}", Endpoint::Messages), Err(RequestError::NotJson));
     }
 }

@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::handshake::AgentKey;
+use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{Capabilities, Extensions, Heartbeat};
+use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub(super) struct Newcomer<L> {
 struct Offer {
     max_concurrent: usize,
     context_window: Option<u64>,
+    endpoints: Endpoints,
 }
 
 struct Agent<L> {
@@ -55,6 +57,10 @@ struct Agent<L> {
 }
 
 impl<L> Agent<L> {
+    fn serves(&self, model: &ModelId, endpoint: Endpoint) -> bool {
+        self.offers.get(model).is_some_and(|offer| offer.endpoints.contains(endpoint))
+    }
+
     fn has_room_for(&self, model: &ModelId) -> bool {
         let of_model = self.jobs.values().filter(|other| *other == model).count();
         self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
@@ -85,13 +91,17 @@ pub(super) struct Assignment<L> {
     pub(super) provider: ProviderId,
     /// How to reach it.
     pub(super) link: L,
+    /// What was agreed on with it beyond the base protocol.
+    pub(super) extensions: Extensions,
 }
 
-/// Why nobody can take a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why nobody can take a job, the reason that is furthest from a taker first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NoAgent {
     /// Nobody offers the model.
     Unknown,
+    /// Nobody who offers the model offers it at that path.
+    NotThere,
     /// Whoever offers it is at its limit, or has been tried.
     Full,
 }
@@ -153,16 +163,19 @@ impl<L: Clone> Roster<L> {
         self.agents.remove(&session).is_some()
     }
 
-    /// What an agent offers from now on. Jobs that it holds stay.
+    /// What an agent offers from now on. Jobs that it holds stay. Where it names no paths, because that was not agreed on
+    /// or for whatever reason, its models are offered at those of the base protocol.
     pub(super) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
+        let names_paths = agent.who.extensions.contains(Extension::Endpoints);
         agent.limit = offer.limits.max_concurrent_total as usize;
         agent.offers = offer
             .models
             .into_iter()
             .map(|model| {
                 let max_concurrent = model.max_concurrent as usize;
-                (model.model_id, Offer { max_concurrent, context_window: model.context_window })
+                let endpoints = model.endpoints.filter(|_| names_paths).unwrap_or(Endpoints::BASE);
+                (model.model_id, Offer { max_concurrent, context_window: model.context_window, endpoints })
             })
             .collect();
     }
@@ -174,20 +187,25 @@ impl<L: Clone> Roster<L> {
         }
     }
 
-    /// Books a slot for a job with the least loaded agent that offers the model and is not among those `tried`.
+    /// Books a slot for a job with the least loaded agent that offers the model at the path and is not among those `tried`.
     pub(super) fn assign(
         &mut self,
         model: &ModelId,
+        endpoint: Endpoint,
         job: JobId,
         tried: &[SessionId],
     ) -> Result<Assignment<L>, NoAgent> {
-        let mut offered = false;
+        let mut no_agent = NoAgent::Unknown;
         let mut best: Option<(SessionId, &mut Agent<L>)> = None;
         for (session, agent) in &mut self.agents {
             if !agent.offers.contains_key(model) {
                 continue;
             }
-            offered = true;
+            if !agent.serves(model, endpoint) {
+                no_agent = no_agent.max(NoAgent::NotThere);
+                continue;
+            }
+            no_agent = NoAgent::Full;
             if tried.contains(session) || !agent.has_room_for(model) {
                 continue;
             }
@@ -195,11 +213,12 @@ impl<L: Clone> Roster<L> {
                 best = Some((*session, agent));
             }
         }
-        let (session, agent) = best.ok_or(if offered { NoAgent::Full } else { NoAgent::Unknown })?;
+        let (session, agent) = best.ok_or(no_agent)?;
         self.given += 1;
         agent.last_given = self.given;
         agent.jobs.insert(job, model.clone());
-        Ok(Assignment { session, provider: agent.who.provider.clone(), link: agent.who.link.clone() })
+        let Newcomer { provider, link, extensions, .. } = &agent.who;
+        Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
     }
 
     /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.

@@ -74,6 +74,9 @@ fn routes(app: &mut ServiceConfig) {
         .route("/api/agents", web::get().to(api::agents))
         .route("/v1/models", web::get().to(api::models))
         .route("/v1/chat/completions", web::post().to(api::chat_completions))
+        .route("/v1/completions", web::post().to(api::completions))
+        .route("/v1/embeddings", web::post().to(api::embeddings))
+        .route("/v1/responses", web::post().to(api::responses))
         .route("/v1/messages", web::post().to(api::messages));
 }
 

@@ -8,7 +8,6 @@
 //! It ends once. Whatever ends it (a close of either side, an error, silence, a panic) runs [`Session::leave`], which
 //! takes the agent off the roster and drops the outlets of its jobs, which tells their clients.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,18 +19,17 @@ use actix_web::http::header::ORIGIN;
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::frames::{self, shown};
 use super::handshake::{Grounds, Nonce};
 use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
-use super::relay::{End, NotTaken, Outlet};
+use super::relay::End;
 use super::roster::{Newcomer, SessionId};
+use super::workload::{Unfit, Workload};
 use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, JobChunk};
+use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
@@ -56,7 +54,7 @@ pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -
         meter: meter.clone(),
         fragments: Fragments::default(),
         stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
-        jobs: HashMap::new(),
+        jobs: Workload::default(),
         unsent: Arc::default(),
         peer,
         complained: false,
@@ -75,19 +73,12 @@ enum Stage {
     Closing,
 }
 
-/// A job that the agent was given and has not ended.
-struct AtWork {
-    outlet: Outlet,
-    /// Bytes of its answer that have come.
-    received: u64,
-}
-
 struct Session {
     hub: Arc<Hub>,
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
-    jobs: HashMap<JobId, AtWork>,
+    jobs: Workload,
     /// Shared with the [`Link`]s to this session: counted up there, down here.
     unsent: Arc<AtomicUsize>,
     /// Who is at the other end, for the log.
@@ -171,9 +162,9 @@ impl Session {
                 self.authenticate(ctx, &nonce, &answer);
             }
             (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
-            (Ok(frame), Stage::Steady { id, provider, .. }) => {
-                let (id, provider) = (*id, provider.clone());
-                self.steady(ctx, id, &provider, frame);
+            (Ok(frame), Stage::Steady { id, provider, agreed }) => {
+                let (id, provider, agreed) = (*id, provider.clone(), *agreed);
+                self.steady(ctx, id, &provider, agreed, frame);
             }
             (Err(error), Stage::Steady { provider, .. }) => {
                 let level = if self.complained { log::Level::Debug } else { log::Level::Warn };
@@ -225,7 +216,14 @@ impl Session {
         self.stage = Stage::Steady { id, provider, agreed };
     }
 
-    fn steady(&mut self, ctx: &mut Context, id: SessionId, provider: &ProviderId, frame: FromAgent) {
+    fn steady(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        provider: &ProviderId,
+        agreed: Extensions,
+        frame: FromAgent,
+    ) {
         match frame {
             FromAgent::Capabilities(offer) => {
                 let models: Vec<_> = offer.models.iter().take(8).map(|model| shown(model.model_id.as_str())).collect();
@@ -234,7 +232,10 @@ impl Session {
                 self.hub.roster().offer(id, offer);
             }
             FromAgent::Heartbeat(figures) => self.hub.roster().heartbeat(id, figures),
-            FromAgent::JobChunk(chunk) => self.chunk(ctx, id, &chunk),
+            FromAgent::JobChunk(chunk) => {
+                let taken = self.jobs.take(&chunk, agreed);
+                self.react(ctx, id, taken);
+            }
             FromAgent::JobDone(done) => self.end(id, done.job_id, End::Done),
             FromAgent::JobError(error) => {
                 self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
@@ -242,16 +243,6 @@ impl Session {
             FromAgent::AuthResponse(_) | FromAgent::Unknown => {
                 log::debug!("frame ignored provider={provider}");
             }
-        }
-    }
-
-    fn chunk(&mut self, ctx: &mut Context, id: SessionId, chunk: &JobChunk) {
-        if !self.jobs.contains_key(&chunk.job_id) {
-            return;
-        }
-        match STANDARD.decode(&chunk.data) {
-            Ok(bytes) => self.pass_on(ctx, id, chunk.job_id, bytes.into()),
-            Err(_) => self.give_up(ctx, id, chunk.job_id, End::Garbled),
         }
     }
 
@@ -268,23 +259,15 @@ impl Session {
             Ok(chunk) => chunk,
             Err(error) => return self.violation(ctx, CloseCode::Protocol, error.as_str()),
         };
-        let job = JobId::from(chunk.job);
-        // Not known is also a job whose cancel crossed this chunk.
-        let Some(at_work) = self.jobs.get(&job) else { return };
-        if chunk.offset != at_work.received {
-            return self.violation(ctx, CloseCode::Protocol, "chunk at a wrong offset");
-        }
-        // A copy: a few bytes that wait for a slow client shall not keep the buffer they were read into.
-        self.pass_on(ctx, id, job, Bytes::copy_from_slice(&chunk.bytes));
+        let taken = self.jobs.take_binary(&chunk);
+        self.react(ctx, id, taken);
     }
 
-    fn pass_on(&mut self, ctx: &mut Context, id: SessionId, job: JobId, bytes: Bytes) {
-        let Some(at_work) = self.jobs.get_mut(&job) else { return };
-        at_work.received += bytes.len() as u64;
-        match at_work.outlet.push(bytes) {
-            // Gone: the cancel is on its way, since what reads the relay also holds the lease.
-            Ok(()) | Err(NotTaken::Gone) => {}
-            Err(NotTaken::Full) => self.give_up(ctx, id, job, End::Overflowed),
+    fn react(&mut self, ctx: &mut Context, id: SessionId, taken: Result<(), Unfit>) {
+        match taken {
+            Ok(()) => {}
+            Err(Unfit::GiveUp(job, end)) => self.give_up(ctx, id, job, end),
+            Err(Unfit::Violation(reason)) => self.violation(ctx, CloseCode::Protocol, reason),
         }
     }
 
@@ -296,9 +279,9 @@ impl Session {
 
     /// A job has ended. The slot is freed before the client knows, who may come back at once.
     fn end(&mut self, id: SessionId, job: JobId, end: End) {
-        if let Some(at_work) = self.jobs.remove(&job) {
+        if let Some(outlet) = self.jobs.end(job) {
             self.hub.release(id, job);
-            at_work.outlet.finish(end);
+            outlet.finish(end);
         }
     }
 
@@ -306,7 +289,7 @@ impl Session {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
         // Off the roster: the outlet is dropped, which tells that the job is lost.
         if matches!(self.stage, Stage::Steady { .. }) {
-            self.jobs.insert(job.id, AtWork { outlet: job.outlet, received: 0 });
+            self.jobs.begin(job.id, job.outlet);
             ctx.text(job.frame);
         }
     }
@@ -319,7 +302,7 @@ impl Handler<ToSession> for Session {
         match message {
             ToSession::Run(job) => self.run(ctx, job),
             ToSession::Cancel(job_id) => {
-                if self.jobs.remove(&job_id).is_some() {
+                if self.jobs.forget(job_id) {
                     send(ctx, &FromCoordinator::JobCancel { job_id });
                 }
             }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use futures_util::{SinkExt, StreamExt};
 use outpost::coordinator::{CoordinatorConfig, CoordinatorHandle, bind};
+use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::ids::{JobId, ModelId};
 use outpost::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator, JobChunk,
@@ -159,12 +160,25 @@ impl Agent {
 
     /// The same with binary chunks agreed.
     pub async fn join_binary(coordinator: &Coordinator, number: u8, models: &[&str], slots: u32) -> Self {
+        let mut agent = Self::agree(coordinator, number, &[Extension::Binary]).await;
+        agent.offer(models, slots).await;
+        agent
+    }
+
+    /// An agent that agreed on paths and whatever else there is, and offers `m` at these.
+    pub async fn join_at(coordinator: &Coordinator, number: u8, endpoints: &[Endpoint]) -> Self {
+        let mut agent = Self::agree(coordinator, number, &Extension::ALL).await;
+        agent.offer_at(&["m"], 4, Some(endpoints.iter().copied().collect())).await;
+        agent
+    }
+
+    /// An agent that is on the roster, with this agreed on, and has not offered anything.
+    pub async fn agree(coordinator: &Coordinator, number: u8, extensions: &[Extension]) -> Self {
         let (mut agent, nonce) = Self::dial(coordinator, "/agent", key(number)).await;
         let response =
-            AuthResponse { extensions: [Extension::Binary].into_iter().collect(), ..agent.response(&nonce, None) };
+            AuthResponse { extensions: extensions.iter().copied().collect(), ..agent.response(&nonce, None) };
         agent.send(&FromAgent::AuthResponse(response)).await;
         let FromCoordinator::AuthOk { .. } = agent.frame().await else { panic!("not admitted") };
-        agent.offer(models, slots).await;
         agent
     }
 
@@ -180,6 +194,11 @@ impl Agent {
 
     /// Offers models and waits until the coordinator has read it.
     pub async fn offer(&mut self, models: &[&str], slots: u32) {
+        self.offer_at(models, slots, None).await;
+    }
+
+    /// The same at these paths.
+    pub async fn offer_at(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
         let model = |id: &&str| ModelOffer {
             model_id: ModelId::from(*id),
             input_per_1m: 1,
@@ -187,7 +206,7 @@ impl Agent {
             max_concurrent: slots,
             backend: "ollama".into(),
             context_window: Some(4096),
-            endpoints: None,
+            endpoints,
         };
         self.send(&FromAgent::Capabilities(Capabilities {
             models: models.iter().map(model).collect(),
@@ -214,6 +233,13 @@ impl Agent {
 
     pub async fn chunk(&mut self, job_id: JobId, data: &str) {
         self.send(&FromAgent::JobChunk(JobChunk::new(job_id, STANDARD.encode(data)))).await;
+    }
+
+    /// The first chunk of a job, with the head of its response.
+    pub async fn begin(&mut self, job_id: JobId, status: u16, content_type: &str, data: &str) {
+        let chunk = JobChunk::new(job_id, STANDARD.encode(data));
+        let (status, content_type) = (Some(status), Some(content_type.into()));
+        self.send(&FromAgent::JobChunk(JobChunk { status, content_type, ..chunk })).await;
     }
 
     pub async fn binary(&mut self, bytes: Vec<u8>) {

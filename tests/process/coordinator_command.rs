@@ -62,7 +62,7 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     coordinator.signal(Signal::TERM);
     coordinator.finish().await.assert_code(0);
     let mut second = second;
-    second.logged("extensions=binary").await;
+    second.logged("extensions=binary,endpoints").await;
     second.logged("disconnected generation=1").await;
 }
 

@@ -3,6 +3,8 @@ use std::time::Duration;
 use super::*;
 use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
+const CHAT: Endpoint = Endpoint::ChatCompletions;
+
 fn newcomer(key: u8) -> Newcomer<u8> {
     let key = AgentKey([key; 32]);
     Newcomer {
@@ -48,7 +50,7 @@ fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
 }
 
 fn assign(roster: &mut Roster<u8>, tried: &[SessionId]) -> Result<u8, NoAgent> {
-    roster.assign(&ModelId::from("m"), JobId::random(), tried).map(|given| given.link)
+    roster.assign(&ModelId::from("m"), CHAT, JobId::random(), tried).map(|given| given.link)
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn equals_take_turns() {
     let mut order = Vec::new();
     for _ in 0..6 {
         let job = JobId::random();
-        let given = roster.assign(&ModelId::from("m"), job, &[]).unwrap();
+        let given = roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
         order.push(given.link);
         assert!(roster.release(given.session, job));
     }
@@ -87,7 +89,7 @@ fn with_equal_shares_fewer_jobs_win() {
 fn a_model_that_nobody_offers_is_told_from_one_that_is_full() {
     let (mut roster, sessions) = serving_m(&[1]);
     let other = ModelId::from("other");
-    assert_eq!(roster.assign(&other, JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
+    assert_eq!(roster.assign(&other, CHAT, JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
     assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Full));
     roster.offer(sessions[0], offer(1, &[]));
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
@@ -100,14 +102,14 @@ fn a_model_has_a_limit_of_its_own() {
     roster.offer(session, offer(10, &[("m", 1, None), ("n", 10, None)]));
     assert_eq!(assign(&mut roster, &[]), Ok(1));
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
-    assert!(roster.assign(&ModelId::from("n"), JobId::random(), &[]).is_ok());
+    assert!(roster.assign(&ModelId::from("n"), CHAT, JobId::random(), &[]).is_ok());
 }
 
 #[test]
 fn a_slot_is_freed_once() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    roster.assign(&ModelId::from("m"), job, &[]).unwrap();
+    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
     assert!(roster.release(sessions[0], job));
     assert!(!roster.release(sessions[0], job));
     assert_eq!(roster.in_flight(), 0);
@@ -117,7 +119,7 @@ fn a_slot_is_freed_once() {
 fn a_second_session_of_a_key_replaces_the_first_and_outlives_its_end() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    roster.assign(&ModelId::from("m"), job, &[]).unwrap();
+    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
     let (second, replaced) = roster.join(Newcomer { link: 9, ..newcomer(1) });
     assert_eq!(replaced, Some(1));
     assert!(!roster.leave(sessions[0]));
@@ -158,4 +160,30 @@ fn operators_see_who_is_there_and_what_they_hold() {
     assert_eq!(agent.connected_since, "1970-01-01T00:00:01Z");
     assert_eq!(agent.heartbeat.as_ref().map(|figures| figures.queue_depth), Some(1));
     assert_eq!(agent.models, [ModelId::from("m")]);
+}
+
+#[test]
+fn an_agent_is_asked_at_the_paths_that_it_names_or_else_at_those_of_the_base_protocol() {
+    let mut roster = Roster::new();
+    let join = |roster: &mut Roster<u8>, key, extensions: Extensions, endpoints| {
+        let (session, _) = roster.join(Newcomer { extensions, ..newcomer(key) });
+        let mut capabilities = offer(9, &[("m", 9, None)]);
+        capabilities.models[0].endpoints = endpoints;
+        roster.offer(session, capabilities);
+    };
+    let given = |roster: &mut Roster<u8>, endpoint| {
+        roster.assign(&ModelId::from("m"), endpoint, JobId::random(), &[]).map(|given| given.link)
+    };
+    let embeddings = Some(Endpoints::NONE.with(Endpoint::Embeddings));
+    join(&mut roster, 1, Extensions::NONE, embeddings);
+    for endpoint in Endpoint::ALL {
+        let want = if Endpoints::BASE.contains(endpoint) { Ok(1) } else { Err(NoAgent::NotThere) };
+        assert_eq!(given(&mut roster, endpoint), want, "{endpoint}");
+    }
+    join(&mut roster, 2, Extensions::all(), embeddings);
+    assert_eq!(given(&mut roster, Endpoint::Embeddings), Ok(2));
+    assert_eq!(given(&mut roster, Endpoint::Messages), Ok(1));
+    assert_eq!(given(&mut roster, Endpoint::Responses), Err(NoAgent::NotThere));
+    join(&mut roster, 3, Extensions::all(), None);
+    assert_eq!(given(&mut roster, Endpoint::Messages), Ok(3), "it has no job yet");
 }

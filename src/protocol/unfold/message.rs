@@ -38,14 +38,14 @@ fn push_block(whole: &RawValue, index: usize, events: &mut Events) -> Result<(),
     let is = |kind| is_text(block.kind, kind);
     let mut deltas = Vec::new();
     let start = if is("text") {
-        deltas.extend(block.text.map(|text| Delta::TextDelta { text }));
+        deltas.extend(block.text.map(|text| Delta::Text { text }));
         Start::Text { text: "" }
     } else if is("thinking") {
-        deltas.extend(block.thinking.map(|thinking| Delta::ThinkingDelta { thinking }));
-        deltas.extend(block.signature.map(|signature| Delta::SignatureDelta { signature }));
+        deltas.extend(block.thinking.map(|thinking| Delta::Thinking { thinking }));
+        deltas.extend(block.signature.map(|signature| Delta::Signature { signature }));
         Start::Thinking { thinking: "", signature: "" }
     } else if is("tool_use") {
-        deltas.extend(block.input.map(|input| Delta::InputJsonDelta { partial_json: input.get() }));
+        deltas.extend(block.input.map(|input| Delta::InputJson { partial_json: input.get() }));
         Start::ToolUse { id: block.id, name: block.name, input: Nothing {} }
     } else {
         // What comes whole in a stream too.
@@ -143,10 +143,14 @@ enum Start<'a> {
 struct Nothing {}
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta<'a> {
-    TextDelta { text: &'a RawValue },
-    ThinkingDelta { thinking: &'a RawValue },
-    SignatureDelta { signature: &'a RawValue },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a RawValue },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a RawValue },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a RawValue },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }

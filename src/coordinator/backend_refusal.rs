@@ -1,0 +1,156 @@
+//! A backend's refusal of a request, on its way to the client who sent it: with the backend's status, and in the
+//! backend's own words if they are in the shape of the client's API, else in that shape made of them.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{anthropic, openai};
+use crate::messages::backend::Format;
+use crate::messages::wire::{ErrorCode, ResponseHead};
+
+/// The most bytes of a refusal that are kept.
+pub(super) const MAX_REFUSAL: usize = 64 << 10;
+/// Characters of a message that are passed on where it is taken out of its body.
+const MAX_MESSAGE: usize = 2000;
+
+/// What a backend answered, where the fault is the request's. It has no `Debug` of its words, which may quote a prompt.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct BackendRefusal {
+    /// What the agent makes of it.
+    pub(super) code: ErrorCode,
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl std::fmt::Debug for BackendRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BackendRefusal({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+impl BackendRefusal {
+    /// None unless the status says that the request is at fault. A backend that wants another key does not mean the
+    /// client's.
+    pub(super) fn of(head: &ResponseHead, body: Vec<u8>, code: ErrorCode) -> Option<Self> {
+        let status = head.status();
+        let of_the_request = (400..500).contains(&status) && !matches!(status, 401 | 403 | 407);
+        of_the_request.then_some(Self { code, status, body })
+    }
+
+    /// The HTTP status.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body in the shape of this API.
+    pub(super) fn body(&self, format: Format) -> Vec<u8> {
+        let is_in_shape = match format {
+            Format::OpenAi => openai::is_error(&self.body),
+            Format::Anthropic => anthropic::is_error(&self.body),
+        };
+        if is_in_shape {
+            return self.body.clone();
+        }
+        let message = message(&self.body).unwrap_or_else(|| format!("the backend answered {}", self.status));
+        let wrapped = match format {
+            Format::OpenAi => openai::refusal(self.status, &message),
+            Format::Anthropic => anthropic::refusal(self.status, &message),
+        };
+        wrapped.into_bytes()
+    }
+}
+
+/// What a body says for people, in one of the shapes that servers have: OpenAI's, Ollama's text, vLLM's bare object,
+/// FastAPI's `detail`.
+fn message(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        message: Option<&'a RawValue>,
+        #[serde(borrow)]
+        detail: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Detail<'a> {
+        #[serde(borrow)]
+        message: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = object(body)?;
+    let within = |value: Option<&RawValue>| {
+        let detail: Detail<'_> = object(value?.get().as_bytes())?;
+        text(detail.message).or_else(|| text(detail.error))
+    };
+    let found = text(body.error).or_else(|| within(body.error)).or_else(|| text(body.message));
+    let found = found.or_else(|| text(body.detail)).or_else(|| within(body.detail))?;
+    Some(found.chars().filter(|c| !c.is_control() || *c == '\n').take(MAX_MESSAGE).collect())
+}
+
+/// Reads a struct from a JSON object; serde alone would also take an array.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
+fn text(value: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str::<String>(value?.get()).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Option<BackendRefusal> {
+        BackendRefusal::of(&ResponseHead::new(status, ""), body.into(), ErrorCode::Internal)
+    }
+
+    fn shaped(body: &str, format: Format) -> String {
+        String::from_utf8(refusal(400, body).unwrap().body(format)).unwrap()
+    }
+
+    #[test]
+    fn only_a_fault_of_the_request_is_one() {
+        for status in [400, 404, 408, 413, 422, 429, 451] {
+            assert_eq!(refusal(status, "{}").map(|refusal| refusal.status()), Some(status));
+        }
+        for status in [200, 302, 401, 403, 407, 500, 501, 503, 529] {
+            assert_eq!(refusal(status, "{}"), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn words_in_the_shape_of_the_api_are_passed_on_as_they_are() {
+        let openai = r#"{"error": {"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":8}}"#;
+        assert_eq!(shaped(openai, Format::OpenAi), openai);
+        let anthropic =
+            r#"{"type":"error", "error":{"type":"invalid_request_error","message":"no"},"request_id":null}"#;
+        assert_eq!(shaped(anthropic, Format::Anthropic), anthropic);
+    }
+
+    #[test]
+    fn other_words_are_put_into_the_shape_of_the_api() {
+        for body in [
+            r#"{"error":{"message":"too long","type":7}}"#,
+            r#"{"error":"too long"}"#,
+            r#"{"object":"error","message":"too long","code":400}"#,
+            r#"{"detail":"too long"}"#,
+            r#"{"detail":{"error":"too long"}}"#,
+        ] {
+            let want = r#"{"type":"error","error":{"type":"invalid_request_error","message":"too long"}}"#;
+            assert_eq!(shaped(body, Format::Anthropic), want, "{body}");
+        }
+        let want = r#"{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":null}}"#;
+        assert_eq!(shaped(r#"{"error":"too long"}"#, Format::OpenAi), want);
+        for body in ["", "<html>", "[]", r#"{"error":{"message":""}}"#, r#"{"detail":[{"msg":"x"}]}"#] {
+            assert!(shaped(body, Format::Anthropic).contains("the backend answered 400"), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut() {
+        let body = shaped(&format!(r#"{{"error":"{}\u0000"}}"#, "x".repeat(9000)), Format::OpenAi);
+        assert!(body.len() < MAX_MESSAGE + 200);
+    }
+}

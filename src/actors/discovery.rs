@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::timeout;
 
-use super::envelopes::{CatalogChanged, RunDiscovery, Stop};
+use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
 use crate::backends::{LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -31,6 +31,7 @@ pub(super) struct DiscoverySetup {
     pub(super) interval: Duration,
     pub(super) events: Events,
     pub(super) supervisor: Recipient<CatalogChanged>,
+    pub(super) loads: Recipient<LoadSeen>,
 }
 
 /// Probes all backends at the same time.
@@ -92,9 +93,18 @@ impl DiscoveryActor {
         let missed = result.is_err() && (source.expected() || place.sighting().is_some());
         let wait = if missed { RETRY.min(self.setup.interval) } else { self.setup.interval };
         place.looking = false;
+        let load = result.as_ref().ok().and_then(|seen| Some((seen.factory.id().clone(), seen.report.busy?)));
         place.last = Some(result);
         place.next = Some(ctx.run_later(wait, move |actor, ctx| actor.look(index, ctx)));
         self.publish();
+        if let Some((backend, busy)) = load {
+            self.setup.loads.do_send(LoadSeen { backend, busy });
+        }
+    }
+
+    /// Which place a backend was seen at.
+    fn place_of(&self, backend: &BackendId) -> Option<usize> {
+        self.places.iter().position(|place| place.sighting().is_some_and(|seen| seen.factory.id() == backend))
     }
 
     /// Publishes the catalog if it changed, and the moment when every place was looked at once.
@@ -169,10 +179,23 @@ impl Handler<RunDiscovery> for DiscoveryActor {
     type Result = ();
 
     fn handle(&mut self, run: RunDiscovery, ctx: &mut Self::Context) {
-        let is_it = |place: &Place| place.sighting().is_some_and(|seen| *seen.factory.id() == run.backend);
-        if let Some(index) = self.places.iter().position(is_it) {
+        if let Some(index) = self.place_of(&run.backend) {
             self.look(index, ctx);
         }
+    }
+}
+
+impl Handler<AskLoad> for DiscoveryActor {
+    type Result = ();
+
+    fn handle(&mut self, ask: AskLoad, ctx: &mut Self::Context) {
+        let source = self.place_of(&ask.backend).and_then(|index| self.setup.sources.get(index));
+        let Some(load) = source.map(|source| source.load()) else { return };
+        ctx.spawn(load.into_actor(self).map(move |busy, actor, _| {
+            if let Some(busy) = busy {
+                actor.setup.loads.do_send(LoadSeen { backend: ask.backend, busy });
+            }
+        }));
     }
 }
 

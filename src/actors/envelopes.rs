@@ -6,11 +6,13 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::time::Instant;
 
+use super::relay::Fault;
 use crate::backends::BackendFactory;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
 use crate::protocol::catalog::Catalog;
+use crate::protocol::route::Service;
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
 
@@ -72,9 +74,39 @@ impl Admission {
 #[rtype(result = "()")]
 pub(super) struct Dispatch {
     pub(super) job: Job,
+    /// How the backend serves what the job asks for.
+    pub(super) service: Service,
+    /// Who may find another backend, where there is one, if this fails the job before anything of its answer went up.
+    pub(super) elsewhere: Option<Recipient<TryElsewhere>>,
     pub(super) lease: JobLease,
     pub(super) uplink: Uplink,
     pub(super) admission: Admission,
+}
+
+/// Worker to router: this backend failed the job, and nothing of an answer went up.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TryElsewhere {
+    pub(super) job: Job,
+    pub(super) lease: JobLease,
+    pub(super) uplink: Uplink,
+    pub(super) admission: Admission,
+    pub(super) fault: Fault,
+}
+
+/// Discovery by way of the supervisor to router: how many requests a server works now, whoever's they are.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct LoadSeen {
+    pub(super) backend: BackendId,
+    pub(super) busy: u32,
+}
+
+/// Router by way of the supervisor to discovery: ask that backend for its load.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct AskLoad {
+    pub(super) backend: BackendId,
 }
 
 /// Names a worker within its pool; never used twice.

@@ -7,19 +7,24 @@
 
 use std::time::Duration;
 
+use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
 use tokio::time::timeout_at;
 
 use self::sender::ChunkSender;
 use self::transfer::{AFTER_THE_END, Transfer};
-use super::envelopes::{Admission, Dispatch};
+use self::watch::Watch;
+use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-use crate::messages::jobs::{Job, Outcome};
+use crate::messages::jobs::{Blame, Job, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
+use crate::protocol::route::Service;
+use crate::protocol::translate::{MessageEvents, Translated, chat_request, error_body};
+use crate::protocol::usage::ResponseScan;
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::{Room, Uplink};
 
@@ -27,6 +32,7 @@ mod fault;
 mod refusal;
 mod sender;
 mod transfer;
+mod watch;
 mod whole;
 
 pub(super) use fault::{Fault, fail};
@@ -37,16 +43,28 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A response's body as it arrives.
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
+/// What another try elsewhere needs: who finds the place, and the job.
+type Spare = (Recipient<TryElsewhere>, Job);
+
 /// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
-/// hears of the end as that frame is written; where none is queued, the job has left the ledger already.
+/// hears of the end as that frame is written; where none is queued, the job has left the ledger already. A job that another
+/// backend may do better goes back to the router instead, as long as nothing of an answer went up.
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
-    let Dispatch { job, lease, uplink, admission } = dispatch;
+    let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
     let deadline = received + job.deadline.min(FAR);
+    let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
-        relayed = timeout_at(deadline, relay(backend, job, &lease, &uplink)) => relayed,
+        relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
+    };
+    let late = Fault::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed");
+    let relayed = match (relayed.unwrap_or(Err(late)), spare) {
+        (Err(fault), Some((router, job))) if fault.is_worth_another() => {
+            return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
+        }
+        (relayed, _) => relayed,
     };
     // A last frame waits for room like any other, or jobs that are cancelled behind a slow link would pile them up.
     let room = tokio::select! {
@@ -54,7 +72,7 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
         () = lease.stopped() => return,
         room = uplink.last_room() => room.ok(),
     };
-    match relayed.unwrap_or(Err(Fault::new(ErrorCode::BackendTimeout, "the deadline passed"))) {
+    match relayed {
         Ok(tokens) => {
             if lease.claim() {
                 let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -71,30 +89,67 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     }
 }
 
-async fn relay(backend: &dyn Backend, job: Job, lease: &JobLease, uplink: &Uplink) -> Result<Tokens, Fault> {
-    let Job { id, model, endpoint, form, request, .. } = job;
-    let body =
-        backend_body(&request, &model, endpoint).map_err(|_| Fault::internal("the request is no JSON object"))?;
-    // The request lives no longer than its upload: it may be large, and the answer long.
+async fn relay(
+    backend: &dyn Backend,
+    job: Job,
+    service: Service,
+    lease: &JobLease,
+    uplink: &Uplink,
+    spare: &mut Option<Spare>,
+) -> Result<Tokens, Fault> {
+    let has_spare = spare.is_some();
+    let Job { id, model, endpoint: asked, form, request, .. } = job;
+    let mut sender = ChunkSender::new(id, lease, uplink, spare);
+    let (endpoint, body, events) = match service {
+        Service::Native => {
+            let body = backend_body(&request, &model, asked);
+            (asked, body.map_err(|_| Fault::caller("the request is no JSON object"))?, None)
+        }
+        Service::Translated => match chat_request(&request, &model) {
+            Ok(Translated { body, dropped, thinking }) => {
+                if !dropped.is_empty() {
+                    log::warn!("members of a request ignored job={id} members={}", dropped.join(","));
+                }
+                (Endpoint::ChatCompletions, body, Some(MessageEvents::new(&model, thinking)))
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if sender.carries_heads() {
+                    sender.begin(400, JSON);
+                    sender.send_all(&error_body(400, why.as_bytes())).await?;
+                }
+                return Err(Fault::caller(why));
+            }
+        },
+    };
+    // But for a spare the request lives no longer than its upload: it may be large, and the answer long.
     drop(request);
-    let mut sender = ChunkSender::new(id, lease, uplink);
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
-        return Err(refusal::of(response, sender).await);
+        return Err(match refusal::for_now(response.status).filter(|_| has_spare) {
+            Some(fault) => fault,
+            None => refusal::of(response, service, sender).await,
+        });
     }
     let (status, body) = (response.status, response.body);
     let came = Came::of(&response.content_type, endpoint);
-    let Whole { body, tokens } = match (form, came) {
-        (AnswerForm::Stream, Came::Stream) => {
+    let Whole { body, tokens } = match (form, came, events) {
+        (AnswerForm::Stream, Came::Stream, events) => {
             sender.begin(status, EVENTS);
-            return Transfer::new(endpoint, sender).run(body).await;
+            let watch = match events {
+                Some(events) => Watch::Translated(Box::new(events)),
+                None => Watch::AsIs(ResponseScan::new(endpoint)),
+            };
+            return Transfer::new(watch, sender).run(body).await;
         }
-        (AnswerForm::Whole, Came::Stream) => whole::assembled(endpoint, body, AFTER_THE_END).await?,
-        (AnswerForm::Whole, Came::Whole) => whole::as_it_came(endpoint, body).await?,
+        (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
+        (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
+        (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body, AFTER_THE_END).await?,
+        (AnswerForm::Whole, Came::Whole, None) => whole::as_it_came(endpoint, body).await?,
         // A server that takes no notice of `stream`. In the base protocol what goes up is what came, which is no stream.
-        (AnswerForm::Stream, Came::Whole) if sender.carries_heads() => whole::unfolded(endpoint, body).await?,
-        (_, Came::Whole | Came::Other) => {
-            return Err(Fault::internal("the backend answered something else than it was asked for"));
+        (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => whole::unfolded(endpoint, body).await?,
+        (_, Came::Whole | Came::Other, _) => {
+            return Err(Fault::backend("the backend answered something else than it was asked for"));
         }
     };
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });

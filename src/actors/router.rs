@@ -1,27 +1,35 @@
-//! The router: admits, routes, cancels and refuses jobs. It alone has the ledger and the catalog, and it never waits.
+//! The router: admits, routes, cancels and refuses jobs. It alone has the ledger, the catalog, and what is known of the
+//! backends at the moment, and it never waits.
+
+mod admission;
+mod offers;
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use self::admission::{Refusal, Taken, Waiting};
 use super::envelopes::{
-    Admission, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, PoolLost, RoutesChanged, RunDiscovery,
-    SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
+    Admission, AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
+    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
 };
 use super::guard::Guard;
 use super::relay::{self, Fault};
 use crate::messages::ids::BackendId;
-use crate::messages::jobs::{Job, JobEnded, Outcome};
-use crate::messages::wire::{
-    Capabilities, ErrorCode, FromAgent, Heartbeat, JobError, Limits, MalformedJob, Metadata, Tokens,
-};
+use crate::messages::jobs::{JobEnded, Outcome};
+use crate::messages::wire::{Capabilities, ErrorCode, Heartbeat, JobError, Limits, Tokens};
+use crate::protocol::affinity::{Affinity, Beginnings};
+use crate::protocol::breaker::{Pass, Verdict};
+use crate::protocol::budget::{Reservation, TokenBudget};
 use crate::protocol::catalog::Catalog;
-use crate::protocol::ledger::{Entry, Ledger, Refused};
+use crate::protocol::damper::Damper;
+use crate::protocol::fleet::Fleet;
+use crate::protocol::ledger::{Entry, Ledger};
 use crate::protocol::load::{Ended, LoadWindow};
-use crate::protocol::route::Route;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobGrip;
 use crate::transport::uplink::Uplink;
@@ -33,6 +41,7 @@ pub(super) struct RouterSetup {
     pub(super) settle_at: Instant,
     pub(super) events: Events,
     pub(super) discovery: Recipient<RunDiscovery>,
+    pub(super) loads: Recipient<AskLoad>,
     pub(super) supervisor: Recipient<StillRunning>,
 }
 
@@ -47,9 +56,28 @@ pub(super) struct JobRouter {
     connection: Option<Uplink>,
     /// What the current connection was told last.
     announced: Option<Capabilities>,
+    /// Spaces what it is told later.
+    damper: Damper,
+    fleet: Fleet,
+    affinity: Affinity,
+    budget: Option<TokenBudget>,
+    /// Jobs that wait for a slot that is about to be free.
+    waiting: Vec<Waiting>,
+    /// The timer that is set, and for when.
+    wake: Option<(std::time::Instant, SpawnHandle)>,
     load: LoadWindow,
-    draining: bool,
+    draining: Draining,
     _guard: Guard,
+}
+
+/// Whether the agent is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// What runs may end.
+    Finishing,
+    /// What runs is ended.
+    Ending,
 }
 
 /// What the ledger holds of a job. Dropping it cancels the job.
@@ -57,118 +85,71 @@ struct Held {
     grip: JobGrip,
     uplink: Uplink,
     received: Instant,
+    /// For the verdict on the backend that works it.
+    pass: Option<Pass>,
+    /// Backends that have failed it.
+    tried: Vec<BackendId>,
+    /// Its part of the token budget.
+    reservation: Option<Reservation>,
+    /// What its prompt begins with, where that may decide who gets the next one.
+    beginnings: Beginnings,
+    /// Tokens of context that it may need, where that was asked.
+    context: u64,
 }
-
-/// Why a job has no slot: the code on the wire and the reason for people.
-struct Refusal(ErrorCode, &'static str);
 
 impl JobRouter {
     pub(super) fn new(setup: RouterSetup, guard: Guard) -> Self {
         Self {
             ledger: Ledger::new(setup.limits.max_concurrent_total),
+            budget: setup.limits.max_tokens_per_minute.map(TokenBudget::new),
             setup,
             catalog: Arc::default(),
             pools: HashMap::new(),
             settled: false,
             connection: None,
             announced: None,
+            damper: Damper::default(),
+            fleet: Fleet::default(),
+            affinity: Affinity::new(RandomState::new()),
+            waiting: Vec::new(),
+            wake: None,
             load: LoadWindow::default(),
-            draining: false,
+            draining: Draining::No,
             _guard: guard,
         }
     }
 
-    /// Admits a job and sends it to its pool. `Ok(false)` is a job that runs already.
-    fn admit(
-        &mut self,
-        job: Result<Job, MalformedJob>,
-        uplink: Uplink,
-        reply: Recipient<JobEnded>,
-    ) -> Result<bool, Refusal> {
-        // Asked before anything that is answered: an answer would end the job that runs.
-        if self.ledger.contains(job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id)) {
-            return Ok(false);
-        }
-        let job = job.map_err(|malformed| Refusal(ErrorCode::Internal, malformed.why))?;
-        if self.announced.is_none() {
-            return Err(Refusal(ErrorCode::ModelNotLoaded, "no model has been offered yet"));
-        }
-        if self.draining {
-            return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
-        }
-        let (route, pool) = self.destination(&job)?;
-        let budget = self.setup.limits.max_tokens_per_minute;
-        if budget.is_some_and(|budget| self.load.tokens_last_minute(job.received.into_std()) >= budget) {
-            return Err(Refusal(ErrorCode::OutOfCapacity, "the token budget of this minute is spent"));
-        }
-        let (grip, lease) = JobGrip::new();
-        let held = Held { grip, uplink: uplink.clone(), received: job.received };
-        let (id, generation) = (job.id, uplink.generation());
-        let admitted = self.ledger.admit(id, generation, &route.backend, route.limit, |_| held);
-        let ticket = match admitted {
-            Ok(entry) => entry.ticket,
-            Err(Refused::Duplicate) => return Ok(false),
-            Err(Refused::AgentFull) => return Err(Refusal(ErrorCode::OutOfCapacity, "every slot is taken")),
-            Err(Refused::BackendFull) => {
-                return Err(Refusal(ErrorCode::OutOfCapacity, "every slot of the model's backend is taken"));
-            }
-        };
-        let (model, backend) = (job.model.clone(), route.backend);
-        let admission = Admission { ticket, backend: backend.clone(), received: job.received, ledger: reply };
-        pool.do_send(Dispatch { job, lease, uplink, admission });
-        self.setup.events.emit(Event::JobAdmitted { job: id, model, backend });
-        Ok(true)
-    }
-
-    fn destination(&self, job: &Job) -> Result<(Route, Recipient<Dispatch>), Refusal> {
-        let route = self.catalog.model(&job.model).and_then(|model| model.routes.first());
-        let route = route.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;
-        if !route.endpoints.contains(job.endpoint) {
-            let why = "the model's backend does not have the API path that the job asks for";
-            return Err(Refusal(ErrorCode::Internal, why));
-        }
-        let pool = self.pools.get(&route.backend);
-        let pool = pool.ok_or(Refusal(ErrorCode::ModelNotLoaded, "the model's backend is being set up"))?;
-        Ok((route.clone(), pool.clone()))
-    }
-
-    /// Tells the coordinator what is on offer, if it does not know yet.
-    fn announce(&mut self, ctx: &mut Context<Self>) {
-        let Some(uplink) = &self.connection else { return };
-        let now = Instant::now();
-        if !self.settled && now < self.setup.settle_at {
-            ctx.run_later(self.setup.settle_at - now, |router, ctx| router.announce(ctx));
-            return;
-        }
-        self.settled = true;
-        let capabilities = Capabilities {
-            models: self.catalog.offers().cloned().collect(),
-            limits: self.setup.limits,
-            metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
-        };
-        let capabilities = capabilities.as_agreed(uplink.agreed());
-        if self.announced.as_ref() == Some(&capabilities) {
-            return;
-        }
-        let (generation, models) = (uplink.generation(), capabilities.models.len());
-        if uplink.control(&FromAgent::Capabilities(capabilities.clone())).is_ok() {
-            self.announced = Some(capabilities);
-            self.setup.events.emit(Event::CapabilitiesSent { generation, models });
-        }
-    }
-
     /// Jobs that were taken out of the ledger to be dropped: nothing more is said of them.
-    fn cancelled(&self, entries: impl IntoIterator<Item = Entry<Held>>) {
-        for entry in entries {
+    fn cancelled(&mut self, entries: impl IntoIterator<Item = Entry<Held>>, ctx: &mut Context<Self>) {
+        let now = Instant::now().into_std();
+        for mut entry in entries {
             self.report(&entry, Outcome::Cancelled, entry.grip.received.elapsed());
+            self.fleet.on_cancel(&entry.backend, now);
+            self.settle(&mut entry.grip, None);
+            self.judge(&entry.backend, entry.grip.pass, Verdict::Neutral, ctx);
         }
+        self.plan(ctx);
+        self.serve_waiting(ctx);
+        self.tell_if_draining();
+    }
+
+    /// Gives back what a job did not use of the token budget. `None`: how much it used is not known.
+    fn settle(&mut self, held: &mut Held, used: Option<u64>) {
+        if let (Some(budget), Some(reservation)) = (&mut self.budget, held.reservation.take()) {
+            budget.settle(reservation, used, Instant::now().into_std());
+        }
+    }
+
+    /// Whether running jobs are being ended, so that none should begin anew.
+    fn draining_for_good(&self) -> bool {
+        self.draining == Draining::Ending
     }
 
     /// Stops jobs that run and ends them with an error. They leave the ledger as that is written, like any other; those
     /// whose last frame is queued already keep it.
-    fn fail(&self, whose: impl Fn(&Entry<Held>) -> bool, why: &'static str, ctx: &Context<Self>) {
+    fn fail(&self, whose: impl Fn(&Entry<Held>) -> bool, fault: Fault, ctx: &Context<Self>) {
         for entry in self.ledger.iter().filter(|entry| whose(entry)) {
-            let Held { grip, uplink, received } = &entry.grip;
+            let Held { grip, uplink, received, .. } = &entry.grip;
             let Some(lease) = grip.end() else { continue };
             let admission = Admission {
                 ticket: entry.ticket,
@@ -176,7 +157,7 @@ impl JobRouter {
                 received: *received,
                 ledger: ctx.address().recipient(),
             };
-            relay::fail(entry.job, &lease, uplink, admission, None, Fault::internal(why));
+            relay::fail(entry.job, &lease, uplink, admission, None, fault.clone());
         }
     }
 
@@ -191,7 +172,7 @@ impl JobRouter {
     }
 
     fn tell_if_draining(&self) {
-        if self.draining {
+        if self.draining != Draining::No {
             self.setup.supervisor.do_send(StillRunning { in_flight: self.ledger.in_flight() });
         }
     }
@@ -214,14 +195,14 @@ impl Handler<ConnectionUp> for JobRouter {
 impl Handler<ConnectionDown> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, down: ConnectionDown, _: &mut Self::Context) {
+    fn handle(&mut self, down: ConnectionDown, ctx: &mut Self::Context) {
         if self.connection.as_ref().is_some_and(|uplink| uplink.generation() == down.generation) {
             self.connection = None;
             self.announced = None;
         }
+        self.waiting.retain(|waiting| waiting.uplink.generation() != down.generation);
         let entries = self.ledger.end_generation(down.generation);
-        self.cancelled(entries);
-        self.tell_if_draining();
+        self.cancelled(entries, ctx);
     }
 }
 
@@ -235,9 +216,9 @@ impl Handler<SubmitJob> for JobRouter {
             return MessageResult(None);
         };
         let job = submit.job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
-        match self.admit(submit.job, uplink, ctx.address().recipient()) {
-            Ok(true) => MessageResult(None),
-            Ok(false) => {
+        match self.admit(submit.job, uplink, ctx) {
+            Ok(Taken::Admitted) => MessageResult(None),
+            Ok(Taken::RunsAlready) => {
                 self.setup.events.emit(Event::FrameSkipped { cause: format!("job {job} runs already") });
                 MessageResult(None)
             }
@@ -252,33 +233,60 @@ impl Handler<SubmitJob> for JobRouter {
 impl Handler<CancelJob> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, cancel: CancelJob, _: &mut Self::Context) {
+    fn handle(&mut self, cancel: CancelJob, ctx: &mut Self::Context) {
+        let is_it =
+            |waiting: &Waiting| waiting.job.id == cancel.job && waiting.uplink.generation() == cancel.generation;
+        self.waiting.retain(|waiting| !is_it(waiting));
         // A job that is not known has ended: a cancel that crossed its last frame is no fault.
         let entry = self.ledger.cancel(cancel.job, cancel.generation);
-        self.cancelled(entry);
-        self.tell_if_draining();
+        self.cancelled(entry, ctx);
     }
 }
 
 impl Handler<JobEnded> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, ended: JobEnded, _: &mut Self::Context) {
+    fn handle(&mut self, ended: JobEnded, ctx: &mut Self::Context) {
         // Cancelled jobs left the ledger when they were cancelled.
-        let Some(entry) = self.ledger.end(ended.ticket) else { return };
+        let Some(mut entry) = self.ledger.end(ended.ticket) else { return };
+        let now = Instant::now().into_std();
         self.report(&entry, ended.outcome.clone(), ended.duration);
-        match ended.outcome {
-            Outcome::Done { tokens } => self.record(ended.duration, tokens, None),
-            Outcome::Failed { code, by_connection } => {
+        self.fleet.on_end(&entry.backend, now);
+        let (verdict, used) = match ended.outcome {
+            Outcome::Done { tokens } => {
+                self.record(ended.duration, tokens, None);
+                self.affinity.on_served(&entry.grip.beginnings, &entry.backend, now);
+                let used = tokens.input.saturating_add(tokens.output);
+                (Verdict::Success, Some(used).filter(|used| *used > 0))
+            }
+            Outcome::Failed { code, blame, by_connection } => {
                 self.record(ended.duration, Tokens::default(), Some(code));
                 if by_connection {
                     self.setup.discovery.do_send(RunDiscovery { backend: ended.backend });
                 }
+                (Verdict::of(blame), if entry.grip.grip.has_sent() { None } else { Some(0) })
             }
-            Outcome::Cancelled => {}
-        }
+            Outcome::Cancelled => (Verdict::Neutral, None),
+        };
+        self.settle(&mut entry.grip, used);
+        self.judge(&entry.backend, entry.grip.pass, verdict, ctx);
         entry.grip.grip.release();
+        if !self.waiting.is_empty() {
+            self.serve_waiting(ctx);
+        }
         self.tell_if_draining();
+    }
+}
+
+impl Handler<LoadSeen> for JobRouter {
+    type Result = ();
+
+    fn handle(&mut self, seen: LoadSeen, ctx: &mut Self::Context) {
+        let ours = self.ledger.on_backend(&seen.backend);
+        self.fleet.on_load(&seen.backend, seen.busy, ours, Instant::now().into_std());
+        self.announce(ctx);
+        self.serve_waiting(ctx);
+        self.plan(ctx);
     }
 }
 
@@ -286,6 +294,7 @@ impl Handler<RoutesChanged> for JobRouter {
     type Result = ();
 
     fn handle(&mut self, routes: RoutesChanged, ctx: &mut Self::Context) {
+        self.fleet.update(&routes.catalog);
         self.catalog = routes.catalog;
         self.pools = routes.pools;
         self.settled |= routes.complete;
@@ -297,7 +306,7 @@ impl Handler<PoolLost> for JobRouter {
     type Result = ();
 
     fn handle(&mut self, lost: PoolLost, ctx: &mut Self::Context) {
-        self.fail(|entry| entry.backend == lost.backend, "the agent failed while working the job", ctx);
+        self.fail(|entry| entry.backend == lost.backend, Fault::agent("the agent failed while working the job"), ctx);
     }
 }
 
@@ -313,8 +322,11 @@ impl Handler<SampleLoad> for JobRouter {
 impl Handler<StopAdmitting> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, _: StopAdmitting, _: &mut Self::Context) {
-        self.draining = true;
+    fn handle(&mut self, _: StopAdmitting, ctx: &mut Self::Context) {
+        if self.draining == Draining::No {
+            self.draining = Draining::Finishing;
+        }
+        self.serve_waiting(ctx);
         self.tell_if_draining();
     }
 }
@@ -323,7 +335,8 @@ impl Handler<EndJobs> for JobRouter {
     type Result = ();
 
     fn handle(&mut self, _: EndJobs, ctx: &mut Self::Context) {
-        self.fail(|_| true, "the agent is stopping", ctx);
+        self.draining = Draining::Ending;
+        self.fail(|_| true, Fault::stopping(), ctx);
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
 use super::discovery::DiscoveryActor;
-use super::envelopes::{CatalogChanged, ConnectionDown, ConnectionUp, PoolLost, RunDiscovery, Stop};
+use super::envelopes::{AskLoad, CatalogChanged, ConnectionDown, ConnectionUp, LoadSeen, PoolLost, RunDiscovery, Stop};
 use super::guard::{Census, Guard};
 use super::heartbeat::HeartbeatActor;
 use super::pool::WorkerPool;
@@ -316,6 +316,26 @@ impl Handler<RunDiscovery> for SupervisorActor {
     fn handle(&mut self, run: RunDiscovery, _: &mut Self::Context) {
         if let Some(discovery) = &self.discovery {
             discovery.do_send(run);
+        }
+    }
+}
+
+impl Handler<AskLoad> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, ask: AskLoad, _: &mut Self::Context) {
+        if let Some(discovery) = &self.discovery {
+            discovery.do_send(ask);
+        }
+    }
+}
+
+impl Handler<LoadSeen> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, seen: LoadSeen, _: &mut Self::Context) {
+        if let Some(router) = &self.router {
+            router.do_send(seen);
         }
     }
 }

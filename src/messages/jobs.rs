@@ -39,6 +39,34 @@ impl fmt::Debug for Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The request, its deadline, or whoever made them.
+    Caller,
+    /// The inference server, or the way to it.
+    Backend,
+    /// The caller or the backend: a server that answers 500 does not say, and some do so to a bad request.
+    Unclear,
+    /// This program.
+    Agent,
+    /// What the operator has set: limits, keys, the order to stop.
+    Operator,
+}
+
+impl Blame {
+    /// The name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Backend => "backend",
+            Self::Unclear => "unclear",
+            Self::Agent => "agent",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// How an admitted job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -51,6 +79,8 @@ pub enum Outcome {
     Failed {
         /// The code on the wire.
         code: ErrorCode,
+        /// Who is to blame.
+        blame: Blame,
         /// Whether the backend's connection failed or broke, so that it is worth a look.
         by_connection: bool,
     },

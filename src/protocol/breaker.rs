@@ -13,6 +13,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::messages::jobs::Blame;
+
 /// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.
 pub const OPENS_AT: u32 = 3;
 /// The first cool-down: about what a server's restart takes at least.
@@ -31,6 +33,16 @@ pub enum Verdict {
     Fault,
     /// It refused what the caller asked, with 4xx, or the job was cancelled before it showed anything: proves nothing.
     Neutral,
+}
+
+impl Verdict {
+    /// What an error that is somebody's fault says of the backend.
+    pub fn of(blame: Blame) -> Self {
+        match blame {
+            Blame::Backend => Self::Fault,
+            Blame::Caller | Blame::Unclear | Blame::Agent | Blame::Operator => Self::Neutral,
+        }
+    }
 }
 
 /// What a breaker does with the next job.

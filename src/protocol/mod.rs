@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod close;
 pub mod damper;
 pub mod estimate;
+pub mod fleet;
 pub mod handshake;
 pub mod ledger;
 pub mod load;

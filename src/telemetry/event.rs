@@ -119,6 +119,20 @@ pub enum Event {
         /// Why.
         cause: &'static str,
     },
+    /// A backend failed a job before anything of an answer went up, and another one gets it.
+    JobMoved {
+        /// The job.
+        job: JobId,
+        /// The backend that failed it.
+        from: BackendId,
+        /// The next one.
+        to: BackendId,
+    },
+    /// A backend failed so many jobs that it gets no more for a while.
+    BreakerOpened {
+        /// The backend.
+        backend: BackendId,
+    },
     /// An admitted job ended.
     JobEnded {
         /// The job.
@@ -185,6 +199,7 @@ impl Event {
             | Self::NothingOnOffer { .. }
             | Self::FrameSkipped { .. }
             | Self::ChildReplaced { .. }
+            | Self::BreakerOpened { .. }
             | Self::WorkerLost { .. }
             | Self::DrainCutShort { .. } => Level::Warn,
             Self::ConnectFailed { .. }
@@ -253,13 +268,19 @@ impl fmt::Display for Event {
             Self::JobRefused { job, code, cause } => {
                 write!(f, "job refused job={job} code={code} cause=\"{cause}\"")
             }
+            Self::JobMoved { job, from, to } => write!(f, "job moved job={job} from={from} to={to}"),
+            Self::BreakerOpened { backend } => {
+                write!(f, "backend gets no jobs for a while backend={backend} cause=\"it failed too many in a row\"")
+            }
             Self::JobEnded { job, backend, outcome, duration } => {
                 write!(f, "job ended job={job} backend={backend} duration_ms={} ", ms(duration))?;
                 match outcome {
                     Outcome::Done { tokens } => {
                         write!(f, "outcome=done input={} output={}", tokens.input, tokens.output)
                     }
-                    Outcome::Failed { code, .. } => write!(f, "outcome=failed code={code}"),
+                    Outcome::Failed { code, blame, .. } => {
+                        write!(f, "outcome=failed code={code} blame={}", blame.as_str())
+                    }
                     Outcome::Cancelled => f.write_str("outcome=cancelled"),
                 }
             }

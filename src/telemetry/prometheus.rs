@@ -23,6 +23,11 @@ pub fn render(snapshot: &Snapshot) -> String {
         "Jobs cancelled or lost with their connection.",
         &[(None, snapshot.jobs.cancelled)],
     );
+    page.counter(
+        "outpost_jobs_moved_total",
+        "Moves of jobs to another backend, because one had failed them.",
+        &[(None, snapshot.jobs.moved)],
+    );
     let by_code = |counts: &std::collections::BTreeMap<String, u64>| {
         counts.iter().map(|(code, count)| (Some(("code", code.clone())), *count)).collect::<Vec<_>>()
     };
@@ -49,6 +54,11 @@ pub fn render(snapshot: &Snapshot) -> String {
     page.head("outpost_backend_up", "Whether a backend is healthy.", "gauge");
     for (name, state) in &snapshot.backends {
         page.sample("outpost_backend_up", Some(("backend", name.clone())), u64::from(state.up));
+    }
+    page.head("outpost_backend_breaker_opened_total", "How often a backend got no jobs for a while.", "counter");
+    for (name, state) in &snapshot.backends {
+        let label = Some(("backend", name.clone()));
+        page.sample("outpost_backend_breaker_opened_total", label, state.breaker_opened);
     }
     page.0
 }

@@ -82,6 +82,8 @@ pub struct BackendState {
     pub models: Vec<ModelId>,
     /// Why it is down.
     pub cause: Option<String>,
+    /// How often it got no jobs for a while because it had failed too many.
+    pub breaker_opened: u64,
 }
 
 /// Counts of jobs since the start.
@@ -91,6 +93,8 @@ pub struct JobCounts {
     pub admitted: u64,
     /// Ended with `job_done`.
     pub done: u64,
+    /// Moves to another backend, because one failed a job before anything of an answer went up.
+    pub moved: u64,
     /// Cancelled, or lost with their connection.
     pub cancelled: u64,
     /// Ended with `job_error` after they had a slot, by code.
@@ -140,9 +144,11 @@ impl Snapshot {
             Event::Retrying { .. } => self.enter(Phase::Waiting),
             Event::CapabilitiesSent { models, .. } => self.models_offered = *models,
             Event::BackendUp { backend, kind, models } => {
-                let state =
-                    BackendState { up: true, kind: Some(kind.to_string()), models: models.clone(), cause: None };
-                self.backends.insert(backend.to_string(), state);
+                let state = self.backends.entry(backend.to_string()).or_default();
+                state.up = true;
+                state.kind = Some(kind.to_string());
+                state.models.clone_from(models);
+                state.cause = None;
             }
             Event::BackendDown { backend, cause } => {
                 let state = self.backends.entry(backend.clone()).or_default();
@@ -151,6 +157,10 @@ impl Snapshot {
                 state.cause = Some(cause.clone());
             }
             Event::JobAdmitted { .. } => self.jobs.admitted += 1,
+            Event::JobMoved { .. } => self.jobs.moved += 1,
+            Event::BreakerOpened { backend } => {
+                self.backends.entry(backend.to_string()).or_default().breaker_opened += 1;
+            }
             Event::JobRefused { code, .. } => count(&mut self.jobs.refused, *code),
             Event::JobEnded { outcome: Outcome::Done { tokens }, .. } => {
                 self.jobs.done += 1;

@@ -59,6 +59,11 @@ impl JobLease {
         self.0.queued.fetch_add(bytes as u64, Ordering::Relaxed)
     }
 
+    /// Whether bytes of the response were queued.
+    pub fn has_sent(&self) -> bool {
+        self.0.queued.load(Ordering::Relaxed) > 0
+    }
+
     /// Response bytes written to the connection so far.
     pub(super) fn relayed(&self) -> u64 {
         self.0.relayed.load(Ordering::Relaxed)
@@ -99,6 +104,11 @@ impl JobGrip {
     /// Lets go of a job that ended by itself: its last frames go out.
     pub fn release(mut self) {
         self.0 = None;
+    }
+
+    /// Whether bytes of the response were queued.
+    pub fn has_sent(&self) -> bool {
+        self.0.as_ref().is_some_and(|state| state.queued.load(Ordering::Relaxed) > 0)
     }
 
     /// Stops a running job from outside to end it with a terminal frame, which the caller makes with the lease that comes

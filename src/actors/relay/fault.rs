@@ -3,7 +3,7 @@
 use super::{Admission, Room};
 use crate::backends::{BodyError, SendError};
 use crate::messages::ids::JobId;
-use crate::messages::jobs::Outcome;
+use crate::messages::jobs::{Blame, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 use crate::protocol::assemble::AssembleError;
 use crate::protocol::usage::BackendFault;
@@ -20,41 +20,84 @@ pub(in crate::actors) fn fail(
     room: Option<Room>,
     fault: Fault,
 ) {
-    let Fault { code, message, by_connection } = fault;
+    let Fault { code, blame, message, by_connection, .. } = fault;
     let error = JobError { job_id, error_code: code, message, tokens_emitted: 0 };
-    let ended = move || admission.ended(Outcome::Failed { code, by_connection });
+    let ended = move || admission.ended(Outcome::Failed { code, blame, by_connection });
     let _ = uplink.terminal(lease, FromAgent::JobError(error), room, ended);
 }
 
 /// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::actors) struct Fault {
     code: ErrorCode,
+    blame: Blame,
     message: String,
-    /// The backend's connection failed or broke.
+    /// The backend's connection failed or broke, or its answer makes one doubt its health.
     by_connection: bool,
+    /// Another backend may do what this one could not.
+    elsewhere: bool,
 }
 
 impl Fault {
-    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), by_connection: false }
+    pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
+        Self { code, blame, message: message.into(), by_connection: false, elsewhere: false }
     }
 
-    /// Anything that has no code of its own.
-    pub(in crate::actors) fn internal(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::Internal, message)
+    /// The backend did something that has no code of its own.
+    pub(super) fn backend(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Backend, message)
     }
 
-    /// The same, with the backend's connection to blame.
+    /// The request can't be served as it is.
+    pub(super) fn caller(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Caller, message)
+    }
+
+    /// This program failed.
+    pub(in crate::actors) fn agent(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Agent, message)
+    }
+
+    /// The operator has ended it.
+    pub(in crate::actors) fn stopping() -> Self {
+        Self::new(ErrorCode::Internal, Blame::Operator, "the agent is stopping")
+    }
+
+    /// The same, with the backend's connection to blame: the job may do better elsewhere.
     pub(super) fn by_connection(self) -> Self {
+        Self { by_connection: true, elsewhere: true, ..self }
+    }
+
+    /// The same, with a look at the backend's health to follow.
+    pub(super) fn in_doubt(self) -> Self {
         Self { by_connection: true, ..self }
+    }
+
+    /// The same, where another backend may have what this one has not at the moment.
+    pub(super) fn worth_another(self) -> Self {
+        Self { elsewhere: true, ..self }
+    }
+
+    /// Whether another backend may do what this one could not.
+    pub(super) fn is_worth_another(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// Whose fault it is.
+    pub(in crate::actors) fn blame(&self) -> Blame {
+        self.blame
+    }
+
+    /// Whether the backend is worth a look.
+    pub(in crate::actors) fn is_by_connection(&self) -> bool {
+        self.by_connection
     }
 }
 
 impl From<BackendFault> for Fault {
     /// An error that the backend reported within a response that had begun well.
     fn from(fault: BackendFault) -> Self {
-        Self::internal(labelled("the backend reported an error".into(), &fault))
+        Self::backend(labelled("the backend reported an error".into(), &fault))
     }
 }
 
@@ -62,16 +105,16 @@ impl From<SendError> for Fault {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Unreachable => {
-                Self::new(ErrorCode::BackendUnreachable, "no connection to the backend").by_connection()
+                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, "no connection to the backend").by_connection()
             }
-            SendError::Garbled => Self::internal("the backend's answer is no HTTP"),
+            SendError::Garbled => Self::backend("the backend's answer is no HTTP").by_connection(),
         }
     }
 }
 
 impl From<BodyError> for Fault {
     fn from(error: BodyError) -> Self {
-        Self::internal(error.to_string())
+        Self::backend(error.to_string())
     }
 }
 
@@ -80,13 +123,13 @@ impl From<AssembleError> for Fault {
         match error {
             AssembleError::Failed(fault) => fault.into(),
             AssembleError::Truncated => {
-                Self::internal("the backend's response ended without its end mark").by_connection()
+                Self::backend("the backend's response ended without its end mark").by_connection()
             }
             AssembleError::TooLarge | AssembleError::TooMany => {
-                Self::internal("the backend's answer is too large for one body")
+                Self::agent("the backend's answer is too large for one body")
             }
             AssembleError::Malformed | AssembleError::Empty => {
-                Self::internal("the backend's stream is not of the kind that was asked for")
+                Self::backend("the backend's stream is not of the kind that was asked for")
             }
         }
     }
@@ -95,7 +138,7 @@ impl From<AssembleError> for Fault {
 /// The connection went away under the job: whatever is reported now reaches nobody.
 impl From<LinkGone> for Fault {
     fn from(gone: LinkGone) -> Self {
-        Self::internal(gone.to_string())
+        Self::agent(gone.to_string())
     }
 }
 

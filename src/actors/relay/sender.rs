@@ -2,6 +2,7 @@
 
 use futures_util::future::LocalBoxFuture;
 
+use super::Spare;
 use crate::messages::ids::JobId;
 use crate::messages::wire::ResponseHead;
 use crate::transport::lease::JobLease;
@@ -14,11 +15,13 @@ pub(super) struct ChunkSender<'a> {
     uplink: &'a Uplink,
     /// Waits for the first chunk.
     head: Option<ResponseHead>,
+    /// For another try: of no use any more once something of an answer went up.
+    spare: &'a mut Option<Spare>,
 }
 
 impl<'a> ChunkSender<'a> {
-    pub(super) fn new(id: JobId, lease: &'a JobLease, uplink: &'a Uplink) -> Self {
-        Self { id, lease, uplink, head: None }
+    pub(super) fn new(id: JobId, lease: &'a JobLease, uplink: &'a Uplink, spare: &'a mut Option<Spare>) -> Self {
+        Self { id, lease, uplink, head: None, spare }
     }
 
     pub(super) fn carries_heads(&self) -> bool {
@@ -39,6 +42,7 @@ impl<'a> ChunkSender<'a> {
 
     /// Sends a chunk, of at most [`MAX_CHUNK`] bytes, if there is room now.
     pub(super) fn try_send(&mut self, bytes: &[u8]) -> Result<(), NotSent> {
+        *self.spare = None;
         if self.head.is_none() {
             return self.uplink.try_chunk(self.id, self.lease, bytes);
         }
@@ -48,6 +52,7 @@ impl<'a> ChunkSender<'a> {
 
     /// Sends a chunk, of at most [`MAX_CHUNK`] bytes, into room that was granted.
     pub(super) fn send_into(&mut self, room: Room, bytes: &[u8]) -> Result<(), LinkGone> {
+        *self.spare = None;
         match self.head.take() {
             Some(head) => self.uplink.first_chunk(room, self.id, self.lease, &head, bytes),
             None => self.uplink.chunk(room, self.id, self.lease, bytes),

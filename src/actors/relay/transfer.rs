@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::Body;
 use super::fault::Fault;
 use super::sender::ChunkSender;
+use super::watch::Watch;
 use crate::backends::BodyError;
-use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
-use crate::protocol::usage::{Ending, ResponseScan};
+use crate::protocol::usage::Ending;
 use crate::transport::uplink::{LinkGone, MAX_CHUNK, NotSent, Room};
 
 /// How long a body may go on after its end mark.
@@ -25,7 +25,7 @@ const KEPT_BUFFER: usize = 2 * 1024;
 /// The response's way up.
 pub(super) struct Transfer<'a> {
     sender: ChunkSender<'a>,
-    scan: ResponseScan,
+    watch: Watch,
     /// Bytes read and not sent: what was ready together, and what found no room.
     waiting: BytesMut,
     /// Whether the body had any byte.
@@ -33,8 +33,8 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(endpoint: Endpoint, sender: ChunkSender<'a>) -> Self {
-        Self { sender, scan: ResponseScan::new(endpoint), waiting: BytesMut::new(), any: false }
+    pub(super) fn new(watch: Watch, sender: ChunkSender<'a>) -> Self {
+        Self { sender, watch, waiting: BytesMut::new(), any: false }
     }
 
     pub(super) async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
@@ -66,23 +66,26 @@ impl<'a> Transfer<'a> {
                 ControlFlow::Continue(()) if room.is_none() => self.send_ready()?,
                 ControlFlow::Continue(()) => {}
             }
-            if limit.is_none() && self.scan.is_over() {
+            if limit.is_none() && self.watch.is_over() {
                 limit = Some(Instant::now() + AFTER_THE_END);
             }
         };
         drop(room);
+        let ending = self.watch.finish(&mut self.waiting);
         self.send_ready()?;
         while !self.waiting.is_empty() {
             let room = self.sender.room().await?;
             self.send_into(room)?;
         }
-        match (self.scan.finish(), broken) {
+        match (ending, broken) {
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => Err(fault.into()),
             (Ending::Truncated, Some(error)) => Err(Fault::from(error).by_connection()),
-            (Ending::Truncated, None) if !self.any => Err(Fault::internal("the backend's response is empty")),
+            (Ending::Truncated, None) if !self.any => {
+                Err(Fault::backend("the backend's response is empty").by_connection())
+            }
             (Ending::Truncated, None) => {
-                Err(Fault::internal("the backend's response ended without its end mark").by_connection())
+                Err(Fault::backend("the backend's response ended without its end mark").by_connection())
             }
         }
     }
@@ -97,8 +100,7 @@ impl<'a> Transfer<'a> {
                 Some(Err(error)) => return ControlFlow::Break(Some(error)),
                 Some(Ok(bytes)) => {
                     self.any |= !bytes.is_empty();
-                    self.scan.feed(&bytes);
-                    self.waiting.extend_from_slice(&bytes);
+                    self.watch.pass(&bytes, &mut self.waiting);
                 }
             }
             next = if self.waiting.len() < MAX_CHUNK { body.next().now_or_never() } else { None };

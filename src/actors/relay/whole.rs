@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::Body;
 use super::fault::Fault;
-use crate::messages::endpoint::Endpoint;
+use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::protocol::assemble::{Assembly, Whole};
+use crate::protocol::translate::MessageEvents;
 use crate::protocol::unfold::unfold;
 use crate::protocol::usage::{Ending, Tally};
 
@@ -39,7 +40,7 @@ pub(super) async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Who
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
         if text.len() + bytes.len() > LIMIT {
-            return Err(Fault::internal("the backend's answer is too large for one body"));
+            return Err(Fault::agent("the backend's answer is too large for one body"));
         }
         text.extend_from_slice(&bytes);
     }
@@ -48,13 +49,56 @@ pub(super) async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Who
     match tally.ending() {
         Ending::Complete { tokens } => Ok(Whole { body: text.into(), tokens }),
         Ending::Failed(fault) => Err(fault.into()),
-        Ending::Truncated => Err(Fault::internal("the backend's answer is no JSON object")),
+        Ending::Truncated => Err(Fault::backend("the backend's answer is no JSON object")),
     }
 }
 
 /// The stream that says what a body that came as one says.
 pub(super) async fn unfolded(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
     let Whole { body, tokens } = as_it_came(endpoint, body).await?;
-    let body = unfold(endpoint, &body).map_err(|error| Fault::internal(error.to_string()))?;
+    let body = unfold(endpoint, &body).map_err(|error| Fault::backend(error.to_string()))?;
     Ok(Whole { body, tokens })
+}
+
+/// The message that a stream of chat completions comes to.
+pub(super) async fn message_of_stream(mut events: MessageEvents, mut body: Body) -> Result<Whole, Fault> {
+    let mut assembly = Assembly::new(Endpoint::Messages, LIMIT);
+    let mut out = BytesMut::new();
+    while !events.is_over() {
+        match body.next().await {
+            Some(Ok(bytes)) => {
+                events.feed(&bytes, &mut out);
+                assembly.feed(&out)?;
+                out.clear();
+            }
+            Some(Err(error)) => return Err(Fault::from(error).by_connection()),
+            None => break,
+        }
+    }
+    message(events, assembly, out)
+}
+
+/// The message, or the stream of its events, that one body of a chat completion comes to.
+pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form: AnswerForm) -> Result<Whole, Fault> {
+    let Whole { body, tokens } = as_it_came(Endpoint::ChatCompletions, body).await?;
+    let mut out = BytesMut::new();
+    events.take_whole(&body, &mut out);
+    match form {
+        AnswerForm::Stream => match events.finish(&mut out) {
+            Ending::Failed(fault) => Err(fault.into()),
+            Ending::Complete { .. } | Ending::Truncated => Ok(Whole { body: out.into(), tokens }),
+        },
+        AnswerForm::Whole => message(events, Assembly::new(Endpoint::Messages, LIMIT), out),
+    }
+}
+
+fn message(events: MessageEvents, mut assembly: Assembly, mut out: BytesMut) -> Result<Whole, Fault> {
+    // The tokens are those that the chat completion reports; Anthropic's count leaves cached ones out.
+    let ending = events.finish(&mut out);
+    assembly.feed(&out)?;
+    match ending {
+        Ending::Complete { tokens } => Ok(Whole { tokens, ..assembly.finish()? }),
+        Ending::Failed(fault) => Err(fault.into()),
+        Ending::Truncated => Err(Fault::backend("the backend's response ended without its end mark").by_connection()),
+    }
 }

@@ -41,6 +41,7 @@ impl SupervisorActor {
             interval: self.settings.discovery_interval,
             events: self.events.clone(),
             supervisor: ctx.address().recipient(),
+            loads: ctx.address().recipient(),
         };
         self.discovery = Some(DiscoveryActor::new(setup, guard).start());
     }
@@ -52,6 +53,7 @@ impl SupervisorActor {
             settle_at: self.started + SETTLE,
             events: self.events.clone(),
             discovery: ctx.address().recipient(),
+            loads: ctx.address().recipient(),
             supervisor: ctx.address().recipient(),
         };
         let router = JobRouter::new(setup, guard).start();

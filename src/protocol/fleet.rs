@@ -1,0 +1,191 @@
+//! What is known of every backend at the moment: its slots and its breaker. The catalog says what a backend offers, this
+//! whether it can take a job now. How many jobs of ours are on it the ledger says. Driven by the router.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::breaker::{Breaker, Pass, State, Verdict};
+use super::capacity::Capacity;
+use super::catalog::Catalog;
+use super::selection::Standing;
+use crate::messages::ids::BackendId;
+
+/// The backends of the current catalog.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    members: HashMap<BackendId, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    capacity: Capacity,
+    breaker: Breaker,
+}
+
+impl Fleet {
+    /// Takes in what a new catalog says. A backend that is not in it is forgotten, its breaker too: one that comes back
+    /// was looked at before.
+    pub fn update(&mut self, catalog: &Catalog) {
+        let backends = catalog.backends();
+        self.members.retain(|id, _| backends.contains_key(id));
+        for (id, route) in backends {
+            match self.members.get_mut(id) {
+                Some(member) => member.capacity.resize(route.limit, route.slots),
+                None => {
+                    let capacity = Capacity::new(route.limit, route.slots);
+                    self.members.insert(id.clone(), Member { capacity, breaker: Breaker::default() });
+                }
+            }
+        }
+    }
+
+    /// How a backend with `ours` jobs of ours stands. `None`: it is not in the catalog.
+    pub fn standing(&self, backend: &BackendId, ours: usize, now: Instant) -> Option<Standing> {
+        let member = self.members.get(backend)?;
+        let jobs = u32::try_from(ours).unwrap_or(u32::MAX);
+        Some(Standing {
+            admits: member.breaker.admits(now),
+            free: member.capacity.free(jobs, now),
+            load: member.capacity.load(jobs, now),
+            jobs,
+        })
+    }
+
+    /// Jobs of ours that a backend takes at once now: none while its breaker keeps them away, one as its trial is due.
+    pub fn usable(&self, backend: &BackendId, now: Instant) -> u32 {
+        self.members.get(backend).map_or(0, |member| match member.breaker.state(now) {
+            State::Closed => member.capacity.usable(now),
+            State::HalfOpen => member.capacity.usable(now).min(1),
+            State::Open { .. } | State::Trying => 0,
+        })
+    }
+
+    /// Whether a cancelled job still holds a slot there, which will be free soon.
+    pub fn lingers(&self, backend: &BackendId, now: Instant) -> bool {
+        self.members.get(backend).is_some_and(|member| member.capacity.lingering(now) > 0)
+    }
+
+    /// A job is sent there. `None`: its breaker lets none through.
+    pub fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<Pass> {
+        self.members.get_mut(backend)?.breaker.begin(now)
+    }
+
+    /// What the job that was sent with `pass` showed of the backend.
+    pub fn report(&mut self, backend: &BackendId, pass: Pass, verdict: Verdict, now: Instant) {
+        if let Some(member) = self.members.get_mut(backend) {
+            member.breaker.report(pass, verdict, now);
+        }
+    }
+
+    /// A job there has ended by itself, or went elsewhere.
+    pub fn on_end(&mut self, backend: &BackendId, now: Instant) {
+        if let Some(member) = self.members.get_mut(backend) {
+            member.capacity.on_end(now);
+        }
+    }
+
+    /// A job there was cancelled.
+    pub fn on_cancel(&mut self, backend: &BackendId, now: Instant) {
+        if let Some(member) = self.members.get_mut(backend) {
+            member.capacity.on_cancel(now);
+        }
+    }
+
+    /// The server says how many requests it works, whoever's they are; `ours` of them may be ours.
+    pub fn on_load(&mut self, backend: &BackendId, busy: u32, ours: usize, now: Instant) {
+        if let Some(member) = self.members.get_mut(backend) {
+            member.capacity.on_report(busy, u32::try_from(ours).unwrap_or(u32::MAX), now);
+        }
+    }
+
+    /// The backends whose load is to be asked for now, which counts as asked.
+    pub fn due(&mut self, now: Instant) -> Vec<BackendId> {
+        let due =
+            self.members.iter_mut().filter(|(_, member)| member.capacity.next_poll(now).is_some_and(|at| at <= now));
+        due.map(|(id, member)| {
+            member.capacity.on_ask(now);
+            id.clone()
+        })
+        .collect()
+    }
+
+    /// When something is to be done that no event will bring: a load to be asked for.
+    pub fn next_poll(&self, now: Instant) -> Option<Instant> {
+        self.members.values().filter_map(|member| member.capacity.next_poll(now)).min()
+    }
+
+    /// When a breaker's cool-down or trial ends, so that the backend can be offered again.
+    pub fn next_trial(&self, now: Instant) -> Option<Instant> {
+        let until = self.members.values().filter_map(|member| match member.breaker.state(now) {
+            State::Open { until } => Some(until),
+            State::Closed | State::HalfOpen | State::Trying => None,
+        });
+        until.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::messages::backend::BackendKind;
+    use crate::messages::discovery::{BackendReport, ModelReport};
+    use crate::messages::endpoint::Endpoints;
+    use crate::messages::prices::{Price, PriceList};
+    use crate::protocol::catalog::{BackendPolicy, Seen, Terms};
+
+    #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn catalog(backends: &[&str]) -> Catalog {
+        let seen = |id: &&str| {
+            let model = ModelReport { id: "m".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };
+            let report = BackendReport { kind: BackendKind::OpenAi, models: vec![model], slots: Some(2), busy: None };
+            (BackendId::from(*id), Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } })
+        };
+        let default = Price { input_per_1m: 1, output_per_1m: 1 };
+        let terms = Terms { prices: PriceList { default, by_model: BTreeMap::new() }, max_concurrent: 8 };
+        Catalog::build(&backends.iter().map(seen).collect(), &terms)
+    }
+
+    #[test]
+    fn an_open_breaker_takes_nothing_until_its_trial_is_due() {
+        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
+        fleet.update(&catalog(&["a", "b"]));
+        assert_eq!(fleet.usable(&id, now), 2);
+        for _ in 0..crate::protocol::breaker::OPENS_AT {
+            let pass = fleet.begin(&id, now).unwrap();
+            fleet.report(&id, pass, Verdict::Fault, now);
+        }
+        let standing = fleet.standing(&id, 0, now).unwrap();
+        assert_eq!((standing.admits, fleet.usable(&id, now), fleet.usable(&"b".into(), now)), (false, 0, 2));
+        let trial = fleet.next_trial(now).unwrap();
+        assert_eq!((fleet.usable(&id, trial), fleet.next_trial(trial)), (1, None));
+    }
+
+    #[test]
+    fn a_backend_that_tells_its_load_is_asked_for_it_and_one_that_does_not_is_not() {
+        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
+        fleet.update(&catalog(&["a", "b"]));
+        assert_eq!(fleet.next_poll(now), None);
+        fleet.on_load(&id, 1, 0, now);
+        assert_eq!(fleet.usable(&id, now), 1, "somebody else is served there");
+        let at = fleet.next_poll(now).unwrap();
+        assert_eq!((fleet.due(now), fleet.due(at)), (vec![], vec![id.clone()]));
+        assert!(fleet.next_poll(at).unwrap() > at);
+        fleet.on_cancel(&id, at);
+        assert!(fleet.lingers(&id, at) && fleet.next_poll(at).unwrap() < at + Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_left_the_catalog_is_forgotten() {
+        let (mut fleet, now) = (Fleet::default(), epoch());
+        fleet.update(&catalog(&["a"]));
+        fleet.update(&catalog(&["b"]));
+        assert!(fleet.standing(&"a".into(), 0, now).is_none() && fleet.standing(&"b".into(), 0, now).is_some());
+    }
+}

@@ -76,7 +76,8 @@ impl BackendFactory for HttpBackendFactory {
 }
 
 thread_local! {
-    /// This thread's clients in use, by the key of their factory: workers of one thread share one.
+    /// This thread's clients in use, by the key of their factory: workers of one thread share one, so that
+    /// the bounds of what is told to a server hold for all of them.
     static OPEN: RefCell<HashMap<u64, Weak<HttpBackend>>> = RefCell::default();
 }
 

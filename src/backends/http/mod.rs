@@ -4,9 +4,9 @@
 //! Closing the connection is how a request is cancelled, so none is shared or used twice. While the request is written
 //! the answer is read, so that a server which refuses a long body early is understood.
 //!
-//! What a response that waits for bytes holds: its socket, the state of its framing, a few words. Bytes are read into a
-//! buffer of the thread and handed out at once; where the framing is, is a number. A TLS session keeps what rustls needs
-//! beside that.
+//! What a response that waits for bytes holds: its socket and how far its framing is read, some 400 bytes with what the
+//! runtime keeps of a socket. Bytes are read into a buffer of the thread and handed out at once. A TLS session holds what
+//! rustls needs beside that.
 
 mod body;
 mod buffer;

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use awc::http::Method;
 use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::BodyError;
-use super::api::{self, ApiClient};
+use super::api::ApiClient;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
 use crate::protocol::request::with_member;
@@ -73,11 +72,11 @@ async fn tell(how: &'static Abort, api: ApiClient, names: mpsc::Receiver<String>
     let names = futures_util::stream::unfold(names, |mut names| async move { Some((names.recv().await?, names)) });
     names
         .for_each_concurrent(AT_ONCE, |name| {
-            let body = with_member(vec![Bytes::from_static(b"{}")], how.member, &name).unwrap_or_default().concat();
-            let request = api.request(Method::POST, how.path).content_type("application/json");
+            let body = with_member(vec![Bytes::from_static(b"{}")], how.member, &name).unwrap_or_default();
+            let request = api.post_json(how.path);
             async move {
                 // What it answers changes nothing.
-                let _ = timeout(TOLD, api::head(request.send_body(body))).await;
+                let _ = timeout(TOLD, request.send_body(body)).await;
             }
         })
         .await;

@@ -1,28 +1,15 @@
-//! An HTTP API: where it is, the key that opens it, and a client for it that belongs to one thread. Knows nothing of
-//! what is asked; driven by `client` for jobs and by `probe` for looks.
+//! An HTTP API: where it is, the key that opens it, and a client for it. Knows nothing of what is asked; driven by
+//! `client` for jobs and by `probe` for looks.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use actix_rt::net::TcpStream;
-use actix_service::Service;
-use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Connector, ConnectorService, Resolver};
-use awc::error::SendRequestError;
-use awc::http::header::{self, HeaderName, HeaderValue};
-use awc::http::{Method, Uri};
-use awc::{ClientRequest, ClientResponse, SendClientRequest};
-use futures_util::future::{FutureExt, LocalBoxFuture};
 use rustls::ClientConfig;
 use url::Url;
 
-use super::SendError;
+use super::http::{Method, Origin, Request};
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
-
-/// Bounds finding and reaching the server (DNS and TCP), and once more the TLS handshake.
-const CONNECT: Duration = Duration::from_secs(5);
 
 const USER_AGENT: &str = concat!("outpost/", env!("CARGO_PKG_VERSION"));
 
@@ -32,10 +19,10 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Where an API is and what opens it. Shared by all threads.
 #[derive(Clone)]
 pub(super) struct Api {
-    /// Scheme, host, port and the path before `/v1`, without a slash at its end.
-    base: Arc<str>,
+    origin: Arc<Origin>,
+    /// The path before `/v1`, without a slash at its end.
+    prefix: Arc<str>,
     key: Option<Secret>,
-    tls: Arc<ClientConfig>,
 }
 
 impl Api {
@@ -43,71 +30,56 @@ impl Api {
     pub(super) fn new(url: &Url, key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
         let path = url.path().trim_end_matches('/');
         let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/');
-        let base = format!("{}{path}", url.origin().ascii_serialization()).into();
-        Self { base, key, tls }
+        Self { origin: Arc::new(Origin::new(url, tls)), prefix: path.into(), key }
     }
 
-    /// One at a port of this host.
-    pub(super) fn local(port: u16, key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
-        Self { base: format!("http://127.0.0.1:{port}").into(), key, tls }
+    /// One at a port of this host, without TLS.
+    pub(super) fn local(port: u16, key: Option<Secret>, _: Arc<ClientConfig>) -> Self {
+        Self { origin: Arc::new(Origin::local(port)), prefix: "".into(), key }
     }
 
-    /// A client for the calling thread.
+    /// A client.
     ///
     /// It follows no redirect, so that the key and the prompt reach the configured host only, and reads no proxy from
     /// the environment. It has no limit of connections and no deadline beyond connecting: callers have both.
     pub(super) fn client(&self) -> ApiClient {
-        // awc's connectors ask for the process's provider. The second call finds it installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let connector = awc::Connector::new()
-            .connector(NoDelay { base: Connector::new(Resolver::default()).service() })
-            .rustls_0_23(Arc::clone(&self.tls))
-            .timeout(CONNECT)
-            .handshake_timeout(CONNECT)
-            .limit(0);
-        let http = awc::Client::builder()
-            .connector(connector)
-            .disable_timeout()
-            .disable_redirects()
-            .no_default_headers()
-            .add_default_header((header::USER_AGENT, USER_AGENT))
-            .finish();
-        ApiClient { http, api: self.clone() }
+        ApiClient { api: self.clone() }
     }
 }
 
-/// A thread's client of one API.
+/// A client of one API. Cheap to clone: all of it is shared but the key.
 #[derive(Clone)]
 pub(super) struct ApiClient {
-    http: awc::Client,
     api: Api,
 }
 
 impl ApiClient {
     /// A request with the key in it, on a connection of its own: closing that cancels the request, and no stale one is
     /// ever reused.
-    pub(super) fn request(&self, method: Method, path: &str) -> ClientRequest {
-        let request = self
-            .http
-            .request(method, format!("{}{path}", self.api.base))
-            .force_close()
-            .no_decompress()
-            .insert_header((header::ACCEPT_ENCODING, "identity"));
-        match &self.api.key {
-            Some(key) => with_secret(request, header::AUTHORIZATION, &format!("Bearer {}", key.reveal())),
+    pub(super) fn request(&self, method: Method, path: &str) -> Request {
+        let Api { origin, prefix, key } = &self.api;
+        let request = Request::new(origin, method, &[prefix, path]).header("user-agent", &[USER_AGENT]);
+        // A key that can't stand in a header is left out; the server then says that it wants one.
+        match key {
+            Some(key) => request.header("authorization", &["Bearer ", key.reveal()]),
             None => request,
         }
     }
 
-    /// A POST of JSON to a format's path, with the headers that this format wants.
-    pub(super) fn post(&self, endpoint: Endpoint) -> ClientRequest {
-        let request = self.request(Method::POST, endpoint.path()).content_type("application/json");
+    /// A POST of JSON to a path.
+    pub(super) fn post_json(&self, path: &str) -> Request {
+        self.request(Method::Post, path).header("content-type", &["application/json"])
+    }
+
+    /// A POST of JSON to an endpoint, with the headers that its format wants.
+    pub(super) fn post(&self, endpoint: Endpoint) -> Request {
+        let request = self.post_json(endpoint.path());
         match endpoint.format() {
             Format::OpenAi => request,
             Format::Anthropic => {
-                let request = request.insert_header(("anthropic-version", ANTHROPIC_VERSION));
+                let request = request.header("anthropic-version", &[ANTHROPIC_VERSION]);
                 match &self.api.key {
-                    Some(key) => with_secret(request, HeaderName::from_static("x-api-key"), key.reveal()),
+                    Some(key) => request.header("x-api-key", &[key.reveal()]),
                     None => request,
                 }
             }
@@ -115,81 +87,51 @@ impl ApiClient {
     }
 }
 
-/// A key that can't stand in a header is left out; the server then says that it wants one.
-fn with_secret(request: ClientRequest, name: HeaderName, text: &str) -> ClientRequest {
-    match HeaderValue::from_str(text) {
-        Ok(mut value) => {
-            value.set_sensitive(true);
-            request.insert_header((name, value))
-        }
-        Err(_) => request,
-    }
-}
-
-/// Waits for the head of the response.
-///
-/// Known limits of the client underneath: an unasked `1xx` counts as the response, and a server that answers before it
-/// has read the whole body and closes is seen as unreachable.
-pub(super) async fn head(sent: SendClientRequest) -> Result<ClientResponse, SendError> {
-    sent.await.map_err(|error| match error {
-        SendRequestError::Response(actix_http::error::ParseError::Io(_)) => SendError::Unreachable,
-        SendRequestError::Response(_) | SendRequestError::H2(_) => SendError::Garbled,
-        _ => SendError::Unreachable,
-    })
-}
-
-/// Connects with TCP_NODELAY set: a body is written in pieces, and the last must not wait for an ACK of the one before.
-#[derive(Clone)]
-struct NoDelay {
-    base: ConnectorService,
-}
-
-impl Service<ConnectInfo<Uri>> for NoDelay {
-    type Response = Connection<Uri, TcpStream>;
-    type Error = ConnectError;
-    type Future = LocalBoxFuture<'static, Result<Self::Response, ConnectError>>;
-
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Service::<ConnectInfo<Uri>>::poll_ready(&self.base, cx)
-    }
-
-    fn call(&self, to: ConnectInfo<Uri>) -> Self::Future {
-        self.base
-            .call(to)
-            .map(|connection| {
-                let connection = connection?;
-                connection.io_ref().set_nodelay(true).map_err(ConnectError::Io)?;
-                Ok(connection)
-            })
-            .boxed_local()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn api(url: &str, key: Option<Secret>) -> Api {
+        Api::new(&url.parse().unwrap(), key, crate::transport::tls::client_config(None).unwrap())
+    }
+
     fn base(url: &str) -> String {
-        let tls = crate::transport::tls::client_config(None).unwrap();
-        Api::new(&url.parse().unwrap(), None, tls).base.to_string()
+        let Api { origin, prefix, .. } = api(url, None);
+        format!("{}{prefix}", origin.authority())
     }
 
     #[test]
     fn a_base_url_may_or_may_not_name_the_version() {
-        assert_eq!(base("http://127.0.0.1:8000"), "http://127.0.0.1:8000");
-        assert_eq!(base("http://127.0.0.1:8000/v1/"), "http://127.0.0.1:8000");
-        assert_eq!(base("https://host.example/api/v1"), "https://host.example/api");
-        assert_eq!(base("http://[::1]:8080/"), "http://[::1]:8080");
-        assert_eq!(base("http://user:pass@host/x?y#z"), "http://host/x");
+        assert_eq!(base("http://127.0.0.1:8000"), "127.0.0.1:8000");
+        assert_eq!(base("http://127.0.0.1:8000/v1/"), "127.0.0.1:8000");
+        assert_eq!(base("https://host.example/api/v1"), "host.example/api");
+        assert_eq!(base("http://[::1]:8080/"), "[::1]:8080");
+        assert_eq!(base("http://user:pass@host/x?y#z"), "host/x");
     }
 
     #[test]
-    fn the_key_is_not_shown_by_the_request() {
-        let tls = crate::transport::tls::client_config(None).unwrap();
-        let api = Api::new(&"http://127.0.0.1:1".parse().unwrap(), Some(Secret::new("canary")), tls);
-        let request = api.client().post(Endpoint::Messages);
-        assert_eq!(request.headers().get("x-api-key").unwrap(), "canary");
-        assert_eq!(request.headers().get("authorization").unwrap(), "Bearer canary");
-        assert!(!format!("{request:?}").contains("canary"));
+    fn the_head_has_what_the_format_wants() {
+        let client = api("https://host.example/api/v1", Some(Secret::new("canary"))).client();
+        let expected = [
+            "POST /api/v1/messages HTTP/1.1",
+            "host: host.example",
+            "connection: close",
+            "accept-encoding: identity",
+            concat!("user-agent: outpost/", env!("CARGO_PKG_VERSION")),
+            "authorization: Bearer canary",
+            "content-type: application/json",
+            "anthropic-version: 2023-06-01",
+            "x-api-key: canary",
+        ];
+        assert_eq!(client.post(Endpoint::Messages).head().lines().collect::<Vec<_>>(), expected);
+        assert!(!client.post(Endpoint::ChatCompletions).head().contains("x-api-key"));
+        assert!(client.request(Method::Get, "/v1/models?x").head().starts_with("GET /api/v1/models?x HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn a_key_that_can_not_stand_in_a_header_is_left_out() {
+        let client = api("http://host", Some(Secret::new("a\r\nb: c"))).client();
+        let request = client.post(Endpoint::Messages);
+        assert!(!request.head().contains("authorization") && !request.head().contains("b: c"));
     }
 }

@@ -6,17 +6,15 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use awc::http::header::CONTENT_TYPE;
 use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use rustls::ClientConfig;
 use url::Url;
 
 use super::abort::{AbortGuard, Aborts, watched};
-use super::api::{self, Api, ApiClient};
-use super::download::Download;
+use super::api::{Api, ApiClient};
+use super::http::Response;
 use super::kinds::each;
-use super::upload::Pieces;
 use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
@@ -31,8 +29,7 @@ pub struct HttpBackendFactory {
 }
 
 impl HttpBackendFactory {
-    /// A server that only OpenAI's API is known of. `base_url` may end in `/v1`. An `https` URL whose host is an IPv6
-    /// address can't be reached.
+    /// A server that only OpenAI's API is known of. `base_url` may end in `/v1`.
     pub fn new(id: BackendId, base_url: &Url, api_key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
         Self::of_kind(id, BackendKind::OpenAi, base_url, api_key, tls)
     }
@@ -79,7 +76,8 @@ impl BackendFactory for HttpBackendFactory {
 }
 
 thread_local! {
-    /// This thread's clients in use, by the key of their factory: workers of one thread share one.
+    /// This thread's clients in use, by the key of their factory: workers of one thread share one, so that
+    /// the bounds of what is told to a server hold for all of them.
     static OPEN: RefCell<HashMap<u64, Weak<HttpBackend>>> = RefCell::default();
 }
 
@@ -100,9 +98,9 @@ impl Backend for HttpBackend {
             Some(aborts) => aborts.watch(job, endpoint, body),
             None => (body, None),
         };
-        let sent = self.api.post(endpoint).send_body(Pieces::new(body));
+        let sent = self.api.post(endpoint).send_body(body);
         async move {
-            let response = match api::head(sent).await {
+            let response = match sent.await {
                 Ok(response) => response,
                 Err(error) => {
                     guard.into_iter().for_each(AbortGuard::disarm);
@@ -110,19 +108,11 @@ impl Backend for HttpBackend {
                 }
             };
             // A request that was refused generates nothing.
-            let (guard, refused) = if response.status().is_success() { (guard, None) } else { (None, guard) };
+            let (guard, refused) = if response.is_success() { (guard, None) } else { (None, guard) };
             refused.into_iter().for_each(AbortGuard::disarm);
-            Ok(BackendResponse {
-                status: response.status().as_u16(),
-                content_type: content_type(&response),
-                body: watched(Download::new(response).boxed_local(), guard),
-            })
+            let Response { status, content_type, body, .. } = response;
+            Ok(BackendResponse { status, content_type, body: watched(body.boxed_local(), guard) })
         }
         .boxed_local()
     }
-}
-
-fn content_type(response: &awc::ClientResponse) -> String {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -12,8 +12,8 @@ mod api;
 pub mod auto;
 pub mod client;
 pub mod configured;
-mod download;
 mod gauges;
+mod http;
 mod identify;
 mod kinds;
 mod lenient;
@@ -22,7 +22,6 @@ mod offer;
 mod price;
 mod probe;
 mod proof;
-mod upload;
 
 use std::rc::Rc;
 use std::sync::Arc;

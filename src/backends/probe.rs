@@ -1,13 +1,11 @@
 //! One GET of a look: a bounded answer, and its JSON as a type. Knows no kind of server; driven by `kinds` and
 //! `identify`.
 
-use awc::http::Method;
-use awc::http::header::SERVER;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::api::{self, ApiClient};
-use super::download::Download;
+use super::api::ApiClient;
+use super::http::{Method, Response};
 use super::{BodyError, LookError, SendError};
 
 /// Most that is read of a list of models, in bytes.
@@ -27,17 +25,15 @@ pub(super) struct Answer {
 impl ApiClient {
     /// Asks for `path`. An answer of more than `most` bytes is an error; at most that many are held.
     pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
-        let response = api::head(self.request(Method::GET, path).send()).await.map_err(|error| match error {
+        let response = self.request(Method::Get, path).send().await.map_err(|error| match error {
             SendError::Unreachable => LookError::Unreachable,
             SendError::Garbled => LookError::Unexpected("not HTTP"),
         })?;
-        let server = response.headers().get(SERVER).and_then(|value| value.to_str().ok());
-        let server = server.unwrap_or_default().to_ascii_lowercase();
-        let status = response.status();
+        let is_success = response.is_success();
+        let Response { status, server, body: mut pieces, .. } = response;
         let mut body = Vec::new();
-        if status.is_success() {
-            let mut download = Download::new(response);
-            while let Some(bytes) = download.next().await {
+        if is_success {
+            while let Some(bytes) = pieces.next().await {
                 let bytes = bytes.map_err(|error| match error {
                     BodyError::Broken => LookError::Unreachable,
                     BodyError::Encoded => LookError::Unexpected("an encoded body"),
@@ -48,7 +44,7 @@ impl ApiClient {
                 body.extend_from_slice(&bytes);
             }
         }
-        Ok(Answer { status: status.as_u16(), server, body })
+        Ok(Answer { status, server, body })
     }
 
     /// Asks for a JSON document.

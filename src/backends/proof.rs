@@ -10,10 +10,9 @@ use futures_util::future;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::api::{self, ApiClient};
-use super::download::Download;
+use super::api::ApiClient;
+use super::http;
 use super::offer::Offer;
-use super::upload::Pieces;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
 
@@ -105,10 +104,9 @@ pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoint
 async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<bool> {
     let body: &[u8] = if matches!(question, Question::Broken) { b"{" } else { b"{}" };
     let asked = async {
-        let sent = api.post(endpoint).send_body(Pieces::new(vec![Bytes::from_static(body)]));
-        let response = api::head(sent).await.ok()?;
-        match response.status().as_u16() {
-            200 => Some(is_answer(endpoint, &read(Download::new(response)).await?)),
+        let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
+        match response.status {
+            200 => Some(is_answer(endpoint, &read(response.body).await?)),
             status => served(status),
         }
     };
@@ -130,9 +128,9 @@ fn served(status: u16) -> Option<bool> {
 }
 
 /// The start of a body. `None` where it breaks off or is no body at all.
-async fn read(mut download: Download) -> Option<Vec<u8>> {
+async fn read(mut response: http::Body) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(bytes) = download.next().await {
+    while let Some(bytes) = response.next().await {
         body.extend_from_slice(&bytes.ok()?);
         if body.len() > SUCCESS {
             break;

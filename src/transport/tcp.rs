@@ -1,5 +1,5 @@
-//! TCP to the coordinator: every address of its name, through a proxy where one is configured, and a socket set up for
-//! small frames that must not wait.
+//! TCP to the coordinator and to the backends: every address of a name, through a proxy where one is configured, and a
+//! socket set up for small frames that must not wait.
 
 use std::io;
 use std::net::SocketAddr;

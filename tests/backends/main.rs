@@ -5,6 +5,7 @@
 
 mod aborts;
 mod auto;
+mod early;
 mod kinds;
 mod looking;
 mod looks;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is amiss")]
 
 mod rig;
+mod waiting;
 
 use allocation_counter::measure;
 use bytes::Bytes;

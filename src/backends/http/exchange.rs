@@ -1,0 +1,69 @@
+//! One request and the head of its response, both ways at once. Knows bytes and the head only; driven by `request`.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::super::SendError;
+use super::body::Body;
+use super::buffer;
+use super::head::{Head, HeadReader};
+use super::upload::Upload;
+use crate::transport::link::Stream;
+
+/// A response whose body is to come. Dropping it closes its connection.
+pub(in crate::backends) struct Response {
+    /// The HTTP status.
+    pub(in crate::backends) status: u16,
+    /// `Content-Type` without its parameters, in lower case; empty where there is none.
+    pub(in crate::backends) content_type: String,
+    /// `Server` in lower case; empty where there is none.
+    pub(in crate::backends) server: String,
+    /// The body as it arrives.
+    pub(in crate::backends) body: Body,
+}
+
+impl Response {
+    /// Whether the server did what it was asked for.
+    pub(in crate::backends) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Writes the request and waits for the head of the response, which may come before the request is written. Then a
+/// success has the rest written while its body is read; after a refusal the server wants no more of it.
+pub(super) async fn exchange(mut stream: Box<dyn Stream>, upload: Upload) -> Result<Response, SendError> {
+    let mut upload = Some(upload);
+    let mut reader = HeadReader::default();
+    let (head, ahead) = poll_fn(|cx| {
+        if upload.as_mut().is_some_and(|upload| upload.poll(&mut *stream, cx).is_ready()) {
+            upload = None;
+        }
+        poll_head(&mut *stream, &mut reader, cx)
+    })
+    .await?;
+    let Head { status, content_type, server, framing } = head;
+    let upload = upload.filter(|_| (200..300).contains(&status)).map(Box::new);
+    let body = Body::new(stream, framing, ahead, upload);
+    Ok(Response { status, content_type, server, body })
+}
+
+fn poll_head(
+    stream: &mut dyn Stream,
+    reader: &mut HeadReader,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(Head, Bytes), SendError>> {
+    loop {
+        let read = buffer::poll_read(stream, cx, |buffer| match buffer.as_ref() {
+            [] => Err(SendError::Unreachable),
+            piece => reader.feed(piece),
+        });
+        match ready!(read) {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(whole))) => return Poll::Ready(Ok(whole)),
+            Ok(Err(error)) => return Poll::Ready(Err(error)),
+            Err(_) => return Poll::Ready(Err(SendError::Unreachable)),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Where a body ends, by what its head says, and what of the bytes on the way is data. No I/O; made by `head`, driven by
+//! `body`.
+
+use std::ops::Range;
+
+use super::chunked::Chunked;
+
+/// What is left to read of a body.
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunked),
+    /// Whatever comes until the connection closes.
+    UntilClose,
+}
+
+/// How a body goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More is to come.
+    More,
+    /// It is whole.
+    End,
+    /// It is not what its framing says.
+    Broken,
+}
+
+impl Framing {
+    /// Takes the framing off bytes as they came, in place: where the data lies now, and what is behind it. Not to be
+    /// called again but after `More`.
+    pub(super) fn decode(&mut self, buffer: &mut [u8]) -> (Range<usize>, Progress) {
+        match self {
+            Self::Length(left) => {
+                let data = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+                *left -= data as u64;
+                (0..data, if *left == 0 { Progress::End } else { Progress::More })
+            }
+            Self::Chunked(chunked) => chunked.decode(buffer),
+            Self::UntilClose => (0..buffer.len(), Progress::More),
+        }
+    }
+
+    /// What it means that the connection closed in order.
+    pub(super) fn close(&self) -> Progress {
+        match self {
+            Self::Length(0) | Self::UntilClose => Progress::End,
+            Self::Length(_) | Self::Chunked(_) => Progress::Broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

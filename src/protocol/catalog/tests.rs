@@ -98,8 +98,10 @@ fn local_comes_before_remote_then_the_kind_then_the_name() {
         ("x", seen(BackendKind::LmStudio, &["m"])),
         ("w", seen(BackendKind::Ollama, &["m"])),
         ("v", seen(BackendKind::OpenAi, &["m"])),
-        ("b", remote(seen(BackendKind::Vllm, &["m"]))),
+        ("u", remote(seen(BackendKind::Venice, &["m"]))),
+        ("t", remote(seen(BackendKind::OpenRouter, &["m"]))),
         ("a", remote(seen(BackendKind::OpenAi, &["m"]))),
+        ("b", remote(seen(BackendKind::Vllm, &["m"]))),
     ];
     while !order.is_empty() {
         let all = order.iter().map(|(id, seen)| ((*id).into(), seen.clone())).collect();
@@ -309,7 +311,17 @@ proptest! {
         let mut offered = BTreeSet::new();
         for Model { routes, offer, .. } in catalog.models() {
             prop_assert!(offered.insert(offer.model_id.clone()), "{} twice", offer.model_id);
-            let rank = |id: &BackendId| (!backends[id].policy.local, backends[id].report.kind, id.clone());
+            let rank = |id: &BackendId| {
+                let (local, kind) = (backends[id].policy.local, backends[id].report.kind);
+                let named = |kinds: &[BackendKind]| kinds.iter().position(|other| *other == kind).unwrap_or(9);
+                let place = if local {
+                    use BackendKind::{LlamaCpp, LmStudio, Ollama, Vllm};
+                    named(&[Vllm, LlamaCpp, LmStudio, Ollama])
+                } else {
+                    named(&[BackendKind::Venice, BackendKind::OpenRouter])
+                };
+                (!local, place, id.clone())
+            };
             prop_assert!(routes.is_sorted_by(|a, b| rank(&a.backend) < rank(&b.backend)));
             prop_assert_eq!(&offer.backend, backends[&routes[0].backend].report.kind.as_str());
             prop_assert_eq!(offer.endpoints, Some(CHAT.with(Endpoint::Messages)));

@@ -77,10 +77,11 @@ impl Capacity {
         self.usable(now).saturating_sub(ours.saturating_add(self.lingering(now)))
     }
 
-    /// Jobs of ours that there is room for in all: the limit, or what others leave of the server. What lingers is not
+    /// Jobs of ours that there is room for in all: the limit, or what others leave of the server where it says how many
+    /// slots it has. What lingers is not
     /// taken off, so that an offer does not follow every cancel.
     pub fn usable(&self, now: Instant) -> u32 {
-        self.limit.min(self.total().saturating_sub(self.foreign(now)))
+        self.slots.map_or(self.limit, |slots| self.limit.min(slots.max(self.limit).saturating_sub(self.foreign(now))))
     }
 
     /// How full the server is, in thousandths, where `ours` run. Over 1000: there is more work than slots.
@@ -123,7 +124,7 @@ impl Capacity {
     pub fn on_report(&mut self, busy: u32, ours: u32, now: Instant) {
         let before = self.foreign(now);
         let told = self.report.map(|report| report.at);
-        let announced = self.asked.filter(|asked| told.is_none_or(|told| *asked >= told));
+        let announced = self.asked.take().filter(|asked| told.is_none_or(|told| *asked >= told));
         let asked = announced.unwrap_or_else(|| now.checked_sub(LOOK).unwrap_or(now));
 
         // Of what was cancelled since the look began the report says nothing.

@@ -97,7 +97,7 @@ impl Fault {
 impl From<BackendFault> for Fault {
     /// An error that the backend reported within a response that had begun well.
     fn from(fault: BackendFault) -> Self {
-        Self::backend(labelled("the backend reported an error".into(), &fault))
+        Self::new(ErrorCode::Internal, Blame::Unclear, labelled("the backend reported an error".into(), &fault))
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) async fn of(response: BackendResponse, service: Service, mut sender: 
         401 | 403 => (ErrorCode::AuthRejectedByBackend, Blame::Operator),
         404 => (ErrorCode::ModelNotLoaded, Blame::Caller),
         400..=499 if fault.is_model_missing() => (ErrorCode::ModelNotLoaded, Blame::Caller),
-        // As much as it takes at once, by whoever set that.
-        429 => (ErrorCode::Internal, Blame::Operator),
+        // A redirect is of a place that the operator named; as much as it takes at once, by whoever set that.
+        300..=399 | 429 => (ErrorCode::Internal, Blame::Operator),
         400..=499 => (ErrorCode::Internal, Blame::Caller),
         // llama.cpp answers so to a request that lacks what it needs.
         500 | 501 => (ErrorCode::Internal, Blame::Unclear),

@@ -38,7 +38,7 @@ fn others_load_takes_from_the_servers_slots_and_not_from_the_operators_share_of_
         (2, Some(4), 3, 1, 1),
         (2, Some(4), 4, 1, 0),
         (6, Some(4), 4, 2, 2),
-        (4, None, 3, 1, 1),
+        (4, None, 3, 1, 3),
         (4, Some(4), 1, 3, 1),
         (4, Some(4), 99, 0, 0),
     ] {

@@ -132,7 +132,7 @@ mod job {
     fn body(bencher: Bencher<'_, '_>, len: usize) {
         let Ok(FromCoordinator::Job(job)) = FromCoordinator::parse(&frame(len)) else { panic!("the frame is no job") };
         let model = ModelId::from("m");
-        let body = || backend_body(black_box(&job.request), &model, Endpoint::ChatCompletions);
+        let body = || backend_body(black_box(&job.request), &job.members, &model, Endpoint::ChatCompletions);
         bencher.counter(BytesCount::new(job.request.len())).bench_local(body);
     }
 }

@@ -270,8 +270,8 @@ impl Inbox for JobInbox {
 
 fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
     let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
-    let JobFrame { job_id: id, model_id: model, request, deadline, .. } = frame;
-    Ok(Job { id, model, endpoint, form, request, received, deadline })
+    let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
+    Ok(Job { id, model, endpoint, form, request, members, received, deadline })
 }
 
 /// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.

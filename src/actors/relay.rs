@@ -98,11 +98,11 @@ async fn relay(
     spare: &mut Option<Spare>,
 ) -> Result<Tokens, Fault> {
     let has_spare = spare.is_some();
-    let Job { id, model, endpoint: asked, form, request, .. } = job;
+    let Job { id, model, endpoint: asked, form, request, members, .. } = job;
     let mut sender = ChunkSender::new(id, lease, uplink, spare);
     let (endpoint, body, events) = match service {
         Service::Native => {
-            let body = backend_body(&request, &model, asked);
+            let body = backend_body(&request, &members, &model, asked);
             (asked, body.map_err(|_| Fault::caller("the request is no JSON object"))?, None)
         }
         Service::Translated => match chat_request(&request, &model) {

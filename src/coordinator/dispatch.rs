@@ -14,6 +14,7 @@ use super::request::Asked;
 use super::roster::{Assignment, NoAgent, SessionId};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
+use crate::messages::json::Members;
 use crate::messages::wire::{ErrorCode, Extension, Extensions, FromCoordinator, JobFrame, JobTarget, ResponseHead};
 
 /// A body from here on is made a frame off the thread that serves connections.
@@ -107,6 +108,7 @@ pub(super) async fn start(
         };
         tried.push(lease.session);
         let frame = JobFrame {
+            members: Members::default(),
             job_id: lease.job,
             model_id: asked.model.clone(),
             request: request.clone(),

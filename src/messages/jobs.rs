@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{BackendId, JobId, ModelId};
+use super::json::Members;
 use super::wire::{ErrorCode, Tokens};
 
 /// A job that came down the wire, well formed. It has no `Debug` of its fields: the request is somebody's prompt.
@@ -23,6 +24,8 @@ pub struct Job {
     pub form: AnswerForm,
     /// The request body as received: the text of one JSON object, a slice of the frame it came in.
     pub request: Bytes,
+    /// Where the members of the request are.
+    pub members: Members,
     /// When it was received.
     pub received: Instant,
     /// How long it may take, counted from receipt.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-use crate::messages::json::{self, Malformed};
+use crate::messages::json::{self, Malformed, Members};
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
 const COPIED_UP_TO: usize = 4 << 10;
@@ -41,11 +41,16 @@ impl From<Malformed> for RequestError {
 /// wants one body, because only a stream is dependably cancelled. Of chat completions and completions also
 /// `stream_options.include_usage` is set to true; the other endpoints report usage unasked. Embeddings can't be streamed:
 /// they have no `stream`. Every other member stays as it is spelled, in its order.
-pub fn backend_body(request: &Bytes, model: &ModelId, endpoint: Endpoint) -> Result<Vec<Bytes>, RequestError> {
+pub fn backend_body(
+    request: &Bytes,
+    members: &Members,
+    model: &ModelId,
+    endpoint: Endpoint,
+) -> Result<Vec<Bytes>, RequestError> {
     let mut body = Body::new(request);
     let mut stream_options = None;
     body.open();
-    json::walk(request, |key, value| match Member::of(key, endpoint) {
+    members.walk(request, |key, value| match Member::of(key, endpoint) {
         Member::Model | Member::Stream => {}
         Member::StreamOptions => stream_options = Some(value),
         Member::Other => body.member(key, value),

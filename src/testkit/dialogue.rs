@@ -11,6 +11,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use super::link::{CoordinatorLink, message};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
+use crate::messages::json::Members;
 use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
     JobFrame, JobTarget, ResponseHead,
@@ -97,6 +98,7 @@ impl Said {
 /// A job to send, in OpenAI's format and with the default deadline. Its fields are there to be changed.
 pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
     JobFrame {
+        members: Members::default(),
         job_id: JobId::random(),
         model_id: ModelId::from(model),
         request: request.into(),

@@ -2,6 +2,7 @@
 
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{JobId, ModelId};
+use outpost::messages::json::Members;
 use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame, JobTarget};
 use outpost::telemetry::Snapshot;
 use serde::Deserialize;
@@ -153,6 +154,7 @@ async fn a_server_with_a_key_is_offered_to_whoever_has_it() {
 
 fn job(request: &Value) -> JobFrame {
     JobFrame {
+        members: Members::default(),
         job_id: JobId::random(),
         model_id: ModelId::from(MODEL),
         request: request.to_string().into(),

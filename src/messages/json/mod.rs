@@ -2,7 +2,9 @@
 //!
 //! A request of megabytes passes through here once. What becomes a value of a type is small, and `serde_json` reads that.
 
+mod members;
 mod scanner;
 mod string;
 
+pub use members::Members;
 pub use scanner::{Malformed, Scanner, walk};

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Extensions, JobTarget, NamedPath};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::json::{self, Malformed};
+use crate::messages::json::{Malformed, Members, Scanner};
 
 /// The deadline of a job that names none, or names one that is no integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -66,6 +66,8 @@ pub struct JobFrame {
     pub model_id: ModelId,
     /// The text of a JSON object, a slice of the frame.
     pub request: Bytes,
+    /// Where the members of the request are.
+    pub members: Members,
     /// The API path that its format stands for.
     pub endpoint: Endpoint,
     /// How long it may take, from receipt.
@@ -197,6 +199,7 @@ struct Fields<'a> {
     job_id: Option<&'a [u8]>,
     model_id: Option<&'a [u8]>,
     request: Option<&'a [u8]>,
+    members: Members,
     format: Option<&'a [u8]>,
     deadline_ms: Option<&'a [u8]>,
     endpoint: Option<&'a [u8]>,
@@ -233,13 +236,23 @@ impl<'a> Fields<'a> {
             .map_or(DEFAULT_DEADLINE, Duration::from_millis);
         let model_id = ModelId::from(model.as_ref());
         let target = JobTarget::read(self.endpoint, self.stream);
-        Ok(JobFrame { job_id, model_id, request: frame.slice_ref(request), endpoint, deadline, target })
+        let (request, members) = (frame.slice_ref(request), self.members.clone());
+        Ok(JobFrame { job_id, model_id, request, members, endpoint, deadline, target })
     }
 
     fn read(frame: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Self::default();
-        json::walk(frame, |key, value| {
+        let mut scanner = Scanner::new(frame);
+        scanner.object(|scanner, key| {
             let key = text(key);
+            // Noted on the way: a prompt of megabytes is passed once.
+            if key.as_deref() == Some("request") && scanner.peek() == Some(b'{') {
+                let from = scanner.position();
+                fields.members = Members::note(scanner, frame)?;
+                fields.request = frame.get(from..scanner.position());
+                return Ok(());
+            }
+            let value = scanner.value()?;
             let field = match key.as_deref().unwrap_or_default() {
                 "type" => &mut fields.kind,
                 "nonce" => &mut fields.nonce,
@@ -253,10 +266,12 @@ impl<'a> Fields<'a> {
                 "deadline_ms" => &mut fields.deadline_ms,
                 "endpoint" => &mut fields.endpoint,
                 "stream" => &mut fields.stream,
-                _ => return,
+                _ => return Ok(()),
             };
             *field = Some(value);
+            Ok(())
         })?;
+        scanner.end()?;
         Ok(fields)
     }
 }

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::{COPIED_UP_TO, RequestError, backend_body, body_len, with_member};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
+use crate::messages::json::Members;
 
 fn body(request: &str, endpoint: Endpoint) -> Result<String, RequestError> {
-    let pieces = backend_body(&Bytes::from(request.to_owned()), &ModelId::from("the-model"), endpoint)?;
+    let pieces =
+        backend_body(&Bytes::from(request.to_owned()), &Members::default(), &ModelId::from("the-model"), endpoint)?;
     let joined = pieces.concat();
     assert_eq!(joined.len(), body_len(&pieces));
     assert!(pieces.iter().all(|piece| !piece.is_empty()));
@@ -95,7 +97,9 @@ fn what_is_no_object_is_refused() {
 
 #[test]
 fn a_model_name_is_escaped() {
-    let pieces = backend_body(&Bytes::from_static(b"{}"), &ModelId::from("a\"b\n"), Endpoint::Messages).unwrap();
+    let pieces =
+        backend_body(&Bytes::from_static(b"{}"), &Members::default(), &ModelId::from("a\"b\n"), Endpoint::Messages)
+            .unwrap();
     assert_eq!(pieces.concat(), br#"{"model":"a\"b\n","stream":true}"#);
 }
 
@@ -104,7 +108,7 @@ fn a_big_prompt_is_not_copied() {
     let prompt = format!(r#""{}""#, "x".repeat(20_000_000));
     let request = Bytes::from(format!(r#"{{"model":"m","prompt":{prompt},"stream_options":{{"x":{prompt}}},"n":1}}"#));
     let range = request.as_ptr_range();
-    let pieces = backend_body(&request, &ModelId::from("m"), Endpoint::ChatCompletions).unwrap();
+    let pieces = backend_body(&request, &Members::default(), &ModelId::from("m"), Endpoint::ChatCompletions).unwrap();
     let big: Vec<_> = pieces.iter().filter(|piece| piece.len() > COPIED_UP_TO).collect();
     assert_eq!(big.len(), 2);
     assert!(big.iter().all(|piece| range.contains(&piece.as_ptr()) && ***piece == *prompt.as_bytes()));

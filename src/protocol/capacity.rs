@@ -5,9 +5,9 @@
 //!
 //! - **Foreign** load: what was busy beyond our jobs. As ours counts every job that may have been in a slot at the moment
 //!   of the look, those that ended during it too: a look that crosses the end of a job must not take a slot from us.
-//!   It holds until the next report, for [`BELIEVED`] at most.
+//!   It holds until the next report, for `BELIEVED` at most.
 //! - **Lingering** slots: a server may work on a cancelled job for a while. Where the server tells of its load, a cancelled
-//!   job's slot counts as taken until a report shows it idle. Where none comes, it does so for [`LINGERS`]; where one showed
+//!   job's slot counts as taken until a report shows it idle. Where none comes, it does so for `LINGERS`; where one showed
 //!   it busy, it counts as foreign from then on. Where the server does not tell, the slot is free at once.
 //!
 //! A server tells as long as a report of it is believed. Driven by the router: it asks [`Capacity::next_poll`] when to look,
@@ -120,7 +120,7 @@ impl Capacity {
     }
 
     /// The server said that `busy` slots are, where `ours` run now: in answer to the latest [`Self::on_ask`], or else to a
-    /// look of [`LOOK`] at most.
+    /// look of `LOOK` at most.
     pub fn on_report(&mut self, busy: u32, ours: u32, now: Instant) {
         let before = self.foreign(now);
         let told = self.report.map(|report| report.at);

@@ -8,6 +8,7 @@ mod discovery;
 mod drain;
 mod endings;
 mod extensions;
+mod failover;
 mod formats;
 mod handshake;
 mod harness;

@@ -1,0 +1,215 @@
+//! Several backends of one model: who gets a job, where it goes when one fails it, and who gets none for a while.
+
+use std::time::Duration;
+
+use outpost::messages::backend::BackendKind;
+use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
+use outpost::messages::wire::{ErrorCode, Extension, Extensions};
+use outpost::telemetry::Event;
+use outpost::testkit::{CoordinatorLink, Harness, JobEnd, Reply, ScriptedBackend, StreamFault, answer, order_at};
+
+/// Two of the same kind; `first` is the one that an idle agent picks.
+fn twins() -> [ScriptedBackend; 2] {
+    ["first", "second"].map(|name| ScriptedBackend::new(name, &["m"]))
+}
+
+fn refusal(status: u16) -> Reply {
+    Reply::Status(status, r#"{"error":{"message":"no","type":"whatever"}}"#.into())
+}
+
+fn half() -> Vec<bytes::Bytes> {
+    answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().take(1).collect()
+}
+
+async fn ends(link: &mut CoordinatorLink, request: &str) -> Result<(), ErrorCode> {
+    let job = link.job("m", request);
+    let trace = link.outcome_of(job).await;
+    match trace.end {
+        JobEnd::Done(_) => Ok(()),
+        JobEnd::Error(error) => Err(error.error_code),
+    }
+}
+
+#[actix_rt::test]
+async fn a_job_that_a_backend_fails_before_the_first_byte_is_done_by_the_next() {
+    let faults = [
+        Reply::Refuse,
+        Reply::Garble,
+        refusal(429),
+        refusal(502),
+        refusal(503),
+        refusal(504),
+        Reply::StreamThen(vec![], StreamFault::Break),
+        Reply::StreamThen(vec![], StreamFault::Truncate),
+    ];
+    for fault in faults {
+        let [first, second] = twins();
+        first.reply([fault.clone()]);
+        let mut harness = Harness::builder().backend(&first).backend(&second).start();
+        let mut link = harness.connect().await;
+        assert_eq!(ends(&mut link, "{}").await, Ok(()), "{fault:?}");
+        assert_eq!((first.requests().len(), second.requests().len()), (1, 1), "{fault:?}");
+        let moved = harness.events().into_iter().filter(|entry| matches!(entry.event, Event::JobMoved { .. })).count();
+        let state = harness.snapshot();
+        assert_eq!((moved, state.jobs.moved, state.jobs.admitted, state.jobs.done), (1, 1, 1, 1));
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn neither_a_byte_sent_nor_a_fault_of_the_caller_is_tried_again() {
+    let faults = [
+        Reply::StreamThen(half(), StreamFault::Break),
+        Reply::StreamThen(half(), StreamFault::Truncate),
+        refusal(400),
+        refusal(401),
+        refusal(404),
+        refusal(413),
+        refusal(422),
+        refusal(500),
+    ];
+    for fault in faults {
+        let [first, second] = twins();
+        first.reply([fault.clone()]);
+        let mut harness = Harness::builder().backend(&first).backend(&second).start();
+        let mut link = harness.connect().await;
+        assert!(ends(&mut link, "{}").await.is_err(), "{fault:?}");
+        assert!(second.requests().is_empty(), "{fault:?}");
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_job_has_three_tries_in_all() {
+    let backends = ["a", "b", "c", "d"].map(|name| ScriptedBackend::new(name, &["m"]));
+    let mut builder = Harness::builder();
+    for backend in &backends {
+        backend.reply_always(refusal(503));
+        builder = builder.backend(backend);
+    }
+    let mut harness = builder.start();
+    let mut link = harness.connect().await;
+    assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::Internal));
+    assert_eq!(backends.each_ref().map(|backend| backend.requests().len()), [1, 1, 1, 0]);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_cancel_reaches_a_job_that_moved() {
+    let [first, second] = twins();
+    first.reply([refusal(503)]);
+    second.reply([Reply::Hang]);
+    let mut harness = Harness::builder().backend(&first).backend(&second).start();
+    let mut link = harness.connect().await;
+    let job = link.job("m", "{}");
+    let mut request = second.request().await;
+    link.cancel_and_silence(job).await;
+    request.dropped().await;
+    assert_eq!(harness.until(|state| state.in_flight == 0).await.jobs.cancelled, 1);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn jobs_are_spread_over_equals() {
+    let [first, second] = twins();
+    first.reply_always(Reply::ByHand);
+    second.reply_always(Reply::ByHand);
+    let mut harness = Harness::builder().backend(&first).backend(&second).max_concurrent(8).start();
+    let mut link = harness.connect().await;
+    let jobs: Vec<_> = (0..6).map(|_| link.job("m", "{}")).collect();
+    harness.until(|state| state.in_flight == 6).await;
+    link.fence().await;
+    assert_eq!((first.requests().len(), second.requests().len()), (3, 3));
+    for job in jobs {
+        link.cancel_and_silence(job).await;
+    }
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_hundred_bad_requests_open_no_breaker() {
+    for status in [400, 500] {
+        let backend = ScriptedBackend::new("box", &["m"]);
+        backend.reply((0..100).map(|_| refusal(status)));
+        let mut harness = Harness::builder().backend(&backend).start();
+        let mut link = harness.connect().await;
+        for _ in 0..100 {
+            assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::Internal));
+        }
+        assert_eq!(ends(&mut link, "{}").await, Ok(()));
+        assert_eq!(harness.snapshot().backends["box"].breaker_opened, 0);
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_backend_that_answers_503_gets_no_jobs_for_a_while_and_is_tried_again() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply((0..3).map(|_| refusal(503)));
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    for _ in 0..3 {
+        assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::Internal));
+    }
+    assert!(link.offered().await.is_empty(), "what nobody serves is not on offer");
+    assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::ModelNotLoaded));
+    assert_eq!(link.offered().await, ["m"], "the trial is due");
+    assert_eq!(ends(&mut link, "{}").await, Ok(()));
+    assert_eq!((backend.requests().len(), harness.snapshot().backends["box"].breaker_opened), (4, 1));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn the_slot_of_a_cancelled_job_is_free_when_its_server_says_so() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.set_report(|report| (report.kind, report.slots, report.busy) = (BackendKind::LlamaCpp, Some(1), Some(0)));
+    backend.reply([Reply::Hang]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    let job = link.job("m", "{}");
+    let mut request = backend.request().await;
+    link.cancel_and_silence(job).await;
+    request.dropped().await;
+    // The server has not said yet that it let go of the cancelled job: the next one waits, and is refused in the end.
+    let asked = tokio::time::Instant::now();
+    assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::OutOfCapacity));
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(ends(&mut link, "{}").await, Ok(()));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn messages_are_translated_for_a_backend_that_has_only_chat_completions() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
+    let mut harness = Harness::builder().backend(&backend).start();
+    harness.coordinator.offer(Extensions::from_iter([Extension::Endpoints]));
+    let mut link = harness.coordinator.welcome().await;
+    let offer = link.capabilities().await.models.remove(0);
+    assert!(offer.endpoints.unwrap().contains(Endpoint::Messages));
+    let request = r#"{"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+    for form in [AnswerForm::Stream, AnswerForm::Whole] {
+        backend.reply([Reply::saying(Endpoint::ChatCompletions, "four")]);
+        let job = link.send_job(&order_at(Endpoint::Messages, form, "m", request));
+        let asked = backend.request().await;
+        assert_eq!(
+            (asked.endpoint, asked.json()["messages"][0]["content"].as_str()),
+            (Endpoint::ChatCompletions, Some("hi"))
+        );
+        let trace = link.outcome_of(job).await;
+        assert_eq!(trace.done().tokens.output, 5);
+        let text = String::from_utf8(trace.bytes).unwrap();
+        let marks: &[&str] = match form {
+            AnswerForm::Stream => &["event: message_start", "four", "event: message_stop"],
+            AnswerForm::Whole => &[r#""type":"message""#, "four", "end_turn"],
+        };
+        assert!(marks.iter().all(|mark| text.contains(mark)), "{text}");
+    }
+    // What can't be translated is the caller's to hear, in the API's own shape.
+    let job = link.send_job(&order_at(Endpoint::Messages, AnswerForm::Stream, "m", r#"{"messages":7}"#));
+    let trace = link.outcome_of(job).await;
+    assert_eq!(trace.code(), ErrorCode::Internal);
+    assert!(String::from_utf8(trace.bytes).unwrap().contains("invalid_request_error"));
+    harness.stop().await;
+}

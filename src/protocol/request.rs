@@ -40,7 +40,8 @@ impl From<Malformed> for RequestError {
 /// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, also where the job
 /// wants one body, because only a stream is dependably cancelled. Of chat completions and completions also
 /// `stream_options.include_usage` is set to true; the other endpoints report usage unasked. Embeddings can't be streamed:
-/// they have no `stream`. Every other member stays as it is spelled, in its order.
+/// they have no `stream`. Members by which OpenRouter and LiteLLM would take another model than the one that was priced, or
+/// add what costs, are left out. Every other member stays as it is spelled, in its order.
 pub fn backend_body(
     request: &Bytes,
     members: &Members,
@@ -51,7 +52,7 @@ pub fn backend_body(
     let mut stream_options = None;
     body.open();
     members.walk(request, |key, value| match Member::of(key, endpoint) {
-        Member::Model | Member::Stream => {}
+        Member::Model | Member::Stream | Member::Detour => {}
         Member::StreamOptions => stream_options = Some(value),
         Member::Other => body.member(key, value),
     })?;
@@ -113,6 +114,8 @@ enum Member {
     Model,
     Stream,
     StreamOptions,
+    /// Would have proxies and services run another model, or charge for more than the tokens that were priced.
+    Detour,
     Other,
 }
 
@@ -122,6 +125,7 @@ impl Member {
             b"model" => Self::Model,
             b"stream" => Self::Stream,
             b"stream_options" if asks_for_usage(endpoint) => Self::StreamOptions,
+            b"models" | b"fallbacks" | b"provider" | b"plugins" => Self::Detour,
             _ => Self::Other,
         }
     }

@@ -79,6 +79,14 @@ fn no_second_spelling_of_a_set_member_gets_through() {
 }
 
 #[test]
+fn no_other_model_than_the_priced_one_can_be_asked_for() {
+    let request =
+        r#"{"models":["dear"],"n":1,"fallbacks":[{"x":["dear"]}],"pro\u0076ider":{},"plugins":[{"id":"web"}]}"#;
+    let expected = r#"{"n":1,"model":"the-model","stream":true}"#;
+    assert_eq!(body(request, Endpoint::Messages).unwrap(), expected);
+}
+
+#[test]
 fn a_key_that_only_looks_like_one_stays() {
     let request = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":5}"#;
     let expected = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":"the-model","stream":true}"#;

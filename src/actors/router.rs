@@ -264,7 +264,9 @@ impl Handler<JobEnded> for JobRouter {
                 if by_connection {
                     self.setup.discovery.do_send(RunDiscovery { backend: ended.backend });
                 }
-                (Verdict::of(blame), if entry.grip.grip.has_sent() { None } else { Some(0) })
+                // A backend that was still at it as the deadline passed may have used all that was reserved.
+                let may_have_used = entry.grip.grip.has_sent() || code == ErrorCode::BackendTimeout;
+                (Verdict::of(blame), if may_have_used { None } else { Some(0) })
             }
             Outcome::Cancelled => (Verdict::Neutral, None),
         };
@@ -299,6 +301,9 @@ impl Handler<RoutesChanged> for JobRouter {
         self.pools = routes.pools;
         self.settled |= routes.complete;
         self.announce(ctx);
+        if !self.waiting.is_empty() {
+            self.serve_waiting(ctx);
+        }
     }
 }
 

@@ -51,12 +51,13 @@ impl Fleet {
         })
     }
 
-    /// Jobs of ours that a backend takes at once now: none while its breaker keeps them away, one as its trial is due.
+    /// Jobs of ours that a backend takes at once now: none while its breaker keeps them away, one as its trial is due or
+    /// under way, which is that one.
     pub fn usable(&self, backend: &BackendId, now: Instant) -> u32 {
         self.members.get(backend).map_or(0, |member| match member.breaker.state(now) {
             State::Closed => member.capacity.usable(now),
-            State::HalfOpen => member.capacity.usable(now).min(1),
-            State::Open { .. } | State::Trying => 0,
+            State::HalfOpen | State::Trying => member.capacity.usable(now).min(1),
+            State::Open { .. } => 0,
         })
     }
 
@@ -165,6 +166,11 @@ mod tests {
         assert_eq!((standing.admits, fleet.usable(&id, now), fleet.usable(&"b".into(), now)), (false, 0, 2));
         let trial = fleet.next_trial(now).unwrap();
         assert_eq!((fleet.usable(&id, trial), fleet.next_trial(trial)), (1, None));
+        let pass = fleet.begin(&id, trial).unwrap();
+        assert_eq!(fleet.usable(&id, trial), 1, "the trial itself runs there");
+        fleet.report(&id, pass, Verdict::Fault, trial);
+        assert_eq!(fleet.usable(&id, trial), 0);
+        assert!(fleet.next_trial(trial).unwrap() > trial);
     }
 
     #[test]

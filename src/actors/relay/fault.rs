@@ -95,9 +95,11 @@ impl Fault {
 }
 
 impl From<BackendFault> for Fault {
-    /// An error that the backend reported within a response that had begun well.
+    /// An error that the backend reported within a response that had begun well. SGLang and TGI report a caller's mistake
+    /// so, too.
     fn from(fault: BackendFault) -> Self {
-        Self::new(ErrorCode::Internal, Blame::Unclear, labelled("the backend reported an error".into(), &fault))
+        let what = labelled("the backend reported an error".into(), &fault);
+        Self::new(ErrorCode::Internal, Blame::Unclear, what).in_doubt()
     }
 }
 

@@ -211,11 +211,10 @@ impl Handler<TryElsewhere> for JobRouter {
     fn handle(&mut self, failed: TryElsewhere, ctx: &mut Self::Context) {
         let TryElsewhere { job, lease, uplink, admission, fault } = failed;
         let (ticket, from) = (admission.ticket, admission.backend.clone());
-        // It was cancelled meanwhile.
-        let Some(held) = self.ledger.grip(ticket) else { return };
+        // It was cancelled meanwhile, or somebody else has ended it.
+        let Some(held) = self.ledger.grip(ticket).filter(|_| lease.is_running()) else { return };
         held.tried.push(from.clone());
         let pass = held.pass.take();
-        self.fleet.on_end(&from, Instant::now().into_std());
         self.judge(&from, pass, Verdict::of(fault.blame()), ctx);
         if fault.is_by_connection() {
             self.setup.discovery.do_send(RunDiscovery { backend: from.clone() });
@@ -223,6 +222,7 @@ impl Handler<TryElsewhere> for JobRouter {
         let next = if self.draining_for_good() { None } else { self.move_on(ticket, &job) };
         match next {
             Some((route, service)) => {
+                self.fleet.on_end(&from, Instant::now().into_std());
                 self.setup.events.emit(Event::JobMoved { job: job.id, from, to: route.backend.clone() });
                 self.dispatch(ticket, &route, service, job, lease, uplink, ctx);
             }

@@ -50,14 +50,16 @@ impl JobRouter {
         let before = self.fleet.usable(backend, now);
         self.fleet.report(backend, pass, verdict, now);
         let after = self.fleet.usable(backend, now);
-        if before == after {
-            return;
+        if before != after {
+            if after == 0 {
+                self.setup.events.emit(Event::BreakerOpened { backend: backend.clone() });
+            }
+            self.announce(ctx);
         }
-        if after == 0 {
-            self.setup.events.emit(Event::BreakerOpened { backend: backend.clone() });
+        // A breaker may have opened where others' work had left nothing usable before.
+        if verdict == Verdict::Fault {
+            self.plan(ctx);
         }
-        self.announce(ctx);
-        self.plan(ctx);
     }
 
     /// Sets the timer for what no event will bring: a load to be asked for, the end of a breaker's cool-down.

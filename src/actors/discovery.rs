@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
@@ -76,13 +76,14 @@ impl DiscoveryActor {
         if let Some(timer) = place.next.take() {
             ctx.cancel_future(timer);
         }
+        let asked = Instant::now();
         let look = timeout(source.patience(), source.look()).into_actor(self);
         ctx.spawn(look.map(move |result, actor, ctx| {
-            actor.looked(index, result.unwrap_or(Err(LookError::TimedOut)), ctx);
+            actor.looked(index, asked, result.unwrap_or(Err(LookError::TimedOut)), ctx);
         }));
     }
 
-    fn looked(&mut self, index: usize, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
+    fn looked(&mut self, index: usize, asked: Instant, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
         let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
         if matches!(result, Err(LookError::TimedOut)) && place.sighting().is_some() && !place.late {
             (place.looking, place.late) = (false, true);
@@ -98,7 +99,7 @@ impl DiscoveryActor {
         place.next = Some(ctx.run_later(wait, move |actor, ctx| actor.look(index, ctx)));
         self.publish();
         if let Some((backend, busy)) = load {
-            self.setup.loads.do_send(LoadSeen { backend, busy });
+            self.setup.loads.do_send(LoadSeen { backend, busy, asked });
         }
     }
 
@@ -191,9 +192,10 @@ impl Handler<AskLoad> for DiscoveryActor {
     fn handle(&mut self, ask: AskLoad, ctx: &mut Self::Context) {
         let source = self.place_of(&ask.backend).and_then(|index| self.setup.sources.get(index));
         let Some(load) = source.map(|source| source.load()) else { return };
+        let asked = Instant::now();
         ctx.spawn(load.into_actor(self).map(move |busy, actor, _| {
             if let Some(busy) = busy {
-                actor.setup.loads.do_send(LoadSeen { backend: ask.backend, busy });
+                actor.setup.loads.do_send(LoadSeen { backend: ask.backend, busy, asked });
             }
         }));
     }

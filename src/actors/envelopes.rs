@@ -100,6 +100,8 @@ pub(super) struct TryElsewhere {
 pub(super) struct LoadSeen {
     pub(super) backend: BackendId,
     pub(super) busy: u32,
+    /// When it was asked: the answer is of some moment since.
+    pub(super) asked: Instant,
 }
 
 /// Router by way of the supervisor to discovery: ask that backend for its load.

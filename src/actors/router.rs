@@ -285,7 +285,8 @@ impl Handler<LoadSeen> for JobRouter {
 
     fn handle(&mut self, seen: LoadSeen, ctx: &mut Self::Context) {
         let ours = self.ledger.on_backend(&seen.backend);
-        self.fleet.on_load(&seen.backend, seen.busy, ours, Instant::now().into_std());
+        let (asked, now) = (seen.asked.into_std(), Instant::now().into_std());
+        self.fleet.on_load(&seen.backend, seen.busy, ours, asked, now);
         self.announce(ctx);
         self.serve_waiting(ctx);
         self.plan(ctx);

@@ -92,9 +92,10 @@ impl Fleet {
         }
     }
 
-    /// The server says how many requests it works, whoever's they are; `ours` of them may be ours.
-    pub fn on_load(&mut self, backend: &BackendId, busy: u32, ours: usize, now: Instant) {
+    /// The server, `asked` then, says how many requests it works, whoever's they are; `ours` of them may be ours.
+    pub fn on_load(&mut self, backend: &BackendId, busy: u32, ours: usize, asked: Instant, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
+            member.capacity.on_ask(asked);
             member.capacity.on_report(busy, u32::try_from(ours).unwrap_or(u32::MAX), now);
         }
     }
@@ -178,7 +179,7 @@ mod tests {
         let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
         fleet.update(&catalog(&["a", "b"]));
         assert_eq!(fleet.next_poll(now), None);
-        fleet.on_load(&id, 1, 0, now);
+        fleet.on_load(&id, 1, 0, now, now);
         assert_eq!(fleet.usable(&id, now), 1, "somebody else is served there");
         let at = fleet.next_poll(now).unwrap();
         assert_eq!((fleet.due(now), fleet.due(at)), (vec![], vec![id.clone()]));

@@ -1,6 +1,7 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
 mod base_protocol;
+mod breaker;
 mod cancel;
 mod capacity;
 mod connection_loss;
@@ -8,6 +9,7 @@ mod discovery;
 mod drain;
 mod endings;
 mod extensions;
+mod failover;
 mod formats;
 mod handshake;
 mod harness;
@@ -16,3 +18,5 @@ mod job_errors;
 mod jobs;
 mod liveness;
 mod supervision;
+mod translated;
+mod waiting;

@@ -224,6 +224,11 @@ impl Source for ScriptedBackend {
             }
         })
     }
+
+    fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
+        let busy = self.state().report.busy;
+        Box::pin(std::future::ready(busy))
+    }
 }
 
 /// Makes clients of a scripted backend.

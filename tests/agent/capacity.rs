@@ -85,18 +85,17 @@ async fn a_spent_token_budget_refuses_until_a_minute_has_passed() {
         .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
         .start();
     let mut link = harness.connect().await;
-    // What a job may cost is set aside as it starts, and what it did not cost is given back as it ends.
-    let modest = r#"{"prompt":"a","max_tokens":40}"#;
+    let request = r#"{"max_tokens":50}"#;
     for _ in 0..2 {
-        let job = link.job("m", modest);
+        let job = link.job("m", request);
         link.outcome_of(job).await.done();
     }
-    let job = link.job("m", modest);
+    let job = link.job("m", request);
     assert_eq!(link.outcome_of(job).await.code(), ErrorCode::OutOfCapacity);
     for _ in 0..5 {
         link.heartbeat().await;
     }
-    let job = link.job("m", modest);
+    let job = link.job("m", request);
     link.outcome_of(job).await.done();
     harness.stop().await;
 }
@@ -179,5 +178,27 @@ async fn backends_are_held_back_by_a_coordinator_that_reads_slowly() {
     request.end();
     link.resume_reading();
     assert!(link.outcome_of(job).await.bytes.len() > 6 << 20);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::Status(400, "{}".into()), Reply::Hang]);
+    let mut harness = Harness::builder()
+        .backend(&backend)
+        .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
+        .start();
+    let mut link = harness.connect().await;
+    let request = r#"{"max_tokens":60}"#;
+    let refused = link.job("m", request);
+    assert_eq!(link.outcome_of(refused).await.code(), ErrorCode::Internal);
+    let runs = link.job("m", request);
+    backend.request().await;
+    let over = link.job("m", request);
+    assert_eq!(link.outcome_of(over).await.code(), ErrorCode::OutOfCapacity);
+    assert_eq!(link.outcome_of(runs).await.code(), ErrorCode::BackendTimeout);
+    let over = link.job("m", request);
+    assert_eq!(link.outcome_of(over).await.code(), ErrorCode::OutOfCapacity, "nobody knows what the late one used");
     harness.stop().await;
 }

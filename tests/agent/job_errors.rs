@@ -182,9 +182,9 @@ async fn a_model_that_is_not_on_offer_is_not_loaded() {
 }
 
 #[actix_rt::test]
-async fn an_anthropic_job_needs_a_backend_that_has_messages() {
+async fn an_anthropic_job_needs_a_backend_that_has_messages_or_chat() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
+    backend.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     let mut job = order("m", "{}");

@@ -1,6 +1,7 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
 mod base_protocol;
+mod breaker;
 mod cancel;
 mod capacity;
 mod connection_loss;
@@ -16,4 +17,7 @@ mod heartbeat;
 mod job_errors;
 mod jobs;
 mod liveness;
+mod moving;
 mod supervision;
+mod translated;
+mod waiting;

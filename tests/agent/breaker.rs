@@ -1,0 +1,112 @@
+//! A backend that fails its jobs is left alone for a while and not offered; what callers do wrong is no failure of it.
+
+use std::time::Duration;
+
+use outpost::messages::wire::ErrorCode;
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend};
+use tokio::time::Instant;
+
+async fn agent(backend: &ScriptedBackend) -> (Harness, CoordinatorLink) {
+    let mut harness = Harness::builder().backend(backend).start();
+    let link = harness.connect().await;
+    (harness, link)
+}
+
+/// Three jobs that a backend answers with 503.
+async fn fails_three(link: &mut CoordinatorLink) {
+    for _ in 0..3 {
+        let job = link.job("m", "{}");
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    }
+}
+
+#[actix_rt::test]
+async fn a_hundred_bad_requests_open_none() {
+    let error = "data: {\"error\":{\"message\":\"too long\",\"type\":\"BadRequestError\",\"code\":400}}\n\n";
+    let statuses = [400, 404, 413, 422, 429, 500].map(|status| Reply::Status(status, "{}".into()));
+    for reply in statuses.into_iter().chain([Reply::pieces(&[error, "data: [DONE]\n\n"])]) {
+        let backend = ScriptedBackend::new("box", &["m"]);
+        let (harness, mut link) = agent(&backend).await;
+        backend.reply(std::iter::repeat_n(reply, 100));
+        for _ in 0..100 {
+            let job = link.job("m", "{}");
+            link.outcome_of(job).await.error();
+        }
+        let job = link.job("m", "{}");
+        link.outcome_of(job).await.done();
+        assert_eq!(backend.requests().len(), 101);
+        assert!(link.unread_messages().is_empty(), "the offer did not change");
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn what_answers_503_is_withdrawn_and_a_trial_brings_it_back() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (harness, mut link) = agent(&backend).await;
+    backend.reply(std::iter::repeat_n(Reply::Status(503, "{}".into()), 3));
+    fails_three(&mut link).await;
+    let opened = Instant::now();
+    assert!(link.offered().await.is_empty());
+    assert!(opened.elapsed() < Duration::from_millis(10));
+    let kept = link.job("m", "{}");
+    assert_eq!(link.outcome_of(kept).await.code(), ErrorCode::ModelNotLoaded);
+    assert_eq!(backend.requests().len(), 3);
+
+    let offer = link.capabilities().await.models;
+    assert_eq!((offer[0].max_concurrent, opened.elapsed().as_secs()), (1, 2), "a trial; updates are 2 s apart");
+    let trial = link.job("m", "{}");
+    link.outcome_of(trial).await.done();
+    assert_eq!(link.capabilities().await.models[0].max_concurrent, 8);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_trial_that_fails_withdraws_it_again_and_the_next_one_is_due_by_itself() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (harness, mut link) = agent(&backend).await;
+    backend.reply(std::iter::repeat_n(Reply::Status(503, "{}".into()), 5));
+    fails_three(&mut link).await;
+    assert!(link.offered().await.is_empty());
+    assert_eq!(link.offered().await, ["m"]);
+    let trial = link.job("m", "{}");
+    assert_eq!(link.outcome_of(trial).await.code(), ErrorCode::Internal);
+    let kept = link.job("m", "{}");
+    assert_eq!(link.outcome_of(kept).await.code(), ErrorCode::ModelNotLoaded);
+    // As its cool-down is no longer than the time between two updates, nobody was told.
+    link.heartbeat().await;
+    assert!(link.unread_messages().is_empty());
+    let trial = link.job("m", "{}");
+    assert_eq!(link.outcome_of(trial).await.code(), ErrorCode::Internal);
+    let failed = Instant::now();
+    assert!(link.offered().await.is_empty());
+    assert!(failed.elapsed() < Duration::from_millis(10));
+    assert_eq!(link.offered().await, ["m"]);
+    assert!(failed.elapsed() < Duration::from_secs(5), "{:?}", failed.elapsed());
+    let trial = link.job("m", "{}");
+    link.outcome_of(trial).await.done();
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn changes_are_told_two_seconds_apart_and_the_last_one_is() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness =
+        Harness::builder().backend(&backend).settings(|s| s.discovery_interval = Duration::from_millis(100)).start();
+    let mut link = harness.connect().await;
+    backend.set_report(|report| report.slots = Some(1));
+    let mut told = vec![link.capabilities().await.models[0].max_concurrent];
+    let first = Instant::now();
+    for slots in 2..6 {
+        backend.set_report(|report| report.slots = Some(slots));
+        backend.looked_at(backend.looks() + 1).await;
+    }
+    told.push(link.capabilities().await.models[0].max_concurrent);
+    assert!((2000..2010).contains(&first.elapsed().as_millis()), "{:?}", first.elapsed());
+    for _ in 0..2 {
+        link.heartbeat().await;
+    }
+    assert!(link.unread_messages().is_empty());
+    assert_eq!(told, [1, 5]);
+    harness.stop().await;
+}

@@ -1,0 +1,91 @@
+//! On a backend that says how busy it is, a cancelled job's slot is taken until it is known to be free, and others' work
+//! counts.
+
+use std::time::Duration;
+
+use outpost::messages::wire::ErrorCode;
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, order};
+use tokio::time::Instant;
+
+/// A backend with one slot that tells of it, looked at so often.
+async fn agent(backend: &ScriptedBackend, every: Duration) -> (Harness, CoordinatorLink) {
+    backend.set_report(|report| (report.slots, report.busy) = (Some(1), Some(0)));
+    let mut harness =
+        Harness::builder().backend(backend).settings(|settings| settings.discovery_interval = every).start();
+    let link = harness.connect().await;
+    (harness, link)
+}
+
+#[actix_rt::test]
+async fn a_job_waits_for_a_cancelled_ones_slot_and_runs() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply([Reply::Hang]);
+    let cancelled = link.job("m", "{}");
+    backend.request().await;
+    link.cancel_and_silence(cancelled).await;
+    let waits = link.job("m", "{}");
+    link.fence().await;
+    assert_eq!(backend.requests().len(), 1);
+    let twice = order("m", "{}");
+    link.send_job(&twice);
+    link.cancel_and_silence(twice.job_id).await;
+    link.outcome_of(waits).await.done();
+    assert_eq!(backend.requests().len(), 2, "one that was cancelled as it waited never runs");
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply([Reply::Hang]);
+    let cancelled = link.job("m", "{}");
+    backend.request().await;
+    backend.set_report(|report| report.busy = Some(1));
+    link.cancel_and_silence(cancelled).await;
+    let begun = Instant::now();
+    let mut short = order("m", "{}");
+    short.deadline = Duration::from_millis(500);
+    link.send_job(&short);
+    let long = link.job("m", "{}");
+    assert_eq!(link.outcome_of(short.job_id).await.code(), ErrorCode::OutOfCapacity);
+    assert!((500..510).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert_eq!(link.outcome_of(long).await.code(), ErrorCode::OutOfCapacity);
+    assert!((2000..2010).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert_eq!(backend.requests().len(), 1);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_waits_ends_with_its_connection() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply([Reply::Hang]);
+    let cancelled = link.job("m", "{}");
+    backend.request().await;
+    link.cancel_and_silence(cancelled).await;
+    link.job("m", "{}");
+    link.fence().await;
+    assert_eq!(backend.requests().len(), 1);
+    drop(link);
+    let mut next = harness.connect().await;
+    next.heartbeat().await;
+    assert!(next.unread_messages().is_empty());
+    assert_eq!(backend.requests().len(), 1);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn others_work_shrinks_the_offer_and_its_end_restores_it() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.set_report(|report| (report.slots, report.busy) = (Some(4), Some(0)));
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    for (busy, offered) in [(3, Some(1)), (4, None), (0, Some(4))] {
+        backend.set_report(|report| report.busy = Some(busy));
+        let models = link.capabilities().await.models;
+        assert_eq!(models.first().map(|model| model.max_concurrent), offered);
+    }
+    harness.stop().await;
+}

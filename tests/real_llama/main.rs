@@ -19,4 +19,6 @@ mod llama;
 mod offers;
 mod process;
 mod scripted;
+mod sdks;
+
 mod waiting;

@@ -1,0 +1,34 @@
+//! OpenAI's and Anthropic's own Python packages as clients. What they must see is in sdks.py.
+
+use std::process::Stdio;
+use std::{env, path::Path};
+
+use tokio::process::Command;
+
+use crate::answer::MODEL;
+use crate::fleet::Fleet;
+use crate::llama::Llama;
+use crate::waiting::within;
+
+#[actix_rt::test]
+#[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
+async fn the_packages_of_openai_and_anthropic_see_answers_and_the_right_exceptions() {
+    const KEY: &str = "canary-client-key";
+    const EMBEDDER: &str = "smollm2-embeds";
+    let llama = Llama::given().await;
+    let embedder = llama.another(&["--embeddings", "--alias", EMBEDDER]);
+    let backends = format!("llamacpp={},embedder@llamacpp={}", llama.url, embedder.url);
+    let fleet = Fleet::start_with_key(KEY, &backends, &[]).await;
+    fleet.until_offered(2).await;
+
+    let dir = env::var("OUTPOST_TEST_LLAMA_DIR").expect("run this by scripts/real-model.sh");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_llama/sdks.py");
+    let mut python = Command::new(Path::new(&dir).join("venv/bin/python"));
+    python.arg(program).args([fleet.api.base(), KEY, MODEL, EMBEDDER]).stdin(Stdio::null()).kill_on_drop(true);
+    let seen = within("the Python packages", python.output()).await.expect("Python starts");
+    println!("{}", String::from_utf8_lossy(&seen.stderr));
+    assert!(seen.status.success());
+    for log in [fleet.agent.log(), fleet.coordinator.log()] {
+        assert!(!log.contains(KEY));
+    }
+}

@@ -20,5 +20,4 @@ mod offers;
 mod process;
 mod scripted;
 mod sdks;
-
 mod waiting;

@@ -25,6 +25,7 @@ def arguments():
     parser.add_argument("--api-key", action="append", default=[])
     parser.add_argument("--temperature", type=float, help="for requests that name none; 0 is greedy")
     parser.add_argument("--embeddings", action="store_true")
+    parser.add_argument("--chat-template", metavar="FILE", help="in Jinja; default: the model's own")
     parser.add_argument("--while-pid", type=int, metavar="PID", help="end when this process has ended")
     return parser.parse_args()
 
@@ -58,6 +59,8 @@ def parameters(args):
         params.api_keys = args.api_key
     if args.temperature is not None:
         params.sampling.temp = args.temperature
+    if args.chat_template:
+        params.chat_template = pathlib.Path(args.chat_template).read_text()
     if args.embeddings:
         params.embedding = True
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

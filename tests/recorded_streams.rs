@@ -208,6 +208,7 @@ fn an_assembled_stream_has_the_shape_of_the_response_that_was_not_streamed() {
     for (stream, whole, endpoint) in [
         ("chat_stream_usage", "chat_nonstream", OpenAi),
         ("chat_stream_tools_required", "chat_tools_required", OpenAi),
+        ("messages_stream_tool_call", "messages_tool_call", Anthropic),
         ("completions_stream", "completions_nonstream", Completions),
         ("messages_stream", "messages_nonstream", Anthropic),
     ] {
@@ -215,6 +216,17 @@ fn an_assembled_stream_has_the_shape_of_the_response_that_was_not_streamed() {
         let whole: Value = serde_json::from_slice(&body(&format!("llama-server-b11549/{whole}"))).unwrap();
         assert_eq!(shape(&stream), shape(&whole));
     }
+}
+
+#[test]
+fn an_assembled_tool_call_is_the_one_of_the_response_that_was_not_streamed() {
+    let assembled = assembled(OpenAi, &[&body("llama-server-b11549/chat_stream_tool_call")]).unwrap();
+    let whole: Value = serde_json::from_slice(&body("llama-server-b11549/chat_tool_call")).unwrap();
+    let [ours, theirs] = [&assembled, &whole].map(|answer| &answer["choices"][0]);
+    assert_eq!(ours["message"]["tool_calls"][0]["function"], theirs["message"]["tool_calls"][0]["function"]);
+    assert_eq!(ours["finish_reason"], theirs["finish_reason"]);
+    // As OpenAI says it; llama.cpp says "".
+    assert_eq!(ours["message"]["content"], Value::Null);
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
-use outpost::protocol::translate::Thinking;
+use outpost::protocol::translate::{MessageEvents, Thinking};
 use outpost::protocol::usage::{BackendFault, Ending, ResponseScan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::grammar::check;
-use crate::stream::{Event, events, folded, translated};
+use crate::stream::{Event, events, folded, model, translated};
 
 /// Streams that came to their end.
 const COMPLETE: &[&str] = &[
@@ -19,6 +20,7 @@ const COMPLETE: &[&str] = &[
     "llama-server-b11549/chat_stream_n2",
     "llama-server-b11549/chat_stream_stop",
     "llama-server-b11549/chat_stream_tools_required",
+    "llama-server-b11549/chat_stream_tool_call",
     "llama-server-b11549/chat_stream_sse_ping",
     "llama-server-b11549/chat_stream_return_progress",
     "litellm-1.106.2/chat_stream_usage",
@@ -48,6 +50,11 @@ fn comparable((name, mut data): Event) -> Event {
         message.remove("id");
         message.remove("usage");
     }
+    if let Some(block) = data.get_mut("content_block").and_then(Value::as_object_mut) {
+        block.remove("id");
+        // Empty by Anthropic's reference, and left out by llama.cpp.
+        block.remove("input");
+    }
     if let Some(data) = data.as_object_mut() {
         data.remove("usage");
     }
@@ -56,12 +63,17 @@ fn comparable((name, mut data): Event) -> Event {
 
 #[test]
 fn a_stream_becomes_the_events_that_the_server_itself_would_send() {
-    for server in ["llama-server-b11549", "litellm-1.106.2"] {
-        let ours = complete(&format!("{server}/chat_stream_usage"));
-        let theirs = body(&format!("{server}/messages_stream"));
+    let (llama, litellm) = ("llama-server-b11549", "litellm-1.106.2");
+    for (server, chat, messages) in [
+        (llama, "chat_stream_usage", "messages_stream"),
+        (llama, "chat_stream_tool_call", "messages_stream_tool_call"),
+        (litellm, "chat_stream_usage", "messages_stream"),
+    ] {
+        let ours = complete(&format!("{server}/{chat}"));
+        let theirs = body(&format!("{server}/{messages}"));
         let [ours_compared, theirs_compared] =
             [&ours, &theirs].map(|stream| events(stream).into_iter().map(comparable).collect::<Vec<_>>());
-        assert_eq!(ours_compared, theirs_compared, "{server}");
+        assert_eq!(ours_compared, theirs_compared, "{server}: {chat}");
 
         let usage = |stream: &[u8]| folded(stream, Endpoint::Messages).unwrap()["usage"].clone();
         for figure in ["input_tokens", "cache_read_input_tokens", "output_tokens"] {
@@ -77,10 +89,11 @@ fn a_translated_stream_folds_to_what_the_backend_said_and_counted() {
         let chat = folded(&source, Endpoint::ChatCompletions).unwrap();
         let message = folded(&complete(name), Endpoint::Messages).unwrap();
         let said: String =
-            message["content"].as_array().unwrap().iter().map(|block| block["text"].as_str().unwrap()).collect();
-        assert_eq!(chat["choices"][0]["message"]["content"], said, "{name}");
+            message["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect();
+        assert_eq!(chat["choices"][0]["message"]["content"].as_str().unwrap_or_default(), said, "{name}");
         let stop = match chat["choices"][0]["finish_reason"].as_str() {
             Some("length") => "max_tokens",
+            Some("tool_calls") => "tool_use",
             _ => "end_turn",
         };
         assert_eq!(message["stop_reason"], stop, "{name}");
@@ -93,6 +106,32 @@ fn a_translated_stream_folds_to_what_the_backend_said_and_counted() {
         let figure = |figure: &str| message["usage"][figure].as_u64().unwrap_or(0);
         let input = figure("input_tokens") + figure("cache_read_input_tokens");
         assert_eq!(Tokens::new(input, figure("output_tokens")), tokens, "{name}");
+    }
+}
+
+#[test]
+fn a_recorded_tool_call_becomes_the_block_that_the_server_itself_would_send() {
+    let whole = |name: &str| serde_json::from_slice::<Value>(&body(&format!("llama-server-b11549/{name}"))).unwrap();
+    let blocks = |message: &Value| {
+        let mut content = message["content"].clone();
+        for block in content.as_array_mut().unwrap() {
+            assert!(!block["id"].take().as_str().unwrap().is_empty());
+        }
+        content
+    };
+    let theirs = whole("messages_tool_call");
+    let called = json!([{"type": "tool_use", "id": null, "name": "weather", "input": {"city": "Paris"}}]);
+    assert_eq!(blocks(&theirs), called);
+    let streamed = folded(&complete("llama-server-b11549/chat_stream_tool_call"), Endpoint::Messages).unwrap();
+
+    let mut translation = MessageEvents::new(&model(), Thinking::Shown);
+    let mut out = BytesMut::new();
+    translation.take_whole(whole("chat_tool_call").to_string().as_bytes(), &mut out);
+    translation.finish(&mut out);
+    for ours in [streamed, folded(&out, Endpoint::Messages).unwrap()] {
+        assert_eq!(blocks(&ours), called);
+        assert_eq!(ours["stop_reason"], theirs["stop_reason"]);
+        assert_eq!(ours["usage"]["output_tokens"], theirs["usage"]["output_tokens"]);
     }
 }
 

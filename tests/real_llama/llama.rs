@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -76,9 +76,14 @@ impl Llama {
 
     /// Starts it once more, where it was.
     pub(crate) async fn start_again(&mut self, options: &[&str]) {
-        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let port = self.address().port();
         eventually("a free port", async || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()).await;
         self.own = Some(launch(port, options));
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").parse().expect("an address")
     }
 
     /// How many slots are at work.

@@ -18,6 +18,7 @@ mod fleet;
 mod llama;
 mod offers;
 mod process;
+mod proxy;
 mod scripted;
 mod sdks;
 mod waiting;

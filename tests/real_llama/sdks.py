@@ -1,10 +1,11 @@
 """What users of OpenAI's and Anthropic's own Python packages see of a coordinator. sdks.rs starts it:
 
-    python sdks.py URL KEY MODEL EMBEDDER
+    python sdks.py URL KEY MODEL EMBEDDER CALLER
 
-MODEL chats and does not embed; EMBEDDER embeds. No retries: what is seen is the first answer.
+MODEL chats and does not embed; EMBEDDER embeds; CALLER calls tools, and its server has no Messages API. No retries: what is seen is the first answer.
 """
 
+import json
 import os
 import sys
 import unittest
@@ -12,11 +13,14 @@ import unittest
 import anthropic
 import openai
 
-URL, KEY, MODEL, EMBEDDER = sys.argv[1:5]
+URL, KEY, MODEL, EMBEDDER, CALLER = sys.argv[1:6]
 LIMIT = 16
 ASK = [{"role": "user", "content": "Say hello."}]
 TOO_LONG = [{"role": "user", "content": "hello " * 5000}]
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
+FUNCTION = {"name": "weather", "description": "Weather of a city", "parameters": PARAMETERS}
+# A model of this size calls a tool where it has seen how: the next one is a call for Paris.
+CITIES = ("London", "Rome", "Oslo", "Paris")
 
 
 def openai_client(key=KEY):
@@ -36,7 +40,7 @@ class OpenAi(unittest.TestCase):
         return self.client.chat.completions.create(**({"model": MODEL, "messages": ASK, "max_tokens": LIMIT} | more))
 
     def test_models(self):
-        self.assertEqual({model.id for model in self.client.models.list()}, {MODEL, EMBEDDER})
+        self.assertEqual({model.id for model in self.client.models.list()}, {MODEL, EMBEDDER, CALLER})
 
     def test_a_chat_is_the_same_streamed_and_whole(self):
         whole = self.chat()
@@ -55,10 +59,27 @@ class OpenAi(unittest.TestCase):
     def test_a_stream_has_no_usage_that_was_not_asked_for(self):
         self.assertTrue(all(chunk.usage is None for chunk in self.chat(stream=True)))
 
-    def test_a_chat_with_a_tool_succeeds(self):
-        tool = {"type": "function", "function": {"name": "weather", "description": "Weather", "parameters": PARAMETERS}}
-        choice = self.chat(tools=[tool]).choices[0]
-        self.assertTrue(choice.message.content or choice.message.tool_calls)
+    def test_a_tool_is_called_the_same_streamed_and_whole(self):
+        messages = []
+        for number, city in enumerate(CITIES):
+            function = {"name": "weather", "arguments": json.dumps({"city": city})}
+            call = {"id": f"call{number}", "type": "function", "function": function}
+            messages += [
+                {"role": "user", "content": f"What is the weather in {city}?"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+            ]
+        ask = {"model": CALLER, "messages": messages[:-1], "max_tokens": 64}
+        ask["tools"] = [{"type": "function", "function": FUNCTION}]
+        whole = self.chat(**ask).choices[0]
+        self.assertEqual(whole.finish_reason, "tool_calls")
+        with self.client.chat.completions.stream(**ask) as stream:
+            streamed = stream.get_final_completion().choices[0]
+        self.assertEqual(streamed.finish_reason, "tool_calls")
+        for choice in (whole, streamed):
+            (call,) = choice.message.tool_calls
+            self.assertTrue(call.id)
+            self.assertEqual(call.function.name, "weather")
+            self.assertEqual(json.loads(call.function.arguments), {"city": "Paris"})
 
     def test_a_completion_is_the_same_streamed_and_whole(self):
         ask = {"model": MODEL, "prompt": "One, two, three,", "max_tokens": LIMIT}
@@ -116,13 +137,15 @@ class OpenAi(unittest.TestCase):
                 client.models.list()
 
 
-class Anthropic(unittest.TestCase):
+class Messages:
+    """What holds of `model`, whoever speaks the Messages API: its server, or the agent for it."""
+
     def setUp(self):
         self.client = anthropic_client()
         self.addCleanup(self.client.close)
 
     def ask(self, **more):
-        return {"model": MODEL, "messages": ASK, "max_tokens": LIMIT} | more
+        return {"model": self.model, "messages": ASK, "max_tokens": LIMIT} | more
 
     def test_a_message_is_the_same_streamed_and_whole(self):
         whole = self.client.messages.create(**self.ask())
@@ -136,13 +159,12 @@ class Anthropic(unittest.TestCase):
         self.assertEqual(final.stop_reason, whole.stop_reason)
         self.assertEqual(final.usage.output_tokens, whole.usage.output_tokens)
 
-    def test_a_message_with_a_tool_succeeds(self):
-        tool = {"name": "weather", "description": "Weather", "input_schema": PARAMETERS}
-        self.assertTrue(self.client.messages.create(**self.ask(tools=[tool])).content)
-
     def test_a_bad_request_is_a_bad_request(self):
         with self.assertRaises(anthropic.BadRequestError):
-            self.client.messages.create(**self.ask(messages="hello"))
+            self.client.messages.create(**self.ask(extra_body={"temperature": "hot"}))
+        with self.assertRaises(anthropic.BadRequestError):
+            with self.client.messages.stream(**self.ask(extra_body={"temperature": "hot"})) as stream:
+                stream.get_final_message()
 
     def test_a_prompt_that_is_too_long_is_a_bad_request(self):
         with self.assertRaises(anthropic.BadRequestError):
@@ -159,6 +181,43 @@ class Anthropic(unittest.TestCase):
         with anthropic_client("wrong") as client:
             with self.assertRaises(anthropic.AuthenticationError):
                 client.messages.create(**self.ask())
+
+
+class NativeMessages(Messages, unittest.TestCase):
+    model = MODEL
+
+
+class TranslatedMessages(Messages, unittest.TestCase):
+    model = CALLER
+
+    def test_a_tool_is_called_the_same_streamed_and_whole_and_its_result_is_taken(self):
+        messages = []
+        for number, city in enumerate(CITIES):
+            call = {"type": "tool_use", "id": f"call{number}", "name": "weather", "input": {"city": city}}
+            messages += [
+                {"role": "user", "content": f"What is the weather in {city}?"},
+                {"role": "assistant", "content": [call]},
+            ]
+        ask = self.ask(messages=messages[:-1], max_tokens=64)
+        ask["tools"] = [{"name": "weather", "description": "Weather of a city", "input_schema": PARAMETERS}]
+        whole = self.client.messages.create(**ask)
+        with self.client.messages.stream(**ask) as stream:
+            streamed = stream.get_final_message()
+        for message in (whole, streamed):
+            self.assertEqual(message.stop_reason, "tool_use")
+            (block,) = message.content
+            self.assertEqual((block.type, block.name, block.input), ("tool_use", "weather", {"city": "Paris"}))
+            self.assertTrue(block.id)
+
+        result = {"type": "tool_result", "tool_use_id": block.id, "content": [{"type": "text", "text": "Rain."}]}
+        answer = {"role": "assistant", "content": streamed.content}
+        ask["messages"] = [messages[-2], answer, {"role": "user", "content": [result]}]
+        self.assertTrue(self.client.messages.create(**ask).content)
+
+    def test_a_string_is_no_list_of_messages(self):
+        with self.assertRaises(anthropic.BadRequestError) as caught:
+            self.client.messages.create(**self.ask(messages="hello"))
+        self.assertEqual(caught.exception.body["error"]["type"], "invalid_request_error")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
-use outpost::protocol::translate::{MessageEvents, Thinking};
+use outpost::protocol::translate::{MessageEvents, Thinking, chat_request};
 use outpost::protocol::usage::{BackendFault, Ending, ResponseScan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -132,6 +132,42 @@ fn a_recorded_tool_call_becomes_the_block_that_the_server_itself_would_send() {
         assert_eq!(blocks(&ours), called);
         assert_eq!(ours["stop_reason"], theirs["stop_reason"]);
         assert_eq!(ours["usage"]["output_tokens"], theirs["usage"]["output_tokens"]);
+    }
+}
+
+/// A request for chat completions without the liberties that the format leaves.
+fn plain(mut chat: Value) -> Value {
+    for message in chat["messages"].as_array_mut().unwrap() {
+        message.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        if let Some([part]) = message["content"].as_array().map(Vec::as_slice)
+            && part["type"] == "text"
+        {
+            message["content"] = part["text"].clone();
+        }
+        if message["content"] == "" {
+            message.as_object_mut().unwrap().remove("content");
+        }
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            let arguments = &mut call["function"]["arguments"];
+            *arguments = serde_json::from_str(arguments.as_str().unwrap()).unwrap();
+        }
+    }
+    chat
+}
+
+#[test]
+fn a_request_becomes_what_litellm_makes_of_it() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/litellm-1.106.2/translated_requests.jsonl");
+    for pair in std::fs::read_to_string(path).unwrap().lines() {
+        let pair: Value = serde_json::from_str(pair).unwrap();
+        let request = Bytes::from(pair["messages"].to_string());
+        let ours = chat_request(&request, &model()).unwrap().body.concat();
+        let mut ours: Value = serde_json::from_slice(&ours).unwrap();
+        for own in ["stream", "stream_options"] {
+            ours.as_object_mut().unwrap().remove(own).unwrap();
+        }
+        assert_eq!(plain(ours), plain(pair["chat"].clone()));
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod aborts;
 mod auto;
+mod dialects;
 mod early;
 mod kinds;
 mod looking;
 mod looks;
+mod matrix;
 mod proofs;
 mod requests;
 mod server;

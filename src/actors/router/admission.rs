@@ -17,7 +17,7 @@ use crate::protocol::breaker::Verdict;
 use crate::protocol::estimate::Outline;
 use crate::protocol::ledger::Refused;
 use crate::protocol::route::{Route, Service};
-use crate::protocol::selection::{Demand, Standing, Unrouted, choose};
+use crate::protocol::selection::{Demand, Standing, Unrouted, choose, fit};
 use crate::telemetry::Event;
 use crate::transport::lease::{JobGrip, JobLease};
 use crate::transport::uplink::Uplink;
@@ -172,13 +172,15 @@ impl JobRouter {
         ctx: &Context<Self>,
     ) {
         let pass = self.fleet.begin(&route.backend, Instant::now().into_std());
-        let mut tries = 0;
-        if let Some(held) = self.ledger.grip(ticket) {
-            held.pass = pass;
-            tries = held.tried.len();
-        }
-        let others = self.catalog.model(&job.model).is_some_and(|model| model.routes.len() > tries + 1);
-        let elsewhere = (tries < MORE_TRIES && others).then(|| ctx.address().recipient());
+        let Some(held) = self.ledger.grip(ticket) else { return };
+        held.pass = pass;
+        // Who has no other place to go is spared the copy of its request.
+        let demand = Demand { endpoint: job.endpoint, context: held.context, sticky: None, tried: &held.tried };
+        let others = self
+            .catalog
+            .model(&job.model)
+            .is_some_and(|model| fit(&model.routes, &demand).any(|choice| choice.route.backend != route.backend));
+        let elsewhere = (held.tried.len() < MORE_TRIES && others).then(|| ctx.address().recipient());
         let (backend, received, ledger) = (route.backend.clone(), job.received, ctx.address().recipient());
         let admission = Admission { ticket, backend, received, ledger };
         if let Some(pool) = self.pools.get(&route.backend) {
@@ -219,16 +221,18 @@ impl Handler<TryElsewhere> for JobRouter {
         if fault.is_by_connection() {
             self.setup.discovery.do_send(RunDiscovery { backend: from.clone() });
         }
-        let next = if self.draining_for_good() { None } else { self.move_on(ticket, &job) };
+        let may_go_on = !self.draining_for_good() && !job.is_late(Instant::now());
+        let next = if may_go_on { self.move_on(ticket, &job) } else { None };
         match next {
             Some((route, service)) => {
                 self.fleet.on_end(&from, Instant::now().into_std());
                 self.setup.events.emit(Event::JobMoved { job: job.id, from, to: route.backend.clone() });
                 self.dispatch(ticket, &route, service, job, lease, uplink, ctx);
             }
-            None if lease.claim() => relay::fail(job.id, &lease, &uplink, admission, None, fault),
-            // Somebody else has ended it.
-            None => {}
+            None => {
+                let give_up = async move { relay::give_up(job.id, &lease, &uplink, admission, fault).await };
+                ctx.spawn(give_up.into_actor(self));
+            }
         }
         self.serve_waiting(ctx);
     }

@@ -22,7 +22,7 @@ fn job(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> bool {
 
 /// A breaker that faults have just opened.
 fn opened(now: Instant) -> Breaker {
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
         assert!(job(&mut breaker, Verdict::Fault, now));
     }
@@ -32,17 +32,17 @@ fn opened(now: Instant) -> Breaker {
 #[test]
 fn a_hundred_callers_errors_in_a_row_open_nothing() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..100 {
         assert!(job(&mut breaker, Verdict::Neutral, now));
     }
-    assert_eq!(breaker, Breaker::default());
+    assert_eq!(breaker, Breaker::new(0));
 }
 
 #[test]
 fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..10 {
         for _ in 1..OPENS_AT {
             assert!(job(&mut breaker, Verdict::Fault, now));
@@ -57,7 +57,7 @@ fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
 #[test]
 fn callers_errors_between_faults_prove_nothing() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
         assert!(job(&mut breaker, Verdict::Neutral, now));
         assert!(job(&mut breaker, Verdict::Fault, now));
@@ -110,7 +110,7 @@ fn a_trial_that_never_reports_back_lets_another_go() {
 #[test]
 fn jobs_that_break_with_one_server_open_it_once() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     let passes: Vec<Pass> = (0..50).map(|_| breaker.begin(now).unwrap()).collect();
     for pass in &passes {
         breaker.report(*pass, Verdict::Fault, now);
@@ -122,7 +122,7 @@ fn jobs_that_break_with_one_server_open_it_once() {
     assert_eq!(breaker.state(now + SECOND), State::Trying);
     breaker.report(trial, Verdict::Success, now + SECOND);
     breaker.report(passes[2], Verdict::Fault, now + SECOND);
-    assert_eq!(breaker, Breaker { epoch: breaker.epoch, ..Breaker::default() });
+    assert_eq!(breaker, Breaker { epoch: breaker.epoch, ..Breaker::new(0) });
 }
 
 #[test]
@@ -149,7 +149,7 @@ proptest! {
         steps in prop::collection::vec((0u64..20_000, 0u8..5, any::<prop::sample::Index>()), 0..200),
     ) {
         let mut now = start();
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(0);
         let mut passes = Vec::new();
         for (wait, what, which) in steps {
             now += Duration::from_millis(wait);

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use self::admission::{Refusal, Taken, Waiting};
+use self::admission::{Arrival, Refusal, Taken};
 use super::envelopes::{
     Admission, AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
     RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
@@ -62,7 +62,7 @@ pub(super) struct JobRouter {
     affinity: Affinity,
     budget: Option<TokenBudget>,
     /// Jobs that wait for a slot that is about to be free.
-    waiting: Vec<Waiting>,
+    waiting: Vec<Arrival>,
     /// The timer that is set, and for when.
     wake: Option<(std::time::Instant, SpawnHandle)>,
     load: LoadWindow,
@@ -235,7 +235,7 @@ impl Handler<CancelJob> for JobRouter {
 
     fn handle(&mut self, cancel: CancelJob, ctx: &mut Self::Context) {
         let is_it =
-            |waiting: &Waiting| waiting.job.id == cancel.job && waiting.uplink.generation() == cancel.generation;
+            |waiting: &Arrival| waiting.job.id == cancel.job && waiting.uplink.generation() == cancel.generation;
         self.waiting.retain(|waiting| !is_it(waiting));
         // A job that is not known has ended: a cancel that crossed its last frame is no fault.
         let entry = self.ledger.cancel(cancel.job, cancel.generation);

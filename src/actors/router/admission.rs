@@ -14,7 +14,7 @@ use crate::messages::jobs::{Job, Ticket};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob};
 use crate::protocol::affinity::Beginnings;
 use crate::protocol::breaker::Verdict;
-use crate::protocol::estimate::Outline;
+use crate::protocol::estimate::{Estimate, Outline};
 use crate::protocol::ledger::Refused;
 use crate::protocol::route::{Route, Service};
 use crate::protocol::selection::{Demand, Standing, Unrouted, choose, fit};
@@ -38,11 +38,20 @@ pub(super) enum Taken {
     RunsAlready,
 }
 
-/// A job that waits for a slot.
-pub(super) struct Waiting {
+/// A job that has no slot yet.
+pub(super) struct Arrival {
     pub(super) job: Job,
     pub(super) uplink: Uplink,
-    pub(super) until: Instant,
+    /// What its request tells, read once.
+    estimate: Estimate,
+    beginnings: Beginnings,
+}
+
+impl Arrival {
+    /// How long it waits for a slot.
+    pub(super) fn until(&self) -> Instant {
+        self.job.received + self.job.deadline.min(WAIT)
+    }
 }
 
 impl JobRouter {
@@ -65,26 +74,29 @@ impl JobRouter {
         if self.draining != Draining::No {
             return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
         }
-        let refused = match self.start(&job, &uplink, ctx) {
+        let (estimate, beginnings) = self.read(&job);
+        let arrival = Arrival { job, uplink, estimate, beginnings };
+        let refused = match self.start(&arrival, ctx) {
             Ok(()) => return Ok(Taken::Admitted),
             Err(refused) => refused,
         };
-        let max_waiting = self.setup.limits.max_concurrent_total as usize;
-        if refused.0 != ErrorCode::OutOfCapacity || self.waiting.len() >= max_waiting || !self.slot_is_coming(&job) {
+        let full = self.waiting.len() >= self.setup.limits.max_concurrent_total as usize;
+        if refused.0 != ErrorCode::OutOfCapacity || full || !self.slot_is_coming(&arrival.job) {
             return Err(refused);
         }
-        let until = (job.received + job.deadline.min(WAIT)).min(Instant::now() + WAIT);
-        self.waiting.push(Waiting { job, uplink, until });
-        self.wake_by(until.into_std(), ctx);
+        self.wake_by(arrival.until().into_std(), ctx);
+        self.waiting.push(arrival);
         Ok(Taken::Admitted)
     }
 
     /// Starts what waited and has a slot now; refuses what waited long enough.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
         for waiting in std::mem::take(&mut self.waiting) {
-            match self.start(&waiting.job, &waiting.uplink, ctx) {
+            match self.start(&waiting, ctx) {
                 Ok(()) => {}
-                Err(_) if Instant::now() < waiting.until && self.draining == Draining::No => self.waiting.push(waiting),
+                Err(_) if Instant::now() < waiting.until() && self.draining == Draining::No => {
+                    self.waiting.push(waiting);
+                }
                 Err(Refusal(error_code, cause)) => {
                     let job = waiting.job.id;
                     self.setup.events.emit(Event::JobRefused { job, code: error_code, cause });
@@ -96,6 +108,17 @@ impl JobRouter {
         }
     }
 
+    /// What a request tells of its size and its conversation. It is read only where that matters.
+    fn read(&self, job: &Job) -> (Estimate, Beginnings) {
+        let routes = self.catalog.model(&job.model).map_or(&[][..], |model| &model.routes);
+        let has_choice = routes.len() > 1;
+        let outline = (has_choice || self.budget.is_some()).then(|| Outline::of(&job.request, &job.members).ok());
+        let Some(outline) = outline.flatten() else { return Default::default() };
+        let window = routes.first().and_then(|route| route.context_window);
+        let prompt = if has_choice { outline.prompt } else { &[] };
+        (outline.estimate(job.endpoint, window), self.affinity.beginnings(&job.model, prompt))
+    }
+
     fn slot_is_coming(&self, job: &Job) -> bool {
         let now = Instant::now().into_std();
         let routes = self.catalog.model(&job.model).into_iter().flat_map(|model| &model.routes);
@@ -103,23 +126,15 @@ impl JobRouter {
     }
 
     /// Gives a job its slot and sends it there.
-    fn start(&mut self, job: &Job, uplink: &Uplink, ctx: &mut Context<Self>) -> Result<(), Refusal> {
+    fn start(&mut self, arrival: &Arrival, ctx: &mut Context<Self>) -> Result<(), Refusal> {
+        let Arrival { job, uplink, estimate, beginnings } = arrival;
         let now = Instant::now().into_std();
         let model = self.catalog.model(&job.model);
         let model = model.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;
-        let has_choice = model.routes.len() > 1;
-        // A request is walked only where what is found matters.
-        let outline = (has_choice || self.budget.is_some()).then(|| Outline::of(&job.request).ok()).flatten();
-        let window = model.routes.first().and_then(|route| route.context_window);
-        let estimate = outline.map(|outline| outline.estimate(job.endpoint, window));
-        let beginnings = match &outline {
-            Some(outline) if has_choice => self.affinity.beginnings(&job.model, outline.prompt),
-            _ => Beginnings::default(),
-        };
         let demand = Demand {
             endpoint: job.endpoint,
-            context: estimate.map_or(0, |estimate| estimate.context()),
-            sticky: self.affinity.backend(&beginnings, now),
+            context: estimate.context(),
+            sticky: self.affinity.backend(beginnings, now),
             tried: &[],
         };
         let choice = choose(&model.routes, &demand, |backend| self.standing(backend)).map_err(Refusal::from)?;
@@ -132,7 +147,7 @@ impl JobRouter {
             pass: None,
             tried: Vec::new(),
             reservation: None,
-            beginnings,
+            beginnings: beginnings.clone(),
             context,
         };
         let admitted = self.ledger.admit(job.id, uplink.generation(), &route.backend, route.limit, |_| held);
@@ -144,7 +159,7 @@ impl JobRouter {
             Err(Refused::BackendFull) => return Err(Unrouted::AllFull.into()),
         };
         if let Some(budget) = &mut self.budget {
-            let Ok(reservation) = budget.reserve(estimate.map_or(0, |estimate| estimate.total()), now) else {
+            let Ok(reservation) = budget.reserve(estimate.total(), now) else {
                 // Nobody has the lease yet: what is dropped here was never worked.
                 self.ledger.end(ticket);
                 return Err(Refusal(ErrorCode::OutOfCapacity, "the token budget of this minute is spent"));

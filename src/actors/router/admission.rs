@@ -11,7 +11,7 @@ use crate::actors::envelopes::{Admission, Dispatch, RunDiscovery, TryElsewhere};
 use crate::actors::relay;
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, Ticket};
-use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob};
+use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob, Tokens};
 use crate::protocol::affinity::Beginnings;
 use crate::protocol::breaker::Verdict;
 use crate::protocol::estimate::{Estimate, Outline};
@@ -89,23 +89,24 @@ impl JobRouter {
         Ok(Taken::Admitted)
     }
 
-    /// Starts what waited and has a slot now; refuses what waited long enough.
+    /// Starts what waited and has a slot now; ends what waited long enough.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.start(&waiting, ctx) {
                 Ok(()) => {}
-                Err(_) if Instant::now() < waiting.until() && self.draining == Draining::No => {
-                    self.waiting.push(waiting);
-                }
+                // Told to stop, the agent finishes what it has, and that is what it took before.
+                Err(_) if Instant::now() < waiting.until() && !self.draining_for_good() => self.waiting.push(waiting),
                 Err(Refusal(error_code, cause)) => {
                     let job = waiting.job.id;
                     self.setup.events.emit(Event::JobRefused { job, code: error_code, cause });
+                    self.record(waiting.job.received.elapsed(), Tokens::default(), Some(error_code));
                     let error = JobError { job_id: job, error_code, message: cause.into(), tokens_emitted: 0 };
                     // Where the connection is gone, nobody waits for it.
                     let _ = waiting.uplink.control(&FromAgent::JobError(error));
                 }
             }
         }
+        self.tell_if_draining();
     }
 
     /// What a request tells of its size and its conversation. It is read only where that matters.
@@ -128,6 +129,12 @@ impl JobRouter {
     /// Gives a job its slot and sends it there.
     fn start(&mut self, arrival: &Arrival, ctx: &mut Context<Self>) -> Result<(), Refusal> {
         let Arrival { job, uplink, estimate, beginnings } = arrival;
+        if self.draining_for_good() {
+            return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
+        }
+        if job.is_late(Instant::now()) {
+            return Err(Refusal(ErrorCode::BackendTimeout, "the deadline passed before a slot was free"));
+        }
         let now = Instant::now().into_std();
         let model = self.catalog.model(&job.model);
         let model = model.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;

@@ -13,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::damper::GAP;
 use crate::messages::jobs::Blame;
 
 /// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.
 pub const OPENS_AT: u32 = 3;
-/// The first cool-down: about what a server's restart takes at least.
-const COOL_DOWN: Duration = Duration::from_secs(1);
+/// The first cool-down. Half of it at most passes until the coordinator is told that nothing is on offer there, and in the
+/// other half it may be told again: no withdrawal is left untold, or undone as it is told.
+const COOL_DOWN: Duration = GAP.saturating_mul(2);
 /// The longest cool-down, so that a backend that is back is used again within the usual time between two looks at it.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long a trial keeps others away. One that has said nothing by then is no proof, and the next may go.

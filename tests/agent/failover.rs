@@ -114,6 +114,9 @@ async fn refused(backends: &[ScriptedBackend; 2], status: u16, hang: usize) -> J
     trace
 }
 
+/// What makes the second backend unfit, and the jobs that hang meanwhile.
+type Case = (fn(&ScriptedBackend), usize);
+
 #[actix_rt::test]
 async fn a_refusal_that_nobody_makes_good_goes_up_in_the_backends_own_words() {
     let other_path = |second: &ScriptedBackend| {
@@ -121,7 +124,7 @@ async fn a_refusal_that_nobody_makes_good_goes_up_in_the_backends_own_words() {
     };
     let too_small = |second: &ScriptedBackend| second.set_report(|report| report.models[0].context_window = Some(64));
     let full = |second: &ScriptedBackend| second.set_report(|report| report.slots = Some(1));
-    let cases: [(fn(&ScriptedBackend), usize); 3] = [(other_path, 0), (too_small, 0), (full, 2)];
+    let cases: [Case; 3] = [(other_path, 0), (too_small, 0), (full, 2)];
     for (case, (is_unfit, hang)) in cases.into_iter().enumerate() {
         for status in [429, 502, 503, 504] {
             let backends = twins();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
-use crate::backends::{LookError, Sighting, Source};
+use crate::backends::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
@@ -38,7 +38,7 @@ pub(super) struct DiscoverySetup {
 pub(super) struct DiscoveryActor {
     setup: DiscoverySetup,
     places: Vec<Place>,
-    published: Option<(Arc<Catalog>, bool)>,
+    published: Option<CatalogChanged>,
     _guard: Guard,
 }
 
@@ -108,7 +108,8 @@ impl DiscoveryActor {
         self.places.iter().position(|place| place.sighting().is_some_and(|seen| seen.factory.id() == backend))
     }
 
-    /// Publishes the catalog if it changed, and the moment when every place was looked at once.
+    /// Publishes the catalog if it changed, servers that took others' places even where they offer the same, and the moment
+    /// when every place was looked at once.
     fn publish(&mut self) {
         let sightings = || self.places.iter().filter_map(Place::sighting);
         let seen: BTreeMap<BackendId, Seen> = sightings()
@@ -120,16 +121,24 @@ impl DiscoveryActor {
             .collect();
         let catalog = Arc::new(Catalog::build(&seen, &self.setup.terms));
         let complete = self.places.iter().all(|place| place.last.is_some());
-        if self.published.as_ref().is_some_and(|(last, was)| *last == catalog && *was == complete) {
+        let backends: Vec<_> = sightings().map(|sighting| Arc::clone(&sighting.factory)).collect();
+        let last = self.published.as_ref();
+        let same_offer = last.is_some_and(|last| last.catalog == catalog && last.complete == complete);
+        if same_offer && last.is_some_and(|last| same_servers(&last.backends, &backends)) {
             return;
         }
-        if complete && catalog.is_empty() {
+        if !same_offer && complete && catalog.is_empty() {
             self.setup.events.emit(Event::NothingOnOffer { looked_at: self.places.len() });
         }
-        let backends = sightings().map(|sighting| Arc::clone(&sighting.factory)).collect();
-        self.published = Some((Arc::clone(&catalog), complete));
-        self.setup.supervisor.do_send(CatalogChanged { catalog, backends, complete });
+        let changed = CatalogChanged { catalog, backends, complete };
+        self.published = Some(changed.clone());
+        self.setup.supervisor.do_send(changed);
     }
+}
+
+/// Whether these are the very same, in the same order.
+fn same_servers(before: &[Arc<dyn BackendFactory>], now: &[Arc<dyn BackendFactory>]) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| Arc::ptr_eq(before, now))
 }
 
 /// Says what changed for a place between two looks.

@@ -35,7 +35,8 @@ mod transfer;
 mod watch;
 mod whole;
 
-pub(super) use fault::{Fault, fail};
+use fault::Said;
+pub(super) use fault::{Fault, fail, give_up};
 
 /// The longest deadline that is held to: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -60,11 +61,12 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
         relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
     };
     let late = Fault::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed");
-    let relayed = match (relayed.unwrap_or(Err(late)), spare) {
+    let tokens = match (relayed.unwrap_or(Err(late)), spare) {
+        (Ok(tokens), _) => tokens,
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
             return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
         }
-        (relayed, _) => relayed,
+        (Err(fault), _) => return give_up(id, &lease, &uplink, admission, fault).await,
     };
     // A last frame waits for room like any other, or jobs that are cancelled behind a slow link would pile them up.
     let room = tokio::select! {
@@ -72,20 +74,11 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
         () = lease.stopped() => return,
         room = uplink.last_room() => room.ok(),
     };
-    match relayed {
-        Ok(tokens) => {
-            if lease.claim() {
-                let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
-                // Where the connection is gone, the ledger hears of that.
-                let _ = uplink.terminal(&lease, done, room, move || admission.ended(Outcome::Done { tokens }));
-            }
-        }
-        Err(fault) => {
-            if lease.claim() {
-                fail(id, &lease, &uplink, admission, room, fault);
-            }
-        }
+    if lease.claim() {
+        let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
+        // Where the connection is gone, the ledger hears of that.
+        let _ = uplink.terminal(&lease, done, room, move || admission.ended(Outcome::Done { tokens }));
     }
 }
 
@@ -97,7 +90,6 @@ async fn relay(
     uplink: &Uplink,
     spare: &mut Option<Spare>,
 ) -> Result<Tokens, Fault> {
-    let has_spare = spare.is_some();
     let Job { id, model, endpoint: asked, form, request, members, .. } = job;
     let mut sender = ChunkSender::new(id, lease, uplink, spare);
     let (endpoint, body, events) = match service {
@@ -114,11 +106,8 @@ async fn relay(
             }
             Err(error) => {
                 let why = error.to_string();
-                if sender.carries_heads() {
-                    sender.begin(400, JSON);
-                    sender.send_all(&error_body(400, why.as_bytes())).await?;
-                }
-                return Err(Fault::caller(why));
+                let body = error_body(400, why.as_bytes()).into();
+                return Err(Fault::caller(why).saying(Said { status: 400, content_type: JSON.to_owned(), body }));
             }
         },
     };
@@ -126,10 +115,7 @@ async fn relay(
     drop(request);
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
-        return Err(match refusal::for_now(response.status).filter(|_| has_spare) {
-            Some(fault) => fault,
-            None => refusal::of(response, service, sender).await,
-        });
+        return Err(refusal::of(response, service).await);
     }
     let (status, body) = (response.status, response.body);
     let came = Came::of(&response.content_type, endpoint);

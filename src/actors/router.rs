@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use self::admission::{Refusal, Taken, Waiting};
+use self::admission::{Arrival, Refusal, Taken};
 use super::envelopes::{
     Admission, AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
     RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
@@ -61,8 +61,8 @@ pub(super) struct JobRouter {
     fleet: Fleet,
     affinity: Affinity,
     budget: Option<TokenBudget>,
-    /// Jobs that wait for a slot that is about to be free.
-    waiting: Vec<Waiting>,
+    /// Jobs that were taken and wait for a slot that is about to be free.
+    waiting: Vec<Arrival>,
     /// The timer that is set, and for when.
     wake: Option<(std::time::Instant, SpawnHandle)>,
     load: LoadWindow,
@@ -130,7 +130,6 @@ impl JobRouter {
         }
         self.plan(ctx);
         self.serve_waiting(ctx);
-        self.tell_if_draining();
     }
 
     /// Gives back what a job did not use of the token budget. `None`: how much it used is not known.
@@ -161,6 +160,11 @@ impl JobRouter {
         }
     }
 
+    /// Jobs that were taken and have not ended: they run, or wait to.
+    fn accepted(&self) -> usize {
+        self.ledger.in_flight() + self.waiting.len()
+    }
+
     fn report(&self, entry: &Entry<Held>, outcome: Outcome, duration: Duration) {
         let (job, backend) = (entry.job, entry.backend.clone());
         self.setup.events.emit(Event::JobEnded { job, backend, outcome, duration });
@@ -173,7 +177,7 @@ impl JobRouter {
 
     fn tell_if_draining(&self) {
         if self.draining != Draining::No {
-            self.setup.supervisor.do_send(StillRunning { in_flight: self.ledger.in_flight() });
+            self.setup.supervisor.do_send(StillRunning { in_flight: self.accepted() });
         }
     }
 }
@@ -235,7 +239,7 @@ impl Handler<CancelJob> for JobRouter {
 
     fn handle(&mut self, cancel: CancelJob, ctx: &mut Self::Context) {
         let is_it =
-            |waiting: &Waiting| waiting.job.id == cancel.job && waiting.uplink.generation() == cancel.generation;
+            |waiting: &Arrival| waiting.job.id == cancel.job && waiting.uplink.generation() == cancel.generation;
         self.waiting.retain(|waiting| !is_it(waiting));
         // A job that is not known has ended: a cancel that crossed its last frame is no fault.
         let entry = self.ledger.cancel(cancel.job, cancel.generation);
@@ -273,10 +277,7 @@ impl Handler<JobEnded> for JobRouter {
         self.settle(&mut entry.grip, used);
         self.judge(&entry.backend, entry.grip.pass, verdict, ctx);
         entry.grip.grip.release();
-        if !self.waiting.is_empty() {
-            self.serve_waiting(ctx);
-        }
-        self.tell_if_draining();
+        self.serve_waiting(ctx);
     }
 }
 
@@ -302,9 +303,7 @@ impl Handler<RoutesChanged> for JobRouter {
         self.pools = routes.pools;
         self.settled |= routes.complete;
         self.announce(ctx);
-        if !self.waiting.is_empty() {
-            self.serve_waiting(ctx);
-        }
+        self.serve_waiting(ctx);
     }
 }
 
@@ -320,7 +319,7 @@ impl Handler<SampleLoad> for JobRouter {
     type Result = MessageResult<SampleLoad>;
 
     fn handle(&mut self, _: SampleLoad, _: &mut Self::Context) -> Self::Result {
-        let heartbeat: Heartbeat = self.load.heartbeat(Instant::now().into_std(), self.ledger.in_flight() as u64);
+        let heartbeat: Heartbeat = self.load.heartbeat(Instant::now().into_std(), self.accepted() as u64);
         MessageResult(heartbeat)
     }
 }
@@ -328,11 +327,10 @@ impl Handler<SampleLoad> for JobRouter {
 impl Handler<StopAdmitting> for JobRouter {
     type Result = ();
 
-    fn handle(&mut self, _: StopAdmitting, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: StopAdmitting, _: &mut Self::Context) {
         if self.draining == Draining::No {
             self.draining = Draining::Finishing;
         }
-        self.serve_waiting(ctx);
         self.tell_if_draining();
     }
 }
@@ -343,6 +341,7 @@ impl Handler<EndJobs> for JobRouter {
     fn handle(&mut self, _: EndJobs, ctx: &mut Self::Context) {
         self.draining = Draining::Ending;
         self.fail(|_| true, Fault::stopping(), ctx);
+        self.serve_waiting(ctx);
     }
 }
 

@@ -32,6 +32,13 @@ pub struct Job {
     pub deadline: Duration,
 }
 
+impl Job {
+    /// Whether its deadline has passed.
+    pub fn is_late(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.received) >= self.deadline
+    }
+}
+
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Job({}, {} bytes)", self.id, self.request.len())

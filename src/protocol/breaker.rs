@@ -13,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::damper::GAP;
 use crate::messages::jobs::Blame;
 
 /// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.
 pub const OPENS_AT: u32 = 3;
-/// The first cool-down: about what a server's restart takes at least.
-const COOL_DOWN: Duration = Duration::from_secs(1);
+/// The first cool-down. Half of it at most passes until the coordinator is told that nothing is on offer there, and in the
+/// other half it may be told again: no withdrawal is left untold, or undone as it is told.
+const COOL_DOWN: Duration = GAP.saturating_mul(2);
 /// The longest cool-down, so that a backend that is back is used again within the usual time between two looks at it.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long a trial keeps others away. One that has said nothing by then is no proof, and the next may go.
@@ -61,13 +63,17 @@ pub enum State {
     Trying,
 }
 
-/// Names the state in which a job was sent, for its verdict.
+/// Names the breaker and the state of it in which a job was sent, for its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass(u64);
+pub struct Pass {
+    breaker: u64,
+    epoch: u64,
+}
 
 /// The breaker of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker {
+    number: u64,
     phase: Phase,
     /// Counts the changes of phase: a pass of an older one is stale.
     epoch: u64,
@@ -85,14 +91,12 @@ enum Phase {
     Trial { until: Instant },
 }
 
-impl Default for Breaker {
-    /// Closed.
-    fn default() -> Self {
-        Self { phase: Phase::Closed { faults: 0 }, epoch: 0, cool_down: COOL_DOWN }
-    }
-}
-
 impl Breaker {
+    /// Closed. A breaker that follows another takes no pass of that one, where it has another number.
+    pub fn new(number: u64) -> Self {
+        Self { number, phase: Phase::Closed { faults: 0 }, epoch: 0, cool_down: COOL_DOWN }
+    }
+
     /// What it does with a job now.
     pub fn state(&self, now: Instant) -> State {
         match self.phase {
@@ -115,12 +119,16 @@ impl Breaker {
             State::HalfOpen => self.enter(Phase::Trial { until: now + TRIAL }),
             State::Open { .. } | State::Trying => return None,
         }
-        Some(Pass(self.epoch))
+        Some(self.pass())
+    }
+
+    fn pass(&self) -> Pass {
+        Pass { breaker: self.number, epoch: self.epoch }
     }
 
     /// A job's verdict. One whose pass is stale counts for nothing.
     pub fn report(&mut self, pass: Pass, verdict: Verdict, now: Instant) {
-        if pass.0 != self.epoch {
+        if pass != self.pass() {
             return;
         }
         match (self.phase, verdict) {

@@ -3,11 +3,12 @@
 //! A prompt is taken to have a token for every four bytes, rounded up: the members of the request that become the prompt
 //! are counted as they are spelled, so that JSON's own characters are counted too. An answer is taken to be as long as the
 //! request allows, times the choices asked for; as long as [`ANSWER`] where it does not say, and at most the model's
-//! context; nothing where embeddings are asked for. The request is walked once and not parsed. Driven by the router.
+//! context; nothing where embeddings are asked for. The request's members were noted as it was received: it is not parsed,
+//! nor walked again. Driven by the router.
 
 use super::request::name_of;
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::{self, Malformed};
+use crate::messages::json::{Malformed, Members};
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;
@@ -29,8 +30,8 @@ pub struct Outline<'a> {
     choices: u64,
 }
 
-/// Tokens that a job may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tokens that a job may take. The default: none, as nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Of the prompt.
     pub prompt: u64,
@@ -41,10 +42,10 @@ pub struct Estimate {
 }
 
 impl<'a> Outline<'a> {
-    /// Reads the outline of a request.
-    pub fn of(request: &'a [u8]) -> Result<Self, Malformed> {
+    /// Reads the outline of a request, whose members these are.
+    pub fn of(request: &'a [u8], members: &Members) -> Result<Self, Malformed> {
         let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1 };
-        json::walk(request, |key, value| match &*name_of(key) {
+        members.walk(request, |key, value| match &*name_of(key) {
             b"messages" | b"prompt" | b"input" => {
                 outline.prompt = value;
                 outline.count(value);
@@ -98,9 +99,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::messages::wire::FromCoordinator;
 
     fn estimate(request: &str) -> (u64, u64, u64) {
-        let Ok(outline) = Outline::of(request.as_bytes()) else { panic!("no outline") };
+        let Ok(outline) = Outline::of(request.as_bytes(), &Members::default()) else { panic!("no outline") };
         let Estimate { prompt, answer, choices } = outline.estimate(Endpoint::ChatCompletions, Some(10_000));
         (prompt, answer, choices)
     }
@@ -142,16 +144,32 @@ mod tests {
         assert_eq!(estimate(r#"{"n":3,"max_tokens":10}"#), (0, 10, 3));
         assert_eq!(estimate(r#"{"n":1e9,"max_tokens":10}"#), (0, 10, MOST_CHOICES));
         assert_eq!(estimate(r#"{"n":0,"max_tokens":10}"#), (0, 10, 1));
-        let embeddings = Outline::of(br#"{"input":"123456"}"#).map(|o| o.estimate(Endpoint::Embeddings, None).total());
+        let embeddings = Outline::of(br#"{"input":"123456"}"#, &Members::default())
+            .map(|o| o.estimate(Endpoint::Embeddings, None).total());
         assert_eq!(embeddings, Ok(2));
         let huge = Estimate { prompt: u64::MAX, answer: u64::MAX, choices: 128 };
         assert_eq!((huge.total(), huge.context()), (u64::MAX, u64::MAX));
     }
 
+    #[test]
+    fn the_members_that_were_noted_on_receipt_have_the_same_outline() {
+        let request = r#"{"n":2, "messages":["12345678"], "max_tokens":5}"#;
+        let frame = format!(
+            r#"{{"type":"job","job_id":"00000000-0000-0000-0000-000000000001","model_id":"m","request":{request}}}"#
+        );
+        let Ok(FromCoordinator::Job(job)) = FromCoordinator::parse(&frame.into()) else { panic!("no job") };
+        let outlines = [&job.members, &Members::default()].map(|members| {
+            let Ok(outline) = Outline::of(&job.request, members) else { panic!("no outline") };
+            (outline.prompt, outline.estimate(job.endpoint, None))
+        });
+        assert_eq!(outlines[0], (&br#"["12345678"]"#[..], Estimate { prompt: 3, answer: 5, choices: 2 }));
+        assert_eq!(outlines[0], outlines[1]);
+    }
+
     proptest! {
         #[test]
         fn any_text_has_an_outline_or_none(request in "[\\[\\]{}\",:n1]{0,40}") {
-            let _ = Outline::of(request.as_bytes());
+            let _ = Outline::of(request.as_bytes(), &Members::default());
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::messages::ids::BackendId;
 #[derive(Debug, Default)]
 pub struct Fleet {
     members: HashMap<BackendId, Member>,
+    /// Breakers made so far: each has a number of its own.
+    breakers: u64,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,8 @@ impl Fleet {
                 Some(member) => member.capacity.resize(route.limit, route.slots),
                 None => {
                     let capacity = Capacity::new(route.limit, route.slots);
-                    self.members.insert(id.clone(), Member { capacity, breaker: Breaker::default() });
+                    self.breakers += 1;
+                    self.members.insert(id.clone(), Member { capacity, breaker: Breaker::new(self.breakers) });
                 }
             }
         }
@@ -186,6 +189,20 @@ mod tests {
         assert!(fleet.next_poll(at).unwrap() > at);
         fleet.on_cancel(&id, at);
         assert!(fleet.lingers(&id, at) && fleet.next_poll(at).unwrap() < at + Duration::from_secs(2));
+    }
+
+    #[test]
+    fn jobs_of_before_a_backend_left_say_nothing_of_it_once_it_is_back() {
+        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
+        fleet.update(&catalog(&["a"]));
+        let old = fleet.begin(&id, now).unwrap();
+        fleet.update(&catalog(&["b"]));
+        fleet.update(&catalog(&["a"]));
+        for _ in 0..crate::protocol::breaker::OPENS_AT {
+            fleet.report(&id, old, Verdict::Fault, now);
+        }
+        assert_eq!(fleet.usable(&id, now), 2);
+        assert_ne!(fleet.begin(&id, now), Some(old));
     }
 
     #[test]

@@ -75,20 +75,28 @@ pub enum Unrouted {
     AllFull,
 }
 
+/// The routes that can take the job where they stand well: those that serve the endpoint, have enough context and have not
+/// failed it.
+pub fn fit<'a>(routes: &'a [Route], demand: &Demand<'_>) -> impl Iterator<Item = Choice<'a>> {
+    let Demand { endpoint, context, tried, .. } = *demand;
+    let serving =
+        move || routes.iter().filter_map(move |route| Some(Choice { route, service: route.serves(endpoint)? }));
+    // Of what is not enough for the job, the most is.
+    let most = serving().map(|choice| window(choice.route)).max().unwrap_or_default();
+    let enough = move |choice: &Choice<'_>| window(choice.route) >= most.min(context);
+    serving().filter(enough).filter(move |choice| !tried.contains(&choice.route.backend))
+}
+
 /// Chooses among a model's routes. `standing` says how a backend stands, or nothing of one that is not set up yet.
 pub fn choose<'a>(
     routes: &'a [Route],
     demand: &Demand<'_>,
     standing: impl Fn(&BackendId) -> Option<Standing>,
 ) -> Result<Choice<'a>, Unrouted> {
-    let serving = || routes.iter().filter_map(|route| Some(Choice { route, service: route.serves(demand.endpoint)? }));
-    // Of what is not enough for the job, the most is.
-    let most = serving().map(|choice| window(choice.route)).max().ok_or(Unrouted::NoneServes)?;
-    let enough = |choice: &Choice<'_>| window(choice.route) >= most.min(demand.context);
-
-    let mut why = Unrouted::AllTried;
+    let served = routes.iter().any(|route| route.serves(demand.endpoint).is_some());
+    let mut why = if served { Unrouted::AllTried } else { Unrouted::NoneServes };
     let mut open: Vec<(Choice<'a>, Standing)> = Vec::new();
-    for choice in serving().filter(enough).filter(|choice| !demand.tried.contains(&choice.route.backend)) {
+    for choice in fit(routes, demand) {
         let obstacle = match standing(&choice.route.backend) {
             None => Unrouted::NoneReady,
             Some(standing) if !standing.admits => Unrouted::AllBroken,

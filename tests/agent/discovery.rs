@@ -6,7 +6,7 @@ use outpost::backends::LookError;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::ids::ModelId;
 use outpost::messages::prices::Price;
-use outpost::messages::wire::ErrorCode;
+use outpost::messages::wire::{ErrorCode, FromAgent};
 use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Event;
 use outpost::testkit::{Harness, Health, Reply, RequestState, ScriptedBackend};
@@ -143,11 +143,7 @@ async fn one_look_without_an_answer_is_forgiven() {
     backend.set_health(Health::Healthy);
     backend.looked_at(4).await;
     link.fence().await;
-    assert!(
-        link.unread_messages()
-            .iter()
-            .all(|message| !matches!(message, outpost::messages::wire::FromAgent::Capabilities(_)))
-    );
+    assert!(link.unread_messages().iter().all(|message| !matches!(message, FromAgent::Capabilities(_))));
     backend.set_health(Health::Hanging);
     let hung = Instant::now();
     assert!(link.offered().await.is_empty(), "the second one in a row is not");
@@ -191,20 +187,27 @@ async fn a_running_job_outlives_the_offer_of_its_model() {
 
 #[actix_rt::test]
 async fn another_server_of_the_same_name_ends_the_jobs_of_the_old_one() {
-    let backend = ScriptedBackend::new("box", &["m"]);
-    backend.reply([Reply::Hang]);
-    let mut harness = Harness::builder().backend(&backend).start();
-    let mut link = harness.connect().await;
-    let job = link.job("m", "{}");
-    let mut request = backend.request().await;
-    backend.replace_server();
-    backend.set_models(&["m", "n"]);
-    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
-    request.dropped().await;
-    assert_eq!(link.offered().await, ["m", "n"]);
-    let next = link.job("n", "{}");
-    link.outcome_of(next).await.done();
-    harness.stop().await;
+    for models in [&["m", "n"][..], &["m"]] {
+        let backend = ScriptedBackend::new("box", &["m"]);
+        backend.reply([Reply::Hang]);
+        let mut harness = Harness::builder().backend(&backend).start();
+        let mut link = harness.connect().await;
+        let mut job = outpost::testkit::order("m", "{}");
+        job.deadline = Duration::from_secs(600);
+        link.send_job(&job);
+        let mut request = backend.request().await;
+        backend.replace_server();
+        backend.set_models(models);
+        assert_eq!(link.outcome_of(job.job_id).await.code(), ErrorCode::Internal, "{models:?}");
+        request.dropped().await;
+        if models.len() > 1 {
+            assert_eq!(link.offered().await, models);
+        }
+        let next = link.job(models[models.len() - 1], "{}");
+        link.outcome_of(next).await.done();
+        assert!(link.unread_messages().iter().all(|message| !matches!(message, FromAgent::Capabilities(_))));
+        harness.stop().await;
+    }
 }
 
 #[actix_rt::test]

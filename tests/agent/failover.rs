@@ -1,9 +1,11 @@
 //! Several backends of one model: who gets a job, where it goes when one fails it, and who gets none for a while.
 
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
-use outpost::messages::wire::{ErrorCode, Extension, Extensions};
+use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
 use outpost::telemetry::Event;
-use outpost::testkit::{CoordinatorLink, Harness, JobEnd, Reply, ScriptedBackend, StreamFault, answer, order_at};
+use outpost::testkit::{
+    CoordinatorLink, Harness, JobEnd, JobTrace, Reply, ScriptedBackend, StreamFault, answer, order_at,
+};
 
 /// Two of the same kind; `first` is the one that an idle agent picks.
 fn twins() -> [ScriptedBackend; 2] {
@@ -89,6 +91,50 @@ async fn a_job_has_three_tries_in_all() {
     assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::Internal));
     assert_eq!(backends.each_ref().map(|backend| backend.requests().len()), [1, 1, 1, 0]);
     harness.stop().await;
+}
+
+/// What becomes of a job that the first backend refuses, beside so many that hang.
+async fn refused(backends: &[ScriptedBackend; 2], status: u16, hang: usize) -> JobTrace {
+    let [first, second] = backends;
+    let mut harness = Harness::builder().backend(first).backend(second).max_concurrent(4).start();
+    harness.coordinator.offer(Extensions::from_iter([Extension::Endpoints]));
+    let mut link = harness.connect().await;
+    first.reply_always(Reply::Hang);
+    second.reply_always(Reply::Hang);
+    let hanging: Vec<_> = (0..hang).map(|_| link.job("m", "{}")).collect();
+    link.fence().await;
+    first.reply([refusal(status)]);
+    let job = link.job("m", r#"{"max_tokens":1000}"#);
+    let trace = link.outcome_of(job).await;
+    assert_eq!((first.requests().len() + second.requests().len(), harness.snapshot().jobs.moved), (hang + 1, 0));
+    for job in hanging {
+        link.cancel_and_silence(job).await;
+    }
+    harness.stop().await;
+    trace
+}
+
+/// What makes the second backend unfit, and the jobs that hang meanwhile.
+type Case = (fn(&ScriptedBackend), usize);
+
+#[actix_rt::test]
+async fn a_refusal_that_nobody_makes_good_goes_up_in_the_backends_own_words() {
+    let other_path = |second: &ScriptedBackend| {
+        second.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
+    };
+    let too_small = |second: &ScriptedBackend| second.set_report(|report| report.models[0].context_window = Some(64));
+    let full = |second: &ScriptedBackend| second.set_report(|report| report.slots = Some(1));
+    let cases: [Case; 3] = [(other_path, 0), (too_small, 0), (full, 2)];
+    for (case, (is_unfit, hang)) in cases.into_iter().enumerate() {
+        for status in [429, 502, 503, 504] {
+            let backends = twins();
+            is_unfit(&backends[1]);
+            let trace = refused(&backends, status, hang).await;
+            assert_eq!(trace.code(), ErrorCode::Internal);
+            assert_eq!(trace.head, Some(ResponseHead::new(status, "application/json")), "{case} {status}");
+            assert_eq!(trace.bytes, br#"{"error":{"message":"no","type":"whatever"}}"#);
+        }
+    }
 }
 
 #[actix_rt::test]

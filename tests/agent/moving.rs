@@ -96,6 +96,19 @@ async fn the_deadline_counts_over_all_tries() {
 }
 
 #[actix_rt::test]
+async fn no_try_begins_once_the_deadline_has_passed() {
+    let backends = backends::<2>();
+    let (harness, mut link) = agent(&backends).await;
+    backends[0].reply([Reply::After(Duration::from_secs(6), Box::new(Reply::Refuse))]);
+    let mut job = order("m", "{}");
+    job.deadline = Duration::from_secs(6);
+    link.send_job(&job);
+    assert_eq!(link.outcome_of(job.job_id).await.code(), ErrorCode::BackendUnreachable, "it was in time to say so");
+    assert_eq!(requests(&backends), [1, 0]);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_cancel_as_it_moves_silences_it_wherever_it_is() {
     let backends = backends::<2>();
     let (mut harness, mut link) = agent(&backends).await;

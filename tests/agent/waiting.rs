@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use outpost::actors::Exit;
 use outpost::messages::wire::ErrorCode;
+use outpost::telemetry::Phase;
 use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, order};
 use tokio::time::Instant;
 
@@ -49,11 +51,76 @@ async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline
     short.deadline = Duration::from_millis(500);
     link.send_job(&short);
     let long = link.job("m", "{}");
-    assert_eq!(link.outcome_of(short.job_id).await.code(), ErrorCode::OutOfCapacity);
+    assert_eq!(link.outcome_of(short.job_id).await.code(), ErrorCode::BackendTimeout);
     assert!((500..510).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!(link.outcome_of(long).await.code(), ErrorCode::OutOfCapacity);
     assert!((2000..2010).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     assert_eq!(backend.requests().len(), 1);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_waits_was_accepted_and_counts_as_such() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply_always(Reply::Hang);
+    link.heartbeat().await;
+    let mut until_then = order("m", "{}");
+    until_then.deadline = Duration::from_secs(14);
+    link.send_job(&until_then);
+    assert_eq!(link.outcome_of(until_then.job_id).await.code(), ErrorCode::BackendTimeout);
+    let cancelled = link.job("m", "{}");
+    harness.until(|state| state.in_flight == 1).await;
+    backend.set_report(|report| report.busy = Some(1));
+    link.cancel_and_silence(cancelled).await;
+    let waits = link.job("m", "{}");
+    let heartbeat = link.heartbeat().await;
+    assert_eq!((heartbeat.queue_depth, heartbeat.error_rate_60s), (1, 1.0));
+    assert_eq!(link.outcome_of(waits).await.code(), ErrorCode::OutOfCapacity);
+    let heartbeat = link.heartbeat().await;
+    assert_eq!((heartbeat.queue_depth, heartbeat.last_error_code), (0, Some(ErrorCode::OutOfCapacity)));
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_waits_as_the_agent_is_told_to_stop_is_finished_too() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply([Reply::Hang]);
+    let cancelled = link.job("m", "{}");
+    backend.request().await;
+    backend.set_report(|report| report.busy = Some(1));
+    link.cancel_and_silence(cancelled).await;
+    let waits = link.job("m", "{}");
+    link.fence().await;
+    harness.drain();
+    harness.until(|state| state.phase == Phase::Draining).await;
+    let late = link.job("m", "{}");
+    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
+    backend.set_report(|report| report.busy = Some(0));
+    link.outcome_of(waits).await.done();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_waits_as_running_jobs_are_ended_is_refused_at_once() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
+    backend.reply([Reply::Hang]);
+    let cancelled = link.job("m", "{}");
+    backend.request().await;
+    link.cancel_and_silence(cancelled).await;
+    let waits = link.job("m", "{}");
+    link.fence().await;
+    let told = Instant::now();
+    harness.drain();
+    harness.drain();
+    assert_eq!(link.outcome_of(waits).await.code(), ErrorCode::OutOfCapacity);
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert!(told.elapsed() < Duration::from_millis(10), "{:?}", told.elapsed());
+    assert_eq!((harness.exit().await, backend.requests().len()), (Exit::Drained, 1));
     harness.stop().await;
 }
 

@@ -150,7 +150,7 @@ impl World {
         for (id, route) in self.catalog.backends() {
             let fresh = || Capacity::new(route.limit, route.slots);
             self.capacities.entry(id.clone()).or_insert_with(fresh).resize(route.limit, route.slots);
-            self.breakers.entry(id.clone()).or_default();
+            self.breakers.entry(id.clone()).or_insert_with(|| Breaker::new(0));
         }
         if up && self.servers[id].report.slots == Some(slots) {
             self.tell(id, ms(2250));

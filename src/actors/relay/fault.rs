@@ -1,5 +1,10 @@
-//! Why a job failed, and the frame that says so.
+//! Why a job failed, and the frames that say so.
 
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::sender::ChunkSender;
 use super::{Admission, Room};
 use crate::backends::{BodyError, SendError};
 use crate::messages::ids::JobId;
@@ -26,7 +31,54 @@ pub(in crate::actors) fn fail(
     let _ = uplink.terminal(lease, FromAgent::JobError(error), room, ended);
 }
 
-/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels.
+/// Ends a job with `job_error`, unless somebody else ends it first. What a backend said goes up before, where the
+/// connection carries heads. All of it waits for room: a job that nobody can do costs no more memory than one that runs.
+pub(in crate::actors) async fn give_up(
+    job_id: JobId,
+    lease: &JobLease,
+    uplink: &Uplink,
+    admission: Admission,
+    mut fault: Fault,
+) {
+    let said = fault.said.take().filter(|_| uplink.carries_heads());
+    let saying = async {
+        if let Some(Said { status, content_type, body }) = said.map(|said| *said) {
+            let mut spare = None;
+            let mut sender = ChunkSender::new(job_id, lease, uplink, &mut spare);
+            sender.begin(status, &content_type);
+            sender.send_all(&body).await?;
+        }
+        uplink.last_room().await
+    };
+    let room = tokio::select! {
+        biased;
+        () = lease.stopped() => return,
+        // Where the connection is gone, nobody hears of the fault either.
+        room = saying => room.ok(),
+    };
+    if lease.claim() {
+        fail(job_id, lease, uplink, admission, room, fault);
+    }
+}
+
+/// What a backend said instead of an answer: the client's own software may know what to make of it.
+#[derive(Clone)]
+pub(super) struct Said {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    /// At most [`ERROR_BODY_LIMIT`](crate::protocol::usage::ERROR_BODY_LIMIT), or what that is translated to.
+    pub(super) body: Bytes,
+}
+
+impl fmt::Debug for Said {
+    /// Without the body, which may repeat the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Said({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels and
+/// what the backend said to the caller.
 #[derive(Clone, Debug)]
 pub(in crate::actors) struct Fault {
     code: ErrorCode,
@@ -36,11 +88,13 @@ pub(in crate::actors) struct Fault {
     by_connection: bool,
     /// Another backend may do what this one could not.
     elsewhere: bool,
+    /// For the caller, where the connection carries it.
+    said: Option<Box<Said>>,
 }
 
 impl Fault {
     pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
-        Self { code, blame, message: message.into(), by_connection: false, elsewhere: false }
+        Self { code, blame, message: message.into(), by_connection: false, elsewhere: false, said: None }
     }
 
     /// The backend did something that has no code of its own.
@@ -76,6 +130,11 @@ impl Fault {
     /// The same, where another backend may have what this one has not at the moment.
     pub(super) fn worth_another(self) -> Self {
         Self { elsewhere: true, ..self }
+    }
+
+    /// The same, with what the caller is to read of it.
+    pub(super) fn saying(self, said: Said) -> Self {
+        Self { said: Some(Box::new(said)), ..self }
     }
 
     /// Whether another backend may do what this one could not.
@@ -149,5 +208,58 @@ pub(super) fn labelled(what: String, fault: &BackendFault) -> String {
     match &fault.label {
         Some(label) => format!("{what} ({label})"),
         None => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::prelude::*;
+    use futures_util::FutureExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::messages::ids::Generation;
+    use crate::messages::jobs::{JobEnded, Ticket};
+    use crate::messages::wire::Extensions;
+    use crate::transport::lease::JobGrip;
+
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<JobEnded> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: JobEnded, _: &mut Self::Context) {}
+    }
+
+    #[actix_rt::test]
+    async fn a_job_that_is_given_up_waits_for_room_and_can_be_cancelled_until_then() {
+        for cancelled in [true, false] {
+            let (uplink, _downstream) = Uplink::new(Generation::default(), Extensions::all());
+            let mut full: Vec<_> = std::iter::from_fn(|| uplink.try_room().ok()).collect();
+            let (grip, lease) = JobGrip::new();
+            let ledger = Deaf.start().recipient();
+            let admission = Admission { ticket: Ticket(0), backend: "b".into(), received: Instant::now(), ledger };
+            let said = Said { status: 503, content_type: String::new(), body: vec![b'x'; 64 << 10].into() };
+            let fault = Fault::backend("no").saying(said);
+            let mut giving_up = Box::pin(give_up(JobId::random(), &lease, &uplink, admission, fault));
+            assert!((&mut giving_up).now_or_never().is_none());
+            let rooms = || std::iter::from_fn(|| uplink.try_room().ok()).collect::<Vec<_>>().len();
+            if cancelled {
+                drop(grip);
+                assert!((&mut giving_up).now_or_never().is_some());
+                let all = full.len();
+                full.clear();
+                assert_eq!(rooms(), all, "nothing waits for the pump");
+            } else {
+                assert!(lease.is_running());
+                full.truncate(full.len() - 4);
+                assert!((&mut giving_up).now_or_never().is_some());
+                assert!(!lease.is_running() && rooms() < 4);
+            }
+        }
     }
 }

@@ -11,13 +11,13 @@ use crate::actors::envelopes::{Admission, Dispatch, RunDiscovery, TryElsewhere};
 use crate::actors::relay;
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, Ticket};
-use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob};
+use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob, Tokens};
 use crate::protocol::affinity::Beginnings;
 use crate::protocol::breaker::Verdict;
-use crate::protocol::estimate::Outline;
+use crate::protocol::estimate::{Estimate, Outline};
 use crate::protocol::ledger::Refused;
 use crate::protocol::route::{Route, Service};
-use crate::protocol::selection::{Demand, Standing, Unrouted, choose};
+use crate::protocol::selection::{Demand, Standing, Unrouted, choose, fit};
 use crate::telemetry::Event;
 use crate::transport::lease::{JobGrip, JobLease};
 use crate::transport::uplink::Uplink;
@@ -38,11 +38,20 @@ pub(super) enum Taken {
     RunsAlready,
 }
 
-/// A job that waits for a slot.
-pub(super) struct Waiting {
+/// A job that has no slot yet.
+pub(super) struct Arrival {
     pub(super) job: Job,
     pub(super) uplink: Uplink,
-    pub(super) until: Instant,
+    /// What its request tells, read once.
+    estimate: Estimate,
+    beginnings: Beginnings,
+}
+
+impl Arrival {
+    /// How long it waits for a slot.
+    pub(super) fn until(&self) -> Instant {
+        self.job.received + self.job.deadline.min(WAIT)
+    }
 }
 
 impl JobRouter {
@@ -65,35 +74,50 @@ impl JobRouter {
         if self.draining != Draining::No {
             return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
         }
-        let refused = match self.start(&job, &uplink, ctx) {
+        let (estimate, beginnings) = self.read(&job);
+        let arrival = Arrival { job, uplink, estimate, beginnings };
+        let refused = match self.start(&arrival, ctx) {
             Ok(()) => return Ok(Taken::Admitted),
             Err(refused) => refused,
         };
-        let max_waiting = self.setup.limits.max_concurrent_total as usize;
-        if refused.0 != ErrorCode::OutOfCapacity || self.waiting.len() >= max_waiting || !self.slot_is_coming(&job) {
+        let full = self.waiting.len() >= self.setup.limits.max_concurrent_total as usize;
+        if refused.0 != ErrorCode::OutOfCapacity || full || !self.slot_is_coming(&arrival.job) {
             return Err(refused);
         }
-        let until = (job.received + job.deadline.min(WAIT)).min(Instant::now() + WAIT);
-        self.waiting.push(Waiting { job, uplink, until });
-        self.wake_by(until.into_std(), ctx);
+        self.wake_by(arrival.until().into_std(), ctx);
+        self.waiting.push(arrival);
         Ok(Taken::Admitted)
     }
 
-    /// Starts what waited and has a slot now; refuses what waited long enough.
+    /// Starts what waited and has a slot now; ends what waited long enough.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
         for waiting in std::mem::take(&mut self.waiting) {
-            match self.start(&waiting.job, &waiting.uplink, ctx) {
+            match self.start(&waiting, ctx) {
                 Ok(()) => {}
-                Err(_) if Instant::now() < waiting.until && self.draining == Draining::No => self.waiting.push(waiting),
+                // Told to stop, the agent finishes what it has, and that is what it took before.
+                Err(_) if Instant::now() < waiting.until() && !self.draining_for_good() => self.waiting.push(waiting),
                 Err(Refusal(error_code, cause)) => {
                     let job = waiting.job.id;
                     self.setup.events.emit(Event::JobRefused { job, code: error_code, cause });
+                    self.record(waiting.job.received.elapsed(), Tokens::default(), Some(error_code));
                     let error = JobError { job_id: job, error_code, message: cause.into(), tokens_emitted: 0 };
                     // Where the connection is gone, nobody waits for it.
                     let _ = waiting.uplink.control(&FromAgent::JobError(error));
                 }
             }
         }
+        self.tell_if_draining();
+    }
+
+    /// What a request tells of its size and its conversation. It is read only where that matters.
+    fn read(&self, job: &Job) -> (Estimate, Beginnings) {
+        let routes = self.catalog.model(&job.model).map_or(&[][..], |model| &model.routes);
+        let has_choice = routes.len() > 1;
+        let outline = (has_choice || self.budget.is_some()).then(|| Outline::of(&job.request, &job.members).ok());
+        let Some(outline) = outline.flatten() else { return Default::default() };
+        let window = routes.first().and_then(|route| route.context_window);
+        let prompt = if has_choice { outline.prompt } else { &[] };
+        (outline.estimate(job.endpoint, window), self.affinity.beginnings(&job.model, prompt))
     }
 
     fn slot_is_coming(&self, job: &Job) -> bool {
@@ -103,23 +127,21 @@ impl JobRouter {
     }
 
     /// Gives a job its slot and sends it there.
-    fn start(&mut self, job: &Job, uplink: &Uplink, ctx: &mut Context<Self>) -> Result<(), Refusal> {
+    fn start(&mut self, arrival: &Arrival, ctx: &mut Context<Self>) -> Result<(), Refusal> {
+        let Arrival { job, uplink, estimate, beginnings } = arrival;
+        if self.draining_for_good() {
+            return Err(Refusal(ErrorCode::OutOfCapacity, "the agent is stopping"));
+        }
+        if job.is_late(Instant::now()) {
+            return Err(Refusal(ErrorCode::BackendTimeout, "the deadline passed before a slot was free"));
+        }
         let now = Instant::now().into_std();
         let model = self.catalog.model(&job.model);
         let model = model.ok_or(Refusal(ErrorCode::ModelNotLoaded, "no healthy backend serves this model"))?;
-        let has_choice = model.routes.len() > 1;
-        // A request is walked only where what is found matters.
-        let outline = (has_choice || self.budget.is_some()).then(|| Outline::of(&job.request).ok()).flatten();
-        let window = model.routes.first().and_then(|route| route.context_window);
-        let estimate = outline.map(|outline| outline.estimate(job.endpoint, window));
-        let beginnings = match &outline {
-            Some(outline) if has_choice => self.affinity.beginnings(&job.model, outline.prompt),
-            _ => Beginnings::default(),
-        };
         let demand = Demand {
             endpoint: job.endpoint,
-            context: estimate.map_or(0, |estimate| estimate.context()),
-            sticky: self.affinity.backend(&beginnings, now),
+            context: estimate.context(),
+            sticky: self.affinity.backend(beginnings, now),
             tried: &[],
         };
         let choice = choose(&model.routes, &demand, |backend| self.standing(backend)).map_err(Refusal::from)?;
@@ -132,7 +154,7 @@ impl JobRouter {
             pass: None,
             tried: Vec::new(),
             reservation: None,
-            beginnings,
+            beginnings: beginnings.clone(),
             context,
         };
         let admitted = self.ledger.admit(job.id, uplink.generation(), &route.backend, route.limit, |_| held);
@@ -144,7 +166,7 @@ impl JobRouter {
             Err(Refused::BackendFull) => return Err(Unrouted::AllFull.into()),
         };
         if let Some(budget) = &mut self.budget {
-            let Ok(reservation) = budget.reserve(estimate.map_or(0, |estimate| estimate.total()), now) else {
+            let Ok(reservation) = budget.reserve(estimate.total(), now) else {
                 // Nobody has the lease yet: what is dropped here was never worked.
                 self.ledger.end(ticket);
                 return Err(Refusal(ErrorCode::OutOfCapacity, "the token budget of this minute is spent"));
@@ -172,13 +194,15 @@ impl JobRouter {
         ctx: &Context<Self>,
     ) {
         let pass = self.fleet.begin(&route.backend, Instant::now().into_std());
-        let mut tries = 0;
-        if let Some(held) = self.ledger.grip(ticket) {
-            held.pass = pass;
-            tries = held.tried.len();
-        }
-        let others = self.catalog.model(&job.model).is_some_and(|model| model.routes.len() > tries + 1);
-        let elsewhere = (tries < MORE_TRIES && others).then(|| ctx.address().recipient());
+        let Some(held) = self.ledger.grip(ticket) else { return };
+        held.pass = pass;
+        // Who has no other place to go is spared the copy of its request.
+        let demand = Demand { endpoint: job.endpoint, context: held.context, sticky: None, tried: &held.tried };
+        let others = self
+            .catalog
+            .model(&job.model)
+            .is_some_and(|model| fit(&model.routes, &demand).any(|choice| choice.route.backend != route.backend));
+        let elsewhere = (held.tried.len() < MORE_TRIES && others).then(|| ctx.address().recipient());
         let (backend, received, ledger) = (route.backend.clone(), job.received, ctx.address().recipient());
         let admission = Admission { ticket, backend, received, ledger };
         if let Some(pool) = self.pools.get(&route.backend) {
@@ -219,16 +243,18 @@ impl Handler<TryElsewhere> for JobRouter {
         if fault.is_by_connection() {
             self.setup.discovery.do_send(RunDiscovery { backend: from.clone() });
         }
-        let next = if self.draining_for_good() { None } else { self.move_on(ticket, &job) };
+        let may_go_on = !self.draining_for_good() && !job.is_late(Instant::now());
+        let next = if may_go_on { self.move_on(ticket, &job) } else { None };
         match next {
             Some((route, service)) => {
                 self.fleet.on_end(&from, Instant::now().into_std());
                 self.setup.events.emit(Event::JobMoved { job: job.id, from, to: route.backend.clone() });
                 self.dispatch(ticket, &route, service, job, lease, uplink, ctx);
             }
-            None if lease.claim() => relay::fail(job.id, &lease, &uplink, admission, None, fault),
-            // Somebody else has ended it.
-            None => {}
+            None => {
+                let give_up = async move { relay::give_up(job.id, &lease, &uplink, admission, fault).await };
+                ctx.spawn(give_up.into_actor(self));
+            }
         }
         self.serve_waiting(ctx);
     }

@@ -4,6 +4,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::JobRouter;
+use super::admission::Arrival;
 use crate::actors::envelopes::AskLoad;
 use crate::messages::ids::BackendId;
 use crate::messages::wire::{Capabilities, FromAgent, Metadata};
@@ -93,7 +94,7 @@ impl JobRouter {
         }
         self.announce(ctx);
         self.serve_waiting(ctx);
-        if let Some(until) = self.waiting.iter().map(|waiting| waiting.until).min() {
+        if let Some(until) = self.waiting.iter().map(Arrival::until).min() {
             self.wake_by(until.into_std(), ctx);
         }
         self.plan(ctx);

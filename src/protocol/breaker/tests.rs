@@ -4,8 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-
 #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
 fn start() -> Instant {
     Instant::now()
@@ -22,7 +20,7 @@ fn job(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> bool {
 
 /// A breaker that faults have just opened.
 fn opened(now: Instant) -> Breaker {
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
         assert!(job(&mut breaker, Verdict::Fault, now));
     }
@@ -32,17 +30,17 @@ fn opened(now: Instant) -> Breaker {
 #[test]
 fn a_hundred_callers_errors_in_a_row_open_nothing() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..100 {
         assert!(job(&mut breaker, Verdict::Neutral, now));
     }
-    assert_eq!(breaker, Breaker::default());
+    assert_eq!(breaker, Breaker::new(0));
 }
 
 #[test]
 fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..10 {
         for _ in 1..OPENS_AT {
             assert!(job(&mut breaker, Verdict::Fault, now));
@@ -50,14 +48,14 @@ fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
         assert!(job(&mut breaker, Verdict::Success, now));
     }
     assert_eq!(breaker.state(now), State::Closed);
-    assert_eq!(opened(now).state(now), State::Open { until: now + SECOND });
+    assert_eq!(opened(now).state(now), State::Open { until: now + COOL_DOWN });
     assert!(!job(&mut opened(now), Verdict::Success, now));
 }
 
 #[test]
 fn callers_errors_between_faults_prove_nothing() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
         assert!(job(&mut breaker, Verdict::Neutral, now));
         assert!(job(&mut breaker, Verdict::Fault, now));
@@ -68,7 +66,7 @@ fn callers_errors_between_faults_prove_nothing() {
 #[test]
 fn half_open_one_trial_at_a_time_decides() {
     let now = start();
-    let then = now + SECOND;
+    let then = now + COOL_DOWN;
     let mut breaker = opened(now);
     assert_eq!(breaker.state(then - Duration::from_nanos(1)), State::Open { until: then });
     assert_eq!(breaker.state(then), State::HalfOpen);
@@ -77,7 +75,7 @@ fn half_open_one_trial_at_a_time_decides() {
 
     let mut failed = breaker.clone();
     failed.report(trial, Verdict::Fault, then);
-    assert_eq!(failed.state(then), State::Open { until: then + 2 * SECOND });
+    assert_eq!(failed.state(then), State::Open { until: then + 2 * COOL_DOWN });
 
     breaker.report(trial, Verdict::Success, then);
     assert_eq!(breaker.state(then), State::Closed);
@@ -88,8 +86,8 @@ fn a_trial_that_proves_nothing_leaves_it_half_open() {
     let now = start();
     let mut breaker = opened(now);
     for n in 1..100 {
-        assert!(job(&mut breaker, Verdict::Neutral, now + n * SECOND));
-        assert_eq!(breaker.state(now + n * SECOND), State::HalfOpen);
+        assert!(job(&mut breaker, Verdict::Neutral, now + n * COOL_DOWN));
+        assert_eq!(breaker.state(now + n * COOL_DOWN), State::HalfOpen);
     }
 }
 
@@ -97,8 +95,8 @@ fn a_trial_that_proves_nothing_leaves_it_half_open() {
 fn a_trial_that_never_reports_back_lets_another_go() {
     let now = start();
     let mut breaker = opened(now);
-    let lost = breaker.begin(now + SECOND).unwrap();
-    let later = now + SECOND + TRIAL;
+    let lost = breaker.begin(now + COOL_DOWN).unwrap();
+    let later = now + COOL_DOWN + TRIAL;
     assert!(!breaker.admits(later - Duration::from_nanos(1)));
     let trial = breaker.begin(later).unwrap();
     breaker.report(lost, Verdict::Fault, later);
@@ -110,19 +108,19 @@ fn a_trial_that_never_reports_back_lets_another_go() {
 #[test]
 fn jobs_that_break_with_one_server_open_it_once() {
     let now = start();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(0);
     let passes: Vec<Pass> = (0..50).map(|_| breaker.begin(now).unwrap()).collect();
     for pass in &passes {
         breaker.report(*pass, Verdict::Fault, now);
     }
-    assert_eq!(breaker.state(now), State::Open { until: now + SECOND });
-    let trial = breaker.begin(now + SECOND).unwrap();
-    breaker.report(passes[0], Verdict::Fault, now + SECOND);
-    breaker.report(passes[1], Verdict::Success, now + SECOND);
-    assert_eq!(breaker.state(now + SECOND), State::Trying);
-    breaker.report(trial, Verdict::Success, now + SECOND);
-    breaker.report(passes[2], Verdict::Fault, now + SECOND);
-    assert_eq!(breaker, Breaker { epoch: breaker.epoch, ..Breaker::default() });
+    assert_eq!(breaker.state(now), State::Open { until: now + COOL_DOWN });
+    let trial = breaker.begin(now + COOL_DOWN).unwrap();
+    breaker.report(passes[0], Verdict::Fault, now + COOL_DOWN);
+    breaker.report(passes[1], Verdict::Success, now + COOL_DOWN);
+    assert_eq!(breaker.state(now + COOL_DOWN), State::Trying);
+    breaker.report(trial, Verdict::Success, now + COOL_DOWN);
+    breaker.report(passes[2], Verdict::Fault, now + COOL_DOWN);
+    assert_eq!(breaker, Breaker { epoch: breaker.epoch, ..Breaker::new(0) });
 }
 
 #[test]
@@ -136,11 +134,11 @@ fn the_cool_down_doubles_up_to_its_bound_and_starts_anew_after_a_success() {
         let verdict = if waits.len() < 8 { Verdict::Fault } else { Verdict::Success };
         assert!(job(&mut breaker, verdict, now));
     }
-    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+    assert_eq!(waits, [4, 8, 16, 30, 30, 30, 30, 30]);
     for _ in 0..OPENS_AT {
         assert!(job(&mut breaker, Verdict::Fault, now));
     }
-    assert_eq!(breaker.state(now), State::Open { until: now + SECOND });
+    assert_eq!(breaker.state(now), State::Open { until: now + COOL_DOWN });
 }
 
 proptest! {
@@ -149,7 +147,7 @@ proptest! {
         steps in prop::collection::vec((0u64..20_000, 0u8..5, any::<prop::sample::Index>()), 0..200),
     ) {
         let mut now = start();
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(0);
         let mut passes = Vec::new();
         for (wait, what, which) in steps {
             now += Duration::from_millis(wait);

@@ -131,6 +131,7 @@ async fn relay(
             None => refusal::of(response, service, sender).await,
         });
     }
+    lease.begin_answer();
     let (status, body) = (response.status, response.body);
     let came = Came::of(&response.content_type, endpoint);
     let Whole { body, tokens } = match (form, came, events) {

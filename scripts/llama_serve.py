@@ -25,6 +25,7 @@ def arguments():
     parser.add_argument("--api-key", action="append", default=[])
     parser.add_argument("--temperature", type=float, help="for requests that name none; 0 is greedy")
     parser.add_argument("--embeddings", action="store_true")
+    parser.add_argument("--pooling", choices=("none", "mean", "cls", "last", "rank"), default="mean", help="of embeddings")
     parser.add_argument("--while-pid", type=int, metavar="PID", help="end when this process has ended")
     return parser.parse_args()
 
@@ -60,7 +61,7 @@ def parameters(args):
         params.sampling.temp = args.temperature
     if args.embeddings:
         params.embedding = True
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{args.pooling.upper()}")
     return params
 
 

@@ -23,9 +23,9 @@ def arguments():
     parser.add_argument("--parallel", type=int, default=2, help="slots")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--api-key", action="append", default=[])
+    parser.add_argument("--pooling", choices=("none", "mean", "cls", "last", "rank"), default="mean", help="of embeddings")
     parser.add_argument("--temperature", type=float, help="for requests that name none; 0 is greedy")
     parser.add_argument("--embeddings", action="store_true")
-    parser.add_argument("--pooling", choices=("none", "mean", "cls", "last", "rank"), default="mean", help="of embeddings")
     parser.add_argument("--while-pid", type=int, metavar="PID", help="end when this process has ended")
     return parser.parse_args()
 

@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("--parallel", type=int, default=2, help="slots")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--api-key", action="append", default=[])
+    parser.add_argument("--pooling", choices=("none", "mean", "cls", "last", "rank"), default="mean", help="of embeddings")
     parser.add_argument("--temperature", type=float, help="for requests that name none; 0 is greedy")
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--chat-template", metavar="FILE", help="in Jinja; default: the model's own")
@@ -63,7 +64,7 @@ def parameters(args):
         params.chat_template = pathlib.Path(args.chat_template).read_text()
     if args.embeddings:
         params.embedding = True
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{args.pooling.upper()}")
     return params
 
 

@@ -7,7 +7,7 @@ mod coordinator_fixture;
 
 use std::time::Duration;
 
-use coordinator_fixture::{Agent, Answer, Coordinator, soon};
+use coordinator_fixture::{Agent, Answer, Coordinator, posting, soon};
 use futures_util::StreamExt;
 use outpost::messages::backend::Format;
 use outpost::messages::ids::ModelId;
@@ -164,30 +164,51 @@ async fn every_error_of_an_agent_has_its_status_in_both_apis() {
     }
 }
 
+/// The last chunk of a body that is whole.
+const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
+
 #[actix_rt::test]
-async fn a_stream_that_fails_late_ends_with_an_error_event() {
+async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_not_whole() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     for (path, begun, want) in [
-        (
-            CHAT,
-            "data: 1\n\ndata: hal",
-            "data: 1\n\ndata: {\"error\":{\"message\":\"the agent failed: internal: because\"",
-        ),
+        (CHAT, "data: 1\n\ndata: hal", "data: {\"error\":{\"message\":\"the agent failed: internal: because\""),
         (
             MESSAGES,
             "event: x\ndata: hal",
-            "event: x\ndata: hal\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\"",
+            "\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\"",
         ),
     ] {
-        let asking = coordinator.asking(path, r#"{"model":"m","stream":true}"#);
+        let asking = posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
         let job = agent.job().await;
         agent.chunk(job.job_id, begun).await;
         agent.fail(job.job_id, ErrorCode::Internal).await;
-        let answer = soon(asking).await.unwrap();
-        assert_eq!(answer.status, 200);
-        assert!(answer.body.starts_with(want), "{}", answer.body);
-        assert!(answer.body.ends_with("}\n\n"), "{}", answer.body);
+        let seen = soon(asking).await.unwrap();
+        assert!(seen.starts_with("HTTP/1.1 200 ") && seen.contains("transfer-encoding: chunked"), "{seen}");
+        assert!(seen.contains(want) && seen.ends_with("}\n\n\r\n"), "{seen}");
+        assert_eq!((seen.contains("\ndata: hal"), seen.contains(LAST_CHUNK)), (path == MESSAGES, false), "{seen}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
+    let coordinator = Coordinator::start().await;
+    for path in [CHAT, MESSAGES] {
+        let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+        let ask = || posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
+        let asking = ask();
+        let job = agent.job().await.job_id;
+        agent.chunk(job, HELLO).await;
+        agent.done(job).await;
+        assert!(soon(asking).await.unwrap().ends_with(LAST_CHUNK));
+
+        let asking = ask();
+        let job = agent.job().await.job_id;
+        agent.chunk(job, HELLO).await;
+        agent.settle().await;
+        drop(agent);
+        let seen = soon(asking).await.unwrap();
+        assert!(seen.contains("the connection to the agent was lost") && !seen.contains(LAST_CHUNK), "{seen}");
     }
 }
 

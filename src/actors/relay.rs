@@ -13,7 +13,7 @@ use futures_util::stream::LocalBoxStream;
 use tokio::time::timeout_at;
 
 use self::sender::ChunkSender;
-use self::transfer::{AFTER_THE_END, Transfer};
+use self::transfer::Transfer;
 use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
@@ -117,6 +117,7 @@ async fn relay(
     if !(200..300).contains(&response.status) {
         return Err(refusal::of(response, service).await);
     }
+    lease.begin_answer();
     let (status, body) = (response.status, response.body);
     let came = Came::of(&response.content_type, endpoint);
     let Whole { body, tokens } = match (form, came, events) {
@@ -130,7 +131,7 @@ async fn relay(
         }
         (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
         (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
-        (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body, AFTER_THE_END).await?,
+        (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
         (AnswerForm::Whole, Came::Whole, None) => whole::as_it_came(endpoint, body).await?,
         // A server that takes no notice of `stream`. In the base protocol what goes up is what came, which is no stream.
         (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => whole::unfolded(endpoint, body).await?,

@@ -268,8 +268,8 @@ impl Handler<JobEnded> for JobRouter {
                 if by_connection {
                     self.setup.discovery.do_send(RunDiscovery { backend: ended.backend });
                 }
-                // A backend that was still at it as the deadline passed may have used all that was reserved.
-                let may_have_used = entry.grip.grip.has_sent() || code == ErrorCode::BackendTimeout;
+                // A backend that had begun, or was still at it as the deadline passed, may have used all that was reserved.
+                let may_have_used = entry.grip.grip.has_begun() || code == ErrorCode::BackendTimeout;
                 (Verdict::of(blame), if may_have_used { None } else { Some(0) })
             }
             Outcome::Cancelled => (Verdict::Neutral, None),

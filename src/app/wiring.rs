@@ -23,7 +23,7 @@ pub fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Sour
     match backends {
         Backends::Auto(options) => {
             let key = |(kind, options): (&BackendKind, &BackendOptions)| Some((*kind, options.api_key.clone()?));
-            auto::sources(&options.iter().filter_map(key).collect(), tls)
+            auto::sources(&options.iter().filter_map(key).collect())
         }
         Backends::List(list) => list
             .iter()

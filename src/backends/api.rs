@@ -34,7 +34,7 @@ impl Api {
     }
 
     /// One at a port of this host, without TLS.
-    pub(super) fn local(port: u16, key: Option<Secret>, _: Arc<ClientConfig>) -> Self {
+    pub(super) fn local(port: u16, key: Option<Secret>) -> Self {
         Self { origin: Arc::new(Origin::local(port)), prefix: "".into(), key }
     }
 

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use rustls::ClientConfig;
 
 use super::api::{Api, ApiClient};
 use super::client::HttpBackendFactory;
@@ -49,14 +48,14 @@ pub const USUAL: &[UsualPort] = &[
 
 /// One source for each of the [`USUAL`] ports of this host. `keys`: the key for servers of a kind; it is sent only to a
 /// server that was seen to be of that kind.
-pub fn sources(keys: &BTreeMap<BackendKind, Secret>, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
-    USUAL.iter().map(|usual| source(usual.port, keys.clone(), Arc::clone(tls))).collect()
+pub fn sources(keys: &BTreeMap<BackendKind, Secret>) -> Vec<Box<dyn Source>> {
+    USUAL.iter().map(|usual| source(usual.port, keys.clone())).collect()
 }
 
 /// A source for any one port of this host.
-pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>, tls: Arc<ClientConfig>) -> Box<dyn Source> {
+pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>) -> Box<dyn Source> {
     let name = format!("127.0.0.1:{port}");
-    Box::new(Found(Rc::new(Port { name, port, keys, tls, stranger: OnceCell::new(), known: RefCell::new(None) })))
+    Box::new(Found(Rc::new(Port { name, port, keys, stranger: OnceCell::new(), known: RefCell::new(None) })))
 }
 
 /// The name of a backend of `kind` at `port`.
@@ -74,7 +73,6 @@ struct Port {
     name: String,
     port: u16,
     keys: BTreeMap<BackendKind, Secret>,
-    tls: Arc<ClientConfig>,
     /// Asks without a key. Made by the first look, on the thread that looks.
     stranger: OnceCell<ApiClient>,
     /// What was last seen to answer here. Kept while nothing answers, replaced when another kind does.
@@ -94,7 +92,7 @@ impl Port {
         match &*known {
             Some(same) if same.kind == kind => same.clone(),
             _ => {
-                let api = Api::local(self.port, self.keys.get(&kind).cloned(), Arc::clone(&self.tls));
+                let api = Api::local(self.port, self.keys.get(&kind).cloned());
                 let observer = Rc::new(Observer::new(kind, api.client()));
                 let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), kind, api));
                 known.insert(Known { kind, factory, observer }).clone()
@@ -103,7 +101,7 @@ impl Port {
     }
 
     async fn look(&self) -> Result<Sighting, LookError> {
-        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None, Arc::clone(&self.tls)).client());
+        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None).client());
         let last = self.known.borrow().as_ref().map(|known| known.kind);
         let kind = identify(stranger, last).await.inspect_err(|error| {
             // One that is slow is still there.

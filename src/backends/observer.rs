@@ -4,9 +4,12 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
+
 use super::LookError;
 use super::api::ApiClient;
 use super::kinds::each;
+use super::kinds::openai::MODELS;
 use super::offer::Offer;
 use super::proof::{self, Proof, Question};
 use crate::messages::backend::BackendKind;
@@ -15,21 +18,33 @@ use crate::messages::discovery::BackendReport;
 /// How long a server may take to say how busy it is.
 const LOAD: Duration = Duration::from_secs(1);
 
+/// How long a service's list holds: it is long and comes from far away, and its models and prices change by the hour. A
+/// rise of a price is noticed by the first look after that.
+const LIST_HOLDS: Duration = Duration::from_secs(5 * 60);
+
 /// One server, seen from one thread.
 pub(super) struct Observer {
     kind: BackendKind,
     api: ApiClient,
     /// Which endpoints the server has. A look that is given up leaves it as it is: a server that is slow is still there.
     proof: RefCell<Proof>,
+    /// Of a service: what it offered, and when it was asked for that.
+    list: RefCell<Option<(Instant, BackendReport)>>,
 }
 
 impl Observer {
     pub(super) fn new(kind: BackendKind, api: ApiClient) -> Self {
-        Self { kind, api, proof: RefCell::default() }
+        Self { kind, api, proof: RefCell::default(), list: RefCell::default() }
     }
 
-    /// One look: what the server offers, then which endpoints it has, as far as that is not known.
+    /// One look: what the server offers, then which endpoints it has, as far as that is not known. Of a service whose list
+    /// still holds, only whether it is there.
     pub(super) async fn look(&self) -> Result<BackendReport, LookError> {
+        if let Some(report) = self.listed() {
+            self.api.is_there(MODELS).await.inspect_err(|_| self.forget())?;
+            return Ok(report);
+        }
+        let asked = Instant::now();
         let offer = each::offer(self.kind, &self.api).await;
         let mut offer = offer.inspect_err(|_| self.forget())?;
         let question = each::question(self.kind);
@@ -41,16 +56,26 @@ impl Observer {
             }
         }
         let Offer { models, slots, busy, .. } = offer;
-        Ok(BackendReport { kind: self.kind, models, slots, busy })
+        let report = BackendReport { kind: self.kind, models, slots, busy };
+        if self.kind.is_service() {
+            self.list.replace(Some((asked, report.clone())));
+        }
+        Ok(report)
+    }
+
+    fn listed(&self) -> Option<BackendReport> {
+        let list = self.list.borrow();
+        list.as_ref().filter(|(asked, _)| asked.elapsed() < LIST_HOLDS).map(|(_, report)| report.clone())
     }
 
     /// The server was seen not to be there: what comes back may be another one.
     pub(super) fn forget(&self) {
         self.proof.borrow_mut().forget();
+        self.list.replace(None);
     }
 
     /// How many requests the server works, and nothing else.
     pub(super) async fn load(&self) -> Option<u32> {
-        tokio::time::timeout(LOAD, each::load(self.kind, &self.api)).await.ok()?
+        timeout(LOAD, each::load(self.kind, &self.api)).await.ok()?
     }
 }

@@ -1,4 +1,4 @@
-//! One GET of a look: a bounded answer, and its JSON as a type. Knows no kind of server; driven by `kinds` and
+//! One request of a look: a bounded answer, and its JSON as a type, or the status alone. Knows no kind of server; driven by `kinds` and
 //! `identify`.
 
 use futures_util::StreamExt;
@@ -25,10 +25,7 @@ pub(super) struct Answer {
 impl ApiClient {
     /// Asks for `path`. An answer of more than `most` bytes is an error; at most that many are held.
     pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
-        let response = self.request(Method::Get, path).send().await.map_err(|error| match error {
-            SendError::Unreachable => LookError::Unreachable,
-            SendError::Garbled => LookError::Unexpected("not HTTP"),
-        })?;
+        let response = self.request(Method::Get, path).send().await.map_err(in_look)?;
         let is_success = response.is_success();
         let Response { status, server, body: mut pieces, .. } = response;
         let mut body = Vec::new();
@@ -47,9 +44,26 @@ impl ApiClient {
         Ok(Answer { status, server, body })
     }
 
+    /// Asks only whether the server is there, takes the key and is ready. Any other answer will do: not every server
+    /// knows the method.
+    pub(super) async fn is_there(&self, path: &str) -> Result<(), LookError> {
+        match self.request(Method::Head, path).send().await.map_err(in_look)?.status {
+            401 | 403 => Err(LookError::Unauthorized),
+            502..=504 => Err(LookError::NotReady),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for a JSON document.
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, LookError> {
         self.get(path, most).await?.json()
+    }
+}
+
+fn in_look(error: SendError) -> LookError {
+    match error {
+        SendError::Unreachable => LookError::Unreachable,
+        SendError::Garbled => LookError::Unexpected("not HTTP"),
     }
 }
 

@@ -21,6 +21,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Most that is read of an answer that is a success, in bytes.
 const SUCCESS: usize = 64 * 1024;
 
+/// How a llama.cpp server that was started with `--pooling none` begins to refuse whatever it is to embed.
+const WITHOUT_POOLING: &str = "Pooling type 'none'";
+
 /// How a kind's endpoints are proved.
 #[derive(Clone, Copy)]
 pub(super) enum Question {
@@ -107,6 +110,7 @@ async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Opt
         let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
         match response.status {
             200 => Some(is_answer(endpoint, &read(response.body).await?)),
+            400 if endpoint == Endpoint::Embeddings => Some(!refuses_any(&read(response.body).await?)),
             status => served(status),
         }
     };
@@ -149,6 +153,22 @@ fn is_answer(endpoint: Endpoint, body: &[u8]) -> bool {
         Endpoint::Responses => answer.output.is_some(),
         Endpoint::Messages => answer.content.is_some(),
     }
+}
+
+/// Whether a refusal is of every request there is. A llama.cpp server without pooling has vectors of tokens and none of
+/// texts; of that nothing tells but the words.
+fn refuses_any(body: &[u8]) -> bool {
+    serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| refusal.error.message.starts_with(WITHOUT_POOLING))
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Words,
+}
+
+#[derive(Deserialize)]
+struct Words {
+    message: String,
 }
 
 /// What the answers of the endpoints are told by.

@@ -1,13 +1,14 @@
 //! The HTTP response of a job: its bytes as they come, or one JSON object, which an agent that knows of the form sends and
 //! which is made here of another's stream.
 
-use std::convert::Infallible;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use tokio::time::sleep;
 
 use super::dispatch::{Running, Started};
 use super::errors::ApiError;
@@ -20,6 +21,8 @@ use crate::protocol::assemble::{AssembleError, Assembly};
 
 /// The largest answer that is put together in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;
+/// How long the event that tells of a failure has to reach a slow client before the body is cut behind it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
@@ -54,7 +57,7 @@ fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind
         .content_type(EVENTS)
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(events(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
+        .streaming(body(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
 }
 
 async fn assembled(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
@@ -95,16 +98,38 @@ struct SseBody {
     endpoint: Endpoint,
 }
 
-/// The body: never an empty piece, which would end it, and an error event where the job ends badly.
-fn events(body: SseBody) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    unfold(Some(body), |body| async {
-        let (piece, body) = body?.next().await;
-        piece.map(|piece| (Ok(piece), body))
+/// Breaks a body off: without its last chunk no client takes it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the job failed within its answer")]
+struct Cut;
+
+/// What is left to send of a stream.
+enum Rest {
+    /// The answer goes on.
+    Answer(Box<SseBody>),
+    /// The client was told of a failure.
+    Cut,
+    /// Nothing.
+    Nothing,
+}
+
+/// The body: never an empty piece, which would end it. Where the job ends badly there is an error event, at which the
+/// APIs' own clients raise, and then the body is cut, for those that know nothing of events.
+fn body(answer: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
+    unfold(Rest::Answer(Box::new(answer)), |rest| async {
+        match rest {
+            Rest::Answer(answer) => answer.next().await.map(|(piece, rest)| (Ok(piece), rest)),
+            Rest::Cut => {
+                sleep(LAST_WORDS).await;
+                Some((Err(Cut), Rest::Nothing))
+            }
+            Rest::Nothing => None,
+        }
     })
 }
 
 impl SseBody {
-    async fn next(mut self) -> (Option<Bytes>, Option<Self>) {
+    async fn next(mut self: Box<Self>) -> Option<(Bytes, Rest)> {
         loop {
             let relayed = match self.first.take() {
                 Some(first) => Relayed::Chunk(first),
@@ -119,17 +144,17 @@ impl SseBody {
                     };
                     if !piece.is_empty() {
                         self.tail.pass(&piece);
-                        return (Some(piece), Some(self));
+                        return Some((piece, Rest::Answer(self)));
                     }
                 }
                 Relayed::End(End::Done) => {
                     let rest = self.filter.map(UsageFilter::finish).unwrap_or_default();
-                    return (Some(rest).filter(|rest| !rest.is_empty()).map(Bytes::from), None);
+                    return Some(rest).filter(|rest| !rest.is_empty()).map(|rest| (rest.into(), Rest::Nothing));
                 }
                 Relayed::End(end) => {
                     // An event that is incomplete in the filter is of no use to anybody.
                     let event = ApiError::of(end).event(self.endpoint.format());
-                    return (Some([self.tail.completion().as_bytes(), &event].concat().into()), None);
+                    return Some(([self.tail.completion().as_bytes(), &event].concat().into(), Rest::Cut));
                 }
             }
         }

@@ -12,7 +12,8 @@
 //! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
 //!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
 //! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
-//!    that it refuses reach the client (`backend_refusal`).
+//!    that it refuses reach the client (`backend_refusal`). A stream that fails late ends with an error event and a
+//!    body that is cut, so that nobody takes it for whole.
 //!
 //! Agents that did not agree on the extension `endpoints` get chat completions and messages only, as streams.
 //!

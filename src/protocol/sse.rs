@@ -19,6 +19,8 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// Its `data` lines, joined by line feeds.
     pub data: &'a [u8],
+    /// One before it, if not the last one, was too long and is missing.
+    pub follows_gap: bool,
 }
 
 /// Splits a body into events, however it is cut into pieces.
@@ -221,7 +223,8 @@ impl SseSplitter {
     /// A blank line, or the end of the body. An event without data is none.
     fn end_event(&mut self, held: &mut Option<&[u8]>, on_event: &mut impl FnMut(Event<'_>)) {
         if self.has_data && !self.spoiled {
-            on_event(Event { name: &self.name, data: held.unwrap_or(&self.data) });
+            let (data, follows_gap) = (held.unwrap_or(&self.data), self.oversized > 0);
+            on_event(Event { name: &self.name, data, follows_gap });
         }
         *held = None;
         self.name.clear();

@@ -104,7 +104,7 @@ impl Tally {
         if self.endpoint == Endpoint::Responses {
             self.take_response(body);
         } else {
-            self.take(Event { name: b"", data: body });
+            self.take(Event { name: b"", data: body, follows_gap: false });
         }
         self.complete = object::<AnyObject>(body).is_some();
     }

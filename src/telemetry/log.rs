@@ -15,6 +15,10 @@ use crate::config::{LogConfig, LogFormat};
 /// are prompts and keys, and what they say at info of their own workings helps no operator.
 const OTHERS_AT_MOST: LevelFilter = LevelFilter::Warn;
 
+/// Says at error that a body was cut, which the coordinator does on purpose after it has logged why, and whatever a
+/// client sends that is no HTTP.
+const NOT_HEARD: &str = "actix_http::h1::dispatcher";
+
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
@@ -39,7 +43,7 @@ pub fn init(config: &LogConfig) {
         builder.target(Target::Pipe(Box::new(lines.clone())));
     }
     builder.format(move |out, record| {
-        if foreign(record) && record.level() > OTHERS_AT_MOST {
+        if foreign(record) && (record.level() > OTHERS_AT_MOST || record.target() == NOT_HEARD) {
             return Ok(());
         }
         let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());

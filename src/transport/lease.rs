@@ -7,7 +7,7 @@
 //! - LEASE-2: no frame of the job is written after its terminal frame, nor after a cancel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -23,6 +23,8 @@ const CANCELLED: u8 = 3;
 #[derive(Debug)]
 struct State {
     phase: AtomicU8,
+    /// A backend has begun to answer.
+    begun: AtomicBool,
     /// Response bytes queued for the connection: the offset of the next chunk.
     queued: AtomicU64,
     /// Response bytes written to the connection.
@@ -59,9 +61,9 @@ impl JobLease {
         self.0.queued.fetch_add(bytes as u64, Ordering::Relaxed)
     }
 
-    /// Whether bytes of the response were queued.
-    pub fn has_sent(&self) -> bool {
-        self.0.queued.load(Ordering::Relaxed) > 0
+    /// Notes that a backend has begun to answer, whatever becomes of the answer: from here on it may have cost something.
+    pub fn begin_answer(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
     }
 
     /// Response bytes written to the connection so far.
@@ -94,6 +96,7 @@ impl JobGrip {
     pub fn new() -> (Self, JobLease) {
         let state = Arc::new(State {
             phase: AtomicU8::new(RUNNING),
+            begun: AtomicBool::new(false),
             queued: AtomicU64::new(0),
             relayed: AtomicU64::new(0),
             stop: Notify::new(),
@@ -106,9 +109,9 @@ impl JobGrip {
         self.0 = None;
     }
 
-    /// Whether bytes of the response were queued.
-    pub fn has_sent(&self) -> bool {
-        self.0.as_ref().is_some_and(|state| state.queued.load(Ordering::Relaxed) > 0)
+    /// Whether a backend has begun to answer.
+    pub fn has_begun(&self) -> bool {
+        self.0.as_ref().is_some_and(|state| state.begun.load(Ordering::Relaxed))
     }
 
     /// Stops a running job from outside to end it with a terminal frame, which the caller makes with the lease that comes

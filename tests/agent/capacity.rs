@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use outpost::messages::endpoint::Endpoint;
+use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::ids::JobId;
-use outpost::messages::wire::ErrorCode;
+use outpost::messages::wire::{ErrorCode, Extension, Tokens};
 use outpost::protocol::catalog::BackendPolicy;
-use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, answer};
+use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order_at};
 use tokio::time::Instant;
 
 #[actix_rt::test]
@@ -201,4 +201,31 @@ async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back
     let over = link.job("m", request);
     assert_eq!(link.outcome_of(over).await.code(), ErrorCode::OutOfCapacity, "nobody knows what the late one used");
     harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_whole_answer_that_breaks_midway_keeps_its_estimate_and_a_refusal_in_the_backends_words_does_not() {
+    let chat = Endpoint::ChatCompletions;
+    let begun = Reply::StreamThen(answer(chat, "x", 30, 20).drain(..1).collect(), StreamFault::Break);
+    for (reply, kept) in [(begun, true), (Reply::Status(400, "{}".into()), false)] {
+        let backend = ScriptedBackend::new("box", &["m"]);
+        backend.reply([reply]);
+        let mut harness = Harness::builder()
+            .backend(&backend)
+            .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
+            .start();
+        harness.coordinator.offer([Extension::Endpoints].into_iter().collect());
+        let mut link = harness.connect().await;
+        let jobs = [(); 2].map(|()| order_at(chat, AnswerForm::Whole, "m", r#"{"max_tokens":60}"#));
+        link.send_job(&jobs[0]);
+        assert_eq!(link.outcome_of(jobs[0].job_id).await.code(), ErrorCode::Internal);
+        link.send_job(&jobs[1]);
+        let next = link.outcome_of(jobs[1].job_id).await;
+        if kept {
+            assert_eq!(next.code(), ErrorCode::OutOfCapacity);
+        } else {
+            assert_eq!(next.done().tokens, Tokens::new(3, 5));
+        }
+        harness.stop().await;
+    }
 }

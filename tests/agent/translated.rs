@@ -57,9 +57,13 @@ async fn a_message_is_streamed_or_whole_whatever_form_the_backend_chose() {
         assert_eq!(whole.done().tokens, Tokens::new(3, 5));
         let body: Value = serde_json::from_slice(&whole.bytes).unwrap();
         assert_eq!((&body["type"], &body["content"][0]["text"]), (&"message".into(), &"four".into()));
-        let request = backend[0].request().await;
-        assert_eq!(request.endpoint, Endpoint::ChatCompletions);
-        assert_eq!(request.json()["messages"][0]["role"], "system");
+        for _ in [Stream, Whole] {
+            let mut request = backend[0].request().await;
+            assert_eq!(request.endpoint, Endpoint::ChatCompletions);
+            assert_eq!(request.json()["messages"][0]["role"], "system");
+            // Behind its end mark, too: a server whose connection is dropped there thinks that the client went away.
+            request.finished().await;
+        }
         harness.stop().await;
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use outpost::backends::{LookError, Sighting, Source, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::secret::Secret;
-use outpost::transport::tls;
 
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};
 use super::servers::{self, Script};
@@ -19,7 +18,7 @@ fn source(port: u16) -> Box<dyn Source> {
 
 fn with_keys(port: u16, keys: &[(BackendKind, &str)]) -> Box<dyn Source> {
     let keys: BTreeMap<_, _> = keys.iter().map(|(kind, key)| (*kind, Secret::new(*key))).collect();
-    auto::source(port, keys, tls::client_config(None).unwrap())
+    auto::source(port, keys)
 }
 
 async fn look(script: impl Fn(&Request) -> Reply + 'static) -> Result<Sighting, LookError> {

@@ -8,7 +8,7 @@ use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Embeddings, Messages};
 
 use super::looking::{endpoints, error, has_messages, look, source};
-use super::server::{Reply, Request, Server, json, status, within};
+use super::server::{Reply, Request, Server, json, response, status, within};
 use super::servers::{self, Script, documented, llama_server};
 
 /// A server whose script can be changed.
@@ -170,5 +170,25 @@ async fn a_success_without_an_answer_in_it_proves_nothing() {
             _ => json(body),
         };
         assert_eq!(endpoints(&look(BackendKind::OpenAi, polite).await.unwrap()), [[Messages]], "{body}");
+    }
+}
+
+#[actix_rt::test]
+async fn embeddings_are_not_offered_where_the_server_refuses_each_request_for_them() {
+    let answers = [
+        // What a real llama.cpp server says: without `--embeddings`, with it alone, and with `--pooling none`.
+        ("501 Not Implemented", "This server does not support embeddings. Start it with `--embeddings`", false),
+        ("400 Bad Request", r#"\"input\" or \"content\" must be provided"#, true),
+        ("400 Bad Request", "Pooling type 'none' is not OAI compatible. Please use a different pooling type", false),
+    ];
+    for (answer, message, embeds) in answers {
+        let script = move |request: &Request| match request.line.as_str() {
+            "POST /v1/embeddings" => response(answer, "", &format!(r#"{{"error":{{"message":"{message}"}}}}"#)),
+            _ => llama_server(request),
+        };
+        let seen = look(BackendKind::LlamaCpp, script).await.unwrap();
+        let offered = &endpoints(&seen)[0];
+        assert_eq!(offered.contains(&Embeddings), embeds, "{message}");
+        assert!(offered.contains(&ChatCompletions));
     }
 }

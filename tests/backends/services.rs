@@ -1,10 +1,15 @@
 //! What a look at a paid service tells, and that it costs nothing. Both are written after their documentation.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use outpost::backends::LookError;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Responses};
 
 use super::looking::{endpoints, look, models, source};
-use super::server::{Request, Server, within};
+use super::server::{Request, Server, json, status, within};
 use super::servers::{self, documented};
 
 /// Models with their prices, in micro-USD per million tokens.
@@ -94,4 +99,43 @@ async fn a_service_is_asked_for_its_list_and_nothing_else() {
         assert_eq!(requests.iter().map(|request| request.line.as_str()).collect::<Vec<_>>(), [line]);
         assert_eq!(requests[0].header("authorization"), Some("Bearer k"));
     }
+}
+
+#[actix_rt::test]
+async fn a_services_list_is_asked_for_again_when_it_is_five_minutes_old_or_the_service_was_away() {
+    const CHEAP: &str = r#"{"data":[{"id":"m","pricing":{"prompt":"0.000001","completion":"0.000001"}}]}"#;
+    const DEAR: &str = r#"{"data":[{"id":"m","pricing":{"prompt":"0.000002","completion":"0.000002"}}]}"#;
+    let (list, up) = (Rc::new(Cell::new(CHEAP)), Rc::new(Cell::new(true)));
+    let server = Server::start({
+        let (list, up) = (Rc::clone(&list), Rc::clone(&up));
+        move |request: &Request| match request.line.as_str() {
+            _ if !up.get() => status("503 Unavailable"),
+            "GET /v1/models" => json(list.get()),
+            // Not every server knows HEAD.
+            _ => status("405 Method Not Allowed"),
+        }
+    })
+    .await;
+    let source = source(&server, BackendKind::OpenRouter, Some("k"));
+    let price = async || within(source.look()).await.map(|seen| seen.report.models[0].price.unwrap().input_per_1m);
+    let asked = || (server.asked("GET /v1/models"), server.asked("HEAD /v1/models"));
+
+    assert_eq!((price().await, price().await), (Ok(1_000_000), Ok(1_000_000)));
+    assert_eq!(asked(), (1, 1));
+    list.set(DEAR);
+    pass(Duration::from_secs(5 * 60)).await;
+    assert_eq!((price().await, asked()), (Ok(2_000_000), (2, 1)));
+
+    up.set(false);
+    assert_eq!((price().await, asked()), (Err(LookError::NotReady), (2, 2)));
+    up.set(true);
+    list.set(CHEAP);
+    assert_eq!((price().await, asked()), (Ok(1_000_000), (3, 2)));
+}
+
+/// Lets time pass while nobody waits for the network.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

@@ -23,6 +23,7 @@ use outpost::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator, JobChunk,
     JobDone, JobError, JobFrame, Limits, Metadata, ModelOffer, Tokens,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What an event may take. Only a broken test takes it.
 const SOON: Duration = Duration::from_secs(10);
@@ -85,6 +86,20 @@ impl Coordinator {
         let (request, body) = (self.post(path), body.to_owned());
         actix_rt::spawn(async move { Answer::of(request, &body).await })
     }
+}
+
+/// Posts a body by hand, in the background, and takes all that comes until the connection ends, as it is on the wire.
+pub fn posting(addr: SocketAddr, path: &str, body: &str) -> actix_rt::task::JoinHandle<String> {
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request = head + body;
+    actix_rt::spawn(async move {
+        let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        soon(socket.read_to_end(&mut seen)).await.unwrap();
+        String::from_utf8(seen).unwrap()
+    })
 }
 
 fn client() -> awc::Client {

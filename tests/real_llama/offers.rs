@@ -127,6 +127,27 @@ async fn auto_finds_a_server_at_its_usual_port() {
 
 #[actix_rt::test]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
+async fn embeddings_are_offered_where_the_server_makes_them_and_chat_everywhere() {
+    let embed = json!({"model": MODEL, "input": "a cat"});
+    for (options, embeds) in [
+        (&[][..], false),
+        (&["--embeddings", "--pooling", "none"], false),
+        (&["--embeddings", "--pooling", "mean"], true),
+    ] {
+        let llama = Llama::start(options);
+        let fleet = Fleet::beside(&llama).await;
+        let answer = fleet.api.post("/v1/embeddings", &embed).await;
+        if embeds {
+            assert_eq!(answer.status, 200);
+        } else {
+            assert_eq!((answer.status, &answer.body["error"]["code"]), (404, &"endpoint_not_supported".into()));
+        }
+        assert_eq!(fleet.api.post(CHAT, &greedy_chat("Name three colours.", 8)).await.status, 200, "{options:?}");
+    }
+}
+
+#[actix_rt::test]
+#[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_server_with_a_key_is_offered_to_whoever_has_it() {
     const KEY: &str = "canary-key-5f2a";
     let llama = Llama::start(&["--api-key", KEY]);

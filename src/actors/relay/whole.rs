@@ -2,16 +2,15 @@
 //!
 //! Nothing goes up before the answer is known to be whole, so what is held of it has a bound.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::Body;
 use super::fault::Fault;
+use super::transfer::AFTER_THE_END;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-use crate::protocol::assemble::{Assembly, Whole};
+use crate::protocol::assemble::{AssembleError, Assembly, Whole};
 use crate::protocol::translate::MessageEvents;
 use crate::protocol::unfold::unfold;
 use crate::protocol::usage::{Ending, Tally};
@@ -20,18 +19,40 @@ use crate::protocol::usage::{Ending, Tally};
 const LIMIT: usize = 16 << 20;
 
 /// The one body that a stream comes to.
-pub(super) async fn assembled(endpoint: Endpoint, mut body: Body, patience: Duration) -> Result<Whole, Fault> {
+pub(super) async fn assembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
     let mut assembly = Assembly::new(endpoint, LIMIT);
-    while !assembly.is_complete() {
-        match body.next().await {
-            Some(Ok(bytes)) => assembly.feed(&bytes)?,
-            Some(Err(error)) => return Err(Fault::from(error).by_connection()),
-            None => break,
+    read(body, |bytes| {
+        assembly.feed(bytes)?;
+        Ok(Progress::of(assembly.is_complete()))
+    })
+    .await?;
+    Ok(assembly.finish()?)
+}
+
+/// Where a stream is after a piece of it.
+enum Progress {
+    GoesOn,
+    /// Nothing that matters comes any more.
+    Over,
+}
+
+impl Progress {
+    fn of(is_over: bool) -> Self {
+        if is_over { Self::Over } else { Self::GoesOn }
+    }
+}
+
+/// Reads a stream to its end mark, and leaves the server to end it, which is nothing to wait for but a moment: one that is
+/// cut off takes it for a client that went away.
+async fn read(mut body: Body, mut take: impl FnMut(&[u8]) -> Result<Progress, AssembleError>) -> Result<(), Fault> {
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
+        if let Progress::Over = take(&bytes)? {
+            let _ = timeout(AFTER_THE_END, async { while let Some(Ok(_)) = body.next().await {} }).await;
+            break;
         }
     }
-    // The rest of a good stream is nothing: the server is left to end it, if it does so in time.
-    let _ = timeout(patience, async { while let Some(Ok(_)) = body.next().await {} }).await;
-    Ok(assembly.finish()?)
+    Ok(())
 }
 
 /// A body that came as one, as it is.
@@ -61,20 +82,16 @@ pub(super) async fn unfolded(endpoint: Endpoint, body: Body) -> Result<Whole, Fa
 }
 
 /// The message that a stream of chat completions comes to.
-pub(super) async fn message_of_stream(mut events: MessageEvents, mut body: Body) -> Result<Whole, Fault> {
+pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> Result<Whole, Fault> {
     let mut assembly = Assembly::new(Endpoint::Messages, LIMIT);
     let mut out = BytesMut::new();
-    while !events.is_over() {
-        match body.next().await {
-            Some(Ok(bytes)) => {
-                events.feed(&bytes, &mut out);
-                assembly.feed(&out)?;
-                out.clear();
-            }
-            Some(Err(error)) => return Err(Fault::from(error).by_connection()),
-            None => break,
-        }
-    }
+    read(body, |bytes| {
+        events.feed(bytes, &mut out);
+        assembly.feed(&out)?;
+        out.clear();
+        Ok(Progress::of(events.is_over()))
+    })
+    .await?;
     message(events, assembly, out)
 }
 

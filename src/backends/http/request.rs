@@ -23,6 +23,8 @@ const HEAD: usize = 1024;
 pub(in crate::backends) enum Method {
     /// Reads it.
     Get,
+    /// Asks what reading it would be answered, without the body: for those who want the status alone.
+    Head,
     /// Sends a body to it.
     Post,
 }
@@ -38,6 +40,7 @@ impl Request {
     pub(in crate::backends) fn new(origin: &Arc<Origin>, method: Method, path: &[&str]) -> Self {
         let method = match method {
             Method::Get => "GET ",
+            Method::Head => "HEAD ",
             Method::Post => "POST ",
         };
         let mut head = Zeroizing::new(Vec::with_capacity(HEAD));

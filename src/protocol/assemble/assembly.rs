@@ -69,11 +69,13 @@ impl Assembly {
         Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), fold, error: None }
     }
 
-    /// Takes the next piece of the stream. After an error no more is taken, and the same error is given again.
+    /// Takes the next piece of the stream, of any length: what is kept of it is bounded event by event. After an error no
+    /// more is taken, and the same error is given again.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
         let Self { splitter, tally, fold, error } = self;
         if error.is_none() {
             splitter.feed(bytes, |event| take(event, tally, fold, error));
+            // Where no event follows the gap yet.
             if splitter.oversized() > 0 && !tally.is_complete() {
                 error.get_or_insert(AssembleError::TooLarge);
             }
@@ -114,6 +116,10 @@ impl Assembly {
 fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
     // What follows the end mark is no part of the response.
     if error.is_some() || tally.is_complete() {
+        return;
+    }
+    if event.follows_gap {
+        *error = Some(AssembleError::TooLarge);
         return;
     }
     tally.take(event);

@@ -217,6 +217,22 @@ fn an_event_that_was_too_long_to_read_is_missed() {
 }
 
 #[test]
+fn an_answer_with_a_gap_is_none_though_all_of_it_comes_at_once() {
+    let event = |text: String| format!("data: {}\n\n", delta(json!({"content": text})));
+    let (short, long, end) = (event("a".into()), event("b".repeat(2 * LIMIT)), "data: [DONE]\n\n");
+    let stream = [short.as_str(), &long, &short, end].concat();
+    for cut in [1000, LIMIT, stream.len()] {
+        let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
+        let fed = stream.as_bytes().chunks(cut).try_for_each(|piece| assembly.feed(piece));
+        assert_eq!(fed, Err(AssembleError::TooLarge), "pieces of {cut}");
+        assert_eq!(assembly.finish().map(|_| ()), Err(AssembleError::TooLarge));
+    }
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
+    assembly.feed([short.as_str(), end, &long, &short].concat().as_bytes()).unwrap();
+    assert!(assembly.finish().is_ok(), "what follows the end mark may be of any length");
+}
+
+#[test]
 fn what_follows_the_end_mark_is_no_part_of_the_body() {
     let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"id\":1}\n\ndata: [DONE]\n\ndata: nonsense\n\n").unwrap();

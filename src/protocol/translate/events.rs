@@ -57,18 +57,18 @@ impl MessageEvents {
     /// Takes the next piece of the body and appends the events that follow from it.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
         let Self { splitter, tally, answer, fault } = self;
-        // Line by line, so that an event that was too long is noticed before the next one is taken.
-        for line in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            if fault.is_some() || tally.is_complete() {
-                return;
-            }
-            splitter.feed(line, |event| {
+        if fault.is_some() || tally.is_complete() {
+            return;
+        }
+        splitter.feed(bytes, |event| {
+            if fault.is_none() && !tally.is_complete() {
                 *fault = take(event, tally, answer, out).inspect_err(|fault| fail(*fault, event.data, out)).err();
-            });
-            if splitter.oversized() > 0 {
-                *fault = Some(StreamFault::TooLarge);
-                fail(StreamFault::TooLarge, b"", out);
             }
+        });
+        // Where no event follows the gap yet.
+        if splitter.oversized() > 0 && fault.is_none() && !tally.is_complete() {
+            *fault = Some(StreamFault::TooLarge);
+            fail(StreamFault::TooLarge, b"", out);
         }
     }
 
@@ -110,6 +110,9 @@ impl MessageEvents {
 
 /// Takes an event and appends what follows from it, but for an error.
 fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut BytesMut) -> Result<(), StreamFault> {
+    if event.follows_gap {
+        return Err(StreamFault::TooLarge);
+    }
     tally.take(event);
     if tally.fault().is_some() {
         Err(StreamFault::Reported)

@@ -210,7 +210,8 @@ pub(crate) fn errors(kind: BackendKind) -> Vec<Wrong> {
         BackendKind::LiteLlm => vec![
             recorded("400 Bad Request", "litellm-1.106.2/err_bad_type", ErrorCode::Internal),
             recorded("400 Bad Request", "litellm-1.106.2/err_over_context", ErrorCode::Internal),
-            recorded("400 Bad Request", "litellm-1.106.2/err_unknown_model", ErrorCode::ModelNotLoaded),
+            // Only its text says that the model is missing.
+            recorded("400 Bad Request", "litellm-1.106.2/err_unknown_model", ErrorCode::Internal),
             recorded("500 Internal Server Error", "litellm-1.106.2/err_upstream_down", ErrorCode::Internal),
         ],
         BackendKind::Vllm => vec![

@@ -81,6 +81,14 @@ impl Llama {
         self.own = Some(launch(port, options));
     }
 
+    /// One of the server's own figures.
+    pub(crate) async fn figure(&self, name: &str) -> u64 {
+        let page = self.api.text("/metrics").await;
+        let found =
+            page.lines().find_map(|line| line.strip_prefix("llamacpp:")?.strip_prefix(name)?.trim().parse().ok());
+        found.expect("a figure of that name")
+    }
+
     /// How many slots are at work.
     pub(crate) async fn busy(&self) -> usize {
         let slots: Vec<Value> = self.api.get("/slots").await;

@@ -20,4 +20,6 @@ mod offers;
 mod process;
 mod scripted;
 mod sdks;
+mod sticky;
+mod twins;
 mod waiting;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use self::sender::ChunkSender;
 use self::transfer::{AFTER_THE_END, Transfer};
@@ -18,8 +18,8 @@ use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-use crate::messages::jobs::{Blame, Job, Outcome};
-use crate::messages::wire::{ErrorCode, FromAgent, JobDone, Tokens};
+use crate::messages::jobs::{Job, Outcome};
+use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
 use crate::protocol::route::Service;
@@ -46,21 +46,25 @@ type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 /// What another try elsewhere needs: who finds the place, and the job.
 type Spare = (Recipient<TryElsewhere>, Job);
 
+/// When a job's deadline passes.
+pub(super) fn until(job: &Job) -> Instant {
+    job.received + job.deadline.min(FAR)
+}
+
 /// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
 /// hears of the end as that frame is written; where none is queued, the job has left the ledger already. A job that another
 /// backend may do better goes back to the router instead, as long as nothing of an answer went up.
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
-    let deadline = received + job.deadline.min(FAR);
+    let deadline = until(&job);
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
         relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
     };
-    let late = Fault::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed");
-    let relayed = match (relayed.unwrap_or(Err(late)), spare) {
+    let relayed = match (relayed.unwrap_or_else(|_| Err(Fault::late())), spare) {
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
             return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
         }

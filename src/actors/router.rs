@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use self::admission::{Refusal, Taken, Waiting};
 use super::envelopes::{
     Admission, AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
-    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
+    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, TryElsewhere,
 };
 use super::guard::Guard;
 use super::relay::{self, Fault};
@@ -63,6 +63,9 @@ pub(super) struct JobRouter {
     budget: Option<TokenBudget>,
     /// Jobs that wait for a slot that is about to be free.
     waiting: Vec<Waiting>,
+    /// Jobs that a backend has failed before anything of their answers went up, and that wait for a slot of another one. Until
+    /// then the ledger has them where they were.
+    stranded: Vec<TryElsewhere>,
     /// The timer that is set, and for when.
     wake: Option<(std::time::Instant, SpawnHandle)>,
     load: LoadWindow,
@@ -112,6 +115,7 @@ impl JobRouter {
             fleet: Fleet::default(),
             affinity: Affinity::new(RandomState::new()),
             waiting: Vec::new(),
+            stranded: Vec::new(),
             wake: None,
             load: LoadWindow::default(),
             draining: Draining::No,
@@ -273,7 +277,7 @@ impl Handler<JobEnded> for JobRouter {
         self.settle(&mut entry.grip, used);
         self.judge(&entry.backend, entry.grip.pass, verdict, ctx);
         entry.grip.grip.release();
-        if !self.waiting.is_empty() {
+        if self.anyone_waits() {
             self.serve_waiting(ctx);
         }
         self.tell_if_draining();
@@ -302,7 +306,7 @@ impl Handler<RoutesChanged> for JobRouter {
         self.pools = routes.pools;
         self.settled |= routes.complete;
         self.announce(ctx);
-        if !self.waiting.is_empty() {
+        if self.anyone_waits() {
             self.serve_waiting(ctx);
         }
     }

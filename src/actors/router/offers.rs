@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::JobRouter;
 use crate::actors::envelopes::AskLoad;
+use crate::actors::relay;
 use crate::messages::ids::BackendId;
 use crate::messages::wire::{Capabilities, FromAgent, Metadata};
 use crate::protocol::breaker::{Pass, Verdict};
@@ -93,7 +94,8 @@ impl JobRouter {
         }
         self.announce(ctx);
         self.serve_waiting(ctx);
-        if let Some(until) = self.waiting.iter().map(|waiting| waiting.until).min() {
+        let stranded = self.stranded.iter().map(|stranded| relay::until(&stranded.job));
+        if let Some(until) = self.waiting.iter().map(|waiting| waiting.until).chain(stranded).min() {
             self.wake_by(until.into_std(), ctx);
         }
         self.plan(ctx);

@@ -21,7 +21,7 @@ const QUEUE: u32 = 50;
 /// Jobs that run as a server is killed.
 const JOBS: usize = 50;
 /// Tokens of the answers that are being given then: enough to last until all jobs are there.
-const LONG: u32 = 150;
+const LONG: u32 = 300;
 /// Tokens of the others.
 const SHORT: u32 = 4;
 /// How soon the coordinator has to know that half of the slots are gone.
@@ -100,6 +100,28 @@ async fn a_server_that_dies_costs_the_answers_it_was_giving_and_no_job_that_wait
     assert!(doomed.figure("tokens_predicted_total").await >= u64::from(SHORT));
     let (told, back) = (told.as_millis(), back.as_millis());
     println!("killed: slots gone after {told} ms, all jobs ended after {worked} ms; back {back} ms after it answers");
+}
+
+#[actix_rt::test]
+#[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
+async fn a_job_whose_prompt_was_being_read_is_done_by_the_other_server_though_it_is_full() {
+    let mut doomed = Llama::start(&["--parallel", "1"]);
+    let twin = doomed.another(&["--parallel", "1"]);
+    let fleet = Fleet::start(&format!("doomed@llamacpp={},twin@llamacpp={}", doomed.url, twin.url), &[]).await;
+    fleet.until_slots(2).await;
+
+    let mut long = job(0, SHORT);
+    long["messages"][0]["content"] = "One, two, three, four. ".repeat(40).into();
+    let api = fleet.api.clone();
+    let read = actix_rt::spawn(async move { to_the_end(api.stream(CHAT, &long).await, SHORT).await });
+    doomed.until_busy(1).await;
+    let other = begin(&fleet.api, 1, SHORT * 8).await;
+    assert_eq!((fleet.status().await.in_flight, twin.busy().await), (2, 1));
+    doomed.kill();
+    let (read, other) = join(read, to_the_end(other, SHORT * 8)).await;
+    assert_eq!((read.unwrap().tokens(), other.tokens()), (SHORT.into(), (SHORT * 8).into()));
+    let jobs = fleet.until_status("the jobs' ends", |status| status.in_flight == 0).await.jobs;
+    assert_eq!((jobs.admitted, jobs.done, jobs.moved), (2, 2, 1));
 }
 
 /// A job with a prompt of its own and an answer of so many tokens.

@@ -111,15 +111,15 @@ async fn a_job_whose_prompt_was_being_read_is_done_by_the_other_server_though_it
     fleet.until_slots(2).await;
 
     let mut long = job(0, SHORT);
-    long["messages"][0]["content"] = "One, two, three, four. ".repeat(40).into();
+    long["messages"][0]["content"] = "One, two, three, four. ".repeat(50).into();
     let api = fleet.api.clone();
     let read = actix_rt::spawn(async move { to_the_end(api.stream(CHAT, &long).await, SHORT).await });
     doomed.until_busy(1).await;
-    let other = begin(&fleet.api, 1, SHORT * 8).await;
+    let other = begin(&fleet.api, 1, SHORT * 16).await;
     assert_eq!((fleet.status().await.in_flight, twin.busy().await), (2, 1));
     doomed.kill();
-    let (read, other) = join(read, to_the_end(other, SHORT * 8)).await;
-    assert_eq!((read.unwrap().tokens(), other.tokens()), (SHORT.into(), (SHORT * 8).into()));
+    let (read, other) = join(read, to_the_end(other, SHORT * 16)).await;
+    assert_eq!((read.unwrap().tokens(), other.tokens()), (SHORT.into(), (SHORT * 16).into()));
     let jobs = fleet.until_status("the jobs' ends", |status| status.in_flight == 0).await.jobs;
     assert_eq!((jobs.admitted, jobs.done, jobs.moved), (2, 2, 1));
 }

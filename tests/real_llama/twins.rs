@@ -21,7 +21,7 @@ const QUEUE: u32 = 50;
 /// Jobs that run as a server is killed.
 const JOBS: usize = 50;
 /// Tokens of the answers that are being given then: enough to last until all jobs are there.
-const LONG: u32 = 300;
+const LONG: u32 = 240;
 /// Tokens of the others.
 const SHORT: u32 = 4;
 /// How soon the coordinator has to know that half of the slots are gone.

@@ -5,8 +5,6 @@
 //! MiB of an answer that goes up as one body. Dropping the future at any point closes the backend's connection, which is
 //! what stops the GPU.
 
-use std::time::Duration;
-
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
@@ -18,8 +16,8 @@ use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-use crate::messages::jobs::{Blame, Job, Outcome};
-use crate::messages::wire::{ErrorCode, FromAgent, JobDone, Tokens};
+use crate::messages::jobs::{Job, Outcome};
+use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
 use crate::protocol::route::Service;
@@ -38,9 +36,6 @@ mod whole;
 use fault::Said;
 pub(super) use fault::{Fault, fail, give_up};
 
-/// The longest deadline that is held to: far enough, and near enough for a timer.
-const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// A response's body as it arrives.
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
@@ -53,15 +48,14 @@ type Spare = (Recipient<TryElsewhere>, Job);
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
-    let deadline = received + job.deadline.min(FAR);
+    let deadline = job.until();
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
         relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
     };
-    let late = Fault::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed");
-    let tokens = match (relayed.unwrap_or(Err(late)), spare) {
+    let tokens = match (relayed.unwrap_or_else(|_| Err(Fault::late())), spare) {
         (Ok(tokens), _) => tokens,
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
             return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use self::admission::{Arrival, Refusal, Taken};
 use super::envelopes::{
     Admission, AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
-    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob,
+    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, TryElsewhere,
 };
 use super::guard::Guard;
 use super::relay::{self, Fault};
@@ -63,6 +63,9 @@ pub(super) struct JobRouter {
     budget: Option<TokenBudget>,
     /// Jobs that were taken and wait for a slot that is about to be free.
     waiting: Vec<Arrival>,
+    /// Jobs that a backend has failed before anything of their answers went up, and that wait for a slot of another one.
+    /// Until then the ledger has them where they were.
+    stranded: Vec<TryElsewhere>,
     /// The timer that is set, and for when.
     wake: Option<(std::time::Instant, SpawnHandle)>,
     load: LoadWindow,
@@ -112,6 +115,7 @@ impl JobRouter {
             fleet: Fleet::default(),
             affinity: Affinity::new(RandomState::new()),
             waiting: Vec::new(),
+            stranded: Vec::new(),
             wake: None,
             load: LoadWindow::default(),
             draining: Draining::No,

@@ -134,6 +134,8 @@ pub(super) struct AgentSummary {
     pub(super) models: Vec<ModelId>,
     /// Jobs it takes at once.
     pub(super) max_concurrent: usize,
+    /// Jobs it takes at once of each model, at the moment.
+    pub(super) slots: BTreeMap<ModelId, usize>,
     /// Jobs it holds.
     pub(super) in_flight: usize,
     /// Its last figures.
@@ -261,6 +263,7 @@ impl<L: Clone> Roster<L> {
             connected_since: humantime::format_rfc3339_seconds(agent.who.since).to_string(),
             models: agent.offers.keys().cloned().collect(),
             max_concurrent: agent.limit,
+            slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),
             in_flight: agent.jobs.len(),
             heartbeat: agent.heartbeat.clone(),
         };

@@ -11,6 +11,9 @@ use super::ids::{BackendId, JobId, ModelId};
 use super::json::Members;
 use super::wire::{ErrorCode, Tokens};
 
+/// The longest deadline that is held to: far enough, and near enough for a timer.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A job that came down the wire, well formed. It has no `Debug` of its fields: the request is somebody's prompt.
 #[derive(Clone)]
 pub struct Job {
@@ -33,9 +36,14 @@ pub struct Job {
 }
 
 impl Job {
+    /// When its deadline passes.
+    pub fn until(&self) -> Instant {
+        self.received + self.deadline.min(FAR)
+    }
+
     /// Whether its deadline has passed.
     pub fn is_late(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.received) >= self.deadline
+        now >= self.until()
     }
 }
 

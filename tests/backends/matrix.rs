@@ -52,12 +52,15 @@ const OFFERS: &[&str] = &[
     "openai: multilingual-e5-small-q4 ? x8 500000/750000 embeddings",
 ];
 
+/// What the server answers a job with, by what it is asked for.
+type Answers = dyn Fn(Endpoint) -> Vec<u8>;
+
 /// An agent beside one server that answers jobs with the reply that was put down last.
 struct Bench {
     harness: Harness,
     link: CoordinatorLink,
     offer: Capabilities,
-    reply: Rc<RefCell<Box<dyn Fn(Endpoint) -> Vec<u8>>>>,
+    reply: Rc<RefCell<Box<Answers>>>,
     /// What the server was asked for last.
     asked: Rc<Cell<Option<Endpoint>>>,
     _server: Server,
@@ -65,7 +68,7 @@ struct Bench {
 
 impl Bench {
     async fn start(kind: BackendKind, script: Script) -> Self {
-        let reply: Rc<RefCell<Box<dyn Fn(Endpoint) -> Vec<u8>>>> = Rc::new(RefCell::new(Box::new(|_| Vec::new())));
+        let reply: Rc<RefCell<Box<Answers>>> = Rc::new(RefCell::new(Box::new(|_| Vec::new())));
         let asked = Rc::new(Cell::new(None));
         let (next, note) = (Rc::clone(&reply), Rc::clone(&asked));
         let server = Server::start(move |request: &Request| {

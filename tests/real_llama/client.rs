@@ -37,6 +37,13 @@ impl Event {
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_str(&self.data).ok()
     }
+
+    /// Whether the model says something in it.
+    pub(crate) fn has_text(&self) -> bool {
+        let Some(chunk) = self.json() else { return false };
+        let text = chunk["choices"][0]["delta"]["content"].as_str().or(chunk["delta"]["text"].as_str());
+        text.is_some_and(|text| !text.is_empty())
+    }
 }
 
 impl Api {
@@ -70,6 +77,13 @@ impl Api {
         let body =
             response.status().is_success().then_some(within(path, response.body().limit(4 << 20)).await.ok()?)?;
         Some(serde_json::from_slice(&body).expect("a readable document"))
+    }
+
+    /// A page of text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let mut response = self.send(Method::GET, path, &Value::Null).await.expect("an answer");
+        let body = within(path, response.body().limit(4 << 20)).await.expect("a whole body");
+        String::from_utf8(body.into()).expect("text")
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -127,17 +141,11 @@ impl Events {
     /// Waits until the model has said something.
     pub(crate) async fn until_tokens_flow(&mut self) {
         loop {
-            let event = self.next().await.expect("more of the answer");
-            if event.json().is_some_and(|chunk| has_text(&chunk)) {
+            if self.next().await.expect("more of the answer").has_text() {
                 return;
             }
         }
     }
-}
-
-fn has_text(chunk: &Value) -> bool {
-    let text = chunk["choices"][0]["delta"]["content"].as_str().or(chunk["delta"]["text"].as_str());
-    text.is_some_and(|text| !text.is_empty())
 }
 
 /// A block between blank lines; a comment alone is no event.

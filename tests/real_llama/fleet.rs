@@ -6,6 +6,7 @@ use outpost::telemetry::Snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::answer::MODEL;
 use crate::client::Api;
 use crate::llama::Llama;
 use crate::process::Process;
@@ -75,6 +76,18 @@ impl Fleet {
     /// Waits until clients can ask for so many models, and says how long that took.
     pub(crate) async fn until_offered(&self, models: usize) -> Duration {
         eventually("models on offer", async || (self.models().await.len() == models).then_some(())).await.1
+    }
+
+    /// The agent as the coordinator sees it; null before it is there.
+    pub(crate) async fn agent(&self) -> Value {
+        let mut agents: Vec<Value> = self.api.get("/api/agents").await;
+        agents.pop().unwrap_or_default()
+    }
+
+    /// Waits until clients have so many slots of the model, and says how long that took.
+    pub(crate) async fn until_slots(&self, slots: u32) -> Duration {
+        let look = async || (self.agent().await["slots"][MODEL] == slots).then_some(());
+        eventually("slots on offer", look).await.1
     }
 
     /// What the agent says of itself.

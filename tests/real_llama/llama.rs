@@ -86,6 +86,14 @@ impl Llama {
         self.url.trim_start_matches("http://").parse().expect("an address")
     }
 
+    /// One of the server's own figures.
+    pub(crate) async fn figure(&self, name: &str) -> u64 {
+        let page = self.api.text("/metrics").await;
+        let found =
+            page.lines().find_map(|line| line.strip_prefix("llamacpp:")?.strip_prefix(name)?.trim().parse().ok());
+        found.expect("a figure of that name")
+    }
+
     /// How many slots are at work.
     pub(crate) async fn busy(&self) -> usize {
         let slots: Vec<Value> = self.api.get("/slots").await;

@@ -21,4 +21,6 @@ mod process;
 mod proxy;
 mod scripted;
 mod sdks;
+mod sticky;
+mod twins;
 mod waiting;

@@ -107,6 +107,11 @@ impl Fault {
         Self::new(ErrorCode::Internal, Blame::Caller, message)
     }
 
+    /// The deadline passed before the end.
+    pub(in crate::actors) fn late() -> Self {
+        Self::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed")
+    }
+
     /// This program failed.
     pub(in crate::actors) fn agent(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, Blame::Agent, message)

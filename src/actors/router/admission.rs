@@ -1,5 +1,5 @@
-//! Where a job goes: at first, when a backend fails it before anything of its answer went up, and when it waits for a slot
-//! that is about to be free.
+//! Where a job goes: at first, when a backend fails it before anything of its answer went up, and when it waits for a slot:
+//! for one that is about to be free, or one that has failed for any at another backend.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Draining, Held, JobRouter};
 use crate::actors::envelopes::{Admission, Dispatch, RunDiscovery, TryElsewhere};
-use crate::actors::relay;
+use crate::actors::relay::{self, Fault};
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, Ticket};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError, MalformedJob, Tokens};
@@ -89,8 +89,14 @@ impl JobRouter {
         Ok(Taken::Admitted)
     }
 
-    /// Starts what waited and has a slot now; ends what waited long enough.
+    /// Starts what waited and has a slot now, what a backend has given up first; ends what waited long enough.
     pub(super) fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
+        for mut stranded in std::mem::take(&mut self.stranded) {
+            if stranded.job.is_late(Instant::now()) {
+                stranded.fault = Fault::late();
+            }
+            self.try_elsewhere(stranded, ctx);
+        }
         for waiting in std::mem::take(&mut self.waiting) {
             match self.start(&waiting, ctx) {
                 Ok(()) => {}
@@ -216,16 +222,47 @@ impl JobRouter {
         self.fleet.standing(backend, self.ledger.on_backend(backend), Instant::now().into_std())
     }
 
+    /// Sends a job that a backend has failed to another one. Where these are only full, a job whose backend was lost waits
+    /// for a slot as long as its deadline allows: it was accepted, and nobody else can take it. One that was refused ends with
+    /// that, which tells its client when to come back.
+    fn try_elsewhere(&mut self, failed: TryElsewhere, ctx: &mut Context<Self>) {
+        let ticket = failed.admission.ticket;
+        // It was cancelled meanwhile, or somebody else has ended it.
+        if self.ledger.grip(ticket).is_none() || !failed.lease.is_running() {
+            return;
+        }
+        let may_go_on = !self.draining_for_good() && !failed.job.is_late(Instant::now());
+        let next = if may_go_on { self.move_on(ticket, &failed.job) } else { Err(Unrouted::AllTried) };
+        if next == Err(Unrouted::AllFull) && failed.fault.is_by_connection() {
+            self.wake_by(failed.job.until().into_std(), ctx);
+            self.stranded.push(failed);
+            return;
+        }
+        let TryElsewhere { job, lease, uplink, admission, fault } = failed;
+        match next {
+            Ok((route, service)) => {
+                let from = admission.backend;
+                self.fleet.on_end(&from, Instant::now().into_std());
+                self.setup.events.emit(Event::JobMoved { job: job.id, from, to: route.backend.clone() });
+                self.dispatch(ticket, &route, service, job, lease, uplink, ctx);
+            }
+            Err(_) => {
+                let give_up = async move { relay::give_up(job.id, &lease, &uplink, admission, fault).await };
+                ctx.spawn(give_up.into_actor(self));
+            }
+        }
+    }
+
     /// Finds another backend for a job that one has failed.
-    fn move_on(&mut self, ticket: Ticket, job: &Job) -> Option<(Route, Service)> {
-        let held = self.ledger.grip(ticket)?;
+    fn move_on(&mut self, ticket: Ticket, job: &Job) -> Result<(Route, Service), Unrouted> {
+        let held = self.ledger.grip(ticket).ok_or(Unrouted::AllTried)?;
         let (tried, context) = (held.tried.clone(), held.context);
         let demand = Demand { endpoint: job.endpoint, context, sticky: None, tried: &tried };
-        let routes = &self.catalog.model(&job.model)?.routes;
-        let choice = choose(routes, &demand, |backend| self.standing(backend)).ok()?;
+        let routes = &self.catalog.model(&job.model).ok_or(Unrouted::NoneServes)?.routes;
+        let choice = choose(routes, &demand, |backend| self.standing(backend))?;
         let (route, service) = (choice.route.clone(), choice.service);
-        self.ledger.move_to(ticket, &route.backend, route.limit).ok()?;
-        Some((route, service))
+        self.ledger.move_to(ticket, &route.backend, route.limit).map_err(|_| Unrouted::AllFull)?;
+        Ok((route, service))
     }
 }
 
@@ -233,29 +270,16 @@ impl Handler<TryElsewhere> for JobRouter {
     type Result = ();
 
     fn handle(&mut self, failed: TryElsewhere, ctx: &mut Self::Context) {
-        let TryElsewhere { job, lease, uplink, admission, fault } = failed;
-        let (ticket, from) = (admission.ticket, admission.backend.clone());
+        let (ticket, from) = (failed.admission.ticket, failed.admission.backend.clone());
         // It was cancelled meanwhile, or somebody else has ended it.
-        let Some(held) = self.ledger.grip(ticket).filter(|_| lease.is_running()) else { return };
+        let Some(held) = self.ledger.grip(ticket).filter(|_| failed.lease.is_running()) else { return };
         held.tried.push(from.clone());
         let pass = held.pass.take();
-        self.judge(&from, pass, Verdict::of(fault.blame()), ctx);
-        if fault.is_by_connection() {
-            self.setup.discovery.do_send(RunDiscovery { backend: from.clone() });
+        self.judge(&from, pass, Verdict::of(failed.fault.blame()), ctx);
+        if failed.fault.is_by_connection() {
+            self.setup.discovery.do_send(RunDiscovery { backend: from });
         }
-        let may_go_on = !self.draining_for_good() && !job.is_late(Instant::now());
-        let next = if may_go_on { self.move_on(ticket, &job) } else { None };
-        match next {
-            Some((route, service)) => {
-                self.fleet.on_end(&from, Instant::now().into_std());
-                self.setup.events.emit(Event::JobMoved { job: job.id, from, to: route.backend.clone() });
-                self.dispatch(ticket, &route, service, job, lease, uplink, ctx);
-            }
-            None => {
-                let give_up = async move { relay::give_up(job.id, &lease, &uplink, admission, fault).await };
-                ctx.spawn(give_up.into_actor(self));
-            }
-        }
+        self.try_elsewhere(failed, ctx);
         self.serve_waiting(ctx);
     }
 }

@@ -94,7 +94,8 @@ impl JobRouter {
         }
         self.announce(ctx);
         self.serve_waiting(ctx);
-        if let Some(until) = self.waiting.iter().map(Arrival::until).min() {
+        let stranded = self.stranded.iter().map(|stranded| stranded.job.until());
+        if let Some(until) = self.waiting.iter().map(Arrival::until).chain(stranded).min() {
             self.wake_by(until.into_std(), ctx);
         }
         self.plan(ctx);

@@ -148,8 +148,15 @@ impl World {
         }
         self.catalog = Catalog::build(&self.seen, &self.terms);
         for (id, route) in self.catalog.backends() {
-            let fresh = || Capacity::new(route.limit, route.slots);
-            self.capacities.entry(id.clone()).or_insert_with(fresh).resize(route.limit, route.slots);
+            if !self.capacities.contains_key(id) {
+                self.capacities.insert(id.clone(), Capacity::new(route.limit, route.slots));
+                // What it told while it was not in the catalog nobody remembers.
+                let server = self.servers.get_mut(id).unwrap();
+                if server.report.slots.is_some() && server.known == Known::Exactly {
+                    server.known = Known::Later;
+                }
+            }
+            self.capacities.get_mut(id).unwrap().resize(route.limit, route.slots);
             self.breakers.entry(id.clone()).or_insert_with(|| Breaker::new(0));
         }
         if up && self.servers[id].report.slots == Some(slots) {

@@ -3,6 +3,7 @@
 //! Nothing here knows what a frame means. Driven by the connection actor; workers hold an [`uplink::Uplink`].
 
 mod chunk;
+mod control;
 pub mod dial;
 pub mod frame;
 pub mod lease;

@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod fleet;
 pub mod handshake;
 pub mod ledger;
+pub mod liveness;
 pub mod load;
 pub mod request;
 pub mod restart;

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::link::{Connector, DialError, Upgraded};
 use super::tcp::{self, ProxyTarget};
+use crate::protocol::liveness::DEAD_AFTER;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ impl Service<ConnectInfo<Uri>> for Tcp {
             };
             // awc passes an io::Error through, and that one carries the cause.
             let stream = connected.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
+            tcp::end_when_unacknowledged(&stream, DEAD_AFTER).map_err(ConnectError::Io)?;
             Ok(Connection::new(uri, stream))
         })
     }

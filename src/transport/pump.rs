@@ -12,15 +12,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::control::ControlQueue;
 use super::frame::Frame;
-use super::link::{Link, Reader, Writer};
+use super::link::{Link, Reader, Room, Taken, Writer};
 use super::uplink::{Data, Downstream};
 use crate::messages::wire::FromAgent;
 use crate::protocol::close::LinkEnd;
+use crate::protocol::liveness::Liveness;
 
 /// How often we ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// Silence after which the connection is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(45);
 /// Bytes gathered for one write. Small, so that a pong never waits behind much.
 const BATCH: usize = 32 * 1024;
 /// How long the last frames and the peer's answer to our close may take.
@@ -67,14 +66,14 @@ pub async fn run(link: Link, queue: Downstream, inbox: &mut impl Inbox) -> PumpE
     };
     writer.push(&Frame::Close { code: parting, reason: String::new() });
     // The connection ends either way.
-    let _ = timeout(CLOSE_GRACE, writer.flush()).await;
+    let _ = timeout(CLOSE_GRACE, writer.flush(|_| ())).await;
     end
 }
 
 /// What the halves of a pump tell each other. One task, so no lock.
 struct Shared {
-    /// When the last byte came.
-    heard: Cell<Instant>,
+    /// What came and went.
+    liveness: Cell<Liveness>,
     /// The payload of the newest ping that has no answer yet; older ones need none (RFC 6455, 5.5.3).
     pong: Cell<Option<Bytes>>,
     /// Our ping is due.
@@ -85,7 +84,27 @@ struct Shared {
 
 impl Shared {
     fn new() -> Self {
-        Self { heard: Cell::new(Instant::now()), pong: Cell::new(None), ping: Cell::new(false), work: Notify::new() }
+        Self {
+            liveness: Cell::new(Liveness::new(Instant::now().into_std())),
+            pong: Cell::new(None),
+            ping: Cell::new(false),
+            work: Notify::new(),
+        }
+    }
+
+    fn heard(&self) {
+        let mut liveness = self.liveness.get();
+        liveness.heard(Instant::now().into_std());
+        self.liveness.set(liveness);
+    }
+
+    fn taken(&self, taken: Taken) {
+        let mut liveness = self.liveness.get();
+        match taken.room {
+            Room::AtOnce => liveness.sent(taken.bytes),
+            Room::AfterWaiting => liveness.made_room(taken.bytes, Instant::now().into_std()),
+        }
+        self.liveness.set(liveness);
     }
 
     /// The most urgent frame of those that are made here.
@@ -107,7 +126,7 @@ async fn read_all(reader: &mut Reader, shared: &Shared, control: &ControlQueue, 
             Ok(None) => match reader.read().await {
                 Err(end) => return end,
                 Ok(()) => {
-                    shared.heard.set(Instant::now());
+                    shared.heard();
                     continue;
                 }
             },
@@ -149,7 +168,7 @@ async fn write_all(
             match data.take() {
                 Some(Data::Close { code, reason }) => {
                     writer.push(&Frame::Close { code: Some(code), reason: reason.to_owned() });
-                    return writer.flush().await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
+                    return writer.flush(|_| ()).await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
                 }
                 Some(Data::Chunk { frame, bytes, lease, room: _room }) if lease.may_write() => {
                     writer.push_encoded(&frame);
@@ -177,7 +196,7 @@ async fn write_all(
                 Err(_) => break,
             }
         }
-        if let Err(end) = writer.flush().await {
+        if let Err(end) = writer.flush(|taken| shared.taken(taken)).await {
             return PumpEnd::Link(end);
         }
     }
@@ -187,10 +206,10 @@ async fn write_all(
 async fn watch(shared: &Shared) -> LinkEnd {
     let mut next_ping = Instant::now() + PING_EVERY;
     loop {
-        let dead_at = shared.heard.get() + DEAD_AFTER;
+        let dead_at = Instant::from_std(shared.liveness.get().dead_at());
         sleep_until(next_ping.min(dead_at)).await;
         let now = Instant::now();
-        if now >= shared.heard.get() + DEAD_AFTER {
+        if shared.liveness.get().is_dead(now.into_std()) {
             return LinkEnd::Silence;
         }
         if now >= next_ping {

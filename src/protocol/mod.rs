@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod ledger;
 pub mod liveness;
 pub mod load;
+pub mod nonces;
 pub mod request;
 pub mod restart;
 pub mod route;

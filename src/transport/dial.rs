@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::link::{Connector, DialError, Upgraded};
+use super::refusal::RefusalReader;
 use super::tcp::{self, ProxyTarget};
 use crate::protocol::liveness::DEAD_AFTER;
 
@@ -48,7 +49,8 @@ impl Connector for WebSocketConnector {
             .rustls_0_23(Arc::clone(&self.tls))
             .timeout(DIAL_LIMIT)
             .handshake_timeout(DIAL_LIMIT);
-        let client = awc::Client::builder().connector(connector).timeout(DIAL_LIMIT).disable_redirects().finish();
+        let client = awc::Client::builder().connector(connector).timeout(DIAL_LIMIT).disable_redirects();
+        let client = client.wrap(RefusalReader).finish();
         let url = self.url.to_string();
         Box::pin(async move {
             let connecting = tokio::time::timeout(DIAL_LIMIT, client.ws(url).connect());
@@ -101,7 +103,10 @@ impl Service<ConnectInfo<Uri>> for Tcp {
 
 fn dial_error(error: WsClientError) -> DialError {
     match error {
-        WsClientError::InvalidResponseStatus(status) => DialError::Refused(status.as_u16()),
+        WsClientError::SendRequest(SendRequestError::Custom(error, _)) => match error.downcast::<DialError>() {
+            Ok(refusal) => *refusal,
+            Err(_) => DialError::Upgrade("the request could not be made".to_owned()),
+        },
         WsClientError::SendRequest(
             SendRequestError::Connect(AwcConnectError::Io(error))
             | SendRequestError::Send(error)

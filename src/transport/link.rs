@@ -48,6 +48,20 @@ pub enum DialError {
     /// The server answers, and not with a WebSocket.
     #[error("the server answers {0} instead of a WebSocket")]
     Refused(u16),
+    /// 401 or 403: the server, or a proxy in front of it, does not let us in.
+    #[error("the server does not let us in: it answers {0}; check the credentials in OUTPOST_COORDINATOR_URL")]
+    NotAdmitted(u16),
+    /// 429 or 503: not now.
+    #[error("the server takes no connections now: it answers {status}")]
+    Busy {
+        /// Its status.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The server is elsewhere. That is not followed: it would have the key prove itself to somebody else.
+    #[error("the server redirects us ({0}), which is not followed; set OUTPOST_COORDINATOR_URL to where it is")]
+    Redirected(u16),
     /// The answer to the upgrade is not acceptable.
     #[error("the upgrade failed: {0}")]
     Upgrade(String),

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod lease;
 pub mod link;
 pub mod pump;
+mod refusal;
 pub mod tcp;
 pub mod tls;
 pub mod uplink;

@@ -172,6 +172,16 @@ fn report(
         }
         (None | Some(Err(_)), Err(_)) => {}
     }
+    let cloud_models = |result: Option<&Result<Sighting, LookError>>| {
+        result.and_then(|result| result.as_ref().ok()).map_or(0, |seen| seen.report.cloud_models)
+    };
+    let models = cloud_models(Some(now));
+    if let Ok(now) = now
+        && models > 0
+        && models != cloud_models(last)
+    {
+        events.emit(Event::CloudModelsNotOffered { backend: now.factory.id().clone(), models });
+    }
 }
 
 impl Actor for DiscoveryActor {

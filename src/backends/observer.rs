@@ -55,8 +55,8 @@ impl Observer {
                 return Err(LookError::NotReady);
             }
         }
-        let Offer { models, slots, busy, .. } = offer;
-        let report = BackendReport { kind: self.kind, models, slots, busy };
+        let Offer { models, slots, busy, cloud_models, .. } = offer;
+        let report = BackendReport { kind: self.kind, models, slots, busy, cloud_models };
         if self.kind.is_service() {
             self.list.replace(Some((asked, report.clone())));
         }

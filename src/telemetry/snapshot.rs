@@ -184,6 +184,7 @@ impl Snapshot {
             Event::ProviderIdReplaced { .. }
             | Event::ProviderIdNotStored { .. }
             | Event::StillTrying { .. }
+            | Event::CloudModelsNotOffered { .. }
             | Event::NothingOnOffer { .. }
             | Event::GivingUp
             | Event::DrainProgress { .. }

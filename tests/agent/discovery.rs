@@ -98,6 +98,26 @@ async fn how_busy_a_backend_is_is_no_news() {
 }
 
 #[actix_rt::test]
+async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes() {
+    let backend = ScriptedBackend::new("box", &["a"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    for cloud_models in [0, 2, 2, 3] {
+        backend.set_report(|report| report.cloud_models = cloud_models);
+        let probes = backend.looks();
+        backend.looked_at(probes + 2).await;
+    }
+    link.fence().await;
+    let events = harness.events();
+    let reported = events.iter().filter_map(|entry| match &entry.event {
+        Event::CloudModelsNotOffered { backend, models } => Some((backend.as_str(), *models)),
+        _ => None,
+    });
+    assert_eq!(reported.collect::<Vec<_>>(), [("box", 2), ("box", 3)]);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
 async fn each_connection_is_told_anew() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();

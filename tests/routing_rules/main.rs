@@ -58,7 +58,7 @@ fn server() -> impl Strategy<Value = Server> {
     let models = prop::collection::vec(model, 1..4);
     (kind, models, 1u32..5, any::<[bool; 2]>(), prop::option::weighted(0.3, 1u32..6)).prop_map(
         |(kind, models, slots, [local, tells], max_concurrent)| Server {
-            report: BackendReport { kind, models, slots: tells.then_some(slots), busy: None },
+            report: BackendReport { kind, models, slots: tells.then_some(slots), busy: None, cloud_models: 0 },
             // Of a server that says nothing the operator has to know the slots.
             policy: BackendPolicy { local, max_concurrent: max_concurrent.or(Some(slots)), ..BackendPolicy::default() },
             slots,

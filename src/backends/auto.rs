@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
-use super::api::{Api, ApiClient};
+use super::api::Api;
 use super::client::HttpBackendFactory;
-use super::identify::identify;
+use super::identify::Identifier;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -55,7 +55,7 @@ pub fn sources(keys: &BTreeMap<BackendKind, Secret>) -> Vec<Box<dyn Source>> {
 /// A source for any one port of this host.
 pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>) -> Box<dyn Source> {
     let name = format!("127.0.0.1:{port}");
-    Box::new(Found(Rc::new(Port { name, port, keys, stranger: OnceCell::new(), known: RefCell::new(None) })))
+    Box::new(Found(Rc::new(Port { name, port, keys, identifier: OnceCell::new(), known: RefCell::new(None) })))
 }
 
 /// The name of a backend of `kind` at `port`.
@@ -73,8 +73,8 @@ struct Port {
     name: String,
     port: u16,
     keys: BTreeMap<BackendKind, Secret>,
-    /// Asks without a key. Made by the first look, on the thread that looks.
-    stranger: OnceCell<ApiClient>,
+    /// Made by the first look, on the thread that looks.
+    identifier: OnceCell<Identifier>,
     /// What was last seen to answer here. Kept while nothing answers, replaced when another kind does.
     known: RefCell<Option<Known>>,
 }
@@ -101,16 +101,19 @@ impl Port {
     }
 
     async fn look(&self) -> Result<Sighting, LookError> {
-        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None).client());
-        let last = self.known.borrow().as_ref().map(|known| known.kind);
-        let kind = identify(stranger, last).await.inspect_err(|error| {
+        let identifier = self.identifier.get_or_init(|| Identifier::new(Api::local(self.port, None).client()));
+        let kind = identifier.identify().await.inspect_err(|error| {
             // One that is slow is still there.
             if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != LookError::TimedOut) {
                 known.observer.forget();
             }
         })?;
         let Known { factory, observer, .. } = self.known(kind);
-        let report = observer.look().await?;
+        let report = observer.look().await.inspect_err(|error| {
+            if matches!(error, LookError::Unreachable | LookError::Unexpected(_)) {
+                identifier.forget();
+            }
+        })?;
         Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })
     }
 }

@@ -11,9 +11,11 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use super::api::Api;
 use super::client::HttpBackendFactory;
 use super::identify::Identifier;
+use super::kinds::each;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
@@ -67,6 +69,12 @@ fn id(kind: BackendKind, port: u16) -> BackendId {
     }
 }
 
+/// The endpoints that a server of `kind` is taken to have. One that shows what it is has those of its kind, as if it had been
+/// declared. One with nothing but a list of models may be anything: it has what it proves to have.
+fn presumed(kind: BackendKind) -> Endpoints {
+    if kind == BackendKind::OpenAi { Endpoints::NONE } else { each::documented(kind) }
+}
+
 struct Found(Rc<Port>);
 
 struct Port {
@@ -93,7 +101,7 @@ impl Port {
             Some(same) if same.kind == kind => same.clone(),
             _ => {
                 let api = Api::local(self.port, self.keys.get(&kind).cloned());
-                let observer = Rc::new(Observer::new(kind, api.client()));
+                let observer = Rc::new(Observer::new(kind, api.client(), presumed(kind)));
                 let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), kind, api));
                 known.insert(Known { kind, factory, observer }).clone()
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use outpost::backends::{LookError, Sighting, Source as _, auto};
+use outpost::backends::{LookError, Sighting, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
 
@@ -108,7 +108,7 @@ async fn lmstudio_offers_its_loaded_instances() {
 #[actix_rt::test]
 async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists() {
     let older = |request: &Request| match request.line.as_str() {
-        "GET /api/v1/models" => json(r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#),
+        "GET /api/v1/models" => servers::no_such_path(request),
         _ => servers::lm_studio(request),
     };
     let seen = look(BackendKind::LmStudio, older).await.unwrap();
@@ -118,7 +118,7 @@ async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists
     assert_eq!(endpoints(&seen)[2], [Embeddings]);
     assert_eq!(seen.report.slots, None);
     let oldest = |request: &Request| match request.line.as_str() {
-        "GET /api/v1/models" | "GET /api/v0/models" => json(r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#),
+        "GET /api/v1/models" | "GET /api/v0/models" => servers::no_such_path(request),
         _ => servers::lm_studio(request),
     };
     assert_eq!(models(&look(BackendKind::LmStudio, oldest).await.unwrap()), [("whatever", None)]);

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::relay::Fault;
 use crate::backends::BackendFactory;
+use crate::core::scheduling::catalog::Catalog;
+use crate::core::scheduling::route::Service;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
-use crate::protocol::catalog::Catalog;
-use crate::protocol::route::Service;
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, Tokens};
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order_at};
 use tokio::time::Instant;
 

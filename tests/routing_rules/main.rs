@@ -6,13 +6,13 @@ mod world;
 
 use std::collections::HashMap;
 
+use outpost::core::scheduling::catalog::{BackendPolicy, Model};
+use outpost::core::scheduling::selection::{Demand, Standing, choose};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::discovery::{BackendReport, ModelReport};
 use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::ids::BackendId;
 use outpost::messages::prices::Price;
-use outpost::protocol::catalog::{BackendPolicy, Model};
-use outpost::protocol::selection::{Demand, Standing, choose};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use world::{AGENT, Known, MODELS, Mood, Server, Step, World};

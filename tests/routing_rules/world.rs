@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use outpost::core::scheduling::breaker::{Breaker, Pass, State, Verdict};
+use outpost::core::scheduling::capacity::Capacity;
+use outpost::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
+use outpost::core::scheduling::ledger::Ledger;
+use outpost::core::scheduling::selection::{Demand, Standing, Unrouted, choose};
 use outpost::messages::discovery::BackendReport;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
 use outpost::messages::prices::{Price, PriceList};
-use outpost::protocol::breaker::{Breaker, Pass, State, Verdict};
-use outpost::protocol::capacity::Capacity;
-use outpost::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
-use outpost::protocol::ledger::Ledger;
-use outpost::protocol::selection::{Demand, Standing, Unrouted, choose};
 use proptest::sample::Index;
 
 use crate::can_be_served;

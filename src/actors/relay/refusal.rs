@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use super::JSON;
 use super::fault::{Fault, Said, labelled};
 use crate::backends::BackendResponse;
+use crate::core::scheduling::route::Service;
 use crate::messages::jobs::Blame;
 use crate::messages::wire::ErrorCode;
-use crate::protocol::route::Service;
 use crate::protocol::translate::error_body;
 use crate::protocol::usage::{BackendFault, ERROR_BODY_LIMIT};
 

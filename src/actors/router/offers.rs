@@ -6,10 +6,10 @@ use tokio::time::Instant;
 use super::JobRouter;
 use super::admission::Arrival;
 use crate::actors::envelopes::AskLoad;
+use crate::core::scheduling::breaker::{Pass, Verdict};
+use crate::core::scheduling::debounce::{Damper, Due};
 use crate::messages::ids::BackendId;
 use crate::messages::wire::{Capabilities, FromAgent, Metadata};
-use crate::protocol::breaker::{Pass, Verdict};
-use crate::protocol::damper::{Damper, Due};
 use crate::telemetry::Event;
 
 impl JobRouter {

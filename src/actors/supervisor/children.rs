@@ -14,9 +14,9 @@ use crate::actors::heartbeat::HeartbeatActor;
 use crate::actors::pool::WorkerPool;
 use crate::actors::router::{JobRouter, RouterSetup};
 use crate::backends::BackendFactory;
+use crate::core::scheduling::catalog::Terms;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
-use crate::protocol::catalog::Terms;
 use crate::telemetry::Event;
 use crate::transport::uplink::Uplink;
 

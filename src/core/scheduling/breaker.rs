@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::damper::GAP;
+use super::debounce::GAP;
 use crate::messages::jobs::Blame;
 
 /// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.

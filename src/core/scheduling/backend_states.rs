@@ -135,11 +135,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::scheduling::catalog::{BackendPolicy, Seen, Terms};
     use crate::messages::backend::BackendKind;
     use crate::messages::discovery::{BackendReport, ModelReport};
     use crate::messages::endpoint::Endpoints;
     use crate::messages::prices::{Price, PriceList};
-    use crate::protocol::catalog::{BackendPolicy, Seen, Terms};
 
     #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
     fn epoch() -> Instant {
@@ -168,7 +168,7 @@ mod tests {
         let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
         fleet.update(&catalog(&["a", "b"]));
         assert_eq!(fleet.usable(&id, now), 2);
-        for _ in 0..crate::protocol::breaker::OPENS_AT {
+        for _ in 0..crate::core::scheduling::breaker::OPENS_AT {
             let pass = fleet.begin(&id, now).unwrap();
             fleet.report(&id, pass, Verdict::Fault, now);
         }
@@ -204,7 +204,7 @@ mod tests {
         let old = fleet.begin(&id, now).unwrap();
         fleet.update(&catalog(&["b"]));
         fleet.update(&catalog(&["a"]));
-        for _ in 0..crate::protocol::breaker::OPENS_AT {
+        for _ in 0..crate::core::scheduling::breaker::OPENS_AT {
             fleet.report(&id, old, Verdict::Fault, now);
         }
         assert_eq!(fleet.usable(&id, now), 2);

@@ -6,9 +6,9 @@
 //! context; nothing where embeddings are asked for. The request's members were noted as it was received: it is not parsed,
 //! nor walked again. Driven by the router.
 
-use super::request::name_of;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::json::{Malformed, Members};
+use crate::protocol::request::name_of;
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;

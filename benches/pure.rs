@@ -15,9 +15,9 @@ use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
 use outpost::protocol::request::backend_body;
 use outpost::protocol::usage::ResponseScan;
+use outpost::relay::outbox::Outbox;
 use outpost::transport::frame::{Frame, FrameReader, Role, encode};
-use outpost::transport::lease::JobGrip;
-use outpost::transport::uplink::{NotSent, Uplink};
+use outpost::transport::link::{Link, Upgraded};
 
 fn main() {
     divan::Divan::default()
@@ -27,17 +27,18 @@ fn main() {
         .main();
 }
 
-/// A piece of a response becomes the masked frame that is written. The connection is gone, so that nothing piles up:
-/// the frame is made all the same.
+/// A piece of a response becomes the masked frame that is written, to a stream that takes everything.
 #[divan::bench(args = [120, 4 * 1024, 32 * 1024], sample_size = 64)]
 fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
-    let (uplink, downstream) = Uplink::new(Generation(1), Extensions::NONE);
-    drop(downstream);
-    let (_grip, lease) = JobGrip::new();
-    let (job, bytes) = (JobId::random(), vec![b'x'; len]);
+    let stream = Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink()));
+    let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1 << 16);
+    let (_reader, line) = link.split();
+    let outbox = Outbox::new(Generation(1), Extensions::NONE, line);
+    let (_handle, stream) = outbox.open(JobId::random());
+    let bytes = vec![b'x'; len];
     bencher.counter(BytesCount::new(len)).bench_local(|| {
-        let sent = uplink.try_chunk(job, &lease, black_box(&bytes));
-        assert!(matches!(sent, Err(NotSent::Gone(_))));
+        assert_eq!(stream.append(black_box(&bytes)), len);
+        stream.send();
     });
 }
 

@@ -26,6 +26,7 @@ pub mod dev;
 pub mod identity;
 pub mod messages;
 pub mod protocol;
+pub mod relay;
 pub mod telemetry;
 #[cfg(feature = "testkit")]
 pub mod testkit;

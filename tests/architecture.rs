@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["core"],
     &["telemetry"],
     &["identity", "transport"],
-    &["backends"],
+    &["backends", "relay"],
     &["actors", "coordinator"],
     &["testkit", "app"],
     &["dev"],

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -19,11 +20,11 @@ use crate::protocol::backoff::EndClass;
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::protocol::nonces::SignedNonces;
+use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events, Label};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
 use crate::transport::pump::{self, Inbox, PumpEnd};
-use crate::transport::uplink::{self, Uplink};
 
 /// How long each step of the handshake may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
@@ -127,14 +128,15 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
         Ok(established) => established,
         Err(failure) => return ConnectionExit::Failed(failure),
     };
-    let (uplink, downstream) = Uplink::new(generation, agreed);
+    let (reader, line) = link.split();
+    let outbox = Outbox::new(generation, agreed, Arc::clone(&line));
     setup.events.emit(Event::Connected { generation, provider_id, extensions: agreed });
     for listener in &listeners.up {
-        listener.do_send(ConnectionUp { uplink: uplink.clone() });
+        listener.do_send(ConnectionUp { outbox: outbox.clone() });
     }
     let (jobs, cancels) = (listeners.jobs, listeners.cancels);
     let mut inbox = JobInbox { generation, agreed, events: setup.events, jobs, cancels };
-    match pump::run(link, downstream, &mut inbox).await {
+    match pump::run(reader, &line, &outbox, &mut inbox).await {
         PumpEnd::ClosedByUs => ConnectionExit::Closed,
         PumpEnd::Link(end) => ConnectionExit::Lost(end),
     }
@@ -189,7 +191,9 @@ async fn authenticate(
             Step::Failed(failure) => return Err(failure.into()),
             Step::Send(response) => {
                 limit = Instant::now() + STEP_LIMIT;
-                uplink::text(&FromAgent::AuthResponse(response))
+                let response = serde_json::to_vec(&FromAgent::AuthResponse(response));
+                // Plain data with string keys always serializes.
+                Frame::Text(response.unwrap_or_default().into())
             }
             Step::Wait => match frame {
                 Frame::Ping(payload) => Frame::Pong(payload),

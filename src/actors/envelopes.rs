@@ -13,8 +13,8 @@ use crate::core::scheduling::route::Service;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
-use crate::transport::lease::JobLease;
-use crate::transport::uplink::Uplink;
+use crate::relay::job_stream::JobStream;
+use crate::relay::outbox::Outbox;
 
 /// Stop now.
 #[derive(Clone, Copy, Debug, Message)]
@@ -25,7 +25,7 @@ pub(super) struct Stop;
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(super) struct ConnectionUp {
-    pub(super) uplink: Uplink,
+    pub(super) outbox: Outbox,
 }
 
 /// Supervisor to router: that connection is over, and so are its jobs.
@@ -77,8 +77,7 @@ pub(super) struct Dispatch {
     pub(super) service: Service,
     /// Who may find another backend, where there is one, if this fails the job before anything of its answer went up.
     pub(super) elsewhere: Option<Recipient<TryElsewhere>>,
-    pub(super) lease: JobLease,
-    pub(super) uplink: Uplink,
+    pub(super) stream: JobStream,
     pub(super) admission: Admission,
 }
 
@@ -87,7 +86,7 @@ pub(super) struct Dispatch {
 #[rtype(result = "()")]
 pub(super) struct TryElsewhere {
     pub(super) job: Job,
-    pub(super) lease: JobLease,
+    pub(super) stream: JobStream,
     pub(super) admission: Admission,
     pub(super) fault: Fault,
 }

@@ -1,4 +1,4 @@
-//! The heartbeat of one connection: every 15 s the router's figures go up.
+//! The heartbeat of one connection: every 15 s the router's figures are sent.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use actix::prelude::*;
 use super::envelopes::{SampleLoad, Stop};
 use super::guard::Guard;
 use crate::messages::wire::FromAgent;
-use crate::transport::uplink::Uplink;
+use crate::relay::outbox::Outbox;
 
 /// The time between two heartbeats, and before the first one.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Sends heartbeats until it is stopped or its connection is gone.
 pub(super) struct HeartbeatActor {
-    pub(super) uplink: Uplink,
+    pub(super) outbox: Outbox,
     pub(super) router: Recipient<SampleLoad>,
     pub(super) _guard: Guard,
 }
@@ -26,7 +26,7 @@ impl Actor for HeartbeatActor {
         ctx.run_interval(EVERY, |actor, ctx| {
             let sample = actor.router.send(SampleLoad).into_actor(actor);
             ctx.spawn(sample.map(|load, actor, ctx| {
-                let sent = load.ok().map(|load| actor.uplink.control(&FromAgent::Heartbeat(load)));
+                let sent = load.ok().map(|load| actor.outbox.control(&FromAgent::Heartbeat(load)));
                 // The router or the connection is gone: the supervisor starts another heartbeat with the next one.
                 if !matches!(sent, Some(Ok(()))) {
                     ctx.stop();

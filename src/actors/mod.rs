@@ -8,8 +8,8 @@
 //! - The ledger in the router is the only account of capacity. A job lives as long as its entry there: the entry holds
 //!   the job's grip, and dropping the grip, by whatever path, stops the worker and silences the job's frames. So no work
 //!   outlives its connection, its router or its process.
-//! - The terminal frame of a job is made by whoever claims its lease, once.
-//! - A mailbox is no bound. Response bytes travel by the uplink, which is one; mailboxes carry what is rare.
+//! - A job has one terminal frame: its stream takes the first and no other.
+//! - A mailbox does not bound memory. Response bytes travel by the job's stream, which does; mailboxes carry what is rare.
 //! - Messages between actors are sent and not awaited, with one exception: the pump awaits the router's answer to a job,
 //!   which bounds the jobs on their way, and to a cancel, which puts it before all that comes after it. The router never
 //!   waits for anybody.

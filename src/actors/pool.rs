@@ -14,11 +14,8 @@ use super::guard::{Census, End, Guard};
 use super::relay::{self, Fault};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
-use crate::messages::ids::JobId;
-use crate::messages::jobs::Outcome;
+use crate::relay::job_stream::JobStream;
 use crate::telemetry::{Event, Events};
-use crate::transport::lease::JobLease;
-use crate::transport::uplink::Uplink;
 
 /// Workers without a job that are kept for the next one.
 const IDLE_KEPT: usize = 256;
@@ -45,9 +42,7 @@ struct Slot {
 
 /// What is needed to end a job whose worker can't.
 struct Assigned {
-    id: JobId,
-    lease: JobLease,
-    uplink: Uplink,
+    stream: JobStream,
     admission: Admission,
 }
 
@@ -110,12 +105,7 @@ impl Handler<Dispatch> for WorkerPool {
     fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
         let id = self.idle.pop().unwrap_or_else(|| self.start_worker(ctx));
         let Some(slot) = self.workers.get_mut(&id) else { return };
-        slot.job = Some(Assigned {
-            id: dispatch.job.id,
-            lease: dispatch.lease.clone(),
-            uplink: dispatch.uplink.clone(),
-            admission: dispatch.admission.clone(),
-        });
+        slot.job = Some(Assigned { stream: dispatch.stream.clone(), admission: dispatch.admission.clone() });
         slot.addr.do_send(dispatch);
     }
 }
@@ -142,12 +132,8 @@ impl Handler<WorkerGone> for WorkerPool {
     fn handle(&mut self, gone: WorkerGone, _: &mut Self::Context) {
         self.idle.retain(|id| *id != gone.worker);
         let job = self.workers.remove(&gone.worker).and_then(|slot| slot.job);
-        let Some(Assigned { id, lease, uplink, admission }) = job else { return };
-        if lease.claim() {
-            relay::fail(id, &lease, &uplink, admission, None, Fault::worker_lost());
-        } else {
-            // It had claimed the job's end. Whether it got to say so or not, nobody else will.
-            admission.ended(Outcome::Failed(Fault::worker_lost().failure()));
+        if let Some(Assigned { stream, admission }) = job {
+            relay::end(&stream, admission, Fault::worker_lost());
         }
     }
 }

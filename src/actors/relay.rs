@@ -1,9 +1,9 @@
 //! The relay: one job's request to its backend, and the response's bytes up: a stream exactly as it came, one body once
 //! it is whole.
 //!
-//! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by the uplink's budget and one
-//! chunk of joined bytes, or 16 MiB of an answer that is sent as one body. Dropping the future at any point closes the backend's connection, which is
-//! what stops the GPU.
+//! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by what the job's stream holds,
+//! or 16 MiB of an answer that is sent as one body. Dropping the future at any point closes the backend's connection, which
+//! is what stops the GPU.
 
 use actix::Recipient;
 use bytes::Bytes;
@@ -22,8 +22,7 @@ use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
 use crate::protocol::translate::{MessageEvents, Translated, chat_request, error_body};
 use crate::protocol::usage::ResponseScan;
-use crate::transport::lease::JobLease;
-use crate::transport::uplink::{Room, Uplink};
+use crate::relay::job_stream::JobStream;
 
 mod fault;
 mod refusal;
@@ -33,7 +32,7 @@ mod watch;
 mod whole;
 
 use fault::Said;
-pub(super) use fault::{Fault, fail, give_up};
+pub(super) use fault::{Fault, end, give_up};
 
 /// A response's body as it arrives.
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
@@ -41,36 +40,28 @@ type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 /// What another try elsewhere needs: who finds the place, and the job.
 type Spare = (Recipient<TryElsewhere>, Job);
 
-/// Works a job to its end and queues its terminal frame, unless it was cancelled or somebody else ended it. The ledger
-/// hears of the end as that frame is written; where none is queued, the job has left the ledger already. A job that another
-/// backend may do better goes back to the router instead, as long as nothing of an answer went up.
+/// Works a job to its end, unless it is cancelled or ended by another. The router hears of the end as the terminal frame is
+/// written. A job that another backend may do better goes back to the router instead, as long as there is no byte of an
+/// answer.
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
-    let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
-    let (id, received) = (job.id, job.received);
+    let Dispatch { job, service, elsewhere, stream, admission } = dispatch;
+    let (job_id, received) = (job.id, job.received);
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
-        () = lease.stopped() => return,
-        relayed = relay(backend, job, service, &lease, &uplink, &mut spare) => relayed,
+        () = stream.stopped() => return,
+        relayed = relay(backend, job, service, &stream, &mut spare) => relayed,
     };
-    let tokens = match (relayed, spare) {
-        (Ok(tokens), _) => tokens,
-        (Err(fault), Some((router, job))) if fault.is_worth_another() => {
-            return router.do_send(TryElsewhere { job, lease, admission, fault });
+    match (relayed, spare) {
+        (Ok(tokens), _) => {
+            let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let done = FromAgent::JobDone(JobDone { job_id, tokens, duration_ms });
+            stream.end(done, Box::new(move || admission.ended(Outcome::Done { tokens })));
         }
-        (Err(fault), _) => return give_up(id, &lease, &uplink, admission, fault).await,
-    };
-    // A last frame waits for room like any other, or jobs that are cancelled behind a slow link would pile them up.
-    let room = tokio::select! {
-        biased;
-        () = lease.stopped() => return,
-        room = uplink.last_room() => room.ok(),
-    };
-    if lease.claim() {
-        let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let done = FromAgent::JobDone(JobDone { job_id: id, tokens, duration_ms });
-        // Where the connection is gone, the ledger hears of that.
-        let _ = uplink.terminal(&lease, done, room, move || admission.ended(Outcome::Done { tokens }));
+        (Err(fault), Some((router, job))) if fault.is_worth_another() => {
+            router.do_send(TryElsewhere { job, stream, admission, fault });
+        }
+        (Err(fault), _) => give_up(&stream, admission, fault).await,
     }
 }
 
@@ -78,12 +69,11 @@ async fn relay(
     backend: &dyn Backend,
     job: Job,
     service: Service,
-    lease: &JobLease,
-    uplink: &Uplink,
+    stream: &JobStream,
     spare: &mut Option<Spare>,
 ) -> Result<Tokens, Fault> {
     let Job { id, model, endpoint: asked, form, request, members, .. } = job;
-    let mut sender = ChunkSender::new(id, lease, uplink, spare);
+    let mut sender = ChunkSender::new(stream, spare);
     let (endpoint, body, events) = match service {
         Service::Native => {
             let body = backend_body(&request, &members, &model, asked);
@@ -109,14 +99,14 @@ async fn relay(
     if !(200..300).contains(&response.status) {
         return Err(refusal::of(response, service).await);
     }
-    lease.begin_answer();
+    stream.begin_answer();
     let (status, body) = (response.status, response.body);
     let came = Came::of(&response.content_type, endpoint);
     let Whole { body, tokens } = match (form, came, events) {
         (AnswerForm::Stream, Came::Stream, events) => {
             sender.begin(status, EVENTS);
             let watch = match events {
-                Some(events) => Watch::Translated(Box::new(events)),
+                Some(events) => Watch::translated(events),
                 None => Watch::AsIs(ResponseScan::new(endpoint)),
             };
             return Transfer::new(watch, sender).run(body).await;
@@ -132,7 +122,7 @@ async fn relay(
         }
     };
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });
-    sender.send_all(&body).await?;
+    sender.append_all(&body).await;
     Ok(tokens)
 }
 

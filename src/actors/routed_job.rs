@@ -9,37 +9,25 @@ use crate::core::scheduling::estimate::Outline;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::{Progress, Work};
 use crate::messages::endpoint::AnswerForm;
-use crate::messages::ids::JobId;
 use crate::messages::jobs::{Job, JobEnded, Ticket};
-use crate::transport::lease::{JobGrip, JobLease};
-use crate::transport::uplink::Uplink;
+use crate::relay::job_stream::JobHandle;
+use crate::relay::outbox::Outbox;
 
 /// A job between its acceptance and its end. Dropping it cancels the job.
 pub(super) struct RoutedJob {
-    id: JobId,
     received: Instant,
     form: AnswerForm,
     /// `None` while a worker has it.
     job: Option<Job>,
-    grip: JobGrip,
-    lease: JobLease,
-    uplink: Uplink,
+    handle: JobHandle,
     /// Why its last backend failed it.
     fault: Option<Fault>,
 }
 
 impl RoutedJob {
-    pub(super) fn new(job: Job, uplink: Uplink) -> Self {
-        let (grip, lease) = JobGrip::new();
-        Self { id: job.id, received: job.received, form: job.form, job: Some(job), grip, lease, uplink, fault: None }
-    }
-
-    pub(super) fn id(&self) -> JobId {
-        self.id
-    }
-
-    pub(super) fn uplink(&self) -> &Uplink {
-        &self.uplink
+    pub(super) fn new(job: Job, outbox: &Outbox) -> Self {
+        let (handle, _) = outbox.open(job.id);
+        Self { received: job.received, form: job.form, job: Some(job), handle, fault: None }
     }
 
     /// Where its end is to be reported.
@@ -54,8 +42,8 @@ impl RoutedJob {
         elsewhere: Option<Recipient<TryElsewhere>>,
         admission: Admission,
     ) -> Option<Dispatch> {
-        let (lease, uplink) = (self.lease.clone(), self.uplink.clone());
-        self.job.take().map(|job| Dispatch { job, service, elsewhere, lease, uplink, admission })
+        let stream = self.handle.stream().clone();
+        self.job.take().map(|job| Dispatch { job, service, elsewhere, stream, admission })
     }
 
     /// A backend failed the job, and its worker has returned it.
@@ -63,22 +51,22 @@ impl RoutedJob {
         (self.job, self.fault) = (Some(job), Some(fault));
     }
 
-    /// Claims the job's end and stops its worker. `None`: its end is on its way already.
-    pub(super) fn end(&self) -> Option<JobLease> {
-        self.grip.end()
+    /// Ends the job with `job_error` and stops its worker, unless its end is on its way already.
+    pub(super) fn end(&self, admission: Admission, fault: Fault) {
+        relay::end(self.handle.stream(), admission, fault);
     }
 
     /// Sends what the last backend reported, and ends the job with it.
     pub(super) fn give_up(&mut self, admission: Admission) -> impl Future<Output = ()> + use<> {
         self.job = None;
         let fault = self.fault.take().unwrap_or_else(Fault::worker_lost);
-        let (id, lease, uplink) = (self.id, self.lease.clone(), self.uplink.clone());
-        async move { relay::give_up(id, &lease, &uplink, admission, fault).await }
+        let stream = self.handle.stream().clone();
+        async move { relay::give_up(&stream, admission, fault).await }
     }
 
     /// The job ended by itself: its last frames are sent.
     pub(super) fn release(self) {
-        self.grip.release();
+        self.handle.release();
     }
 }
 
@@ -88,9 +76,10 @@ impl Work for RoutedJob {
     }
 
     fn progress(&self) -> Progress {
+        let stream = self.handle.stream();
         match self.form {
-            _ if !self.grip.has_begun() => Progress::NotBegun,
-            AnswerForm::Stream => Progress::Streamed(self.lease.relayed()),
+            _ if !stream.has_begun() => Progress::NotBegun,
+            AnswerForm::Stream => Progress::Streamed(stream.written()),
             AnswerForm::Whole => Progress::Begun,
         }
     }

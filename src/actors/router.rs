@@ -13,14 +13,14 @@ use super::envelopes::{
     RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, TryElsewhere,
 };
 use super::guard::Guard;
-use super::relay::{self, Fault};
+use super::relay::Fault;
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, JobEnded, Ticket};
 use crate::messages::wire::{FromAgent, JobError, MalformedJob};
+use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
-use crate::transport::uplink::Uplink;
 
 /// What the router is made of.
 pub(super) struct RouterSetup {
@@ -36,7 +36,7 @@ pub(super) struct JobRouter {
     setup: RouterSetup,
     router: Router<RoutedJob>,
     pools: HashMap<BackendId, Recipient<Dispatch>>,
-    connection: Option<Uplink>,
+    connection: Option<Outbox>,
     /// The timer for the router's next wake-up.
     timer: Option<SpawnHandle>,
     _guard: Guard,
@@ -69,8 +69,8 @@ impl JobRouter {
                 Effect::AskLoad(backend) => self.setup.loads.do_send(AskLoad { backend }),
                 Effect::Announce { generation, capabilities } => {
                     let models = capabilities.models.len();
-                    let uplink = self.connection.as_ref().filter(|uplink| uplink.generation() == generation);
-                    let sent = uplink.map(|uplink| uplink.control(&FromAgent::Capabilities(capabilities)));
+                    let outbox = self.connection.as_ref().filter(|outbox| outbox.generation() == generation);
+                    let sent = outbox.map(|outbox| outbox.control(&FromAgent::Capabilities(capabilities)));
                     if let Some(Ok(())) = sent {
                         self.setup.events.emit(Event::CapabilitiesSent { generation, models });
                     }
@@ -107,14 +107,12 @@ impl JobRouter {
             FailCause::Stopping => Fault::stopping(),
             FailCause::WorkerLost => Fault::worker_lost(),
         };
-        if let Some(lease) = work.end() {
-            relay::fail(work.id(), &lease, work.uplink(), admission, None, fault);
-        }
+        work.end(admission, fault);
     }
 
     /// Takes in a job that arrived, or one that can be named and not be done.
-    fn submit(&mut self, job: Result<Job, MalformedJob>, uplink: Uplink) -> Submitted {
-        let generation = uplink.generation();
+    fn submit(&mut self, job: Result<Job, MalformedJob>, outbox: &Outbox) -> Submitted {
+        let generation = outbox.generation();
         let job = match job {
             Ok(job) => job,
             Err(malformed) => return self.router.submit_malformed(generation, malformed.job_id, malformed.why),
@@ -126,7 +124,7 @@ impl JobRouter {
             received: job.received.into_std(),
             deadline: job.until().into_std(),
         };
-        self.router.submit(Instant::now().into_std(), generation, new, RoutedJob::new(job, uplink))
+        self.router.submit(Instant::now().into_std(), generation, new, RoutedJob::new(job, outbox))
     }
 }
 
@@ -150,12 +148,12 @@ macro_rules! input {
 }
 
 input!(ConnectionUp, |actor, up, now| {
-    let (generation, agreed) = (up.uplink.generation(), up.uplink.agreed());
-    actor.connection = Some(up.uplink);
+    let (generation, agreed) = (up.outbox.generation(), up.outbox.agreed());
+    actor.connection = Some(up.outbox);
     actor.router.connection_up(now, generation, agreed);
 });
 input!(ConnectionDown, |actor, down, now| {
-    actor.connection.take_if(|uplink| uplink.generation() == down.generation);
+    actor.connection.take_if(|outbox| outbox.generation() == down.generation);
     actor.router.connection_down(now, down.generation);
 });
 input!(CancelJob, |actor, cancel, now| actor.router.cancel(now, cancel.generation, cancel.job));
@@ -176,7 +174,7 @@ input!(StopAdmitting, |actor, _stop, _now| actor.router.stop_accepting());
 input!(EndJobs, |actor, _end, now| actor.router.end_jobs(now));
 input!(TryElsewhere, |actor, failed, now| {
     // It was cancelled meanwhile, or has been ended from outside.
-    if !failed.lease.is_running() {
+    if !failed.stream.is_running() {
         return;
     }
     let (ticket, failure) = (failed.admission.ticket, failed.fault.failure());
@@ -191,9 +189,9 @@ impl Handler<SubmitJob> for JobRouter {
 
     fn handle(&mut self, submit: SubmitJob, ctx: &mut Self::Context) -> Self::Result {
         let job_id = submit.job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
-        let current = self.connection.as_ref().filter(|uplink| uplink.generation() == submit.generation);
+        let current = self.connection.as_ref().filter(|outbox| outbox.generation() == submit.generation);
         let submitted = match current.cloned() {
-            Some(uplink) => self.submit(submit.job, uplink),
+            Some(outbox) => self.submit(submit.job, &outbox),
             None => Submitted::Stale,
         };
         self.carry_out(ctx);

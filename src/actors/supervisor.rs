@@ -36,9 +36,9 @@ use crate::messages::wire::Limits;
 use crate::protocol::backoff::{EndClass, Reconnect};
 use crate::protocol::close::classify;
 use crate::protocol::restart::{RestartBudget, Verdict};
+use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
 use crate::transport::link::Connector;
-use crate::transport::uplink::Uplink;
 
 mod children;
 mod drain;
@@ -104,7 +104,7 @@ struct Connection {
     addr: Addr<ConnectionActor>,
     generation: Generation,
     /// Set once jobs can come.
-    up: Option<(Uplink, Addr<HeartbeatActor>)>,
+    up: Option<(Outbox, Addr<HeartbeatActor>)>,
 }
 
 struct Pool {
@@ -246,12 +246,12 @@ impl Handler<ConnectionUp> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, up: ConnectionUp, ctx: &mut Self::Context) {
-        if self.connection.as_ref().is_none_or(|connection| connection.generation != up.uplink.generation()) {
+        if self.connection.as_ref().is_none_or(|connection| connection.generation != up.outbox.generation()) {
             return;
         }
-        let heartbeat = self.start_heartbeat(&up.uplink, ctx);
+        let heartbeat = self.start_heartbeat(&up.outbox, ctx);
         if let Some(connection) = &mut self.connection {
-            connection.up = heartbeat.map(|heartbeat| (up.uplink, heartbeat));
+            connection.up = heartbeat.map(|heartbeat| (up.outbox, heartbeat));
         }
     }
 }

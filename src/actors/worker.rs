@@ -27,7 +27,7 @@ impl Handler<Dispatch> for JobWorker {
     type Result = ();
 
     fn handle(&mut self, dispatch: Dispatch, ctx: &mut Self::Context) {
-        if !dispatch.lease.is_running() {
+        if !dispatch.stream.is_running() {
             // Cancelled on its way here.
             return self.pool.do_send(WorkerFree { worker: self.id });
         }

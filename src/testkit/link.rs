@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
@@ -51,7 +52,7 @@ pub struct CoordinatorLink {
     inbox: VecDeque<Frame>,
     out: Outgoing,
     reading: watch::Sender<bool>,
-    cut: Rc<Cut>,
+    cut: Arc<Cut>,
     io: JoinSet<()>,
 }
 

@@ -1,10 +1,11 @@
 //! Connections in memory: what the agent dials, and the faults of a network.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(super) struct Network {
 /// The coordinator's end of a new connection.
 pub(super) struct Opened {
     pub(super) stream: DuplexStream,
-    pub(super) cut: Rc<Cut>,
+    pub(super) cut: Arc<Cut>,
 }
 
 impl Network {
@@ -66,8 +67,8 @@ impl Network {
 
     fn open(&self) -> Result<Upgraded, DialError> {
         let (near, far) = tokio::io::duplex(self.capacity);
-        let cut = Rc::new(Cut::default());
-        let wire = Wire { stream: near, cut: Rc::clone(&cut) };
+        let cut = Arc::new(Cut::default());
+        let wire = Wire { stream: near, cut: Arc::clone(&cut) };
         self.opened
             .send(Opened { stream: far, cut })
             .map_err(|_| DialError::Connect(io::ErrorKind::ConnectionRefused))?;
@@ -101,25 +102,35 @@ impl Connector for MemoryConnector {
 
 /// Breaks a connection under the agent's hands.
 #[derive(Default)]
-pub(super) struct Cut {
-    error: Cell<Option<io::ErrorKind>>,
-    waiting: RefCell<Vec<Waker>>,
+pub(super) struct Cut(Mutex<CutState>);
+
+#[derive(Default)]
+struct CutState {
+    error: Option<io::ErrorKind>,
+    waiting: Vec<Waker>,
 }
 
 impl Cut {
     /// From now on every read and write fails like this.
     pub(super) fn with(&self, error: io::ErrorKind) {
-        self.error.set(Some(error));
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        let mut state = self.lock();
+        state.error = Some(error);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CutState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        match self.error.get() {
+        let mut state = self.lock();
+        match state.error {
             Some(kind) => Err(kind.into()),
             None => {
-                let mut waiting = self.waiting.borrow_mut();
-                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
+                if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.waiting.push(cx.waker().clone());
                 }
                 Ok(())
             }
@@ -130,7 +141,7 @@ impl Cut {
 /// The agent's end of a connection.
 struct Wire {
     stream: DuplexStream,
-    cut: Rc<Cut>,
+    cut: Arc<Cut>,
 }
 
 impl AsyncRead for Wire {

@@ -293,43 +293,39 @@ fn close_frame(payload: &[u8]) -> Result<Frame, Violation> {
 }
 
 /// Appends one whole frame to `out`, masked where the role asks for it.
-pub fn encode(out: &mut BytesMut, role: Role, frame: &Frame) {
-    match frame {
-        Frame::Text(payload) => write_frame(out, role, Opcode::Text, payload),
-        Frame::Binary(payload) => write_frame(out, role, Opcode::Binary, payload),
-        Frame::Ping(payload) => write_frame(out, role, Opcode::Ping, payload),
-        Frame::Pong(payload) => write_frame(out, role, Opcode::Pong, payload),
-        Frame::Close { code: None, .. } => write_frame(out, role, Opcode::Close, &[]),
+pub fn encode<B: BufMut + AsMut<[u8]>>(out: &mut B, role: Role, frame: &Frame) {
+    let (opcode, payload): (_, &[u8]) = match frame {
+        Frame::Text(payload) => (Opcode::Text, payload),
+        Frame::Binary(payload) => (Opcode::Binary, payload),
+        Frame::Ping(payload) => (Opcode::Ping, payload),
+        Frame::Pong(payload) => (Opcode::Pong, payload),
+        Frame::Close { code: None, .. } => (Opcode::Close, &[]),
         Frame::Close { code: Some(code), reason } => {
-            let mut payload = Vec::with_capacity(2 + reason.len());
-            payload.extend_from_slice(&code.to_be_bytes());
-            payload.extend_from_slice(reason.as_bytes().get(..MAX_CONTROL - 2).unwrap_or(reason.as_bytes()));
-            write_frame(out, role, Opcode::Close, &payload);
+            let reason = reason.as_bytes().get(..MAX_CONTROL - 2).unwrap_or(reason.as_bytes());
+            return write_payload(out, role, Opcode::Close, 2 + reason.len(), |out| {
+                out.put_slice(&code.to_be_bytes());
+                out.put_slice(reason);
+            });
         }
-    }
+    };
+    write_payload(out, role, opcode, payload.len(), |out| out.put_slice(payload));
 }
 
-fn write_frame(out: &mut BytesMut, role: Role, opcode: Opcode, payload: &[u8]) {
-    out.reserve(payload.len() + 14);
-    let start = write_header(out, role, opcode, payload.len());
-    let at = out.len();
-    out.extend_from_slice(payload);
-    if let (Some(key), Some(body)) = (start, out.get_mut(at..)) {
+/// Appends a frame in place: `len` is the payload's exact length, `fill` appends it.
+pub(super) fn write_payload<B: BufMut + AsMut<[u8]>>(
+    out: &mut B,
+    role: Role,
+    opcode: Opcode,
+    len: usize,
+    fill: impl FnOnce(&mut B),
+) {
+    let key = write_header(out, role, opcode, len);
+    let at = out.as_mut().len();
+    fill(out);
+    debug_assert_eq!(out.as_mut().len() - at, len, "the payload has the length that its header states");
+    if let (Some(key), Some(body)) = (key, out.as_mut().get_mut(at..)) {
         apply_mask(body, key);
     }
-}
-
-/// Builds a client's masked frame in place: `len` is the payload's exact length, `fill` appends it.
-pub(super) fn build(opcode: Opcode, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::with_capacity(len + 14);
-    let key = write_header(&mut out, Role::Client, opcode, len);
-    let at = out.len();
-    fill(&mut out);
-    debug_assert_eq!(out.len() - at, len, "the payload has the length its header says");
-    if let (Some(key), Some(body)) = (key, out.get_mut(at..)) {
-        apply_mask(body, key);
-    }
-    out
 }
 
 /// Appends a header and the key of the mask, if there is one.

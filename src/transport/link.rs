@@ -1,26 +1,21 @@
 //! An open WebSocket: a byte stream, its frames, and who makes them.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::LocalBoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::task::coop::unconstrained;
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 
-use super::frame::{Frame, FrameReader, Role, Violation, encode};
+use super::frame::{Frame, FrameReader, Role, Violation};
+use super::line::{Line, Writer};
 use crate::protocol::close::LinkEnd;
 
-/// How long a write may stand still.
-pub const WRITE_STALL: Duration = Duration::from_secs(30);
-
 /// A byte stream in both directions.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection after its HTTP upgrade.
 pub struct Upgraded {
@@ -80,22 +75,15 @@ pub trait Connector {
 }
 
 /// The reading half.
-pub(super) struct Reader {
+pub struct Reader {
     stream: ReadHalf<Box<dyn Stream>>,
     frames: FrameReader,
 }
 
-/// The writing half. Bytes wait in `out` until the stream has taken them; dropping a write in the middle loses none.
-pub(super) struct Writer {
-    stream: WriteHalf<Box<dyn Stream>>,
-    role: Role,
-    out: BytesMut,
-}
-
 /// Both halves of an open WebSocket.
 pub struct Link {
-    pub(super) reader: Reader,
-    pub(super) writer: Writer,
+    reader: Reader,
+    line: Line,
 }
 
 impl Link {
@@ -103,7 +91,12 @@ impl Link {
     pub fn new(upgraded: Upgraded, role: Role, max_message: usize) -> Self {
         let (read, write) = tokio::io::split(upgraded.stream);
         let frames = FrameReader::new(role, max_message, upgraded.leftover);
-        Self { reader: Reader { stream: read, frames }, writer: Writer { stream: write, role, out: BytesMut::new() } }
+        Self { reader: Reader { stream: read, frames }, line: Line::new(Writer::new(write, role)) }
+    }
+
+    /// The halves, for the pump and for those who write.
+    pub fn split(self) -> (Reader, Arc<Line>) {
+        (self.reader, Arc::new(self.line))
     }
 
     /// The next frame. Safe to drop and ask again.
@@ -118,8 +111,8 @@ impl Link {
 
     /// Sends one frame and waits until the stream has it.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkEnd> {
-        self.writer.push(frame);
-        self.writer.flush(|_| ()).await
+        self.line.push(frame);
+        self.line.flush().await
     }
 }
 
@@ -136,74 +129,6 @@ impl Reader {
             Ok(_) => Ok(()),
             Err(error) => Err(LinkEnd::ReadError(error.kind())),
         }
-    }
-}
-
-impl Writer {
-    pub(super) fn push(&mut self, frame: &Frame) {
-        encode(&mut self.out, self.role, frame);
-    }
-
-    /// Appends a frame that is encoded already.
-    pub(super) fn push_encoded(&mut self, frame: &[u8]) {
-        self.out.extend_from_slice(frame);
-    }
-
-    /// Bytes not yet taken by the stream.
-    pub(super) fn waiting(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Writes all that waits, and reports each part that the stream took. Ends the link if it takes nothing for
-    /// [`WRITE_STALL`].
-    pub(super) async fn flush(&mut self, taken: impl Fn(Taken)) -> Result<(), LinkEnd> {
-        while !self.out.is_empty() {
-            let (written, room) = within_stall(self.stream.write(&self.out)).await?;
-            if written == 0 {
-                return Err(LinkEnd::WriteError(io::ErrorKind::WriteZero));
-            }
-            self.out.advance(written);
-            taken(Taken { bytes: written, room });
-        }
-        // What TLS still holds goes now.
-        let ((), room) = within_stall(self.stream.flush()).await?;
-        taken(Taken { bytes: 0, room });
-        Ok(())
-    }
-}
-
-/// Bytes that the stream took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) bytes: usize,
-    pub(super) room: Room,
-}
-
-/// Whether the stream had room for bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    /// It had.
-    AtOnce,
-    /// Only after others had left it.
-    AfterWaiting,
-}
-
-/// What a write or a flush comes to. Its end is the link's, and so is [`WRITE_STALL`] without one.
-async fn within_stall<T>(writing: impl Future<Output = io::Result<T>>) -> Result<(T, Room), LinkEnd> {
-    let mut room = Room::AtOnce;
-    // Only the stream may say that it has no room, not the scheduler.
-    let mut writing = pin!(unconstrained(writing));
-    let polled = poll_fn(|cx| {
-        let polled = writing.as_mut().poll(cx);
-        if polled.is_pending() {
-            room = Room::AfterWaiting;
-        }
-        polled
-    });
-    match timeout(WRITE_STALL, polled).await {
-        Err(_) => Err(LinkEnd::WriteStalled),
-        Ok(Ok(written)) => Ok((written, room)),
-        Ok(Err(error)) => Err(LinkEnd::WriteError(error.kind())),
     }
 }
 

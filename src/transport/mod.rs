@@ -1,15 +1,14 @@
 //! The way to the coordinator: dialling, WebSocket frames, and the pump that moves them.
 //!
-//! Nothing here knows what a frame means. Driven by the connection actor; workers hold an [`uplink::Uplink`].
+//! Nothing here knows what a frame means. Driven by the connection actor.
 
-mod chunk;
 mod control;
 pub mod dial;
 pub mod frame;
-pub mod lease;
+pub mod frame_buffer;
+pub mod line;
 pub mod link;
 pub mod pump;
 mod refusal;
 pub mod tcp;
 pub mod tls;
-pub mod uplink;

@@ -7,16 +7,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::control::ControlQueue;
 use super::frame::Frame;
-use super::link::{Link, Reader, Room, Taken, Writer};
-use super::uplink::{Data, Downstream};
+use super::line::{Line, Next, Source};
+use super::link::Reader;
 use crate::messages::wire::FromAgent;
 use crate::protocol::close::LinkEnd;
-use crate::protocol::liveness::Liveness;
 
 /// How often we ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -43,15 +40,14 @@ pub enum PumpEnd {
     ClosedByUs,
 }
 
-/// Pumps until the connection ends.
-pub async fn run(link: Link, queue: Downstream, inbox: &mut impl Inbox) -> PumpEnd {
-    let Link { mut reader, mut writer } = link;
-    let Downstream { control, mut data } = queue;
-    let shared = Shared::new();
+/// Pumps until the connection ends: reads frames for the `inbox`, and writes those of the line and of its `source`.
+pub async fn run(mut reader: Reader, line: &Line, source: &impl Source, inbox: &mut impl Inbox) -> PumpEnd {
+    let _shut = ShutOnDrop { line, source };
+    let urgent = Urgent::default();
     let end = tokio::select! {
-        end = read_all(&mut reader, &shared, &control, inbox) => PumpEnd::Link(end),
-        end = write_all(&mut writer, &shared, &control, &mut data) => end,
-        end = watch(&shared) => PumpEnd::Link(end),
+        end = read_all(&mut reader, line, &urgent, inbox) => PumpEnd::Link(end),
+        end = write_all(line, source, &urgent) => end,
+        end = watch(line, &urgent) => PumpEnd::Link(end),
     };
     let parting = match &end {
         PumpEnd::ClosedByUs => {
@@ -64,51 +60,36 @@ pub async fn run(link: Link, queue: Downstream, inbox: &mut impl Inbox) -> PumpE
         PumpEnd::Link(LinkEnd::TooLarge) => Some(1009),
         PumpEnd::Link(_) => return end,
     };
-    writer.push(&Frame::Close { code: parting, reason: String::new() });
+    line.push(&Frame::Close { code: parting, reason: String::new() });
     // The connection ends either way.
-    let _ = timeout(CLOSE_GRACE, writer.flush(|_| ())).await;
+    let _ = timeout(CLOSE_GRACE, line.flush()).await;
     end
 }
 
-/// What the halves of a pump tell each other. One task, so no lock.
-struct Shared {
-    /// What came and went.
-    liveness: Cell<Liveness>,
+/// However the pump ends, the stream is closed, also for the threads that write by themselves.
+struct ShutOnDrop<'a, S: Source> {
+    line: &'a Line,
+    source: &'a S,
+}
+
+impl<S: Source> Drop for ShutOnDrop<'_, S> {
+    fn drop(&mut self) {
+        self.line.shut();
+        self.source.link_ended();
+    }
+}
+
+/// The frames that the pump makes itself. They go before all others. One task, so no lock.
+#[derive(Default)]
+struct Urgent {
     /// The payload of the newest ping that has no answer yet; older ones need none (RFC 6455, 5.5.3).
     pong: Cell<Option<Bytes>>,
     /// Our ping is due.
     ping: Cell<bool>,
-    /// Tells the writer that one of the above is there.
-    work: Notify,
 }
 
-impl Shared {
-    fn new() -> Self {
-        Self {
-            liveness: Cell::new(Liveness::new(Instant::now().into_std())),
-            pong: Cell::new(None),
-            ping: Cell::new(false),
-            work: Notify::new(),
-        }
-    }
-
-    fn heard(&self) {
-        let mut liveness = self.liveness.get();
-        liveness.heard(Instant::now().into_std());
-        self.liveness.set(liveness);
-    }
-
-    fn taken(&self, taken: Taken) {
-        let mut liveness = self.liveness.get();
-        match taken.room {
-            Room::AtOnce => liveness.sent(taken.bytes),
-            Room::AfterWaiting => liveness.made_room(taken.bytes, Instant::now().into_std()),
-        }
-        self.liveness.set(liveness);
-    }
-
-    /// The most urgent frame of those that are made here.
-    fn next_frame(&self) -> Option<Frame> {
+impl Urgent {
+    fn pop(&self) -> Option<Frame> {
         if let Some(payload) = self.pong.take() {
             return Some(Frame::Pong(payload));
         }
@@ -116,17 +97,17 @@ impl Shared {
     }
 }
 
-async fn read_all(reader: &mut Reader, shared: &Shared, control: &ControlQueue, inbox: &mut impl Inbox) -> LinkEnd {
+async fn read_all(reader: &mut Reader, line: &Line, urgent: &Urgent, inbox: &mut impl Inbox) -> LinkEnd {
     loop {
         // A peer that sends jobs and does not take the answers is held back.
-        control.room().await;
+        line.control.room().await;
         let frame = match reader.ready() {
             Err(end) => return end,
             Ok(Some(frame)) => frame,
             Ok(None) => match reader.read().await {
                 Err(end) => return end,
                 Ok(()) => {
-                    shared.heard();
+                    line.liveness().heard(Instant::now().into_std());
                     continue;
                 }
             },
@@ -134,13 +115,14 @@ async fn read_all(reader: &mut Reader, shared: &Shared, control: &ControlQueue, 
         match frame {
             Frame::Text(bytes) => {
                 if let Some(answer) = inbox.text(bytes).await {
-                    control.answer(&answer);
+                    // The line is not gone as long as it is read from.
+                    let _ = line.control(&answer);
                 }
             }
             Frame::Binary(bytes) => inbox.binary(bytes.len()),
             Frame::Ping(payload) => {
-                shared.pong.set(Some(payload));
-                shared.work.notify_one();
+                urgent.pong.set(Some(payload));
+                line.wake();
             }
             Frame::Pong(_) => {}
             Frame::Close { code, reason } => return LinkEnd::CloseFrame { code, reason },
@@ -150,72 +132,47 @@ async fn read_all(reader: &mut Reader, shared: &Shared, control: &ControlQueue, 
     }
 }
 
-async fn write_all(
-    writer: &mut Writer,
-    shared: &Shared,
-    control: &ControlQueue,
-    queue: &mut mpsc::UnboundedReceiver<Data>,
-) -> PumpEnd {
+async fn write_all(line: &Line, source: &impl Source, urgent: &Urgent) -> PumpEnd {
     loop {
-        // Waits for the first frame, then takes all that are ready.
-        let mut data = tokio::select! {
-            biased;
-            () = shared.work.notified() => None,
-            () = control.ready() => None,
-            Some(data) = queue.recv() => Some(data),
-        };
-        loop {
-            match data.take() {
-                Some(Data::Close { code, reason }) => {
-                    writer.push(&Frame::Close { code: Some(code), reason: reason.to_owned() });
-                    return writer.flush(|_| ()).await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
+        let next = line.append(|out| {
+            while out.waiting().len() < BATCH {
+                if let Some(frame) = urgent.pop().or_else(|| line.control.pop()) {
+                    out.push(&frame);
+                    continue;
                 }
-                Some(Data::Chunk { frame, bytes, lease, room: _room }) if lease.may_write() => {
-                    writer.push_encoded(&frame);
-                    lease.add_relayed(bytes);
+                match source.append_next(out) {
+                    Next::Appended => {}
+                    last => return last,
                 }
-                Some(Data::Terminal(mut terminal)) if terminal.lease.begin_last_write() => {
-                    writer.push(&terminal.frame());
-                    // Before the peer can see the frame: a job that it sends in return finds the slot free.
-                    (terminal.written)();
-                }
-                // Of a job that was cancelled or has ended: not a byte more.
-                Some(Data::Chunk { .. } | Data::Terminal(_)) | None => {}
             }
-            if writer.waiting() >= BATCH {
-                // Whoever called may have called once for more than fits into this write.
-                shared.work.notify_one();
-                break;
-            }
-            if let Some(frame) = shared.next_frame().or_else(|| control.pop()) {
-                writer.push(&frame);
-                continue;
-            }
-            match queue.try_recv() {
-                Ok(next) => data = Some(next),
-                Err(_) => break,
-            }
-        }
-        if let Err(end) = writer.flush(|taken| shared.taken(taken)).await {
+            Next::Appended
+        });
+        if let Err(end) = line.flush().await {
             return PumpEnd::Link(end);
+        }
+        match next {
+            Next::Closed => return PumpEnd::ClosedByUs,
+            Next::Nothing => line.work.notified().await,
+            // The reader gets its turn between writes.
+            Next::Appended => tokio::task::consume_budget().await,
         }
     }
 }
 
 /// Pings, and notices silence.
-async fn watch(shared: &Shared) -> LinkEnd {
+async fn watch(line: &Line, urgent: &Urgent) -> LinkEnd {
     let mut next_ping = Instant::now() + PING_EVERY;
     loop {
-        let dead_at = Instant::from_std(shared.liveness.get().dead_at());
+        let dead_at = Instant::from_std(line.liveness().dead_at());
         sleep_until(next_ping.min(dead_at)).await;
         let now = Instant::now();
-        if shared.liveness.get().is_dead(now.into_std()) {
+        if line.liveness().is_dead(now.into_std()) {
             return LinkEnd::Silence;
         }
         if now >= next_ping {
             next_ping = now + PING_EVERY;
-            shared.ping.set(true);
-            shared.work.notify_one();
+            urgent.ping.set(true);
+            line.wake();
         }
     }
 }

@@ -77,8 +77,8 @@ async fn a_write_that_stands_still_for_30_seconds_is_the_end_even_if_the_peer_ta
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..32).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    request.taken(32).await;
+    (0..24).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    request.taken(24).await;
     let stalled = Instant::now();
     link.send_frame(&Frame::Ping(Bytes::from_static(b"still here")));
     let (kind, cause) = harness.event(lost).await;
@@ -100,8 +100,8 @@ async fn a_write_that_moves_now_and_then_is_no_stall() {
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..32).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    request.taken(32).await;
+    (0..24).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    request.taken(24).await;
     let begun = Instant::now();
     for _ in 0..10 {
         // The agent is alone with its clock: 25 s pass, then the coordinator reads a moment.
@@ -132,7 +132,7 @@ async fn a_pong_overtakes_the_answers_that_wait() {
     request.head();
     link.fail(LinkFault::StopReading);
     (0..60).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    request.taken(60).await;
+    request.taken(30).await;
     link.send_frame(&Frame::Ping(Bytes::from_static(b"quick")));
     link.resume_reading();
     let mut before = 0;
@@ -159,7 +159,7 @@ async fn a_heartbeat_overtakes_the_answers_that_wait() {
     link.heartbeat().await;
     link.fail(LinkFault::StopReading);
     (0..60).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    request.taken(60).await;
+    request.taken(30).await;
     // The next heartbeat is due while the write stands still.
     tokio::time::advance(Duration::from_secs(16)).await;
     link.resume_reading();
@@ -203,7 +203,7 @@ async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
     request.head();
     link.fail(LinkFault::StopReading);
     (0..64).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
-    request.taken(64).await;
+    request.taken(30).await;
     for _ in 0..20 {
         tokio::time::advance(Duration::from_secs(25)).await;
         link.unread();

@@ -75,15 +75,23 @@ async fn a_server_may_be_dialled_by_its_address() {
     assert_eq!(hello.server_name, None);
 }
 
-/// A limit of the TLS connector below, not a rule of ours: what counts is that the error is of TLS.
 #[actix_rt::test]
-async fn an_ipv6_address_is_no_name_for_tls() {
+async fn an_ipv6_address_is_verified_as_an_address() {
     // A machine may have no IPv6.
     let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else { return };
     let url = format!("wss://[::1]:{}/agent", listener.local_addr().unwrap().port());
-    let (dialled, _) = dial(&connector(&url, untrusting()), within("connection", listener.accept())).await;
-    let error = refusal(dialled);
-    assert!(matches!(error, DialError::Tls(_)), "{error:?}");
+    let authority = Authority::new();
+    for (name, is_accepted) in [("::1", true), ("::2", false)] {
+        let config = authority.issue(name).server();
+        let (dialled, _) = dial(&connector(&url, authority.trusted()), async {
+            let (stream, _) = within("connection", listener.accept()).await.unwrap();
+            if let Ok((mut stream, _)) = secure(stream, config).await {
+                upgrade(&mut stream, b"").await;
+            }
+        })
+        .await;
+        assert_eq!(dialled.is_ok(), is_accepted, "{name}");
+    }
 }
 
 #[actix_rt::test]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ const CAPACITY: usize = 4 << 20;
 /// The agent's end of the connection, which counts writes.
 struct Counted {
     stream: DuplexStream,
-    writes: Rc<Cell<usize>>,
+    writes: Arc<AtomicUsize>,
 }
 
 impl AsyncRead for Counted {
@@ -44,7 +46,7 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.writes.set(self.writes.get() + 1);
+        self.writes.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -77,7 +79,7 @@ pub struct Rig {
     pub backend: ScriptedBackend,
     stream: DuplexStream,
     frames: FrameReader,
-    writes: Rc<Cell<usize>>,
+    writes: Arc<AtomicUsize>,
     _agent: Addr<SupervisorActor>,
 }
 
@@ -85,11 +87,11 @@ impl Rig {
     /// An agent that offers the model `m` and waits for jobs.
     pub async fn start() -> Self {
         let (near, far) = tokio::io::duplex(CAPACITY);
-        let writes = Rc::new(Cell::new(0));
+        let writes = Arc::new(AtomicUsize::new(0));
         let backend = ScriptedBackend::new("box", &["m"]);
         let price = Price { input_per_1m: 1, output_per_1m: 1 };
         let (agent, _) = SupervisorActor::launch(Parts {
-            connector: Rc::new(Once(Cell::new(Some(Counted { stream: near, writes: Rc::clone(&writes) })))),
+            connector: Rc::new(Once(Cell::new(Some(Counted { stream: near, writes: Arc::clone(&writes) })))),
             identity: Identity::ephemeral().unwrap(),
             enrollment_code: None,
             sources: vec![Box::new(backend.clone())],
@@ -128,7 +130,7 @@ impl Rig {
 
     /// Writes of the agent so far.
     pub fn writes(&self) -> usize {
-        self.writes.get()
+        self.writes.load(Ordering::Relaxed)
     }
 
     /// Reads once, without a look at what came: all that there is.

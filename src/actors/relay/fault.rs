@@ -4,62 +4,40 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::Admission;
 use super::sender::ChunkSender;
-use super::{Admission, Room};
 use crate::backends::{BodyError, SendError};
 use crate::core::scheduling::router::Refusal;
-use crate::messages::ids::JobId;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 use crate::protocol::assemble::AssembleError;
 use crate::protocol::usage::BackendFault;
-use crate::transport::lease::JobLease;
-use crate::transport::uplink::{LinkGone, Uplink};
+use crate::relay::job_stream::JobStream;
 
-/// Queues `job_error` for a job whose end the caller has claimed; the ledger hears of it as that is written. Where the
-/// connection is gone, the ledger hears of that.
-pub(in crate::actors) fn fail(
-    job_id: JobId,
-    lease: &JobLease,
-    uplink: &Uplink,
-    admission: Admission,
-    room: Option<Room>,
-    fault: Fault,
-) {
+/// Ends a job with `job_error`, unless it has ended; the router hears of it as that frame is written.
+pub(in crate::actors) fn end(stream: &JobStream, admission: Admission, fault: Fault) {
     let failure = fault.failure();
-    let error = JobError { job_id, error_code: failure.code, message: fault.message, tokens_emitted: 0 };
-    let ended = move || admission.ended(Outcome::Failed(failure));
-    let _ = uplink.terminal(lease, FromAgent::JobError(error), room, ended);
+    let (job_id, error_code, message) = (stream.job(), failure.code, fault.message);
+    let error = JobError { job_id, error_code, message, tokens_emitted: 0 };
+    let written = move || admission.ended(Outcome::Failed(failure));
+    stream.end(FromAgent::JobError(error), Box::new(written));
 }
 
-/// Ends a job with `job_error`, unless somebody else ends it first. What a backend said goes up before, where the
-/// connection carries heads. All of it waits for room: a job that nobody can do costs no more memory than one that runs.
-pub(in crate::actors) async fn give_up(
-    job_id: JobId,
-    lease: &JobLease,
-    uplink: &Uplink,
-    admission: Admission,
-    mut fault: Fault,
-) {
-    let said = fault.said.take().filter(|_| uplink.carries_heads());
-    let saying = async {
-        if let Some(Said { status, content_type, body }) = said.map(|said| *said) {
-            let mut spare = None;
-            let mut sender = ChunkSender::new(job_id, lease, uplink, &mut spare);
-            sender.begin(status, &content_type);
-            sender.send_all(&body).await?;
+/// Ends a job with `job_error`, unless another ends it first. What a backend said is sent before, where the connection
+/// carries heads, as there is room for it: a job that nobody can do costs no more memory than one that runs.
+pub(in crate::actors) async fn give_up(stream: &JobStream, admission: Admission, mut fault: Fault) {
+    if let Some(said) = fault.said.take().filter(|_| stream.carries_heads()) {
+        let Said { status, content_type, body } = *said;
+        let mut spare = None;
+        let mut sender = ChunkSender::new(stream, &mut spare);
+        sender.begin(status, &content_type);
+        tokio::select! {
+            biased;
+            () = stream.stopped() => return,
+            () = sender.append_all(&body) => {}
         }
-        uplink.last_room().await
-    };
-    let room = tokio::select! {
-        biased;
-        () = lease.stopped() => return,
-        // Where the connection is gone, nobody hears of the fault either.
-        room = saying => room.ok(),
-    };
-    if lease.claim() {
-        fail(job_id, lease, uplink, admission, room, fault);
     }
+    end(stream, admission, fault);
 }
 
 /// What a backend said instead of an answer: the client's own software may know what to make of it.
@@ -228,69 +206,10 @@ impl From<AssembleError> for Fault {
 }
 
 /// The connection went away under the job: whatever is reported now reaches nobody.
-impl From<LinkGone> for Fault {
-    fn from(gone: LinkGone) -> Self {
-        Self::agent(gone.to_string())
-    }
-}
-
 /// What happened, with the label of what the backend says of it.
 pub(super) fn labelled(what: String, fault: &BackendFault) -> String {
     match &fault.label {
         Some(label) => format!("{what} ({label})"),
         None => what,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use actix::prelude::*;
-    use futures_util::FutureExt;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::messages::ids::Generation;
-    use crate::messages::jobs::{JobEnded, Ticket};
-    use crate::messages::wire::Extensions;
-    use crate::transport::lease::JobGrip;
-
-    struct Deaf;
-
-    impl Actor for Deaf {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<JobEnded> for Deaf {
-        type Result = ();
-
-        fn handle(&mut self, _: JobEnded, _: &mut Self::Context) {}
-    }
-
-    #[actix_rt::test]
-    async fn a_job_that_is_given_up_waits_for_room_and_can_be_cancelled_until_then() {
-        for cancelled in [true, false] {
-            let (uplink, _downstream) = Uplink::new(Generation::default(), Extensions::all());
-            let mut full: Vec<_> = std::iter::from_fn(|| uplink.try_room().ok()).collect();
-            let (grip, lease) = JobGrip::new();
-            let ledger = Deaf.start().recipient();
-            let admission = Admission { ticket: Ticket(0), received: Instant::now(), ledger };
-            let said = Said { status: 503, content_type: String::new(), body: vec![b'x'; 64 << 10].into() };
-            let fault = Fault::backend("no").saying(said);
-            let mut giving_up = Box::pin(give_up(JobId::random(), &lease, &uplink, admission, fault));
-            assert!((&mut giving_up).now_or_never().is_none());
-            let rooms = || std::iter::from_fn(|| uplink.try_room().ok()).collect::<Vec<_>>().len();
-            if cancelled {
-                drop(grip);
-                assert!((&mut giving_up).now_or_never().is_some());
-                let all = full.len();
-                full.clear();
-                assert_eq!(rooms(), all, "nothing waits for the pump");
-            } else {
-                assert!(lease.is_running());
-                full.truncate(full.len() - 4);
-                assert!((&mut giving_up).now_or_never().is_some());
-                assert!(!lease.is_running() && rooms() < 4);
-            }
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
@@ -15,73 +14,90 @@ use super::watch::Watch;
 use crate::backends::BodyError;
 use crate::messages::wire::Tokens;
 use crate::protocol::usage::Ending;
-use crate::transport::uplink::{LinkGone, MAX_CHUNK, NotSent, Room};
+use crate::relay::chunk::MAX_CHUNK;
 
 /// How long a body may go on after its end mark.
 pub(super) const AFTER_THE_END: Duration = Duration::from_secs(1);
-/// The largest buffer that a stream keeps while nothing waits in it.
-const KEPT_BUFFER: usize = 2 * 1024;
-
-/// The response's way up.
+/// The response's way to the job's stream.
 pub(super) struct Transfer<'a> {
-    sender: ChunkSender<'a>,
     watch: Watch,
-    /// Bytes read and not sent: what was ready together, and what found no room.
-    waiting: BytesMut,
+    out: Out<'a>,
     /// Whether the body had any byte.
     any: bool,
 }
 
-impl<'a> Transfer<'a> {
-    pub(super) fn new(watch: Watch, sender: ChunkSender<'a>) -> Self {
-        Self { sender, watch, waiting: BytesMut::new(), any: false }
+/// Where the bytes go.
+struct Out<'a> {
+    sender: ChunkSender<'a>,
+    /// Bytes that found no room.
+    waiting: BytesMut,
+    /// Bytes appended since the last send.
+    unsent: usize,
+}
+
+impl Out<'_> {
+    fn append(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let taken = if self.waiting.is_empty() { self.sender.append(bytes) } else { 0 };
+        self.unsent += bytes.len();
+        self.waiting.extend_from_slice(bytes.get(taken..).unwrap_or_default());
     }
 
+    /// Sends what was appended, and waits until all of it has found room.
+    async fn send(&mut self) {
+        self.sender.send();
+        self.unsent = 0;
+        while !self.waiting.is_empty() {
+            self.sender.room().await;
+            let taken = self.sender.append(&self.waiting);
+            self.waiting.advance(taken);
+            self.sender.send();
+            if self.waiting.is_empty() {
+                // A stream that waits holds no buffer.
+                self.waiting = BytesMut::new();
+            }
+        }
+    }
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(watch: Watch, sender: ChunkSender<'a>) -> Self {
+        Self { watch, out: Out { sender, waiting: BytesMut::new(), unsent: 0 }, any: false }
+    }
+
+    /// Relays the body. Its last bytes are sent with the end of the job.
     pub(super) async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
-        // The place in the queue for room, kept while bytes join.
-        let mut room = None::<LocalBoxFuture<'a, Result<Room, LinkGone>>>;
         // How long the body may go on, once nothing that matters comes any more.
         let mut limit = None::<Instant>;
         let broken = loop {
-            let next = if self.waiting.is_empty() && limit.is_none() {
-                body.next().await
-            } else {
-                tokio::select! {
+            let next = match limit {
+                None => body.next().await,
+                Some(limit) => tokio::select! {
                     biased;
-                    // Made when it is polled: a branch that is off asks for no room.
-                    granted = async { room.get_or_insert_with(|| self.sender.room()).await },
-                        if !self.waiting.is_empty() =>
-                    {
-                        room = None;
-                        self.send_into(granted?)?;
-                        continue;
-                    }
-                    // A full chunk waits: the backend is held back.
-                    next = body.next(), if self.waiting.len() < MAX_CHUNK => next,
-                    () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => break None,
-                }
+                    next = body.next() => next,
+                    () = sleep_until(limit) => break None,
+                },
             };
-            match self.take(next, &mut body) {
-                ControlFlow::Break(broken) => break broken,
-                ControlFlow::Continue(()) if room.is_none() => self.send_ready()?,
-                ControlFlow::Continue(()) => {}
+            if let ControlFlow::Break(broken) = self.take(next, &mut body) {
+                break broken;
             }
+            self.out.send().await;
             if limit.is_none() && self.watch.is_over() {
                 limit = Some(Instant::now() + AFTER_THE_END);
             }
         };
-        drop(room);
-        let ending = self.watch.finish(&mut self.waiting);
-        self.send_ready()?;
-        while !self.waiting.is_empty() {
-            let room = self.sender.room().await?;
-            self.send_into(room)?;
+        let Self { watch, out, any } = &mut self;
+        let ending = watch.finish(|bytes| out.append(bytes));
+        if !out.waiting.is_empty() {
+            out.send().await;
         }
         match (ending, broken) {
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => Err(fault.into()),
             (Ending::Truncated, Some(error)) => Err(Fault::from(error).by_connection()),
-            (Ending::Truncated, None) if !self.any => {
+            (Ending::Truncated, None) if !*any => {
                 Err(Fault::backend("the backend's response is empty").by_connection())
             }
             (Ending::Truncated, None) => {
@@ -100,41 +116,11 @@ impl<'a> Transfer<'a> {
                 Some(Err(error)) => return ControlFlow::Break(Some(error)),
                 Some(Ok(bytes)) => {
                     self.any |= !bytes.is_empty();
-                    self.watch.pass(&bytes, &mut self.waiting);
+                    self.watch.pass(&bytes, |bytes| self.out.append(bytes));
                 }
             }
-            next = if self.waiting.len() < MAX_CHUNK { body.next().now_or_never() } else { None };
+            next = if self.out.unsent < MAX_CHUNK { body.next().now_or_never() } else { None };
         }
         ControlFlow::Continue(())
-    }
-
-    /// Sends what has room now; the rest waits.
-    fn send_ready(&mut self) -> Result<(), LinkGone> {
-        while !self.waiting.is_empty() {
-            let piece = self.waiting.len().min(MAX_CHUNK);
-            match self.sender.try_send(self.waiting.get(..piece).unwrap_or_default()) {
-                Ok(()) => self.waiting.advance(piece),
-                Err(NotSent::Full) => break,
-                Err(NotSent::Gone(gone)) => return Err(gone),
-            }
-        }
-        self.slim();
-        Ok(())
-    }
-
-    /// Sends one chunk of what waits into room that was granted.
-    fn send_into(&mut self, room: Room) -> Result<(), LinkGone> {
-        let piece = self.waiting.len().min(MAX_CHUNK);
-        self.sender.send_into(room, self.waiting.get(..piece).unwrap_or_default())?;
-        self.waiting.advance(piece);
-        self.slim();
-        Ok(())
-    }
-
-    /// Gives a large buffer back: streams that are slow most of the time must not each keep that of their one burst.
-    fn slim(&mut self) {
-        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_BUFFER {
-            self.waiting = BytesMut::new();
-        }
     }
 }

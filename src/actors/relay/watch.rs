@@ -10,20 +10,34 @@ pub(super) enum Watch {
     /// The bytes go up as they came.
     AsIs(ResponseScan),
     /// Chat completions that go up as Anthropic's events.
-    Translated(Box<MessageEvents>),
+    Translated {
+        /// The translation.
+        events: Box<MessageEvents>,
+        /// What it has made of the last bytes. Empty between calls.
+        made: BytesMut,
+    },
     /// The end was asked for.
     Over,
 }
 
 impl Watch {
-    /// Takes the next bytes of the response and appends what goes up for them.
-    pub(super) fn pass(&mut self, bytes: &[u8], out: &mut BytesMut) {
+    /// Translates.
+    pub(super) fn translated(events: MessageEvents) -> Self {
+        Self::Translated { events: Box::new(events), made: BytesMut::new() }
+    }
+
+    /// Takes the next bytes of the response and gives out what is sent for them.
+    pub(super) fn pass(&mut self, bytes: &[u8], mut out: impl FnMut(&[u8])) {
         match self {
             Self::AsIs(scan) => {
                 scan.feed(bytes);
-                out.extend_from_slice(bytes);
+                out(bytes);
             }
-            Self::Translated(events) => events.feed(bytes, out),
+            Self::Translated { events, made } => {
+                events.feed(bytes, made);
+                out(made);
+                *made = BytesMut::new();
+            }
             Self::Over => {}
         }
     }
@@ -32,16 +46,20 @@ impl Watch {
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::AsIs(scan) => scan.is_over(),
-            Self::Translated(events) => events.is_over(),
+            Self::Translated { events, .. } => events.is_over(),
             Self::Over => true,
         }
     }
 
-    /// The response has ended. How, with what is left to go up appended.
-    pub(super) fn finish(&mut self, out: &mut BytesMut) -> Ending {
+    /// The response has ended. How, after what is left to be sent was given out.
+    pub(super) fn finish(&mut self, mut out: impl FnMut(&[u8])) -> Ending {
         match std::mem::replace(self, Self::Over) {
             Self::AsIs(scan) => scan.finish(),
-            Self::Translated(events) => events.finish(out),
+            Self::Translated { events, mut made } => {
+                let ending = events.finish(&mut made);
+                out(&made);
+                ending
+            }
             Self::Over => Ending::Truncated,
         }
     }

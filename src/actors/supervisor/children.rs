@@ -18,8 +18,8 @@ use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
+use crate::relay::outbox::Outbox;
 use crate::telemetry::Event;
-use crate::transport::uplink::Uplink;
 
 impl SupervisorActor {
     pub(super) fn guard(&mut self, child: Child, ctx: &Context<Self>) -> Guard {
@@ -96,10 +96,10 @@ impl SupervisorActor {
         self.connection = Some(Connection { addr, generation, up: None });
     }
 
-    pub(super) fn start_heartbeat(&mut self, uplink: &Uplink, ctx: &Context<Self>) -> Option<Addr<HeartbeatActor>> {
+    pub(super) fn start_heartbeat(&mut self, outbox: &Outbox, ctx: &Context<Self>) -> Option<Addr<HeartbeatActor>> {
         let router = self.router.clone()?.recipient();
-        let guard = self.guard(Child::Heartbeat(uplink.generation()), ctx);
-        Some(HeartbeatActor { uplink: uplink.clone(), router, _guard: guard }.start())
+        let guard = self.guard(Child::Heartbeat(outbox.generation()), ctx);
+        Some(HeartbeatActor { outbox: outbox.clone(), router, _guard: guard }.start())
     }
 
     /// Gives the router the catalog and the pools behind it.
@@ -132,11 +132,11 @@ impl SupervisorActor {
             }
             Child::Heartbeat(generation) => {
                 let current = self.connection.as_ref().filter(|connection| connection.generation == generation);
-                let Some((uplink, _)) = current.and_then(|connection| connection.up.as_ref()) else { return };
-                let uplink = uplink.clone();
-                let heartbeat = self.start_heartbeat(&uplink, ctx);
+                let Some((outbox, _)) = current.and_then(|connection| connection.up.as_ref()) else { return };
+                let outbox = outbox.clone();
+                let heartbeat = self.start_heartbeat(&outbox, ctx);
                 if let Some(connection) = &mut self.connection {
-                    connection.up = heartbeat.map(|heartbeat| (uplink, heartbeat));
+                    connection.up = heartbeat.map(|heartbeat| (outbox, heartbeat));
                 }
             }
             Child::Connection(_) => self.connection_failed("the connection's actor ended", ctx),

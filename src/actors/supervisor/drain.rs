@@ -34,7 +34,7 @@ impl SupervisorActor {
         };
         drain.closing = true;
         match self.connection.as_ref().and_then(|connection| connection.up.as_ref()) {
-            Some((uplink, _)) if uplink.close(1000, "").is_ok() => {
+            Some((outbox, _)) if outbox.close(1000, "").is_ok() => {
                 ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
             }
             _ => self.finish(Exit::Drained, ctx),

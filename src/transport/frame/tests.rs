@@ -87,8 +87,10 @@ fn a_client_masks_each_frame_with_another_key() {
 #[test]
 fn a_frame_built_in_place_is_the_frame_encoded() {
     for len in [0, 125, 126, 65_535, 65_536] {
-        let build = |opcode| build(opcode, len, |out| out.extend_from_slice(&payload(len)));
-        let built = [build(Opcode::Text), build(Opcode::Binary)].concat();
+        let mut built = Vec::new();
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            write_payload(&mut built, Role::Client, opcode, len, |out| out.extend_from_slice(&payload(len)));
+        }
         let frames = vec![Frame::Text(payload(len)), Frame::Binary(payload(len))];
         assert!(read(&mut reader(Role::Server), &built, &[]) == Ok(frames), "{len}");
     }

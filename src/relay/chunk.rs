@@ -6,9 +6,13 @@
 //! `job_chunk` of JSON also where `binary` was agreed on, whose frames have no place for a head; its bytes count for the
 //! offsets of those that follow.
 
-use super::frame::{Opcode, build};
 use crate::messages::ids::JobId;
-use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, ResponseHead};
+use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, FromAgent, ResponseHead};
+use crate::transport::frame::Frame;
+use crate::transport::frame_buffer::FrameBuffer;
+
+/// The most response bytes in one frame: it stays under 64 KiB, which every WebSocket library takes by default.
+pub const MAX_CHUNK: usize = 32 * 1024;
 
 /// The form in which the chunks of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +37,18 @@ impl Encoding {
         }
     }
 
-    /// The whole frame of a chunk that has `offset` bytes of the response before it, written without intermediate copies.
-    pub(super) fn frame(self, job: JobId, offset: u64, bytes: &[u8]) -> Vec<u8> {
+    /// Appends the frame of a chunk that has `offset` bytes of the response before it, without intermediate copies.
+    pub(super) fn append(self, out: &mut FrameBuffer, job: JobId, offset: u64, bytes: &[u8]) {
         let size = self.size(job, bytes);
         match self {
-            Self::Json => build(Opcode::Text, size, |out| {
+            Self::Json => out.text(size, |out| {
                 out.extend_from_slice(HEAD);
                 out.extend_from_slice(job.as_str().as_bytes());
                 out.extend_from_slice(MIDDLE);
                 base64_simd::STANDARD.encode_append(bytes, out);
                 out.extend_from_slice(TAIL);
             }),
-            Self::Binary => build(Opcode::Binary, size, |out| {
+            Self::Binary => out.binary(size, |out| {
                 out.extend_from_slice(&BinaryChunk::head(job.uuid(), offset));
                 out.extend_from_slice(bytes);
             }),
@@ -52,22 +56,31 @@ impl Encoding {
     }
 }
 
-/// The payload of a job's first chunk, with the head of its response.
-pub(super) fn first_frame(job: JobId, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
+/// Appends the frame of a job's first chunk, which may be empty, with the head of its response.
+pub(super) fn append_first(out: &mut FrameBuffer, job: JobId, head: &ResponseHead, bytes: &[u8]) {
     let (status, kind) = (head.status().to_string(), head.content_type());
     let size = first_size(job, head, bytes);
-    build(Opcode::Text, size, |out| {
+    out.text(size, |out| {
         for part in [HEAD, job.as_str().as_bytes(), STATUS, status.as_bytes(), TYPE, kind.as_bytes(), MIDDLE] {
             out.extend_from_slice(part);
         }
         base64_simd::STANDARD.encode_append(bytes, out);
         out.extend_from_slice(TAIL);
-    })
+    });
 }
 
 /// Bytes of the payload of such a frame. A status has three digits.
-pub(super) fn first_size(job: JobId, head: &ResponseHead, bytes: &[u8]) -> usize {
+fn first_size(job: JobId, head: &ResponseHead, bytes: &[u8]) -> usize {
     Encoding::Json.size(job, bytes) + STATUS.len() + 3 + TYPE.len() + head.content_type().len()
+}
+
+/// Appends a job's terminal frame, with the response bytes counted that were written before it.
+pub(super) fn append_terminal(out: &mut FrameBuffer, mut terminal: FromAgent, written: u64) {
+    if let FromAgent::JobError(error) = &mut terminal {
+        error.tokens_emitted = written;
+    }
+    // Plain data with string keys always serializes.
+    out.push(&Frame::Text(serde_json::to_vec(&terminal).unwrap_or_default().into()));
 }
 
 const HEAD: &[u8] = br#"{"type":"job_chunk","job_id":""#;
@@ -82,10 +95,14 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use bytes::BytesMut;
 
-    use super::super::frame::{Frame, FrameReader, Role};
-    use super::super::uplink::MAX_CHUNK;
     use super::*;
-    use crate::messages::wire::FromAgent;
+    use crate::transport::frame::{FrameReader, Role};
+
+    fn written(append: impl FnOnce(&mut FrameBuffer)) -> Vec<u8> {
+        let mut out = FrameBuffer::new(Role::Client);
+        append(&mut out);
+        out.waiting().to_vec()
+    }
 
     fn read(frame: &[u8]) -> Frame {
         let mut reader = FrameReader::new(Role::Server, 1 << 16, BytesMut::from(frame));
@@ -100,13 +117,15 @@ mod tests {
         for len in [0, 1, 2, 3, 100, 4096, MAX_CHUNK - 1, MAX_CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
 
-            let Frame::Text(text) = read(&Encoding::Json.frame(job, 7, &bytes)) else { panic!("no text") };
+            let text = written(|out| Encoding::Json.append(out, job, 7, &bytes));
+            let Frame::Text(text) = read(&text) else { panic!("no text") };
             assert_eq!(text.len(), Encoding::Json.size(job, &bytes));
             let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
             assert_eq!(chunk.job_id, job);
             assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
 
-            let Frame::Binary(frame) = read(&Encoding::Binary.frame(job, 7, &bytes)) else { panic!("not binary") };
+            let binary = written(|out| Encoding::Binary.append(out, job, 7, &bytes));
+            let Frame::Binary(frame) = read(&binary) else { panic!("not binary") };
             assert_eq!(frame.len(), Encoding::Binary.size(job, &bytes));
             let Ok(chunk) = BinaryChunk::parse(&frame) else { panic!("no chunk") };
             assert_eq!((chunk.job, chunk.offset), (job.uuid(), 7));
@@ -117,7 +136,8 @@ mod tests {
     #[test]
     fn a_full_chunk_is_a_frame_below_64_kib() {
         for encoding in [Encoding::Json, Encoding::Binary] {
-            assert!(encoding.frame(JobId::random(), u64::MAX, &vec![0xff; MAX_CHUNK]).len() < 1 << 16, "{encoding:?}");
+            let frame = written(|out| encoding.append(out, JobId::random(), u64::MAX, &vec![0xff; MAX_CHUNK]));
+            assert!(frame.len() < 1 << 16, "{encoding:?}");
         }
     }
 
@@ -130,7 +150,7 @@ mod tests {
         {
             for len in [0, 1, MAX_CHUNK] {
                 let bytes = vec![0xfe; len];
-                let frame = first_frame(job, &head, &bytes);
+                let frame = written(|out| append_first(out, job, &head, &bytes));
                 assert!(frame.len() < 1 << 16);
                 let Frame::Text(text) = read(&frame) else { panic!("no text") };
                 assert_eq!(text.len(), first_size(job, &head, &bytes));

@@ -1,0 +1,300 @@
+//! The bytes of one job on their way to the coordinator, its terminal frame, and its phase.
+//!
+//! The worker appends the bytes of the answer and sends them. On an idle line they are encoded and written at once, on the
+//! worker's thread; else the job waits for its turn at the pump. Bytes are encoded as they are written, for the connection
+//! that exists then.
+//!
+//! - STREAM-1: at most one terminal frame is written, behind all bytes that were appended before the end.
+//! - STREAM-2: nothing of the job is written after its terminal frame, nor after a cancel.
+//! - STREAM-3: `produced >= written`, and the difference is what is held, which is bounded.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, BytesMut};
+use tokio::sync::Notify;
+
+use super::chunk::{self, MAX_CHUNK};
+use super::outbox::{GUARANTEED, MOST, Outbox};
+use crate::messages::ids::JobId;
+use crate::messages::wire::{FromAgent, ResponseHead};
+use crate::transport::frame_buffer::FrameBuffer;
+
+/// The job is being worked.
+const RUNNING: u8 = 0;
+/// It has a terminal frame, which waits behind its bytes.
+const ENDED: u8 = 1;
+/// The terminal frame was written.
+const WRITTEN: u8 = 2;
+/// Nothing more of it is sent.
+const CANCELLED: u8 = 3;
+
+/// Called as a terminal frame is written, on the thread that writes it, before the peer can see the frame.
+pub type OnWritten = Box<dyn FnOnce() + Send>;
+
+/// A worker's, a pool's or a pump's part in a job.
+#[derive(Clone)]
+pub struct JobStream(Arc<Shared>);
+
+/// The router's hold on a job. Dropping it cancels the job, unless it was released.
+#[derive(Debug)]
+pub struct JobHandle {
+    stream: JobStream,
+    is_released: bool,
+}
+
+struct Shared {
+    job: JobId,
+    outbox: Outbox,
+    /// Changed with `held` locked.
+    phase: AtomicU8,
+    /// A backend has begun to answer.
+    begun: AtomicBool,
+    held: Mutex<Held>,
+    /// Wakes the worker, which alone waits, when the job was cancelled or ended by another.
+    stop: Notify,
+    /// Wakes the worker when bytes were written.
+    room: Notify,
+}
+
+/// What was produced and is not written.
+#[derive(Default)]
+struct Held {
+    bytes: BytesMut,
+    /// Of the response, for its first frame.
+    head: Option<ResponseHead>,
+    /// The head is sent though there are no bytes.
+    head_is_due: bool,
+    /// Response bytes written: the offset of the next frame.
+    written: u64,
+    terminal: Option<(FromAgent, OnWritten)>,
+    /// It has a turn at the pump.
+    is_queued: bool,
+    /// Bytes held beyond the guaranteed part.
+    borrowed: usize,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.head_is_due && self.terminal.is_none()
+    }
+}
+
+impl fmt::Debug for JobStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JobStream").field(&self.0.job).finish()
+    }
+}
+
+impl JobStream {
+    pub(super) fn new(job: JobId, outbox: Outbox) -> (JobHandle, Self) {
+        let (phase, begun) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
+        let (held, stop, room) = (Mutex::default(), Notify::new(), Notify::new());
+        let stream = Self(Arc::new(Shared { job, outbox, phase, begun, held, stop, room }));
+        (JobHandle { stream: stream.clone(), is_released: false }, stream)
+    }
+
+    /// The job's id.
+    pub fn job(&self) -> JobId {
+        self.0.job
+    }
+
+    /// Whether the connection carries heads of responses.
+    pub fn carries_heads(&self) -> bool {
+        self.0.outbox.carries_heads()
+    }
+
+    /// Whether the worker should go on.
+    pub fn is_running(&self) -> bool {
+        self.phase() == RUNNING
+    }
+
+    /// Ready as soon as the job was cancelled, or ended by another than its worker, which alone waits here.
+    pub async fn stopped(&self) {
+        while self.is_running() {
+            self.0.stop.notified().await;
+        }
+    }
+
+    /// Notes that a backend has begun to answer, whatever becomes of the answer: from here on it may have cost something.
+    pub fn begin_answer(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a backend has begun to answer.
+    pub fn has_begun(&self) -> bool {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Sets the head of the response for its first frame, where the connection carries heads. To be called before any byte.
+    pub fn set_head(&self, head: ResponseHead) {
+        if self.carries_heads() {
+            self.held().head = Some(head);
+        }
+    }
+
+    /// Response bytes written to the connection so far.
+    pub fn written(&self) -> u64 {
+        self.held().written
+    }
+
+    /// Takes bytes of the response, as many as there is room for, and returns how many. They are not sent before
+    /// [`Self::send`], or before bytes that wait already.
+    pub fn append(&self, bytes: &[u8]) -> usize {
+        let mut held = self.held();
+        if !self.is_running() {
+            // Nobody will read them: the worker is about to stop.
+            return bytes.len();
+        }
+        let own = GUARANTEED.saturating_sub(held.bytes.len()).min(bytes.len());
+        let wanted = (bytes.len() - own).min(MOST.saturating_sub(held.bytes.len() + own));
+        let borrowed = self.0.outbox.borrow_spare(wanted);
+        held.borrowed += borrowed;
+        let taken = own + borrowed;
+        held.bytes.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        taken
+    }
+
+    /// Sends what was appended: at once where the line is idle, else in the job's turn.
+    pub fn send(&self) {
+        self.send_held(self.held());
+    }
+
+    /// Has the head of the response sent also where the response has no bytes.
+    pub fn need_head(&self) {
+        let mut held = self.held();
+        held.head_is_due = held.head.is_some();
+    }
+
+    /// Waits until there is room for bytes. To be called by the worker alone, after [`Self::send`].
+    pub async fn room(&self) {
+        loop {
+            let written = self.0.room.notified();
+            let is_full = {
+                let held = self.held();
+                held.bytes.len() >= GUARANTEED
+            };
+            if !is_full {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// Ends the job with its terminal frame, behind what was appended, and stops its worker. `written` is called as that frame is
+    /// written; it is not if it never is. False: the job has ended or was cancelled before, and nothing changes.
+    pub fn end(&self, terminal: FromAgent, written: OnWritten) -> bool {
+        let mut held = self.held();
+        if !self.is_running() {
+            return false;
+        }
+        self.0.phase.store(ENDED, Ordering::Release);
+        held.terminal = Some((terminal, written));
+        self.send_held(held);
+        self.0.stop.notify_one();
+        true
+    }
+
+    /// Writes what is held at once where the line is idle and it fits into one frame, else queues the job.
+    fn send_held(&self, mut held: MutexGuard<'_, Held>) {
+        if held.is_queued || held.is_empty() {
+            return;
+        }
+        if held.bytes.len() <= MAX_CHUNK && self.0.outbox.try_write(|out| self.append_frames(&mut held, out)) {
+            return;
+        }
+        held.is_queued = true;
+        drop(held);
+        self.0.outbox.queue(self.clone());
+    }
+
+    /// The job's turn: appends its next frames. True where more is left for another turn.
+    pub(super) fn append_next(&self, out: &mut FrameBuffer) -> bool {
+        let mut held = self.held();
+        self.append_frames(&mut held, out);
+        held.is_queued = !held.is_empty();
+        held.is_queued
+    }
+
+    /// Appends a frame of bytes, and the terminal frame where that is all.
+    fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
+        if !held.bytes.is_empty() || held.head_is_due {
+            let count = held.bytes.len().min(MAX_CHUNK);
+            let (encoding, offset) = (self.0.outbox.encoding(), held.written);
+            let bytes = held.bytes.get(..count).unwrap_or_default();
+            match held.head.take() {
+                Some(head) => chunk::append_first(out, self.0.job, &head, bytes),
+                None => encoding.append(out, self.0.job, offset, bytes),
+            }
+            held.head_is_due = false;
+            held.written += count as u64;
+            held.bytes.advance(count);
+            if held.bytes.is_empty() {
+                // A stream that waits holds no buffer.
+                held.bytes = BytesMut::new();
+            }
+            let borrowed = held.bytes.len().saturating_sub(GUARANTEED).min(held.borrowed);
+            self.0.outbox.return_spare(held.borrowed - borrowed);
+            held.borrowed = borrowed;
+            self.0.room.notify_one();
+        }
+        if held.bytes.is_empty()
+            && let Some((terminal, written)) = held.terminal.take()
+        {
+            chunk::append_terminal(out, terminal, held.written);
+            self.0.phase.store(WRITTEN, Ordering::Release);
+            written();
+        }
+    }
+
+    fn cancel(&self) {
+        let mut held = self.held();
+        self.0.phase.store(CANCELLED, Ordering::Release);
+        self.0.outbox.return_spare(held.borrowed);
+        let (written, dropped) = (held.written, std::mem::take(&mut *held));
+        held.written = written;
+        drop(held);
+        if dropped.is_queued {
+            self.0.outbox.unqueue(self);
+        }
+        self.0.stop.notify_one();
+    }
+
+    #[cfg(test)]
+    pub(super) fn downgrade(&self) -> std::sync::Weak<impl Sized + use<>> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn phase(&self) -> u8 {
+        self.0.phase.load(Ordering::Acquire)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JobHandle {
+    /// The way of the job's bytes.
+    pub fn stream(&self) -> &JobStream {
+        &self.stream
+    }
+
+    /// Lets go of a job that ended by itself: its last frames are written.
+    pub fn release(mut self) {
+        self.is_released = true;
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if !self.is_released {
+            self.stream.cancel();
+        }
+    }
+}

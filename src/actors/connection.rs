@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
@@ -29,6 +29,8 @@ use crate::transport::uplink::{self, Uplink};
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// How long saying goodbye to a coordinator that failed the handshake may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long storing the provider id may take.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// Frames above this are parsed off the arbiter.
 const LARGE: usize = 1024 * 1024;
 
@@ -215,22 +217,40 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
     )
 }
 
-/// Stores a provider id that is new, before the agent goes on, off the arbiter. Where the disk refuses it the agent goes
+/// Stores a provider id that is new, before the agent goes on. Where the disk refuses it, or does not answer, the agent goes
 /// on all the same: the id holds for this process, and the next connection tries again.
 async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
-    let identity = setup.identity.clone();
     if let Some(new) = given {
-        let id = new.clone();
-        match tokio::task::spawn_blocking(move || identity.store_provider_id(&id)).await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(old))) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
-            Ok(Err(error)) => setup.events.emit(Event::ProviderIdNotStored { cause: error.to_string() }),
-            Err(_) => {
-                setup.events.emit(Event::ProviderIdNotStored { cause: "the thread that stores it failed".into() })
-            }
+        let (identity, id) = (setup.identity.clone(), new.clone());
+        match written(move || identity.store_provider_id(&id)).await {
+            Ok(None) => {}
+            Ok(Some(old)) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
+            Err(failure) => setup.events.emit(Event::ProviderIdNotStored { cause: failure.to_string() }),
         }
     }
     setup.identity.provider_id()
+}
+
+/// Why it is not known that a provider id is on the disk.
+#[derive(Debug, thiserror::Error)]
+enum NotStored {
+    #[error(transparent)]
+    Refused(#[from] IdentityError),
+    #[error("the disk has not answered for {} s", STORE_LIMIT.as_secs())]
+    TooSlow,
+    #[error("the thread that stores it failed")]
+    Panicked,
+}
+
+/// Writes to the disk off the arbiter, and waits for it no longer than [`STORE_LIMIT`].
+async fn written<T: Send + 'static>(
+    write: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
+) -> Result<T, NotStored> {
+    match timeout(STORE_LIMIT, tokio::task::spawn_blocking(write)).await {
+        Err(_) => Err(NotStored::TooSlow),
+        Ok(Err(_)) => Err(NotStored::Panicked),
+        Ok(Ok(written)) => Ok(written?),
+    }
 }
 
 /// Takes the frames of the steady state apart and hands them to the router.
@@ -296,4 +316,35 @@ async fn parse(frame: Bytes) -> Result<FromCoordinator, FrameError> {
     }
     let parsed = tokio::task::spawn_blocking(move || FromCoordinator::parse(&frame)).await;
     parsed.unwrap_or(Err(FrameError::NotAnObject))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_disk_that_does_not_answer_holds_up_the_agent_for_five_seconds() {
+        tokio::time::pause();
+        let (disk, answer) = mpsc::channel::<()>();
+        let hanging = written(move || {
+            // It returns when the test ends.
+            let _ = answer.recv();
+            Ok(())
+        });
+        let begun = Instant::now();
+        let (stored, ()) = futures_util::join!(hanging, tokio::time::advance(STORE_LIMIT));
+        assert!(matches!(stored, Err(NotStored::TooSlow)), "{stored:?}");
+        assert_eq!(begun.elapsed(), STORE_LIMIT);
+        drop(disk);
+    }
+
+    #[actix_rt::test]
+    async fn what_the_disk_answers_is_passed_on() {
+        assert!(matches!(written(|| Ok(7)).await, Ok(7)));
+        let refused = || Err::<(), _>(IdentityError::OnlyLookedAt { path: "x".into() });
+        assert!(matches!(written(refused).await, Err(NotStored::Refused(IdentityError::OnlyLookedAt { .. }))));
+        assert!(matches!(written::<()>(|| panic!("as the test wants it")).await, Err(NotStored::Panicked)));
+    }
 }

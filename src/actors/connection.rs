@@ -1,28 +1,29 @@
 //! One connection to the coordinator, from the dial to its end.
 
+mod inbox;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::inbox::{JobInbox, SkippedFrames};
 use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
-use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::messages::wire::{Extensions, FromAgent};
 use crate::protocol::backoff::EndClass;
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::protocol::nonces::SignedNonces;
-use crate::telemetry::{Event, Events, Label};
+use crate::telemetry::{Event, Events};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
-use crate::transport::pump::{self, Inbox, PumpEnd};
+use crate::transport::pump::{self, PumpEnd};
 use crate::transport::uplink::{self, Uplink};
 
 /// How long each step of the handshake may take.
@@ -31,8 +32,6 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long storing the provider id may take.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
-/// Frames above this are parsed off the arbiter.
-const LARGE: usize = 1024 * 1024;
 
 /// How a connection ended.
 #[derive(Clone, Debug)]
@@ -135,8 +134,14 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
         listener.do_send(ConnectionUp { uplink: uplink.clone() });
     }
     let (jobs, cancels) = (listeners.jobs, listeners.cancels);
-    let mut inbox = JobInbox { generation, agreed, events: setup.events, jobs, cancels };
-    match pump::run(link, downstream, &mut inbox).await {
+    let skipped = Rc::new(SkippedFrames::new(setup.events));
+    let mut inbox = JobInbox { generation, agreed, skipped: Rc::clone(&skipped), jobs, cancels };
+    let end = tokio::select! {
+        end = pump::run(link, downstream, &mut inbox) => end,
+        never = skipped.count_each_minute() => match never {},
+    };
+    skipped.count();
+    match end {
         PumpEnd::ClosedByUs => ConnectionExit::Closed,
         PumpEnd::Link(end) => ConnectionExit::Lost(end),
     }
@@ -251,71 +256,6 @@ async fn written<T: Send + 'static>(
         Ok(Err(_)) => Err(NotStored::Panicked),
         Ok(Ok(written)) => Ok(written?),
     }
-}
-
-/// Takes the frames of the steady state apart and hands them to the router.
-struct JobInbox {
-    generation: Generation,
-    agreed: Extensions,
-    events: Events,
-    jobs: Recipient<SubmitJob>,
-    cancels: Recipient<CancelJob>,
-}
-
-impl JobInbox {
-    /// The refusal to send, if the job is refused. Without a router there is none, and no connection for long.
-    async fn submit(&self, job: Result<Job, MalformedJob>) -> Option<FromAgent> {
-        let refused = self.jobs.send(SubmitJob { generation: self.generation, job }).await;
-        refused.ok().flatten().map(FromAgent::JobError)
-    }
-
-    fn skip(&self, cause: impl Into<String>) {
-        self.events.emit(Event::FrameSkipped { cause: cause.into() });
-    }
-}
-
-impl Inbox for JobInbox {
-    async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
-        let received = Instant::now();
-        match parse(frame).await {
-            Ok(FromCoordinator::Job(frame)) => return self.submit(job_of(frame, received, self.agreed)).await,
-            Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
-            Ok(FromCoordinator::JobCancel { job_id }) => {
-                // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
-                // there is no job either.
-                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
-            }
-            Ok(FromCoordinator::Unknown { kind }) => {
-                log::debug!("frame of an unknown type ignored type={}", Label(&kind));
-            }
-            Ok(
-                FromCoordinator::AuthChallenge { .. }
-                | FromCoordinator::AuthOk { .. }
-                | FromCoordinator::AuthFailed { .. },
-            ) => self.skip("a frame of the handshake after it"),
-            Err(error) => self.skip(error.to_string()),
-        }
-        None
-    }
-
-    fn binary(&mut self, len: usize) {
-        self.skip(format!("a binary frame of {len} bytes"));
-    }
-}
-
-fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
-    let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
-    let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
-    Ok(Job { id, model, endpoint, form, request, members, received, deadline })
-}
-
-/// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.
-async fn parse(frame: Bytes) -> Result<FromCoordinator, FrameError> {
-    if frame.len() < LARGE {
-        return FromCoordinator::parse(&frame);
-    }
-    let parsed = tokio::task::spawn_blocking(move || FromCoordinator::parse(&frame)).await;
-    parsed.unwrap_or(Err(FrameError::NotAnObject))
 }
 
 #[cfg(test)]

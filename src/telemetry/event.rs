@@ -153,6 +153,11 @@ pub enum Event {
         /// Why.
         cause: String,
     },
+    /// More frames of the last minute were skipped; none of them had an event of its own.
+    MoreFramesSkipped {
+        /// How many.
+        count: u64,
+    },
     /// A message of an earlier connection, or of a job that is gone, was dropped.
     StaleDropped {
         /// What it was.
@@ -202,6 +207,7 @@ impl Event {
             | Self::BackendDown { .. }
             | Self::NothingOnOffer { .. }
             | Self::FrameSkipped { .. }
+            | Self::MoreFramesSkipped { .. }
             | Self::ChildReplaced { .. }
             | Self::BreakerOpened { .. }
             | Self::WorkerLost { .. }
@@ -294,6 +300,7 @@ impl fmt::Display for Event {
                 }
             }
             Self::FrameSkipped { cause } => write!(f, "frame skipped cause=\"{}\"", Outside(cause)),
+            Self::MoreFramesSkipped { count } => write!(f, "more frames skipped count={count}"),
             Self::StaleDropped { what } => write!(f, "stale message dropped what=\"{what}\""),
             Self::ChildReplaced { child } => write!(f, "actor replaced child={child:?}"),
             Self::WorkerLost { backend } => write!(f, "worker lost backend={backend}"),

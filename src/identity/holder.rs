@@ -56,6 +56,7 @@ impl Identity {
     pub fn load_or_create(path: &Path) -> Result<(Self, Origin), IdentityError> {
         let unwritable = |source| IdentityError::Unwritable { path: path.to_owned(), source };
         new_file::make_directory_of(path).map_err(unwritable)?;
+        guarded_file::check_directory_of(path)?;
         let lock = Lock::take(path)?;
         let provider_path = provider_path(path);
         new_file::clean_up(path).and_then(|()| new_file::clean_up(&provider_path)).map_err(unwritable)?;
@@ -78,6 +79,7 @@ impl Identity {
     /// # Errors
     /// Where there is none, and where it can't be used.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        guarded_file::check_directory_of(path)?;
         let key = read_key(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
         Ok(Self::new(key, read_provider(&provider_path(path))?, Home::LookedAt { path: path.to_owned() }))
     }

@@ -90,6 +90,13 @@ pub enum Event {
         /// Its models.
         models: Vec<ModelId>,
     },
+    /// A backend lists models that it forwards to a service. They are not offered.
+    CloudModelsNotOffered {
+        /// Its name.
+        backend: BackendId,
+        /// How many.
+        models: usize,
+    },
     /// A backend is not healthy any more, or was not at the first look.
     BackendDown {
         /// Its name, or the place looked at.
@@ -241,6 +248,7 @@ impl Event {
             | Self::MoreFramesSkipped { .. }
             | Self::StaleDropped { .. } => "outpost::connection",
             Self::BackendUp { .. }
+            | Self::CloudModelsNotOffered { .. }
             | Self::BackendDown { .. }
             | Self::NothingOnOffer { .. }
             | Self::BreakerOpened { .. } => "outpost::backends",
@@ -298,6 +306,9 @@ impl fmt::Display for Event {
                     write!(f, "{comma}{}", Outside(model.as_str()))?;
                 }
                 write!(f, "{}]", if models.len() > 8 { ", …" } else { "" })
+            }
+            Self::CloudModelsNotOffered { backend, models } => {
+                write!(f, "cloud models not offered backend={backend} models={models}")
             }
             Self::BackendDown { backend, cause } => {
                 write!(f, "backend down backend={backend} cause=\"{}\"", Outside(cause))

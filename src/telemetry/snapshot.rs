@@ -186,6 +186,7 @@ impl Snapshot {
             | Event::ProviderIdNotStored { .. }
             | Event::JobStarted { .. }
             | Event::StillTrying { .. }
+            | Event::CloudModelsNotOffered { .. }
             | Event::NothingOnOffer { .. }
             | Event::GivingUp
             | Event::DrainProgress { .. }

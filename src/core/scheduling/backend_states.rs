@@ -204,7 +204,13 @@ mod tests {
     fn catalog(backends: &[&str]) -> Catalog {
         let seen = |id: &&str| {
             let model = ModelReport { id: "m".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };
-            let report = BackendReport { kind: BackendKind::OpenAi, models: vec![model], slots: Some(2), busy: None };
+            let report = BackendReport {
+                kind: BackendKind::OpenAi,
+                models: vec![model],
+                slots: Some(2),
+                busy: None,
+                cloud_models: 0,
+            };
             (BackendId::from(*id), Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } })
         };
         let default = Price { input_per_1m: 1, output_per_1m: 1 };

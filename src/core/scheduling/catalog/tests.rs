@@ -15,7 +15,7 @@ fn model(id: &str) -> ModelReport {
 /// A local backend of a kind with models.
 fn seen(kind: BackendKind, models: &[&str]) -> Seen {
     let models = models.iter().map(|id| model(id)).collect();
-    let report = BackendReport { kind, models, slots: None, busy: None };
+    let report = BackendReport { kind, models, slots: None, busy: None, cloud_models: 0 };
     Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } }
 }
 
@@ -286,7 +286,7 @@ fn any_seen() -> impl Strategy<Value = Seen> {
         let (local, markup) = rest;
         let only = only.map(|ids| ids.into_iter().map(ModelId::from).collect());
         Seen {
-            report: BackendReport { kind, models: models.collect(), slots: limits.0, busy: None },
+            report: BackendReport { kind, models: models.collect(), slots: limits.0, busy: None, cloud_models: 0 },
             policy: BackendPolicy { only, max_concurrent: limits.1, markup, local },
         }
     })

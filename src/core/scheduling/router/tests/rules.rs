@@ -14,7 +14,13 @@ use crate::messages::endpoint::{Endpoint, Endpoints};
 fn server(slots: u32) -> Server {
     let model = ModelReport { id: "m0".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };
     Server {
-        report: BackendReport { kind: BackendKind::OpenAi, models: vec![model], slots: None, busy: None },
+        report: BackendReport {
+            kind: BackendKind::OpenAi,
+            models: vec![model],
+            slots: None,
+            busy: None,
+            cloud_models: 0,
+        },
         policy: BackendPolicy { local: true, max_concurrent: Some(slots), ..BackendPolicy::default() },
         slots,
         up: true,

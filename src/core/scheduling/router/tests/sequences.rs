@@ -77,6 +77,7 @@ fn server(chance: &mut Chance) -> Server {
             models,
             slots: chance.random_bool(0.5).then_some(slots),
             busy: None,
+            cloud_models: 0,
         },
         // Of a server that says nothing the operator has to know the slots.
         policy: BackendPolicy {

@@ -92,6 +92,8 @@ enum Example {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitStatus {
+    // Before any secret is read.
+    app::allow_dumps(false);
     // Before any client is made: the TLS library wants one process-wide provider. An error means that there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
@@ -108,6 +110,7 @@ pub fn main() -> ExitStatus {
         Err(error) => return fail(ExitStatus::Configuration, error),
     };
     let env = Layered { upper: &process, lower: &file };
+    app::allow_dumps(AgentConfig::allow_dumps_from_env(&env));
     let status = run(cli.command.unwrap_or(Command::Run), &env);
     telemetry::log::finish();
     status

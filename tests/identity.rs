@@ -254,6 +254,34 @@ fn what_is_no_file_of_ours_is_refused() {
 }
 
 #[test]
+fn a_lock_that_is_not_a_file_of_ours_is_refused_and_its_target_left_alone() {
+    type Put = fn(&Path, &Path);
+    let puts: [(Put, FileFault); 4] = [
+        (|lock, target| symlink(target, lock).unwrap(), FileFault::Symlink),
+        (
+            |lock, target| {
+                write(target, "text");
+                symlink(target, lock).unwrap()
+            },
+            FileFault::Symlink,
+        ),
+        (|lock, _| fs::create_dir(lock).unwrap(), FileFault::NotRegular),
+        (|lock, _| assert!(Command::new("mkfifo").arg(lock).status().unwrap().success()), FileFault::NotRegular),
+    ];
+    for (put, expected) in puts {
+        let place = Place::new();
+        let target = place.folder.path().join("target");
+        put(&place.folder.path().join("identity.key.lock"), &target);
+        let before = content(&target);
+        match Identity::load_or_create(&place.key()).unwrap_err() {
+            IdentityError::File { fault, .. } => assert_eq!(fault, expected),
+            other => panic!("{other}"),
+        }
+        assert_eq!((content(&target), place.key().exists()), (before, false));
+    }
+}
+
+#[test]
 fn a_file_that_others_have_access_to_is_refused_with_the_command_that_helps() {
     for mode in [0o640, 0o604, 0o620, 0o660, 0o644, 0o666, 0o610] {
         let (place, _) = Place::with_key();

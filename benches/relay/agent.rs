@@ -29,6 +29,8 @@ impl Agent {
             .env("OUTPOST_IDENTITY_PATH", home.join("key"))
             .env("OUTPOST_STATUS_ADDR", "off")
             .env("OUTPOST_MAX_CONCURRENT", max_concurrent.to_string())
+            // Without it, only root could read the counters under /proc.
+            .env("OUTPOST_ALLOW_DUMPS", "true")
             .env("OUTPOST_LOG", "warn")
             .stdin(Stdio::null())
             .spawn()

@@ -1,37 +1,38 @@
 //! One connection to the coordinator, from the dial to its end.
 
+mod inbox;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::inbox::{JobInbox, SkippedFrames};
 use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
-use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::messages::wire::{Extensions, FromAgent};
 use crate::protocol::backoff::EndClass;
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::protocol::nonces::SignedNonces;
 use crate::relay::outbox::Outbox;
-use crate::telemetry::{Event, Events, Label};
+use crate::telemetry::{Event, Events};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
-use crate::transport::pump::{self, Inbox, PumpEnd};
+use crate::transport::pump::{self, PumpEnd};
 
 /// How long each step of the handshake may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// How long saying goodbye to a coordinator that failed the handshake may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Frames above this are parsed off the arbiter.
-const LARGE: usize = 1024 * 1024;
+/// How long storing the provider id may take.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a connection ended.
 #[derive(Clone, Debug)]
@@ -135,8 +136,14 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
         listener.do_send(ConnectionUp { outbox: outbox.clone() });
     }
     let (jobs, cancels) = (listeners.jobs, listeners.cancels);
-    let mut inbox = JobInbox { generation, agreed, events: setup.events, jobs, cancels };
-    match pump::run(reader, &line, &outbox, &mut inbox).await {
+    let skipped = Rc::new(SkippedFrames::new(setup.events));
+    let mut inbox = JobInbox { generation, agreed, skipped: Rc::clone(&skipped), jobs, cancels };
+    let end = tokio::select! {
+        end = pump::run(reader, &line, &outbox, &mut inbox) => end,
+        never = skipped.count_each_minute() => match never {},
+    };
+    skipped.count();
+    match end {
         PumpEnd::ClosedByUs => ConnectionExit::Closed,
         PumpEnd::Link(end) => ConnectionExit::Lost(end),
     }
@@ -219,85 +226,69 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
     )
 }
 
-/// Stores a provider id that is new, before the agent goes on, off the arbiter. Where the disk refuses it the agent goes
+/// Stores a provider id that is new, before the agent goes on. Where the disk refuses it, or does not answer, the agent goes
 /// on all the same: the id holds for this process, and the next connection tries again.
 async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
-    let identity = setup.identity.clone();
     if let Some(new) = given {
-        let id = new.clone();
-        match tokio::task::spawn_blocking(move || identity.store_provider_id(&id)).await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(old))) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
-            Ok(Err(error)) => setup.events.emit(Event::ProviderIdNotStored { cause: error.to_string() }),
-            Err(_) => {
-                setup.events.emit(Event::ProviderIdNotStored { cause: "the thread that stores it failed".into() })
-            }
+        let (identity, id) = (setup.identity.clone(), new.clone());
+        match written(move || identity.store_provider_id(&id)).await {
+            Ok(None) => {}
+            Ok(Some(old)) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
+            Err(failure) => setup.events.emit(Event::ProviderIdNotStored { cause: failure.to_string() }),
         }
     }
     setup.identity.provider_id()
 }
 
-/// Takes the frames of the steady state apart and hands them to the router.
-struct JobInbox {
-    generation: Generation,
-    agreed: Extensions,
-    events: Events,
-    jobs: Recipient<SubmitJob>,
-    cancels: Recipient<CancelJob>,
+/// Why it is not known that a provider id is on the disk.
+#[derive(Debug, thiserror::Error)]
+enum NotStored {
+    #[error(transparent)]
+    Refused(#[from] IdentityError),
+    #[error("the disk has not answered for {} s", STORE_LIMIT.as_secs())]
+    TooSlow,
+    #[error("the thread that stores it failed")]
+    Panicked,
 }
 
-impl JobInbox {
-    /// The refusal to send, if the job is refused. Without a router there is none, and no connection for long.
-    async fn submit(&self, job: Result<Job, MalformedJob>) -> Option<FromAgent> {
-        let refused = self.jobs.send(SubmitJob { generation: self.generation, job }).await;
-        refused.ok().flatten().map(FromAgent::JobError)
-    }
-
-    fn skip(&self, cause: impl Into<String>) {
-        self.events.emit(Event::FrameSkipped { cause: cause.into() });
-    }
-}
-
-impl Inbox for JobInbox {
-    async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
-        let received = Instant::now();
-        match parse(frame).await {
-            Ok(FromCoordinator::Job(frame)) => return self.submit(job_of(frame, received, self.agreed)).await,
-            Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
-            Ok(FromCoordinator::JobCancel { job_id }) => {
-                // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
-                // there is no job either.
-                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
-            }
-            Ok(FromCoordinator::Unknown { kind }) => {
-                log::debug!("frame of an unknown type ignored type={}", Label(&kind));
-            }
-            Ok(
-                FromCoordinator::AuthChallenge { .. }
-                | FromCoordinator::AuthOk { .. }
-                | FromCoordinator::AuthFailed { .. },
-            ) => self.skip("a frame of the handshake after it"),
-            Err(error) => self.skip(error.to_string()),
-        }
-        None
-    }
-
-    fn binary(&mut self, len: usize) {
-        self.skip(format!("a binary frame of {len} bytes"));
+/// Writes to the disk off the arbiter, and waits for it no longer than [`STORE_LIMIT`].
+async fn written<T: Send + 'static>(
+    write: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
+) -> Result<T, NotStored> {
+    match timeout(STORE_LIMIT, tokio::task::spawn_blocking(write)).await {
+        Err(_) => Err(NotStored::TooSlow),
+        Ok(Err(_)) => Err(NotStored::Panicked),
+        Ok(Ok(written)) => Ok(written?),
     }
 }
 
-fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
-    let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
-    let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
-    Ok(Job { id, model, endpoint, form, request, members, received, deadline })
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
 
-/// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.
-async fn parse(frame: Bytes) -> Result<FromCoordinator, FrameError> {
-    if frame.len() < LARGE {
-        return FromCoordinator::parse(&frame);
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_disk_that_does_not_answer_is_waited_for_no_longer_than_the_limit() {
+        tokio::time::pause();
+        let (disk, answer) = mpsc::channel::<()>();
+        let hanging = written(move || {
+            // It returns when the test ends.
+            let _ = answer.recv();
+            Ok(())
+        });
+        // A timer fires at the next whole millisecond.
+        let passes = tokio::time::advance(STORE_LIMIT + Duration::from_millis(1));
+        let (stored, ()) = futures_util::join!(hanging, passes);
+        assert!(matches!(stored, Err(NotStored::TooSlow)), "{stored:?}");
+        drop(disk);
     }
-    let parsed = tokio::task::spawn_blocking(move || FromCoordinator::parse(&frame)).await;
-    parsed.unwrap_or(Err(FrameError::NotAnObject))
+
+    #[actix_rt::test]
+    async fn what_the_disk_answers_is_passed_on() {
+        assert!(matches!(written(|| Ok(7)).await, Ok(7)));
+        let refused = || Err::<(), _>(IdentityError::OnlyLookedAt { path: "x".into() });
+        assert!(matches!(written(refused).await, Err(NotStored::Refused(IdentityError::OnlyLookedAt { .. }))));
+        assert!(matches!(written::<()>(|| panic!("as the test wants it")).await, Err(NotStored::Panicked)));
+    }
 }

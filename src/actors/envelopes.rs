@@ -35,12 +35,22 @@ pub(super) struct ConnectionDown {
     pub(super) generation: Generation,
 }
 
-/// Connection to router: a job came, or one that can be named and not be done. The answer is the refusal to send, if it is refused.
+/// Connection to router: a job came, or one that can be named and not be done.
 #[derive(Message)]
-#[rtype(result = "Option<JobError>")]
+#[rtype(result = "SubmitReply")]
 pub(super) struct SubmitJob {
     pub(super) generation: Generation,
     pub(super) job: Result<Job, MalformedJob>,
+}
+
+/// What the connection does about a job that it submitted.
+pub(super) enum SubmitReply {
+    /// Nothing: the job was accepted, or is of an earlier connection.
+    Nothing,
+    /// Skip the frame: a job with this id runs already, and an answer would end that job.
+    AlreadyRuns,
+    /// Send this.
+    Refused(JobError),
 }
 
 /// Connection to router: drop a job.

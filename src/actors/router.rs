@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::envelopes::{
     AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
-    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, TryElsewhere,
+    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, SubmitReply, TryElsewhere,
 };
 use super::guard::Guard;
 use super::relay::Fault;
@@ -196,19 +196,16 @@ impl Handler<SubmitJob> for JobRouter {
         };
         self.carry_out(ctx);
         MessageResult(match submitted {
-            Submitted::Accepted => None,
-            Submitted::AlreadyRuns => {
-                self.setup.events.emit(Event::FrameSkipped { cause: format!("job {job_id} runs already") });
-                None
-            }
+            Submitted::Accepted => SubmitReply::Nothing,
+            Submitted::AlreadyRuns => SubmitReply::AlreadyRuns,
             Submitted::Stale => {
                 self.setup.events.emit(Event::StaleDropped { what: "job" });
-                None
+                SubmitReply::Nothing
             }
             Submitted::Refused(refusal) => {
                 self.setup.events.emit(Event::JobRefused { job: job_id, refusal });
                 let (error_code, message) = (refusal.code(), refusal.to_string());
-                Some(JobError { job_id, error_code, message, tokens_emitted: 0 })
+                SubmitReply::Refused(JobError { job_id, error_code, message, tokens_emitted: 0 })
             }
         })
     }

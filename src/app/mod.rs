@@ -2,6 +2,7 @@
 
 mod agent;
 mod coordinator;
+mod dumps;
 mod exit;
 mod limits;
 mod signals;
@@ -10,6 +11,7 @@ mod wiring;
 
 pub use agent::{Agent, StartError, run};
 pub use coordinator::serve;
+pub use dumps::allow_dumps;
 pub use exit::ExitStatus;
 pub use limits::TooFewFiles;
 pub use signals::{Interrupt, Signals};

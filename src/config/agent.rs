@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::backends::Backends;
 use super::environment::Environment;
@@ -57,6 +58,8 @@ pub struct AgentConfig {
     pub max_message_size: usize,
     /// Whether the operator lets keys and jobs travel unencrypted. Already applied to the URLs here.
     pub allow_insecure: bool,
+    /// Whether core dumps and debuggers may read the process's memory.
+    pub allow_dumps: bool,
 }
 
 /// Where the status page is.
@@ -98,9 +101,9 @@ impl AgentConfig {
         let ca_file = reader.file(&vars::CA_FILE);
         let proxy = Proxy::read(&mut reader);
         let max_message_size = reader.parse(&vars::MAX_MESSAGE_SIZE, |text| units::size(text, 64 << 10, 1 << 30));
-        if let Some(backends) = &backends {
-            unknown::warn(&mut reader, Some(backends));
-        }
+        let allow_dumps = reader.parse(&vars::ALLOW_DUMPS, units::boolean).unwrap_or_default();
+        let known_backends = backends.as_ref().filter(|_| !reader.is_rejected(&vars::BACKENDS));
+        unknown::warn(&mut reader, known_backends);
         let complete = || {
             Some(Self {
                 coordinator: coordinator?,
@@ -117,10 +120,17 @@ impl AgentConfig {
                 proxy,
                 max_message_size: max_message_size?,
                 allow_insecure,
+                allow_dumps,
             })
         };
         let config = complete();
         reader.finish(config)
+    }
+
+    /// Only whether core dumps and debuggers are allowed, for the start of every command. A value that makes no sense
+    /// allows nothing here, and is reported with the rest of the configuration.
+    pub fn allow_dumps_from_env(env: &dyn Environment) -> bool {
+        Reader::new(env).parse(&vars::ALLOW_DUMPS, units::boolean).unwrap_or_default()
     }
 
     /// Only where the identity is, for the command that shows it.
@@ -166,10 +176,10 @@ fn coordinator(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Url> {
 /// The variable, else the place that the XDG base directory specification gives to state.
 fn identity_path(reader: &mut Reader<'_>) -> Option<PathBuf> {
     if let Some(path) = reader.text(&vars::IDENTITY_PATH) {
-        return Some(PathBuf::from(path));
+        return Some(PathBuf::from(path.as_str()));
     }
     // That specification says to skip a relative path.
-    let absolute = |path: String| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let absolute = |path: Zeroizing<String>| Some(PathBuf::from(path.as_str())).filter(|path| path.is_absolute());
     let state = reader.named("XDG_STATE_HOME", "/var/lib").and_then(absolute);
     let state =
         state.or_else(|| reader.named("HOME", "/root").and_then(absolute).map(|home| home.join(".local/state")));
@@ -181,14 +191,20 @@ fn identity_path(reader: &mut Reader<'_>) -> Option<PathBuf> {
 
 fn status_addr(reader: &mut Reader<'_>) -> Option<StatusAddr> {
     let explicit = reader.is_set(&vars::STATUS_ADDR);
-    reader.parse(&vars::STATUS_ADDR, |text| {
+    let status = reader.parse(&vars::STATUS_ADDR, |text| {
         if text == "off" {
             return Ok(StatusAddr::Off);
         }
         let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
         let addr = local.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|| text.parse().ok());
         addr.map(|addr| StatusAddr::On { addr, explicit }).ok_or(Cause::NotAnAddress)
-    })
+    });
+    if let Some(StatusAddr::On { addr, .. }) = status
+        && !addr.ip().to_canonical().is_loopback()
+    {
+        reader.warn(Warning::StatusBeyondLoopback { variable: vars::STATUS_ADDR.name.to_string(), addr });
+    }
+    status
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ fn nothing_but_the_coordinator_has_to_be_set() {
         proxy: None,
         max_message_size: 64 * 1024 * 1024,
         allow_insecure: false,
+        allow_dumps: false,
     };
     assert_eq!(config, expected);
     assert_eq!(warnings, []);
@@ -261,6 +262,32 @@ fn variables_without_effect_are_warned_of() {
 }
 
 #[test]
+fn a_misspelt_name_is_pointed_out_next_to_the_errors() {
+    let env = MapEnvironment::from([
+        ("OUTPOST_COORDINATOR_ULR", "wss://c/"),
+        ("HOME", "/"),
+        ("OUTPOST_BACKENDS", "nonsense"),
+        ("OUTPOST_BACKEND_VLLM_API_KEY", "may be right: the backends are not known"),
+    ]);
+    let report = AgentConfig::from_env(&env).unwrap_err();
+    let nearest = Some("OUTPOST_COORDINATOR_URL".to_owned());
+    assert_eq!(report.problems().len(), 2);
+    assert_eq!(report.warnings(), [Warning::Unknown { name: "OUTPOST_COORDINATOR_ULR".into(), nearest }]);
+}
+
+#[test]
+fn a_status_page_that_other_hosts_can_reach_is_warned_of() {
+    for addr in ["127.0.0.1:9090", "127.8.9.1:0", "[::1]:9090", "[::ffff:127.0.0.1]:1", "localhost:1", "off"] {
+        assert_eq!(read(&minimal().with("OUTPOST_STATUS_ADDR", addr)).1, [], "{addr}");
+    }
+    for text in ["0.0.0.0:9090", "[::]:9090", "10.0.0.1:0", "[::ffff:10.0.0.1]:1"] {
+        let (variable, addr) = ("OUTPOST_STATUS_ADDR".to_owned(), text.parse().unwrap());
+        let expected = [Warning::StatusBeyondLoopback { variable, addr }];
+        assert_eq!(read(&minimal().with("OUTPOST_STATUS_ADDR", text)).1, expected, "{text}");
+    }
+}
+
+#[test]
 fn a_proxy_is_ours_or_the_one_all_programs_share() {
     let host = |entries: &[(&str, &str)]| {
         let env = entries.iter().fold(minimal(), |env, (name, value)| env.with(*name, *value));
@@ -297,7 +324,7 @@ fn what_is_secret_is_in_no_error_and_in_no_debug_output() {
 struct Recording(MapEnvironment, RefCell<BTreeSet<String>>);
 
 impl Environment for Recording {
-    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
         self.1.borrow_mut().insert(name.to_owned());
         self.0.get(name)
     }
@@ -334,7 +361,7 @@ fn every_example_of_the_table_is_accepted() {
 struct Latin1;
 
 impl Environment for Latin1 {
-    fn get(&self, _: &str) -> Result<Option<String>, NotUnicode> {
+    fn get(&self, _: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
         Err(NotUnicode)
     }
 

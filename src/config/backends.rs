@@ -64,7 +64,7 @@ impl Backends {
     /// Reads the list and every backend's own variables.
     pub(super) fn read(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Self> {
         let text = reader.text(&vars::BACKENDS)?;
-        if text == "auto" {
+        if text.as_str() == "auto" {
             let options =
                 BackendKind::of_servers().map(|kind| (kind, BackendOptions::read(reader, &kind.as_str().into())));
             return Some(Self::Auto(options.filter(|(_, options)| *options != BackendOptions::default()).collect()));

@@ -6,7 +6,7 @@ use super::environment::Environment;
 use super::logging::LogConfig;
 use super::reader::{Reader, SecretUse};
 use super::report::{Cause, Report, Warning};
-use super::{unknown, vars};
+use super::{units, unknown, vars};
 use crate::messages::secret::Secret;
 
 /// The coordinator's configuration.
@@ -33,6 +33,8 @@ impl CoordinatorConfig {
             enrollment_code: reader.secret(&vars::COORDINATOR_ENROLLMENT_CODE, SecretUse::Json),
             agent_keys: reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default(),
         };
+        // In force since the start of the process; only checked here.
+        reader.parse(&vars::ALLOW_DUMPS, units::boolean);
         unknown::warn(&mut reader, None);
         reader.finish(Some(config))
     }

@@ -77,6 +77,7 @@ fn lines(config: &AgentConfig, log: &LogConfig) -> Vec<Line> {
         line(&vars::PROXY, Some(proxy(config))),
         line(&vars::MAX_MESSAGE_SIZE, Some(config.max_message_size)),
         line(&vars::ALLOW_INSECURE, Some(config.allow_insecure)),
+        line(&vars::ALLOW_DUMPS, Some(config.allow_dumps)),
         line(&vars::LOG, Some(&log.filter)),
         line(&vars::LOG_FORMAT, Some(log.format.as_str())),
     ]);
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
     use crate::config::{Environment, MapEnvironment, env_file};
 
-    fn printed(env: &MapEnvironment) -> String {
+    fn printed(env: &dyn Environment) -> String {
         let mut out = Vec::new();
         let (config, warnings) = AgentConfig::from_env(env).unwrap();
         assert_eq!(warnings, []);

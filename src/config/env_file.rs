@@ -2,18 +2,20 @@
 //!
 //! What systemd takes means the same here. What it skips with a line in its journal, or without one, is an error here: a
 //! line without `=`, a name that is none, a quote that is never closed. Errors say where, never what, since a line may
-//! hold a secret.
+//! hold a secret; buffers are wiped, and never grow, since a buffer that grows leaves a copy behind.
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::iter::Peekable;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::Chars;
 
 use zeroize::Zeroizing;
 
-use super::environment::MapEnvironment;
+use super::environment::{Environment, MapEnvironment, NotUnicode};
+use super::vars::{Secrecy, TABLE, Variable};
 
 /// The most a file of variables may hold, in bytes.
 const MAX: u64 = 1024 * 1024;
@@ -81,14 +83,62 @@ impl fmt::Display for Faults<'_> {
     }
 }
 
+/// The variables of a file.
+#[derive(Default)]
+pub struct EnvFile {
+    variables: MapEnvironment,
+    /// The file, if other users can read it.
+    readable_by_others: Option<PathBuf>,
+}
+
+impl EnvFile {
+    fn holds_secrets(&self) -> bool {
+        let mut names = self.variables.names().into_iter();
+        names.any(|name| is_secret(&name) && self.variables.get(&name).is_ok_and(|value| is_set(value.as_ref())))
+    }
+}
+
+impl Environment for EnvFile {
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
+        self.variables.get(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.variables.names()
+    }
+
+    fn exposed_files(&self) -> Vec<PathBuf> {
+        self.readable_by_others.iter().filter(|_| self.holds_secrets()).cloned().collect()
+    }
+}
+
+fn is_set(value: Option<&Zeroizing<String>>) -> bool {
+    value.is_some_and(|value| !value.trim().is_empty())
+}
+
+/// Whether a variable of this name holds a secret.
+fn is_secret(name: &str) -> bool {
+    let is_it = |variable: &&Variable| match variable.name.split_once('<') {
+        None => variable.name == name,
+        Some((start, rest)) => {
+            let end = rest.split_once('>').map_or("", |(_, end)| end);
+            name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        }
+    };
+    TABLE.into_iter().filter(|variable| variable.secrecy == Secrecy::Secret).any(|variable| is_it(&variable))
+}
+
 /// Reads a file of variables.
 ///
 /// # Errors
 /// With the file's name, and every line that makes no sense.
-pub fn read_env_file(path: &Path) -> Result<MapEnvironment, EnvFileError> {
+pub fn read_env_file(path: &Path) -> Result<EnvFile, EnvFileError> {
     let unreadable = |source| EnvFileError::Unreadable { path: path.to_owned(), source };
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).map_err(unreadable)?.take(MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let others_can_read = metadata.is_file() && metadata.permissions().mode() & 0o044 != 0;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX as usize + 1));
+    file.take(MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX {
         return Err(EnvFileError::TooLarge { path: path.to_owned() });
     }
@@ -99,17 +149,21 @@ pub fn read_env_file(path: &Path) -> Result<MapEnvironment, EnvFileError> {
             line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
         }
     })?;
-    parse(text).map_err(|lines| EnvFileError::Lines { path: path.to_owned(), lines })
+    let variables = parse(text).map_err(|lines| EnvFileError::Lines { path: path.to_owned(), lines })?;
+    Ok(EnvFile { variables, readable_by_others: others_can_read.then(|| path.to_owned()) })
 }
 
 /// The variables of a text; the last assignment to a name holds.
 fn parse(text: &str) -> Result<MapEnvironment, Vec<Fault>> {
     let mut scanner = Scanner { rest: text.chars().peekable(), line: 1 };
+    // No value is longer than the text.
+    let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut variables = MapEnvironment::default();
     let mut faults = Vec::new();
     while scanner.skip_to_assignment() {
-        match scanner.assignment() {
-            Ok((name, value)) => variables.set(name, value),
+        value.clear();
+        match scanner.assignment(&mut value) {
+            Ok(name) => variables.set(name, value.as_str()),
             Err(fault) => faults.push(fault),
         }
     }
@@ -148,8 +202,8 @@ impl Scanner<'_> {
     fn skip_to_assignment(&mut self) -> bool {
         while let Some(letter) = self.rest.peek() {
             if matches!(letter, '#' | ';') {
-                while self.next().is_some_and(|letter| letter != '\n') {}
-            } else if is_blank(*letter) || *letter == '\n' {
+                while self.next().is_some_and(|letter| !is_line_end(letter)) {}
+            } else if is_blank(*letter) || is_line_end(*letter) {
                 self.next();
             } else {
                 return true;
@@ -158,41 +212,43 @@ impl Scanner<'_> {
         false
     }
 
-    fn assignment(&mut self) -> Result<(String, String), Fault> {
+    /// Reads an assignment; returns its name, and adds its value to `value`.
+    fn assignment(&mut self, value: &mut String) -> Result<String, Fault> {
         let start = self.line;
         let mut name = String::new();
         loop {
             match self.next() {
                 Some('=') => break,
-                Some('\n') | None => return Err((start, LineFault::NotAnAssignment)),
+                None => return Err((start, LineFault::NotAnAssignment)),
+                Some(letter) if is_line_end(letter) => return Err((start, LineFault::NotAnAssignment)),
                 Some(letter) => name.push(letter),
             }
         }
         name.truncate(name.trim_end_matches(is_blank).len());
-        let value = self.value()?;
+        self.value(value)?;
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || !name.bytes().all(letter) || name.starts_with(|first: char| first.is_ascii_digit()) {
             Err((start, LineFault::NotAName))
         } else if value.contains('\0') {
             Err((start, LineFault::ZeroByte))
         } else {
-            Ok((name, value))
+            Ok(name)
         }
     }
 
     /// Pieces in quotes, one after the other, and at last one without.
-    fn value(&mut self) -> Result<String, Fault> {
-        let mut value = String::new();
+    fn value(&mut self, value: &mut String) -> Result<(), Fault> {
         loop {
             let line = self.line;
             match self.next() {
-                None | Some('\n') => return Ok(value),
-                Some('\'') => self.single_quoted(&mut value).ok_or((line, LineFault::OpenQuote))?,
-                Some('"') => self.double_quoted(&mut value).ok_or((line, LineFault::OpenQuote))?,
+                None => return Ok(()),
+                Some('\'') => self.single_quoted(value).ok_or((line, LineFault::OpenQuote))?,
+                Some('"') => self.double_quoted(value).ok_or((line, LineFault::OpenQuote))?,
+                Some(letter) if is_line_end(letter) => return Ok(()),
                 Some(letter) if is_blank(letter) => {}
                 Some(letter) => {
-                    self.bare(letter, &mut value);
-                    return Ok(value);
+                    self.bare(letter, value);
+                    return Ok(());
                 }
             }
         }
@@ -225,9 +281,9 @@ impl Scanner<'_> {
     fn bare(&mut self, first: char, value: &mut String) {
         let mut kept = value.len();
         let mut next = Some(first);
-        while let Some(letter) = next.filter(|letter| *letter != '\n') {
+        while let Some(letter) = next.filter(|letter| !is_line_end(*letter)) {
             if letter == '\\' {
-                value.extend(self.next().filter(|letter| *letter != '\n'));
+                value.extend(self.next().filter(|letter| !is_line_end(*letter)));
                 kept = value.len();
             } else {
                 value.push(letter);
@@ -242,7 +298,12 @@ impl Scanner<'_> {
 }
 
 fn is_blank(letter: char) -> bool {
-    matches!(letter, ' ' | '\t' | '\r')
+    matches!(letter, ' ' | '\t')
+}
+
+/// As for systemd: outside quotes a carriage return ends a line as well as a newline does.
+fn is_line_end(letter: char) -> bool {
+    matches!(letter, '\n' | '\r')
 }
 
 #[cfg(test)]

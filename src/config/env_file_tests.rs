@@ -1,8 +1,8 @@
 use super::*;
-use crate::config::Environment;
+use crate::config::{AgentConfig, CoordinatorConfig, Layered, Warning};
 
 fn value(text: &str) -> String {
-    parse(text).unwrap().get("A").unwrap().unwrap()
+    parse(text).unwrap().get("A").unwrap().unwrap().to_string()
 }
 
 #[test]
@@ -27,6 +27,13 @@ fn values_mean_what_they_mean_to_systemd() {
         ("A=b\\", "b"),
         ("A=b=c", "b=c"),
         ("A=ü", "ü"),
+        ("A=b\rB=c", "b"),
+        ("A=\rB=c", ""),
+        ("# x\rA=b", "b"),
+        ("A=b\\\rc", "bc"),
+        ("A=b\\\r\nc=d", "b"),
+        ("A=\"b\rc\" \rd=e", "b\rc"),
+        ("A=\"b\\\rc\"", "b\\\rc"),
     ] {
         assert_eq!(value(text), expected, "{text:?}");
     }
@@ -62,6 +69,36 @@ fn an_error_names_the_file_and_the_line_but_not_what_is_in_it() {
     assert!(matches!(error, EnvFileError::Lines { lines, .. } if lines.len() == 2));
     assert!(text.contains(&format!("{}:2: ", file.path().display())), "{text}");
     assert!(!text.contains("canary"));
+}
+
+#[test]
+fn a_file_with_secrets_that_others_can_read_is_exposed() {
+    let exposed = |mode: u32, text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        read_env_file(file.path()).unwrap().exposed_files() == [file.path()]
+    };
+    for secret in ["OUTPOST_ENROLLMENT_CODE=x", "OUTPOST_COORDINATOR_API_KEY=x", "OUTPOST_BACKEND_A_B_API_KEY='x'"] {
+        assert!([0o644, 0o640, 0o604].into_iter().all(|mode| exposed(mode, secret)), "{secret}");
+        assert!(!exposed(0o600, secret), "{secret}");
+    }
+    for public in ["OUTPOST_ENROLLMENT_CODE=", "OUTPOST_ENROLLMENT_CODE_FILE=/x", "OUTPOST_BACKEND_A_MODELS=m", "A=x"] {
+        assert!(!exposed(0o644, public), "{public}");
+    }
+}
+
+#[test]
+fn an_exposed_file_is_warned_of_by_every_command_that_reads_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let secrets = "OUTPOST_ENROLLMENT_CODE=x\nOUTPOST_COORDINATOR_URL=wss://c/\nHOME=/h\n";
+    std::fs::write(file.path(), secrets).unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (lower, upper) = (read_env_file(file.path()).unwrap(), MapEnvironment::default());
+    let env = Layered { upper: &upper, lower: &lower };
+    let expected = [Warning::EnvFileReadableByOthers { path: file.path().to_owned() }];
+    assert_eq!(AgentConfig::from_env(&env).unwrap().1, expected);
+    assert_eq!(CoordinatorConfig::from_env(&env).unwrap().1, expected);
 }
 
 #[test]

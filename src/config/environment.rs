@@ -1,8 +1,11 @@
 //! Where variables come from: the process, a file, a map of a test, or one laid over the other.
 //!
-//! Nothing is judged here but whether a value is text.
+//! Nothing is judged here but whether a value is text. Values are wiped when they are dropped, since some are secrets.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
 
 /// A set of variables. Read once at start; nothing looks at the process's environment later.
 pub trait Environment {
@@ -10,10 +13,15 @@ pub trait Environment {
     ///
     /// # Errors
     /// Where there is a value and it is not UTF-8, so that it can't be mistaken for one that is not set.
-    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode>;
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode>;
 
     /// The names of all variables, in no particular order.
     fn names(&self) -> Vec<String>;
+
+    /// Files that hold secrets among these variables and that other users can read.
+    fn exposed_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A variable's value is not UTF-8.
@@ -22,20 +30,20 @@ pub trait Environment {
 pub struct NotUnicode;
 
 /// The environment the process was started with.
-pub struct ProcessEnvironment(BTreeMap<String, Result<String, NotUnicode>>);
+pub struct ProcessEnvironment(BTreeMap<String, Result<Zeroizing<String>, NotUnicode>>);
 
 impl ProcessEnvironment {
     /// Takes a copy.
     pub fn read() -> Self {
         let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            (name.to_string_lossy().into_owned(), value.into_string().map_err(|_| NotUnicode))
+            (name.to_string_lossy().into_owned(), value.into_string().map(Zeroizing::new).map_err(|_| NotUnicode))
         };
         Self(std::env::vars_os().map(entry).collect())
     }
 }
 
 impl Environment for ProcessEnvironment {
-    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
         self.0.get(name).cloned().transpose()
     }
 
@@ -46,12 +54,12 @@ impl Environment for ProcessEnvironment {
 
 /// Variables in memory.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct MapEnvironment(BTreeMap<String, String>);
+pub struct MapEnvironment(BTreeMap<String, Zeroizing<String>>);
 
 impl MapEnvironment {
     /// Sets a variable; the last value holds.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(name.into(), value.into());
+        self.0.insert(name.into(), Zeroizing::new(value.into()));
     }
 
     /// The same with one more variable.
@@ -64,7 +72,7 @@ impl MapEnvironment {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for MapEnvironment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(entries: I) -> Self {
-        Self(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Self(entries.into_iter().map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect())
     }
 }
 
@@ -75,7 +83,7 @@ impl<N: Into<String>, V: Into<String>, const COUNT: usize> From<[(N, V); COUNT]>
 }
 
 impl Environment for MapEnvironment {
-    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
         Ok(self.0.get(name).cloned())
     }
 
@@ -93,7 +101,7 @@ pub struct Layered<'a> {
 }
 
 impl Environment for Layered<'_> {
-    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+    fn get(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotUnicode> {
         match self.upper.get(name)? {
             Some(value) => Ok(Some(value)),
             None => self.lower.get(name),
@@ -107,6 +115,10 @@ impl Environment for Layered<'_> {
         names.dedup();
         names
     }
+
+    fn exposed_files(&self) -> Vec<PathBuf> {
+        [self.upper.exposed_files(), self.lower.exposed_files()].concat()
+    }
 }
 
 #[cfg(test)]
@@ -119,14 +131,17 @@ mod tests {
         let lower = MapEnvironment::from([("A", "2"), ("B", "2"), ("C", "2")]);
         let both = Layered { upper: &upper, lower: &lower };
         let values = ["A", "B", "C", "D"].map(|name| both.get(name).unwrap());
-        assert_eq!(values, [Some("1".into()), Some(String::new()), Some("2".into()), None]);
+        assert_eq!(
+            values,
+            [Some("1"), Some(""), Some("2"), None].map(|value| value.map(|text| text.to_owned().into()))
+        );
         assert_eq!(both.names(), ["A", "B", "C"]);
     }
 
     #[test]
     fn the_process_environment_is_seen() {
         let process = ProcessEnvironment::read();
-        assert_eq!(process.get("PATH").unwrap(), std::env::var("PATH").ok());
+        assert_eq!(process.get("PATH").unwrap().as_deref().cloned(), std::env::var("PATH").ok());
         assert!(process.names().contains(&"PATH".to_owned()));
     }
 }

@@ -28,7 +28,7 @@ pub use agent::{AgentConfig, StatusAddr};
 pub use backends::{BackendConfig, BackendOptions, Backends};
 pub use coordinator::CoordinatorConfig;
 pub use effective::print_effective;
-pub use env_file::{EnvFileError, LineFault, read_env_file};
+pub use env_file::{EnvFile, EnvFileError, LineFault, read_env_file};
 pub use environment::{Environment, Layered, MapEnvironment, NotUnicode, ProcessEnvironment};
 pub use examples::{example_agent, example_coordinator};
 pub use logging::{LogConfig, LogFormat};

@@ -36,7 +36,8 @@ pub(super) enum SecretUse {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(env: &'a dyn Environment) -> Self {
-        Self { env, problems: Vec::new(), warnings: Vec::new() }
+        let exposed = env.exposed_files().into_iter().map(|path| Warning::EnvFileReadableByOthers { path });
+        Self { env, problems: Vec::new(), warnings: exposed.collect() }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
@@ -52,15 +53,20 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { variable: name.to_owned(), value, cause, example });
     }
 
+    /// Whether something is wrong with a variable's value.
+    pub(super) fn is_rejected(&self, variable: &Variable) -> bool {
+        self.problems.iter().any(|problem| problem.variable == variable.name)
+    }
+
     pub(super) fn warn(&mut self, warning: Warning) {
         self.warnings.push(warning);
     }
 
     /// A variable's value without the white space around it, `None` where that leaves nothing. `example` is shown where
     /// the value is not text.
-    pub(super) fn named(&mut self, name: &str, example: &'static str) -> Option<String> {
+    pub(super) fn named(&mut self, name: &str, example: &'static str) -> Option<Zeroizing<String>> {
         match self.env.get(name) {
-            Ok(value) => value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()),
+            Ok(value) => value.map(|value| Zeroizing::new(value.trim().to_owned())).filter(|value| !value.is_empty()),
             Err(_) => {
                 self.reject_as(name, None, Cause::NotUnicode, example);
                 None
@@ -85,12 +91,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value as it is set, without the default.
-    pub(super) fn set_text(&mut self, variable: &Variable) -> Option<String> {
+    pub(super) fn set_text(&mut self, variable: &Variable) -> Option<Zeroizing<String>> {
         self.named(&variable.name, variable.example)
     }
 
     /// The value, or the default.
-    pub(super) fn text(&mut self, variable: &Variable) -> Option<String> {
+    pub(super) fn text(&mut self, variable: &Variable) -> Option<Zeroizing<String>> {
         let problems = self.problems.len();
         let text = self.set_text(variable);
         match variable.fallback {
@@ -99,7 +105,7 @@ impl<'a> Reader<'a> {
                 self.reject(variable, None, Cause::Missing);
                 None
             }
-            Fallback::Value(value) => Some(value.to_owned()),
+            Fallback::Value(value) => Some(Zeroizing::new(value.to_owned())),
             Fallback::Unset | Fallback::Derived(_) => None,
         }
     }
@@ -139,7 +145,7 @@ impl<'a> Reader<'a> {
 
     /// A secret, from its variable or from the file that the `_FILE` form names.
     pub(super) fn secret(&mut self, variable: &Variable, sent: SecretUse) -> Option<Secret> {
-        let direct = self.set_text(variable).map(Zeroizing::new);
+        let direct = self.set_text(variable);
         let file_name = variable.file_name()?;
         let path = self.named(&file_name, "/run/secrets/outpost");
         let (text, name, example) = match (direct, path) {
@@ -150,7 +156,7 @@ impl<'a> Reader<'a> {
             }
             (Some(text), None) => (text, variable.name.to_string(), variable.example),
             (None, Some(path)) => {
-                let path = PathBuf::from(path);
+                let path = PathBuf::from(path.as_str());
                 match read_secret(&path) {
                     Ok((text, others)) => {
                         if others == Others::MayRead {
@@ -193,7 +199,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Warning>), Report> {
         match value {
             Some(value) if self.problems.is_empty() => Ok((value, self.warnings)),
-            _ => Err(Report::new(self.problems)),
+            _ => Err(Report::new(self.problems, self.warnings)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A secret's value never gets in here: whoever makes a [`Problem`] of one leaves the value out.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,28 +12,38 @@ use crate::messages::backend::BackendKind;
 /// Characters of a value that are shown.
 const SHOWN: usize = 100;
 
-/// Everything that is wrong with a configuration. Never empty.
+/// Everything that is wrong with a configuration, at least one problem, and what looks odd: a misspelt name explains why
+/// a variable is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Report(Vec<Problem>);
+pub struct Report {
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
 
 impl Report {
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
-        Self(problems)
+    pub(super) fn new(problems: Vec<Problem>, warnings: Vec<Warning>) -> Self {
+        Self { problems, warnings }
     }
 
     /// What is wrong, in the order it was found.
     pub fn problems(&self) -> &[Problem] {
-        &self.0
+        &self.problems
+    }
+
+    /// What looks odd, in the order it was found.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.problems.len() {
             1 => write!(f, "the configuration has an error:")?,
             count => write!(f, "the configuration has {count} errors:")?,
         }
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
@@ -242,6 +253,22 @@ pub enum Warning {
         /// The file.
         path: PathBuf,
     },
+    /// A file of variables, secrets among them, that others can read.
+    #[error("others can read {0}, which holds secrets; if nothing needs that: chmod 600 {0}", path.display())]
+    EnvFileReadableByOthers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A status page that other hosts can reach.
+    #[error(
+        "{variable}: other hosts may reach the status page at {addr}; it asks for no password and shows models, job counts and the provider id"
+    )]
+    StatusBeyondLoopback {
+        /// The variable.
+        variable: String,
+        /// The address to listen on.
+        addr: SocketAddr,
+    },
     /// What `OUTPOST_ALLOW_INSECURE` lets through.
     #[error("{variable}: {url} is not encrypted: whoever is on the way can read and change everything")]
     Unencrypted {
@@ -276,20 +303,23 @@ mod tests {
     }
 
     #[test]
-    fn a_report_prints_every_problem_with_its_example() {
+    fn a_report_prints_every_problem_with_its_example_and_every_warning() {
         let problem = |variable: &str, value: Option<&str>, cause, example| Problem {
             variable: variable.into(),
             value: value.map(Into::into),
             cause,
             example,
         };
-        let report = Report::new(vec![
+        let problems = vec![
             problem("OUTPOST_A", Some("\"x\""), Cause::NotABool, "true"),
             problem("OUTPOST_B", None, Cause::Missing, "1"),
-        ]);
+        ];
+        let unknown = Warning::Unknown { name: "OUTPOST_BB".into(), nearest: Some("OUTPOST_B".into()) };
+        let report = Report::new(problems, vec![unknown]);
         let expected = "the configuration has 2 errors:\n  \
                         OUTPOST_A=\"\\\"x\\\"\": must be true or false\n    for example: OUTPOST_A=true\n  \
-                        OUTPOST_B: must be set\n    for example: OUTPOST_B=1";
+                        OUTPOST_B: must be set\n    for example: OUTPOST_B=1\n\
+                        warning: OUTPOST_BB is not a variable of outpost and has no effect; did you mean OUTPOST_B?";
         assert_eq!(report.to_string(), expected);
     }
 }

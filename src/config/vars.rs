@@ -278,11 +278,19 @@ pub static ALLOW_INSECURE: Variable = Variable::agent(
     "lets keys and jobs travel unencrypted to other hosts",
 );
 /// See [`TABLE`].
+pub static ALLOW_DUMPS: Variable = Variable::agent(
+    "OUTPOST_ALLOW_DUMPS",
+    Value("false"),
+    "true",
+    "Linux: lets core dumps, and debuggers of the same user, read the memory, with keys and prompts",
+)
+.of(Scope::Every);
+/// See [`TABLE`].
 pub static LOG: Variable = Variable::agent(
     "OUTPOST_LOG",
     Derived("RUST_LOG, else info"),
-    "info,outpost::transport=debug",
-    "what is logged: error, warn, info, debug, trace or off, also by module",
+    "info,outpost::jobs=debug",
+    "what is logged: error, warn, info, debug, trace or off, also by target: outpost::jobs, outpost::backends, outpost::connection, outpost::agent, outpost::coordinator",
 )
 .of(Scope::Every);
 /// See [`TABLE`].
@@ -290,7 +298,7 @@ pub static LOG_FORMAT: Variable =
     Variable::agent("OUTPOST_LOG_FORMAT", Value("text"), "json", "`text` or `json`").of(Scope::Every);
 
 /// Every variable.
-pub static TABLE: [&Variable; 25] = [
+pub static TABLE: [&Variable; 26] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -311,6 +319,7 @@ pub static TABLE: [&Variable; 25] = [
     &PROXY,
     &MAX_MESSAGE_SIZE,
     &ALLOW_INSECURE,
+    &ALLOW_DUMPS,
     &LOG,
     &LOG_FORMAT,
     &COORDINATOR_API_KEY,

@@ -60,6 +60,12 @@ pub enum IdentityError {
         /// The system's reason.
         source: io::Error,
     },
+    /// An earlier write of the file has not come back from the disk.
+    #[error("{} is still being written: the disk does not answer", path.display())]
+    StillWriting {
+        /// The file.
+        path: PathBuf,
+    },
     /// The lock can neither be had nor found to be held.
     #[error("{} can't be locked: {source}", path.display())]
     Unlockable {

@@ -37,13 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityEr
 }
 
 fn check(path: &Path, metadata: &Metadata) -> Result<(), FileFault> {
-    if metadata.is_symlink() {
-        return Err(FileFault::Symlink);
-    }
-    if !metadata.is_file() {
-        return Err(FileFault::NotRegular);
-    }
-    owned_by_us(metadata.uid(), rustix::process::geteuid().as_raw())?;
+    check_kind_and_owner(metadata)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(FileFault::OpenToOthers { mode, path: path.to_owned() });
@@ -51,9 +45,44 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), FileFault> {
     if metadata.len() > MAX { Err(FileFault::TooLarge { max: MAX }) } else { Ok(()) }
 }
 
-/// Root may look at anybody's; a file of root's is root's gift.
+/// Refuses what is not a regular file, and a file of another user.
+pub(super) fn check_kind_and_owner(metadata: &Metadata) -> Result<(), FileFault> {
+    if metadata.is_symlink() {
+        return Err(FileFault::Symlink);
+    }
+    if !metadata.is_file() {
+        return Err(FileFault::NotRegular);
+    }
+    owned_by_us(metadata.uid(), current_user())
+}
+
+/// Refuses a directory of another user, who could replace every file in it. A directory that is not there is not refused.
+pub(super) fn check_directory_of(path: &Path) -> Result<(), IdentityError> {
+    check_directory(directory(path), current_user())
+}
+
+fn check_directory(path: &Path, user: u32) -> Result<(), IdentityError> {
+    match path.metadata() {
+        Ok(metadata) => {
+            owned_by_us(metadata.uid(), user).map_err(|fault| IdentityError::File { path: path.to_owned(), fault })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(IdentityError::Unreadable { path: path.to_owned(), source }),
+    }
+}
+
+fn current_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Root may use any user's files, and any user may use root's.
 fn owned_by_us(owner: u32, user: u32) -> Result<(), FileFault> {
     if owner == user || user == 0 || owner == 0 { Ok(()) } else { Err(FileFault::NotOurs { owner, user }) }
+}
+
+/// The directory that a file is in; the current one where its path names none.
+pub(super) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The path of a file that belongs to another: the same with something at its end.
@@ -73,5 +102,21 @@ mod tests {
         assert_eq!(owned_by_us(0, 1000), Ok(()));
         assert_eq!(owned_by_us(1000, 0), Ok(()));
         assert_eq!(owned_by_us(1001, 1000), Err(FileFault::NotOurs { owner: 1001, user: 1000 }));
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        if current_user() == 0 {
+            std::os::unix::fs::chown(folder.path(), Some(1001), None).unwrap();
+        }
+        let owner = folder.path().metadata().unwrap().uid();
+        for user in [owner, 0] {
+            assert!(check_directory(folder.path(), user).is_ok());
+        }
+        let refused = check_directory(folder.path(), owner + 1);
+        let expected = FileFault::NotOurs { owner, user: owner + 1 };
+        assert!(matches!(refused, Err(IdentityError::File { fault, .. }) if fault == expected));
+        assert!(check_directory(&folder.path().join("missing"), owner + 1).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -22,7 +22,10 @@ pub struct Identity(Arc<Inner>);
 
 struct Inner {
     key: SigningKey,
-    provider: Mutex<Provider>,
+    /// The provider id that holds. Never locked while the disk is waited for.
+    current: Mutex<Option<ProviderId>>,
+    /// The provider id that the file has: another one where it couldn't be written. Locked by the one who writes.
+    stored: Mutex<Option<ProviderId>>,
     home: Home,
 }
 
@@ -34,15 +37,6 @@ enum Home {
     Held { path: PathBuf, _lock: Lock },
     /// In a file that another process may be using.
     LookedAt { path: PathBuf },
-}
-
-/// What is known of the provider id.
-#[derive(Default)]
-struct Provider {
-    /// What holds.
-    current: Option<ProviderId>,
-    /// What the file says: another one where it couldn't be written.
-    stored: Option<ProviderId>,
 }
 
 /// Whether an identity was there before.
@@ -62,6 +56,7 @@ impl Identity {
     pub fn load_or_create(path: &Path) -> Result<(Self, Origin), IdentityError> {
         let unwritable = |source| IdentityError::Unwritable { path: path.to_owned(), source };
         new_file::make_directory_of(path).map_err(unwritable)?;
+        guarded_file::check_directory_of(path)?;
         let lock = Lock::take(path)?;
         let provider_path = provider_path(path);
         new_file::clean_up(path).and_then(|()| new_file::clean_up(&provider_path)).map_err(unwritable)?;
@@ -84,6 +79,7 @@ impl Identity {
     /// # Errors
     /// Where there is none, and where it can't be used.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        guarded_file::check_directory_of(path)?;
         let key = read_key(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
         Ok(Self::new(key, read_provider(&provider_path(path))?, Home::LookedAt { path: path.to_owned() }))
     }
@@ -97,8 +93,7 @@ impl Identity {
     }
 
     fn new(key: SigningKey, stored: Option<ProviderId>, home: Home) -> Self {
-        let provider = Mutex::new(Provider { current: stored.clone(), stored });
-        Self(Arc::new(Inner { key, provider, home }))
+        Self(Arc::new(Inner { key, current: Mutex::new(stored.clone()), stored: Mutex::new(stored), home }))
     }
 
     /// The public key.
@@ -118,35 +113,41 @@ impl Identity {
 
     /// The id that the coordinator gave.
     pub fn provider_id(&self) -> Option<ProviderId> {
-        self.provider().current.clone()
+        self.current().clone()
     }
 
     /// Keeps the id that the coordinator gave, and returns the other one that it replaces. Writes to the disk and waits
     /// for it, but only where the id is not there yet.
     ///
     /// # Errors
-    /// Where it can't be written: then it holds for this process only, the file is as it was, and the next call with the
-    /// same id tries again. And where the identity was only looked at: then nothing changes.
+    /// Where it can't be written, or an earlier call still writes: then it holds for this process only, and the next call
+    /// with the same id tries again. And where the identity was only looked at: then nothing changes.
     pub fn store_provider_id(&self, id: &ProviderId) -> Result<Option<ProviderId>, IdentityError> {
-        let mut provider = self.provider();
         let file = match &self.0.home {
             Home::LookedAt { path } => return Err(IdentityError::OnlyLookedAt { path: path.clone() }),
             Home::Held { path, .. } => Some(provider_path(path)),
             Home::Memory => None,
         };
-        let replaced = provider.current.replace(id.clone()).filter(|old| old != id);
-        if let Some(path) = file.filter(|_| provider.stored.as_ref() != Some(id)) {
+        let replaced = self.current().replace(id.clone()).filter(|old| old != id);
+        let Some(path) = file else { return Ok(replaced) };
+        // A disk that hangs is to hold one thread, not one for each connection.
+        let mut stored = match self.0.stored.try_lock() {
+            Ok(stored) => stored,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(IdentityError::StillWriting { path }),
+        };
+        if stored.as_ref() != Some(id) {
             let line = format!("{id}\n");
             new_file::place(&path, line.as_bytes(), Existing::Replace)
                 .map_err(|source| IdentityError::Unwritable { path, source })?;
-            provider.stored = Some(id.clone());
+            *stored = Some(id.clone());
         }
         Ok(replaced)
     }
 
-    fn provider(&self) -> MutexGuard<'_, Provider> {
-        // Nothing panics while it is held, and a half-made change would be one of two valid ids.
-        self.0.provider.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Option<ProviderId>> {
+        // Nothing panics while it is held.
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,4 +180,23 @@ fn read_provider(path: &Path) -> Result<Option<ProviderId>, IdentityError> {
     let text = std::str::from_utf8(&content).map_err(|_| IdError::NotAProviderId);
     let id = text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse());
     id.map(Some).map_err(|fault| IdentityError::ProviderId { path: path.to_owned(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_hangs_holds_up_neither_the_id_nor_another_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, _) = Identity::load_or_create(&folder.path().join("key")).unwrap();
+        let [first, second]: [ProviderId; 2] = ["p-1", "p-2"].map(|id| id.parse().unwrap());
+        assert_eq!(identity.store_provider_id(&first).unwrap(), None);
+        let writing = identity.0.stored.lock().unwrap();
+        assert!(matches!(identity.store_provider_id(&second), Err(IdentityError::StillWriting { .. })));
+        assert_eq!(identity.provider_id(), Some(second.clone()));
+        drop(writing);
+        assert_eq!(identity.store_provider_id(&second).unwrap(), None);
+        assert_eq!(fs::read(folder.path().join("key.provider")).unwrap(), b"p-2\n");
+    }
 }

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::guarded_file::directory;
+
 /// What becomes of a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Existing {
@@ -108,12 +110,7 @@ pub(super) fn make_directory_of(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         directory.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    missing.into_iter().try_for_each(|made| File::open(self::directory(made))?.sync_all())
-}
-
-/// The directory that a file is in; the current one where its path names none.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    missing.into_iter().try_for_each(|made| File::open(super::guarded_file::directory(made))?.sync_all())
 }
 
 #[cfg(test)]

@@ -160,6 +160,11 @@ pub enum Event {
         /// Why.
         cause: String,
     },
+    /// More frames of the last minute were skipped; none of them had an event of its own.
+    MoreFramesSkipped {
+        /// How many.
+        count: u64,
+    },
     /// A message of an earlier connection, or of a job that is gone, was dropped.
     StaleDropped {
         /// What it was.
@@ -209,6 +214,7 @@ impl Event {
             | Self::BackendDown { .. }
             | Self::NothingOnOffer { .. }
             | Self::FrameSkipped { .. }
+            | Self::MoreFramesSkipped { .. }
             | Self::ChildReplaced { .. }
             | Self::BreakerOpened { .. }
             | Self::WorkerLost { .. }
@@ -221,6 +227,43 @@ impl Event {
             Self::JobEnded { outcome: Outcome::Done { .. } | Outcome::Cancelled, .. } => Level::Debug,
             Self::JobRefused { refusal, .. } if refusal.code() == ErrorCode::OutOfCapacity => Level::Debug,
             _ => Level::Info,
+        }
+    }
+}
+
+impl Event {
+    /// What a log filter selects it by.
+    pub fn target(&self) -> &'static str {
+        match self {
+            Self::Dialling { .. }
+            | Self::Connected { .. }
+            | Self::ProviderIdReplaced { .. }
+            | Self::ProviderIdNotStored { .. }
+            | Self::Disconnected { .. }
+            | Self::ConnectFailed { .. }
+            | Self::StillTrying { .. }
+            | Self::Retrying { .. }
+            | Self::CapabilitiesSent { .. }
+            | Self::FrameSkipped { .. }
+            | Self::MoreFramesSkipped { .. }
+            | Self::StaleDropped { .. } => "outpost::connection",
+            Self::BackendUp { .. }
+            | Self::CloudModelsNotOffered { .. }
+            | Self::BackendDown { .. }
+            | Self::NothingOnOffer { .. }
+            | Self::BreakerOpened { .. } => "outpost::backends",
+            Self::JobAccepted { .. }
+            | Self::JobStarted { .. }
+            | Self::JobRefused { .. }
+            | Self::JobMoved { .. }
+            | Self::JobEnded { .. } => "outpost::jobs",
+            Self::ChildReplaced { .. }
+            | Self::WorkerLost { .. }
+            | Self::GivingUp
+            | Self::Draining { .. }
+            | Self::DrainProgress { .. }
+            | Self::DrainCutShort { .. }
+            | Self::Stopped => "outpost::agent",
         }
     }
 }
@@ -304,6 +347,7 @@ impl fmt::Display for Event {
                 }
             }
             Self::FrameSkipped { cause } => write!(f, "frame skipped cause=\"{}\"", Outside(cause)),
+            Self::MoreFramesSkipped { count } => write!(f, "more frames skipped count={count}"),
             Self::StaleDropped { what } => write!(f, "stale message dropped what=\"{what}\""),
             Self::ChildReplaced { child } => write!(f, "actor replaced child={child:?}"),
             Self::WorkerLost { backend } => write!(f, "worker lost backend={backend}"),
@@ -332,7 +376,7 @@ impl Events {
 
     /// Logs an event and passes it on.
     pub fn emit(&self, event: Event) {
-        log::log!(target: "outpost", event.level(), "{event}");
+        log::log!(target: event.target(), event.level(), "{event}");
         (self.0)(event);
     }
 }

@@ -94,3 +94,29 @@ fn level_name(level: Level) -> &'static str {
         Level::Trace => "trace",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use log::{Log as _, Metadata};
+
+    use crate::config::vars;
+    use crate::messages::ids::{Generation, JobId};
+    use crate::telemetry::Event;
+
+    fn is_logged(filter: &str, event: &Event) -> bool {
+        let logger = env_logger::Builder::new().parse_filters(filter).build();
+        logger.enabled(&Metadata::builder().target(event.target()).level(event.level()).build())
+    }
+
+    #[test]
+    fn the_documented_filter_selects_events_by_their_target() {
+        let job = Event::JobStarted { job: JobId::random(), backend: "vllm".into() };
+        let dial = Event::Dialling { generation: Generation::default(), target: "c:1".into() };
+        assert!(!is_logged("info", &job));
+        assert!(is_logged(vars::LOG.example, &job));
+        assert!(is_logged(vars::LOG.example, &dial));
+        assert!(!is_logged("off,outpost::jobs=debug", &dial));
+        // A filter for the whole crate covers every target.
+        assert!(is_logged("off,outpost=debug", &job) && is_logged("off,outpost=debug", &dial));
+    }
+}

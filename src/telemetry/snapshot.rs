@@ -170,6 +170,7 @@ impl Snapshot {
             Event::JobEnded { outcome: Outcome::Failed(failure), .. } => count(&mut self.jobs.failed, failure.code),
             Event::JobEnded { outcome: Outcome::Cancelled, .. } => self.jobs.cancelled += 1,
             Event::FrameSkipped { .. } => self.frames_skipped += 1,
+            Event::MoreFramesSkipped { count } => self.frames_skipped = self.frames_skipped.saturating_add(*count),
             Event::StaleDropped { .. } => self.stale_dropped += 1,
             Event::ChildReplaced { child } => {
                 self.actors_replaced += 1;

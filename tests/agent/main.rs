@@ -21,4 +21,5 @@ mod moving;
 mod stranded;
 mod supervision;
 mod translated;
+mod useless_frames;
 mod waiting;

@@ -27,9 +27,9 @@ async fn an_answer_that_is_no_websocket_is_a_failure_with_its_cause_and_tried_ag
     let wrong_key = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
                      sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
     let answers = [
-        ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "the server answers 401"),
+        ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "it answers 401"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n<html></html>", "the server answers 200"),
-        ("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n", "the server answers 503"),
+        ("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n", "it answers 503"),
         ("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", "accept key"),
         (wrong_key, "accept key"),
         ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "the upgrade failed"),

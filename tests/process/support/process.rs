@@ -77,6 +77,8 @@ impl Setup {
             .env("OUTPOST_IDENTITY_PATH", home.key())
             .env("OUTPOST_BACKENDS", backends)
             .env("OUTPOST_STATUS_ADDR", "127.0.0.1:0")
+            // Without it, only root could read what these tests look at under /proc.
+            .env("OUTPOST_ALLOW_DUMPS", "true")
             .env("OUTPOST_LOG", "debug")
     }
 

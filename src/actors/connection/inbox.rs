@@ -1,0 +1,126 @@
+//! Parses the frames of an authenticated connection and passes jobs and cancels to the router.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::actors::envelopes::{CancelJob, SubmitJob, SubmitReply};
+use crate::messages::ids::Generation;
+use crate::messages::jobs::Job;
+use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::protocol::repeats::Repeats;
+use crate::telemetry::{Event, Events, Label};
+use crate::transport::pump::Inbox;
+
+/// Frames above this are parsed off the arbiter.
+const LARGE: usize = 1024 * 1024;
+/// Time between two counts of skipped frames.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// Parses the frames that arrive after the handshake and passes them to the router.
+pub(super) struct JobInbox {
+    pub(super) generation: Generation,
+    pub(super) agreed: Extensions,
+    pub(super) skipped: Rc<SkippedFrames>,
+    pub(super) jobs: Recipient<SubmitJob>,
+    pub(super) cancels: Recipient<CancelJob>,
+}
+
+impl JobInbox {
+    /// The refusal to send, if the job is refused. Without a router there is none, and no connection for long.
+    async fn submit(&self, job: Result<Job, MalformedJob>) -> Option<FromAgent> {
+        let id = job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
+        match self.jobs.send(SubmitJob { generation: self.generation, job }).await {
+            Ok(SubmitReply::Refused(error)) => Some(FromAgent::JobError(error)),
+            Ok(SubmitReply::AlreadyRuns) => {
+                self.skipped.report(format_args!("job {id} runs already"));
+                None
+            }
+            Ok(SubmitReply::Nothing) | Err(_) => None,
+        }
+    }
+}
+
+impl Inbox for JobInbox {
+    async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
+        let received = Instant::now();
+        match parse(frame).await {
+            Ok(FromCoordinator::Job(frame)) => return self.submit(job_of(frame, received, self.agreed)).await,
+            Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
+            Ok(FromCoordinator::JobCancel { job_id }) => {
+                // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
+                // there is no job either.
+                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
+            }
+            Ok(FromCoordinator::Unknown { kind }) => {
+                log::debug!("frame of an unknown type ignored type={}", Label(&kind));
+            }
+            Ok(
+                FromCoordinator::AuthChallenge { .. }
+                | FromCoordinator::AuthOk { .. }
+                | FromCoordinator::AuthFailed { .. },
+            ) => self.skipped.report(format_args!("a frame of the handshake after it")),
+            Err(error) => self.skipped.report(format_args!("{error}")),
+        }
+        None
+    }
+
+    fn binary(&mut self, len: usize) {
+        self.skipped.report(format_args!("a binary frame of {len} bytes"));
+    }
+}
+
+/// Reports skipped frames: the first ten of a minute one by one, the others as a count.
+pub(super) struct SkippedFrames {
+    events: Events,
+    repeats: RefCell<Repeats>,
+}
+
+impl SkippedFrames {
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, repeats: RefCell::default() }
+    }
+
+    fn report(&self, cause: std::fmt::Arguments<'_>) {
+        let is_reported = self.repeats.borrow_mut().note();
+        if is_reported {
+            self.events.emit(Event::FrameSkipped { cause: cause.to_string() });
+        }
+    }
+
+    /// Reports once a minute how many frames were skipped without an event of their own.
+    pub(super) async fn count_each_minute(&self) -> Infallible {
+        loop {
+            sleep(COUNT_EVERY).await;
+            self.count();
+        }
+    }
+
+    /// Reports how many frames were skipped without an event of their own, if there are any.
+    pub(super) fn count(&self) {
+        let count = self.repeats.borrow_mut().next_period();
+        if count > 0 {
+            self.events.emit(Event::MoreFramesSkipped { count });
+        }
+    }
+}
+
+fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
+    let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
+    let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
+    Ok(Job { id, model, endpoint, form, request, members, received, deadline })
+}
+
+/// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.
+async fn parse(frame: Bytes) -> Result<FromCoordinator, FrameError> {
+    if frame.len() < LARGE {
+        return FromCoordinator::parse(&frame);
+    }
+    let parsed = tokio::task::spawn_blocking(move || FromCoordinator::parse(&frame)).await;
+    parsed.unwrap_or(Err(FrameError::NotAnObject))
+}

@@ -21,7 +21,7 @@
 //! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
 //! end of a session, whatever its cause, is the end of its jobs.
 //!
-//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`), parsed without
+//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`, `borders`), parsed without
 //! amplification (`frames`), and answered by closing the connection where they break the rules.
 //!
 //! A second connection of a public key replaces the first, which is closed with 1008 and the reason `replaced`: the
@@ -32,6 +32,7 @@ mod answer;
 mod anthropic;
 mod api;
 mod backend_refusal;
+mod borders;
 mod config;
 mod dispatch;
 mod errors;

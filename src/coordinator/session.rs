@@ -21,6 +21,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::Bytes;
 
+use super::borders::FrameFault;
 use super::frames::{self, shown};
 use super::handshake::{Grounds, Nonce};
 use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
@@ -49,17 +50,8 @@ pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
     let peer = req.peer_addr().map_or_else(|| "unknown".into(), |addr| addr.to_string());
     let max_message = hub.config.max_agent_message;
-    let session = Session {
-        hub: hub.into_inner(),
-        meter: meter.clone(),
-        fragments: Fragments::default(),
-        stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
-        jobs: Workload::default(),
-        unsent: Arc::default(),
-        peer,
-        complained: false,
-    };
-    // The codec's own bound lies above the meter's, which is what tells a frame that is too large from other errors.
+    let session = Session::new(hub.into_inner(), meter.clone(), peer);
+    // The codec's own bound lies above the meter's, so that the meter alone decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
 
@@ -118,6 +110,19 @@ impl Actor for Session {
 }
 
 impl Session {
+    fn new(hub: Arc<Hub>, meter: Rc<Meter>, peer: String) -> Self {
+        Self {
+            hub,
+            meter,
+            fragments: Fragments::default(),
+            stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
+            jobs: Workload::default(),
+            unsent: Arc::default(),
+            peer,
+            complained: false,
+        }
+    }
+
     /// Ends the session when no byte has come for too long; otherwise looks again when that could be.
     fn watch(&mut self, ctx: &mut Context) {
         let limit = self.hub.config.agent_silence;
@@ -324,7 +329,9 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
                 }
                 ctx.stop();
             }
-            _ if closing => {}
+            // The codec may give the same error again and again.
+            Err(_) if closing => ctx.stop(),
+            Ok(_) if closing => {}
             Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
             Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.takes_binary() => {
                 self.violation(ctx, CloseCode::Protocol, "unexpected fragment");
@@ -339,9 +346,10 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
             Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
-            Err(ProtocolError::Overflow) => self.violation(ctx, CloseCode::Size, "frame too large"),
-            Err(_) if self.meter.oversize.get() => self.violation(ctx, CloseCode::Size, "frame too large"),
-            Err(_) => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            Err(_) => match self.meter.fault.get() {
+                Some(FrameFault::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
+                Some(FrameFault::BadHeader) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            },
         }
     }
 
@@ -359,3 +367,6 @@ fn send(ctx: &mut Context, frame: &FromCoordinator) {
         Err(_) => ctx.stop(),
     }
 }
+
+#[cfg(test)]
+mod tests;

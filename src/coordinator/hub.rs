@@ -45,6 +45,12 @@ impl Hub {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Frees the slot of a job that its agent has completed.
+    pub(super) fn complete(&self, session: SessionId, job: JobId) {
+        self.roster().complete(session, job);
+        self.job_ended.notify_waiters();
+    }
+
     /// Frees a job's slot. `false` if it was free already.
     pub(super) fn release(&self, session: SessionId, job: JobId) -> bool {
         let held = self.roster().release(session, job);

@@ -22,7 +22,7 @@ use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, Websocke
 use bytes::Bytes;
 
 use super::borders::FrameFault;
-use super::frames::{self, shown};
+use super::frames::{self, FrameError};
 use super::handshake::{Grounds, Nonce};
 use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
@@ -30,7 +30,8 @@ use super::relay::End;
 use super::roster::{Newcomer, SessionId};
 use super::workload::{Unfit, Workload};
 use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
+use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
+use crate::telemetry::Outside;
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
@@ -171,10 +172,14 @@ impl Session {
                 let (id, provider, agreed) = (*id, provider.clone(), *agreed);
                 self.steady(ctx, id, &provider, agreed, frame);
             }
-            (Err(error), Stage::Steady { provider, .. }) => {
+            (Err(error), Stage::Steady { id, provider, .. }) => {
+                let id = *id;
                 let level = if self.complained { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "frame skipped provider={provider} bytes={} cause={error}", text.len());
+                log::log!(level, "frame skipped provider={provider} bytes={} cause=\"{error}\"", text.len());
                 self.complained = true;
+                if let FrameError::BadFieldOfJob(job) = error {
+                    self.give_up(ctx, id, job, End::Garbled);
+                }
             }
         }
     }
@@ -183,12 +188,15 @@ impl Session {
         if self.hub.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
         }
-        let version = shown(&answer.agent_version);
         let admitted = self.hub.admission.admit(nonce, answer);
         let (key, grounds) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                log::warn!("agent refused peer={} version={version} cause={refusal}", self.peer);
+                log::warn!(
+                    "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
+                    self.peer,
+                    Outside(&answer.agent_version)
+                );
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
@@ -199,15 +207,17 @@ impl Session {
         // What was not on offer is not agreed on, whatever the agent says.
         let agreed = answer.extensions.common(self.hub.config.extensions);
         let (name, extensions) = (provider.clone(), agreed);
-        let newcomer = Newcomer { key, provider: name, version: version.clone(), extensions, since, link };
+        let version = answer.agent_version.clone();
+        let newcomer = Newcomer { key, provider: name, version, extensions, since, link };
         let (id, replaced) = self.hub.roster().join(newcomer);
         if let Some(older) = replaced {
             log::warn!("agent replaced provider={provider}: a newer connection has the same key");
             older.tell(ToSession::Close(Farewell::Replaced));
         }
         log::info!(
-            "agent connected provider={provider} peer={} version={version} grounds={grounds:?} extensions={agreed}",
-            self.peer
+            "agent connected provider={provider} peer={} version=\"{}\" grounds={grounds:?} extensions={agreed}",
+            self.peer,
+            Outside(&answer.agent_version)
         );
         if grounds == Grounds::Code {
             log::info!(
@@ -231,9 +241,10 @@ impl Session {
     ) {
         match frame {
             FromAgent::Capabilities(offer) => {
-                let models: Vec<_> = offer.models.iter().take(8).map(|model| shown(model.model_id.as_str())).collect();
-                let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
-                log::info!("agent offers provider={provider} slots={total} count={count} models={}", models.join(","));
+                let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
+                let models: Vec<_> = offer.models.iter().take(8).map(model).collect();
+                let (count, total, models) = (offer.models.len(), offer.limits.max_concurrent_total, models.join(","));
+                log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
                 self.hub.roster().offer(id, offer);
             }
             FromAgent::Heartbeat(figures) => self.hub.roster().heartbeat(id, figures),
@@ -241,7 +252,9 @@ impl Session {
                 let taken = self.jobs.take(&chunk, agreed);
                 self.react(ctx, id, taken);
             }
-            FromAgent::JobDone(done) => self.end(id, done.job_id, End::Done),
+            FromAgent::JobDone(done) => {
+                self.end(id, done.job_id, End::Done);
+            }
             FromAgent::JobError(error) => {
                 self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
             }
@@ -276,18 +289,24 @@ impl Session {
         }
     }
 
-    /// Ends a job that the agent still works.
+    /// Ends a job that the agent may still work on.
     fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
-        send(ctx, &FromCoordinator::JobCancel { job_id });
-        self.end(id, job_id, end);
+        if self.end(id, job_id, end) {
+            send(ctx, &FromCoordinator::JobCancel { job_id });
+        }
     }
 
-    /// A job has ended. The slot is freed before the client knows, who may come back at once.
-    fn end(&mut self, id: SessionId, job: JobId, end: End) {
-        if let Some(outlet) = self.jobs.end(job) {
+    /// A job has ended. The slot is freed before the client knows, who may come back at once. `false` if there is no such
+    /// job.
+    fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
+        let Some(outlet) = self.jobs.end(job) else { return false };
+        if end == End::Done {
+            self.hub.complete(id, job);
+        } else {
             self.hub.release(id, job);
-            outlet.finish(end);
         }
+        outlet.finish(end);
+        true
     }
 
     fn run(&mut self, ctx: &mut Context, job: RunJob) {

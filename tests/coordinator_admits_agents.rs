@@ -139,7 +139,9 @@ async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() 
     let coordinator = Coordinator::start().await;
     let mut older = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
-    older.job().await;
+    let job = older.job().await.job_id;
+    older.chunk(job, "data: {}\n\n").await;
+    older.settle().await;
     let mut newer = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(older.see().await, Seen::Close(Some((1008, "replaced".into()))));
     assert_eq!(soon(asking).await.unwrap().status, 502);

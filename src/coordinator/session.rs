@@ -311,7 +311,7 @@ impl Session {
 
     fn run(&mut self, ctx: &mut Context, job: RunJob) {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
-        // Off the roster: the outlet is dropped, which tells that the job is lost.
+        // Off the roster: the outlet is dropped, which tells that the job was not sent.
         if matches!(self.stage, Stage::Steady { .. }) {
             self.jobs.begin(job.id, job.outlet);
             ctx.text(job.frame);

@@ -10,6 +10,7 @@ use futures_util::Stream;
 use super::*;
 use crate::coordinator::config::CoordinatorConfig;
 use crate::coordinator::handshake::AgentKey;
+use crate::coordinator::relay::{Relayed, relay};
 use crate::coordinator::roster::Roster;
 
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
@@ -143,4 +144,20 @@ async fn an_error_while_the_session_closes_ends_it() {
     let mut rig = Rig::new(None, &[&TEXT, &STRAY_FRAGMENT]);
     assert!(rig.settles(10));
     assert!(rig.taken.get() <= TEXT.len() + STRAY_FRAGMENT.len());
+}
+
+#[actix_rt::test]
+async fn a_job_that_reaches_a_closing_session_was_not_sent() {
+    for (stage, end) in [(Stage::Closing, End::Unsent), (steady(), End::Lost)] {
+        let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
+        let mut session = Session::new(hub, Meter::new(0), "test".into());
+        session.stage = stage;
+        let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
+        let (outlet, mut inlet) = relay(1);
+        addr.do_send(ToSession::Run(RunJob { id: JobId::random(), frame: "{}".into(), outlet }));
+        let mut output = Box::pin(output);
+        let _ = output.as_mut().poll_next(&mut TaskContext::from_waker(Waker::noop()));
+        drop(output);
+        assert_eq!(inlet.next().await, Relayed::End(end));
+    }
 }

@@ -46,7 +46,8 @@ enum Command {
     },
     /// Run a coordinator alone, for a small fleet
     Coordinator {
-        /// Where to listen; port 0 picks one. Beyond loopback it needs OUTPOST_COORDINATOR_API_KEY
+        /// Where to listen; port 0 picks one. Beyond loopback it needs OUTPOST_COORDINATOR_API_KEY, and
+        /// OUTPOST_COORDINATOR_ENROLLMENT_CODE or OUTPOST_COORDINATOR_AGENT_KEYS
         #[arg(long, value_name = "ADDR", default_value = LISTEN)]
         listen: SocketAddr,
     },

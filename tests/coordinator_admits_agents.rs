@@ -16,6 +16,8 @@ use outpost::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
 
+const CODE: &str = "open sesame, please";
+
 async fn is_refused(agent: &mut Agent) {
     assert!(matches!(agent.frame().await, FromCoordinator::AuthFailed { reason: Some(_) }));
     assert_eq!(agent.see().await, Seen::Close(Some((1008, "auth failed".into()))));
@@ -66,10 +68,10 @@ async fn every_challenge_is_another() {
 
 #[actix_rt::test]
 async fn a_code_is_needed_once_and_must_be_right() {
-    let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new("sesame"))).await;
+    let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new(CODE))).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), None).await).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), Some("barley")).await).await;
-    is_admitted(&mut Agent::answer(&coordinator, key(1), Some("sesame")).await).await;
+    is_admitted(&mut Agent::answer(&coordinator, key(1), Some(CODE)).await).await;
     is_admitted(&mut Agent::answer(&coordinator, key(1), None).await).await;
     is_refused(&mut Agent::answer(&coordinator, key(2), None).await).await;
 }
@@ -77,7 +79,7 @@ async fn a_code_is_needed_once_and_must_be_right() {
 #[actix_rt::test]
 async fn a_listed_key_needs_no_code() {
     let coordinator = Coordinator::start_with(|config| {
-        config.enrollment_code = Some(Secret::new("sesame"));
+        config.enrollment_code = Some(Secret::new(CODE));
         config.agent_keys = vec![key(1).verifying_key().to_bytes()];
     })
     .await;
@@ -179,8 +181,14 @@ fn what_would_be_open_to_strangers_is_refused() {
     assert!(matches!(bind(beyond.clone()), Err(CoordinatorError::NeedsApiKey { .. })));
     let empty = CoordinatorConfig { api_key: Some(Secret::new("")), ..beyond.clone() };
     assert!(matches!(bind(empty), Err(CoordinatorError::EmptyApiKey)));
-    let empty = CoordinatorConfig { enrollment_code: Some(Secret::new("")), ..beyond };
+    let empty = CoordinatorConfig { enrollment_code: Some(Secret::new("")), ..beyond.clone() };
     assert!(matches!(bind(empty), Err(CoordinatorError::EmptyEnrollmentCode)));
+    let with_key = CoordinatorConfig { api_key: Some(Secret::new("k")), ..beyond };
+    assert!(matches!(bind(with_key.clone()), Err(CoordinatorError::NeedsAgents { .. })));
+    let short = CoordinatorConfig { enrollment_code: Some(Secret::new("fifteen letters")), ..with_key };
+    assert!(matches!(bind(short.clone()), Err(CoordinatorError::ShortEnrollmentCode)));
+    let here = CoordinatorConfig { listen: ([127, 0, 0, 1], 0).into(), ..short };
+    assert!(matches!(bind(here), Err(CoordinatorError::ShortEnrollmentCode)), "a proxy may stand before it");
 }
 
 #[test]

@@ -7,6 +7,10 @@ use std::time::Duration;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Extensions;
 
+/// The shortest enrollment code, in bytes. Guesses are limited by network only, so a code must be too long to be guessed
+/// from many.
+const SHORTEST_CODE: usize = 16;
+
 /// Settings of a coordinator. [`CoordinatorConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
@@ -76,12 +80,14 @@ impl CoordinatorConfig {
         if !self.listen.ip().is_loopback() && self.api_key.is_none() {
             return Err(CoordinatorError::NeedsApiKey { listen: self.listen });
         }
+        if self.enrollment_code.as_ref().is_some_and(|code| code.reveal().len() < SHORTEST_CODE) {
+            return Err(CoordinatorError::ShortEnrollmentCode);
+        }
+        let admits_anyone = self.enrollment_code.is_none() && self.agent_keys.is_empty();
+        if !self.listen.ip().is_loopback() && admits_anyone {
+            return Err(CoordinatorError::NeedsAgents { listen: self.listen });
+        }
         Ok(())
-    }
-
-    /// Whether anybody who reaches the port can be an agent, and is sent prompts.
-    pub(super) fn admits_anybody(&self) -> bool {
-        self.enrollment_code.is_none() && self.agent_keys.is_empty()
     }
 }
 
@@ -97,12 +103,24 @@ pub enum CoordinatorError {
         /// The address asked for.
         listen: SocketAddr,
     },
+    /// Beyond loopback anybody could be an agent, and be sent prompts.
+    #[error(
+        "refusing to listen on {listen}, which is not loopback, while any agent is admitted: \
+         set OUTPOST_COORDINATOR_ENROLLMENT_CODE or OUTPOST_COORDINATOR_AGENT_KEYS, or listen on 127.0.0.1"
+    )]
+    NeedsAgents {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
     /// A key that everybody has.
     #[error("the API key is empty: give it a value or leave it out")]
     EmptyApiKey,
     /// A code that everybody has.
     #[error("the enrollment code is empty: give it a value or leave it out")]
     EmptyEnrollmentCode,
+    /// A code that can be guessed.
+    #[error("the enrollment code is too short: it must have at least {SHORTEST_CODE} characters")]
+    ShortEnrollmentCode,
     /// The address can't be had.
     #[error("can't listen on {listen}")]
     Bind {

@@ -38,6 +38,7 @@ mod dispatch;
 mod errors;
 mod fault;
 mod frames;
+mod guesses;
 mod handshake;
 mod hub;
 mod inbound;

@@ -38,12 +38,6 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let listen = config.listen;
     let in_bind = |source| CoordinatorError::Bind { listen, source };
     let workers = config.workers.max(1);
-    if !listen.ip().is_loopback() && config.admits_anybody() {
-        log::warn!(
-            "coordinator open listen={listen}: anybody who reaches this port can join as an agent and is sent prompts; \
-             set an enrollment code or list the agents' public keys"
-        );
-    }
     let silence = config.agent_silence;
     let hub = Hub::new(config);
     let data = Data::from(hub.clone());

@@ -20,9 +20,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::borders::FrameFault;
 use super::frames::{self, FrameError};
+use super::guesses::Peer;
 use super::handshake::{Grounds, Nonce};
 use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
@@ -49,7 +51,7 @@ pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -
         return Ok(HttpResponse::Forbidden().finish());
     }
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
-    let peer = req.peer_addr().map_or_else(|| "unknown".into(), |addr| addr.to_string());
+    let peer = Peer(req.peer_addr());
     let max_message = hub.config.max_agent_message;
     let session = Session::new(hub.into_inner(), meter.clone(), peer);
     // The codec's own bound lies above the meter's, so that the meter alone decides what is too large.
@@ -74,8 +76,7 @@ struct Session {
     jobs: Workload,
     /// Shared with the [`Link`]s to this session: counted up there, down here.
     unsent: Arc<AtomicUsize>,
-    /// Who is at the other end, for the log.
-    peer: String,
+    peer: Peer,
     /// A malformed frame has been logged loudly; the next ones are not.
     complained: bool,
 }
@@ -111,7 +112,7 @@ impl Actor for Session {
 }
 
 impl Session {
-    fn new(hub: Arc<Hub>, meter: Rc<Meter>, peer: String) -> Self {
+    fn new(hub: Arc<Hub>, meter: Rc<Meter>, peer: Peer) -> Self {
         Self {
             hub,
             meter,
@@ -188,7 +189,7 @@ impl Session {
         if self.hub.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
         }
-        let admitted = self.hub.admission.admit(nonce, answer);
+        let admitted = self.hub.admission.admit(nonce, answer, self.peer.network(), Instant::now());
         let (key, grounds) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {

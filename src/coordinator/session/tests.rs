@@ -75,7 +75,7 @@ impl Rig {
     fn new(stage: Option<Stage>, first: &[&[u8]]) -> Self {
         let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
         let meter = Meter::new(MAX_HANDSHAKE_FRAME);
-        let mut session = Session::new(hub, meter.clone(), "test".into());
+        let mut session = Session::new(hub, meter.clone(), Peer(None));
         if let Some(stage) = stage {
             session.stage = stage;
         }
@@ -150,7 +150,7 @@ async fn an_error_while_the_session_closes_ends_it() {
 async fn a_job_that_reaches_a_closing_session_was_not_sent() {
     for (stage, end) in [(Stage::Closing, End::Unsent), (steady(), End::Lost)] {
         let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
-        let mut session = Session::new(hub, Meter::new(0), "test".into());
+        let mut session = Session::new(hub, Meter::new(0), Peer(None));
         session.stage = stage;
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
         let (outlet, mut inlet) = relay(1);

@@ -152,11 +152,13 @@ fn run_coordinator(listen: SocketAddr, env: &dyn Environment) -> ExitStatus {
         }
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
+    let defaults = coordinator::CoordinatorConfig::new(listen);
     let config = coordinator::CoordinatorConfig {
         api_key: own.api_key,
         enrollment_code: own.enrollment_code,
         agent_keys: own.agent_keys,
-        ..coordinator::CoordinatorConfig::new(listen)
+        max_connections: app::open_connections(defaults.max_connections),
+        ..defaults
     };
     on_system(async {
         match coordinator::bind(config) {

@@ -116,6 +116,26 @@ async fn an_agent_that_says_nothing_is_not_waited_for() {
 }
 
 #[actix_rt::test]
+async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
+    let coordinator = Coordinator::start_with(|config| config.max_unproved = 2).await;
+    let is_refused = async || {
+        let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
+        matches!(dialled, Err(awc::error::WsClientError::InvalidResponseStatus(status)) if status == 503)
+    };
+    let (mut first, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
+    let (second, _) = Agent::dial(&coordinator, "/agent", key(2)).await;
+    assert!(is_refused().await);
+    let response = first.response(&nonce, None);
+    first.send(&FromAgent::AuthResponse(response)).await;
+    is_admitted(&mut first).await;
+    let (third, _) = Agent::dial(&coordinator, "/agent", key(3)).await;
+    assert!(is_refused().await);
+    drop((second, third));
+    // The coordinator notices some time later.
+    soon(async { while is_refused().await {} }).await;
+}
+
+#[actix_rt::test]
 async fn an_agent_that_falls_silent_is_dropped() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;

@@ -11,7 +11,7 @@ mod wiring;
 pub use agent::{Agent, StartError, run};
 pub use coordinator::serve;
 pub use exit::ExitStatus;
-pub use limits::TooFewFiles;
+pub use limits::{TooFewFiles, open_connections};
 pub use signals::{Interrupt, Signals};
 pub use status::{StatusServer, fetch};
 pub use wiring::sources;

@@ -24,6 +24,10 @@ pub struct CoordinatorConfig {
     pub agent_keys: Vec<[u8; 32]>,
     /// Threads that serve connections, at least 1.
     pub workers: usize,
+    /// Connections at once, at least 1, of clients and agents together. More wait until one ends.
+    pub max_connections: usize,
+    /// Connections at once of agents that have not proved their key. More are refused.
+    pub max_unproved: usize,
     /// How long a job may take.
     pub job_deadline: Duration,
     /// How much longer an agent has to say that the deadline passed, before its job is cancelled.
@@ -55,13 +59,15 @@ impl CoordinatorConfig {
             enrollment_code: None,
             agent_keys: Vec::new(),
             workers: 2,
+            max_connections: 16_384,
+            max_unproved: 256,
             job_deadline: Duration::from_secs(600),
             deadline_margin: Duration::from_secs(5),
             max_body: 64 << 20,
             max_agent_message: 16 << 20,
             max_buffered: 8 << 20,
             extensions: Extensions::all(),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             agent_silence: Duration::from_secs(60),
             stop_grace: Duration::from_secs(5),

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
 use actix_http::ws::Item;
-use actix_web::http::header::ORIGIN;
+use actix_web::http::header::{ORIGIN, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
@@ -26,7 +26,7 @@ use super::borders::FrameFault;
 use super::frames::{self, FrameError};
 use super::guesses::Peer;
 use super::handshake::{Grounds, Nonce};
-use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
+use super::hub::{Farewell, Hub, Link, RunJob, ToSession, UnprovedPlace};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
 use super::relay::End;
 use super::roster::{Newcomer, SessionId};
@@ -50,10 +50,13 @@ pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -
     if req.headers().contains_key(ORIGIN) {
         return Ok(HttpResponse::Forbidden().finish());
     }
+    let Some(place) = hub.enter() else {
+        return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
+    };
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
     let peer = Peer(req.peer_addr());
     let max_message = hub.config.max_agent_message;
-    let session = Session::new(hub.into_inner(), meter.clone(), peer);
+    let session = Session::new(hub.into_inner(), place, meter.clone(), peer);
     // The codec's own bound lies above the meter's, so that the meter alone decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
@@ -70,6 +73,8 @@ enum Stage {
 
 struct Session {
     hub: Arc<Hub>,
+    /// Held until the agent has proved its key.
+    place: Option<UnprovedPlace>,
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
@@ -112,9 +117,10 @@ impl Actor for Session {
 }
 
 impl Session {
-    fn new(hub: Arc<Hub>, meter: Rc<Meter>, peer: Peer) -> Self {
+    fn new(hub: Arc<Hub>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
         Self {
             hub,
+            place: Some(place),
             meter,
             fragments: Fragments::default(),
             stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
@@ -230,6 +236,7 @@ impl Session {
         self.meter.max_frame.set(self.hub.config.max_agent_message);
         send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
         self.stage = Stage::Steady { id, provider, agreed };
+        self.place = None;
     }
 
     fn steady(

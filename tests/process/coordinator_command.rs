@@ -94,6 +94,17 @@ async fn beyond_this_host_it_needs_a_key_and_a_code() {
 }
 
 #[tokio::test]
+#[cfg(target_os = "linux")]
+async fn it_may_open_as_many_files_as_the_system_allows() {
+    let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"]).start();
+    process.logged("coordinator listening addr=").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid.as_raw_nonzero())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard);
+}
+
+#[tokio::test]
 async fn an_address_that_another_has_is_an_error() {
     let (_coordinator, addr) = coordinator().await;
     let second = Setup::new(&["coordinator", "--listen", &addr.to_string()]).finish().await;

@@ -73,9 +73,8 @@ struct Rig {
 
 impl Rig {
     fn new(stage: Option<Stage>, first: &[&[u8]]) -> Self {
-        let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
         let meter = Meter::new(MAX_HANDSHAKE_FRAME);
-        let mut session = Session::new(hub, meter.clone(), Peer(None));
+        let mut session = session(meter.clone());
         if let Some(stage) = stage {
             session.stage = stage;
         }
@@ -105,6 +104,12 @@ impl Rig {
         }
         panic!("still busy after {most_polls} polls");
     }
+}
+
+fn session(meter: Rc<Meter>) -> Session {
+    let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
+    let place = hub.enter().unwrap();
+    Session::new(hub, place, meter, Peer(None))
 }
 
 /// The stage of an agent that has proved its key.
@@ -149,8 +154,7 @@ async fn an_error_while_the_session_closes_ends_it() {
 #[actix_rt::test]
 async fn a_job_that_reaches_a_closing_session_was_not_sent() {
     for (stage, end) in [(Stage::Closing, End::Unsent), (steady(), End::Lost)] {
-        let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
-        let mut session = Session::new(hub, Meter::new(0), Peer(None));
+        let mut session = session(Meter::new(0));
         session.stage = stage;
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
         let (outlet, mut inlet) = relay(1);

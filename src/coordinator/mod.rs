@@ -10,7 +10,7 @@
 //! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
 //!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
 //! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
-//!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
+//!    own thread. A job that is refused, not sent, or lost before its first chunk goes to the next best agent.
 //! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
 //!    that it refuses reach the client (`backend_refusal`). A stream that fails late ends with an error event and a
 //!    body that is cut, so that nobody takes it for whole.

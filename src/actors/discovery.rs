@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
 use crate::backends::{BackendFactory, LookError, Sighting, Source};
+use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
-use crate::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::telemetry::{Event, Events};
 
 /// The time between looks at a backend that should be there and is not.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use outpost::backends::LookError;
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::ids::ModelId;
 use outpost::messages::prices::Price;
 use outpost::messages::wire::{ErrorCode, FromAgent};
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Event;
 use outpost::testkit::{Harness, Health, Reply, RequestState, ScriptedBackend};
 use tokio::time::Instant;

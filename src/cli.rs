@@ -46,7 +46,8 @@ enum Command {
     },
     /// Run a coordinator alone, for a small fleet
     Coordinator {
-        /// Where to listen; port 0 picks one. Beyond loopback it needs OUTPOST_COORDINATOR_API_KEY
+        /// Where to listen; port 0 picks one. Beyond loopback it needs OUTPOST_COORDINATOR_API_KEY, and
+        /// OUTPOST_COORDINATOR_ENROLLMENT_CODE or OUTPOST_COORDINATOR_AGENT_KEYS
         #[arg(long, value_name = "ADDR", default_value = LISTEN)]
         listen: SocketAddr,
     },
@@ -154,11 +155,13 @@ fn run_coordinator(listen: SocketAddr, env: &dyn Environment) -> ExitStatus {
         }
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
+    let defaults = coordinator::CoordinatorConfig::new(listen);
     let config = coordinator::CoordinatorConfig {
         api_key: own.api_key,
         enrollment_code: own.enrollment_code,
         agent_keys: own.agent_keys,
-        ..coordinator::CoordinatorConfig::new(listen)
+        max_connections: app::open_connections(defaults.max_connections),
+        ..defaults
     };
     on_system(async {
         match coordinator::bind(config) {

@@ -16,6 +16,8 @@ use outpost::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
 
+const CODE: &str = "open sesame, please";
+
 async fn is_refused(agent: &mut Agent) {
     assert!(matches!(agent.frame().await, FromCoordinator::AuthFailed { reason: Some(_) }));
     assert_eq!(agent.see().await, Seen::Close(Some((1008, "auth failed".into()))));
@@ -66,10 +68,10 @@ async fn every_challenge_is_another() {
 
 #[actix_rt::test]
 async fn a_code_is_needed_once_and_must_be_right() {
-    let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new("sesame"))).await;
+    let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new(CODE))).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), None).await).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), Some("barley")).await).await;
-    is_admitted(&mut Agent::answer(&coordinator, key(1), Some("sesame")).await).await;
+    is_admitted(&mut Agent::answer(&coordinator, key(1), Some(CODE)).await).await;
     is_admitted(&mut Agent::answer(&coordinator, key(1), None).await).await;
     is_refused(&mut Agent::answer(&coordinator, key(2), None).await).await;
 }
@@ -77,7 +79,7 @@ async fn a_code_is_needed_once_and_must_be_right() {
 #[actix_rt::test]
 async fn a_listed_key_needs_no_code() {
     let coordinator = Coordinator::start_with(|config| {
-        config.enrollment_code = Some(Secret::new("sesame"));
+        config.enrollment_code = Some(Secret::new(CODE));
         config.agent_keys = vec![key(1).verifying_key().to_bytes()];
     })
     .await;
@@ -114,6 +116,26 @@ async fn an_agent_that_says_nothing_is_not_waited_for() {
 }
 
 #[actix_rt::test]
+async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
+    let coordinator = Coordinator::start_with(|config| config.max_unproved = 2).await;
+    let is_refused = async || {
+        let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
+        matches!(dialled, Err(awc::error::WsClientError::InvalidResponseStatus(status)) if status == 503)
+    };
+    let (mut first, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
+    let (second, _) = Agent::dial(&coordinator, "/agent", key(2)).await;
+    assert!(is_refused().await);
+    let response = first.response(&nonce, None);
+    first.send(&FromAgent::AuthResponse(response)).await;
+    is_admitted(&mut first).await;
+    let (third, _) = Agent::dial(&coordinator, "/agent", key(3)).await;
+    assert!(is_refused().await);
+    drop((second, third));
+    // The coordinator notices some time later.
+    soon(async { while is_refused().await {} }).await;
+}
+
+#[actix_rt::test]
 async fn an_agent_that_falls_silent_is_dropped() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
@@ -139,7 +161,9 @@ async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() 
     let coordinator = Coordinator::start().await;
     let mut older = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
-    older.job().await;
+    let job = older.job().await.job_id;
+    older.chunk(job, "data: {}\n\n").await;
+    older.settle().await;
     let mut newer = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(older.see().await, Seen::Close(Some((1008, "replaced".into()))));
     assert_eq!(soon(asking).await.unwrap().status, 502);
@@ -177,8 +201,14 @@ fn what_would_be_open_to_strangers_is_refused() {
     assert!(matches!(bind(beyond.clone()), Err(CoordinatorError::NeedsApiKey { .. })));
     let empty = CoordinatorConfig { api_key: Some(Secret::new("")), ..beyond.clone() };
     assert!(matches!(bind(empty), Err(CoordinatorError::EmptyApiKey)));
-    let empty = CoordinatorConfig { enrollment_code: Some(Secret::new("")), ..beyond };
+    let empty = CoordinatorConfig { enrollment_code: Some(Secret::new("")), ..beyond.clone() };
     assert!(matches!(bind(empty), Err(CoordinatorError::EmptyEnrollmentCode)));
+    let with_key = CoordinatorConfig { api_key: Some(Secret::new("k")), ..beyond };
+    assert!(matches!(bind(with_key.clone()), Err(CoordinatorError::NeedsAgents { .. })));
+    let short = CoordinatorConfig { enrollment_code: Some(Secret::new("fifteen letters")), ..with_key };
+    assert!(matches!(bind(short.clone()), Err(CoordinatorError::ShortEnrollmentCode)));
+    let here = CoordinatorConfig { listen: ([127, 0, 0, 1], 0).into(), ..short };
+    assert!(matches!(bind(here), Err(CoordinatorError::ShortEnrollmentCode)), "a proxy may stand before it");
 }
 
 #[test]

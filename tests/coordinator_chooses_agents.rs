@@ -85,7 +85,38 @@ async fn a_failure_is_not_tried_elsewhere() {
 }
 
 #[actix_rt::test]
-async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway() {
+async fn a_job_that_is_lost_before_its_first_byte_goes_to_the_next_agent() {
+    let coordinator = Coordinator::start().await;
+    let (mut first, mut second) = two(&coordinator, 1).await;
+    let asking = coordinator.asking(CHAT, STREAM);
+    let lost = first.job().await.job_id;
+    drop(first);
+    let taken = second.job().await.job_id;
+    assert_ne!(lost, taken);
+    second.chunk(taken, "data: [DONE]\n\n").await;
+    second.done(taken).await;
+    assert_eq!(soon(asking).await.unwrap().body, "data: [DONE]\n\n");
+}
+
+#[actix_rt::test]
+async fn a_job_that_is_lost_three_times_is_not_sent_again() {
+    let coordinator = Coordinator::start().await;
+    let mut agents = Vec::new();
+    for number in 1..=4 {
+        agents.push(Agent::join(&coordinator, number, &["m"], 1).await);
+    }
+    let mut spared = agents.pop().unwrap();
+    let asking = coordinator.asking(CHAT, STREAM);
+    for mut agent in agents {
+        agent.job().await;
+    }
+    assert_eq!(soon(asking).await.unwrap().status, 502);
+    // Nothing came before the answer to a ping.
+    spared.settle().await;
+}
+
+#[actix_rt::test]
+async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway_where_there_is_no_other() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);

@@ -134,6 +134,35 @@ async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
 }
 
 #[actix_rt::test]
+async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    for fields in [
+        r#""type":"job_done""#,
+        r#""type":"job_error","error_code":7,"message":"x","tokens_emitted":0"#,
+        r#""type":"job_error","error_code":"internal","message":"x","tokens_emitted":-1"#,
+        r#""type":"job_chunk","data":[]"#,
+    ] {
+        let asking = coordinator.asking(CHAT, STREAM);
+        let job_id = agent.job().await.job_id;
+        agent.text(format!(r#"{{{fields},"job_id":"{job_id}"}}"#)).await;
+        assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
+        assert_eq!(soon(asking).await.unwrap().status, 502, "{fields}");
+    }
+    works(&coordinator, &mut agent).await;
+}
+
+#[actix_rt::test]
+async fn an_offer_of_more_models_than_are_taken_is_cut() {
+    let coordinator = Coordinator::start().await;
+    let names: Vec<String> = (0..5000).map(|number| format!("m{number:04}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _agent = Agent::join(&coordinator, 1, &names, 1).await;
+    let models = coordinator_fixture::Answer::of(coordinator.get("/v1/models"), "").await.json();
+    assert_eq!(models["data"].as_array().unwrap().len(), 4096);
+}
+
+#[actix_rt::test]
 async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
     let coordinator = Coordinator::start_with(|config| config.max_buffered = 1 << 20).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 2).await;

@@ -13,7 +13,7 @@ pub use agent::{Agent, StartError, run};
 pub use coordinator::serve;
 pub use dumps::allow_dumps;
 pub use exit::ExitStatus;
-pub use limits::TooFewFiles;
+pub use limits::{TooFewFiles, open_connections};
 pub use signals::{Interrupt, Signals};
 pub use status::{StatusServer, fetch};
 pub use wiring::sources;

@@ -14,7 +14,7 @@ use crate::messages::secret::Secret;
 pub struct CoordinatorConfig {
     /// What clients of the API show as a bearer token; without it, none is asked for.
     pub api_key: Option<Secret>,
-    /// What an agent shows that is not known; without it, every agent is let in.
+    /// What an agent shows that is not known, at least 16 characters.
     pub enrollment_code: Option<Secret>,
     /// The public keys of agents that are always let in.
     pub agent_keys: Vec<[u8; 32]>,

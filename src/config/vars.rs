@@ -258,7 +258,8 @@ pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
     Unset,
     "the-code-you-hand-out",
-    "what an agent that is not known must show to be let in",
+    "what an agent that is not known must show to be let in, at least 16 characters; beyond loopback this or \
+     OUTPOST_COORDINATOR_AGENT_KEYS is required",
 )
 .secret()
 .of(Scope::Coordinator);

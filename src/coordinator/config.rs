@@ -7,6 +7,10 @@ use std::time::Duration;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Extensions;
 
+/// The shortest enrollment code, in bytes. Guesses are limited by network only, so a code must be too long to be guessed
+/// from many.
+const SHORTEST_CODE: usize = 16;
+
 /// Settings of a coordinator. [`CoordinatorConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
@@ -20,6 +24,10 @@ pub struct CoordinatorConfig {
     pub agent_keys: Vec<[u8; 32]>,
     /// Threads that serve connections, at least 1.
     pub workers: usize,
+    /// Connections at once, at least 1, of clients and agents together. More wait until one ends.
+    pub max_connections: usize,
+    /// Connections at once of agents that have not proved their key. More are refused.
+    pub max_unproved: usize,
     /// How long a job may take.
     pub job_deadline: Duration,
     /// How much longer an agent has to say that the deadline passed, before its job is cancelled.
@@ -51,13 +59,15 @@ impl CoordinatorConfig {
             enrollment_code: None,
             agent_keys: Vec::new(),
             workers: 2,
+            max_connections: 16_384,
+            max_unproved: 256,
             job_deadline: Duration::from_secs(600),
             deadline_margin: Duration::from_secs(5),
             max_body: 64 << 20,
             max_agent_message: 16 << 20,
             max_buffered: 8 << 20,
             extensions: Extensions::all(),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(20),
             agent_silence: Duration::from_secs(60),
             stop_grace: Duration::from_secs(5),
@@ -76,12 +86,14 @@ impl CoordinatorConfig {
         if !self.listen.ip().is_loopback() && self.api_key.is_none() {
             return Err(CoordinatorError::NeedsApiKey { listen: self.listen });
         }
+        if self.enrollment_code.as_ref().is_some_and(|code| code.reveal().len() < SHORTEST_CODE) {
+            return Err(CoordinatorError::ShortEnrollmentCode);
+        }
+        let admits_anyone = self.enrollment_code.is_none() && self.agent_keys.is_empty();
+        if !self.listen.ip().is_loopback() && admits_anyone {
+            return Err(CoordinatorError::NeedsAgents { listen: self.listen });
+        }
         Ok(())
-    }
-
-    /// Whether anybody who reaches the port can be an agent, and is sent prompts.
-    pub(super) fn admits_anybody(&self) -> bool {
-        self.enrollment_code.is_none() && self.agent_keys.is_empty()
     }
 }
 
@@ -97,12 +109,24 @@ pub enum CoordinatorError {
         /// The address asked for.
         listen: SocketAddr,
     },
+    /// Beyond loopback anybody could be an agent, and be sent prompts.
+    #[error(
+        "refusing to listen on {listen}, which is not loopback, while any agent is admitted: \
+         set OUTPOST_COORDINATOR_ENROLLMENT_CODE or OUTPOST_COORDINATOR_AGENT_KEYS, or listen on 127.0.0.1"
+    )]
+    NeedsAgents {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
     /// A key that everybody has.
     #[error("the API key is empty: give it a value or leave it out")]
     EmptyApiKey,
     /// A code that everybody has.
     #[error("the enrollment code is empty: give it a value or leave it out")]
     EmptyEnrollmentCode,
+    /// A code that can be guessed.
+    #[error("the enrollment code is too short: it must have at least {SHORTEST_CODE} characters")]
+    ShortEnrollmentCode,
     /// The address can't be had.
     #[error("can't listen on {listen}")]
     Bind {

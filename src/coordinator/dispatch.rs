@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::backend_refusal::{BackendRefusal, MAX_REFUSAL};
-use super::errors::ApiError;
+use super::errors::{ApiError, Elsewhere};
 use super::hub::{Hub, Link, RunJob, ToSession};
 use super::relay::{End, Inlet, Relayed, relay};
 use super::request::Asked;
@@ -19,6 +19,9 @@ use crate::messages::wire::{ErrorCode, Extension, Extensions, FromCoordinator, J
 
 /// A body from here on is made a frame off the thread that serves connections.
 const LARGE: usize = 1 << 20;
+
+/// How often a request is sent again after it was lost with its agent.
+const MOST_RESENDS: usize = 2;
 
 /// A booked slot. Dropped before the job's end it cancels the job.
 struct Lease {
@@ -65,6 +68,7 @@ impl Running {
             End::Failed { code, .. } => log::info!("job failed provider={provider} job={job} code={code}"),
             End::Overflowed => log::warn!("job cancelled provider={provider} job={job} cause=slow_client"),
             End::Garbled => log::warn!("job cancelled provider={provider} job={job} cause=unreadable_chunk"),
+            End::Unsent => log::info!("job not sent provider={provider} job={job} cause=agent_gone"),
             End::Lost => log::warn!("job lost provider={provider} job={job} cause=agent_gone"),
             End::Late => log::warn!("job cancelled provider={provider} job={job} cause=deadline"),
         }
@@ -81,8 +85,9 @@ pub(super) struct Started {
     pub(super) first: Bytes,
 }
 
-/// Starts a job and waits for the first bytes of its answer. Agents that refuse it before that are passed over, each
-/// once; if nobody takes it, the last refusal is the answer.
+/// Starts a job and waits for the first bytes of its answer. Until they come it goes to the next agent where one refuses it,
+/// is gone before it was sent, or is lost with it, the latter a few times; to each agent once. If there is no other, the last
+/// failure is the answer.
 pub(super) async fn start(
     hub: &Arc<Hub>,
     asked: &Asked,
@@ -91,7 +96,8 @@ pub(super) async fn start(
 ) -> Result<Started, ApiError> {
     let deadline = Instant::now() + hub.config.job_deadline;
     let mut tried = Vec::new();
-    let mut refusal = None;
+    let mut resends = 0;
+    let mut failure = None;
     loop {
         if hub.is_stopping() {
             return Err(ApiError::Stopping);
@@ -99,7 +105,7 @@ pub(super) async fn start(
         let lease = match book(hub, &asked.model, endpoint, &tried) {
             Ok(lease) => lease,
             Err(no_agent) => {
-                return Err(refusal.unwrap_or_else(|| match no_agent {
+                return Err(failure.unwrap_or_else(|| match no_agent {
                     NoAgent::Unknown => ApiError::UnknownModel(asked.model.clone()),
                     NoAgent::NotThere => ApiError::UnknownPath { model: asked.model.clone(), endpoint },
                     NoAgent::Full => ApiError::Full,
@@ -119,14 +125,20 @@ pub(super) async fn start(
         let frame = encode(frame).await?;
         let (outlet, inlet) = relay(hub.config.max_buffered);
         if !lease.link.run(RunJob { id: lease.job, frame, outlet }) {
-            refusal = Some(ApiError::Full);
+            failure = Some(ApiError::Full);
             continue;
         }
         let running = Running { inlet, lease, until: deadline + hub.config.deadline_margin };
-        match begin(running).await {
-            Err(error) if error.is_refusal() => refusal = Some(error),
-            begun => return begun,
-        }
+        let error = match begin(running).await {
+            Ok(started) => return Ok(started),
+            Err(error) => error,
+        };
+        resends += match error.elsewhere() {
+            Elsewhere::NotTaken => 0,
+            Elsewhere::Lost if resends < MOST_RESENDS && Instant::now() < deadline => 1,
+            Elsewhere::Lost | Elsewhere::No => return Err(error),
+        };
+        failure = Some(error);
     }
 }
 

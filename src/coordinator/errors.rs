@@ -68,9 +68,12 @@ pub(super) enum ApiError {
     /// The backend refuses the request itself.
     #[error("the backend answered {}", .0.status())]
     Backend(BackendRefusal),
-    /// The agent's connection ended before the job.
+    /// The agent's connection ended before the job was sent to it, or before the job ended.
     #[error("the connection to the agent was lost")]
-    Lost,
+    Lost {
+        /// Whether it was sent.
+        sent: bool,
+    },
     /// The job took too long.
     #[error("the agent did not answer in time")]
     Late,
@@ -85,12 +88,24 @@ pub(super) enum ApiError {
     NotAssembled(#[from] AssembleError),
 }
 
+/// Whether a request that failed with one agent may be sent to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// It may: this one did not take it.
+    NotTaken,
+    /// It may, but not often: this one took it and is gone, and the request may be why.
+    Lost,
+    /// It may not.
+    No,
+}
+
 impl ApiError {
     /// An unhappy end, as its client is told.
     pub(super) fn of(end: End) -> Self {
         match end {
             End::Failed { code, message } => Self::Agent { code, message },
-            End::Lost => Self::Lost,
+            End::Unsent => Self::Lost { sent: false },
+            End::Lost => Self::Lost { sent: true },
             End::Late => Self::Late,
             End::Overflowed => Self::TooSlow,
             // A good end is an error only where there was nothing before it.
@@ -119,14 +134,22 @@ impl ApiError {
                 }
             },
             Self::Late => Fault::Timeout,
-            Self::Lost | Self::Garbled | Self::TooSlow | Self::NotAssembled(_) => Fault::Upstream,
+            Self::Lost { .. } | Self::Garbled | Self::TooSlow | Self::NotAssembled(_) => Fault::Upstream,
         }
     }
 
-    /// Whether another agent may do better: this one did not take the job.
-    pub(super) fn is_refusal(&self) -> bool {
-        let (Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })) = self else { return false };
-        matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded)
+    /// Whether another agent may do better, as long as nothing of an answer was sent to the client.
+    pub(super) fn elsewhere(&self) -> Elsewhere {
+        match self {
+            Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })
+                if matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded) =>
+            {
+                Elsewhere::NotTaken
+            }
+            Self::Lost { sent: false } => Elsewhere::NotTaken,
+            Self::Lost { sent: true } => Elsewhere::Lost,
+            _ => Elsewhere::No,
+        }
     }
 
     /// The error as a response of its own.
@@ -177,21 +200,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_is_tried_elsewhere() {
-        let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(|code| agent(*code).is_refusal()).collect();
+    fn what_an_agent_did_not_take_or_was_lost_with_it_may_be_tried_elsewhere() {
+        let is_refusal = |code: &ErrorCode| agent(*code).elsewhere() == Elsewhere::NotTaken;
+        let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(is_refusal).collect();
         assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);
-        assert!(!ApiError::Lost.is_refusal());
+        assert_eq!(agent(ErrorCode::Internal).elsewhere(), Elsewhere::No);
+        assert_eq!(ApiError::of(End::Unsent).elsewhere(), Elsewhere::NotTaken);
+        assert_eq!(ApiError::of(End::Lost).elsewhere(), Elsewhere::Lost);
+        assert_eq!(ApiError::of(End::Late).elsewhere(), Elsewhere::No);
     }
 
     #[test]
     fn an_error_event_is_one_line_of_json_in_the_shape_of_its_api() {
         assert_eq!(
-            ApiError::Lost.event(Format::OpenAi),
+            ApiError::of(End::Lost).event(Format::OpenAi),
             "data: {\"error\":{\"message\":\"the connection to the agent was lost\",\"type\":\"server_error\",\
              \"param\":null,\"code\":\"upstream_error\"}}\n\n"
         );
         assert_eq!(
-            ApiError::Lost.event(Format::Anthropic),
+            ApiError::of(End::Lost).event(Format::Anthropic),
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\
              \"message\":\"the connection to the agent was lost\"}}\n\n"
         );

@@ -1,19 +1,22 @@
 //! Agents' frames, read by someone who does not trust them.
 //!
-//! First the type alone, passing over the rest without allocating, then the one struct that goes with it. A frame so
-//! costs no more memory than it has bytes, whatever it nests. Fields of free text are bounded here, once.
+//! First the type alone, skipping the rest without allocating, then the one struct that goes with it. A frame so costs a
+//! small multiple of its bytes in memory at most, whatever it nests. What an agent says without a bound is cut here, once.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::messages::wire::{Capabilities, FromAgent, Heartbeat, JobError};
+use crate::messages::ids::JobId;
+use crate::messages::wire::{
+    AuthResponse, Capabilities, FromAgent, Heartbeat, JobError, LONGEST_MODEL_ID, Limits, MOST_MODELS, Metadata,
+    ModelOffer,
+};
 
-/// More models than this are no offer.
-const MAX_MODELS: usize = 1024;
-/// Bytes of a model's id.
-const MAX_MODEL_ID: usize = 512;
-/// Bytes of a version, a kind of backend, a time.
+/// The longest version, kind of backend and time, in bytes.
 const MAX_WORD: usize = 64;
 /// Characters of an error message that are kept.
 const MAX_MESSAGE: usize = 500;
@@ -27,6 +30,9 @@ pub(super) enum FrameError {
     /// Fields are missing, of another type, or out of bounds.
     #[error("a field is missing, of another type or out of bounds")]
     BadField,
+    /// The same in a frame of this job. Whatever the frame said is missing from the job's answer.
+    #[error("a field is missing, of another type or out of bounds in a frame of job {0}")]
+    BadFieldOfJob(JobId),
 }
 
 #[derive(Deserialize)]
@@ -42,12 +48,12 @@ pub(super) fn read(frame: &[u8]) -> Result<FromAgent, FrameError> {
     }
     let Kind { kind } = serde_json::from_slice(frame).map_err(|_| FrameError::NoType)?;
     Ok(match kind.as_ref() {
-        "auth_response" => FromAgent::AuthResponse(fields(frame)?),
-        "capabilities" => FromAgent::Capabilities(fields(frame).and_then(bounded_offer)?),
+        "auth_response" => FromAgent::AuthResponse(fields(frame).map(bounded_version)?),
+        "capabilities" => FromAgent::Capabilities(fields::<Offer>(frame).map(Offer::bounded)?),
         "heartbeat" => FromAgent::Heartbeat(fields(frame).and_then(bounded_figures)?),
-        "job_chunk" => FromAgent::JobChunk(fields(frame)?),
-        "job_done" => FromAgent::JobDone(fields(frame)?),
-        "job_error" => FromAgent::JobError(fields(frame).map(bounded_message)?),
+        "job_chunk" => FromAgent::JobChunk(fields_of_job(frame)?),
+        "job_done" => FromAgent::JobDone(fields_of_job(frame)?),
+        "job_error" => FromAgent::JobError(fields_of_job(frame).map(bounded_message)?),
         _ => FromAgent::Unknown,
     })
 }
@@ -56,13 +62,73 @@ fn fields<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
     serde_json::from_slice(frame).map_err(|_| FrameError::BadField)
 }
 
-fn bounded_offer(offer: Capabilities) -> Result<Capabilities, FrameError> {
-    let good = offer.models.len() <= MAX_MODELS
-        && offer.metadata.agent_version.len() <= MAX_WORD
-        && offer.models.iter().all(|model| {
-            (1..=MAX_MODEL_ID).contains(&model.model_id.as_str().len()) && model.backend.len() <= MAX_WORD
-        });
-    if good { Ok(offer) } else { Err(FrameError::BadField) }
+fn fields_of_job<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameError> {
+    #[derive(Deserialize)]
+    struct Job {
+        job_id: JobId,
+    }
+    fields(frame).map_err(|error| match fields(frame) {
+        Ok(Job { job_id }) => FrameError::BadFieldOfJob(job_id),
+        Err(_) => error,
+    })
+}
+
+/// `capabilities` as it is read here: models that can't be read, or are out of bounds, are not there.
+#[derive(Deserialize)]
+struct Offer {
+    models: Models,
+    limits: Limits,
+    metadata: Metadata,
+}
+
+impl Offer {
+    fn bounded(self) -> Capabilities {
+        let Self { models: Models(models), limits, metadata: Metadata { agent_version } } = self;
+        Capabilities { models, limits, metadata: Metadata { agent_version: cut(agent_version) } }
+    }
+}
+
+/// The first models of a list, as many as an offer may have.
+struct Models(Vec<ModelOffer>);
+
+impl<'de> Deserialize<'de> for Models {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ModelsVisitor)
+    }
+}
+
+struct ModelsVisitor;
+
+impl<'de> Visitor<'de> for ModelsVisitor {
+    type Value = Models;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of models")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Models, A::Error> {
+        let mut models = Vec::new();
+        while models.len() < MOST_MODELS {
+            let Some(model) = list.next_element::<&RawValue>()? else { return Ok(Models(models)) };
+            models.extend(serde_json::from_str(model.get()).ok().filter(is_bounded));
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Models(models))
+    }
+}
+
+fn is_bounded(model: &ModelOffer) -> bool {
+    (1..=LONGEST_MODEL_ID).contains(&model.model_id.as_str().len()) && model.backend.len() <= MAX_WORD
+}
+
+fn bounded_version(answer: AuthResponse) -> AuthResponse {
+    AuthResponse { agent_version: cut(answer.agent_version), ..answer }
+}
+
+/// The start of a text that should be one word.
+fn cut(mut word: String) -> String {
+    word.truncate(word.floor_char_boundary(MAX_WORD));
+    word
 }
 
 fn bounded_figures(figures: Heartbeat) -> Result<Heartbeat, FrameError> {
@@ -75,15 +141,9 @@ fn bounded_message(mut error: JobError) -> JobError {
     error
 }
 
-/// Text from outside as it may be logged: escaped, and not long.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(MAX_WORD).flat_map(char::escape_debug).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::ids::JobId;
     use crate::messages::wire::ErrorCode;
 
     #[test]
@@ -107,20 +167,91 @@ mod tests {
         assert_eq!((chunk.job_id, chunk.data.as_str()), (id, "aGk="));
     }
 
+    const MODEL: &str = r#"{"model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"ollama"}"#;
+
+    fn offer(models: &str, version: &str) -> String {
+        format!(
+            r#"{{"type":"capabilities","models":[{models}],"metadata":{{"agent_version":"{version}"}},
+                "limits":{{"max_concurrent_total":1,"max_tokens_per_minute":null}}}}"#
+        )
+    }
+
+    fn offered(models: &str) -> Vec<String> {
+        let Ok(FromAgent::Capabilities(offer)) = read(offer(models, "1").as_bytes()) else { panic!("no offer") };
+        offer.models.iter().map(|model| model.model_id.to_string()).collect()
+    }
+
     #[test]
-    fn an_offer_without_bounds_is_refused() {
-        let model = r#"{"model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"ollama"}"#;
-        let offer = |models: &str| {
-            format!(
-                r#"{{"type":"capabilities","models":[{models}],"metadata":{{"agent_version":"1"}},
-                    "limits":{{"max_concurrent_total":1,"max_tokens_per_minute":null}}}}"#
-            )
+    fn an_offer_of_too_many_models_is_cut_and_not_dropped() {
+        assert_eq!(offered(&vec![MODEL; MOST_MODELS].join(",")).len(), MOST_MODELS);
+        assert_eq!(offered(&vec![MODEL; MOST_MODELS + 100].join(",")).len(), MOST_MODELS);
+    }
+
+    #[test]
+    fn a_model_that_is_unreadable_or_out_of_bounds_is_left_out_of_its_offer() {
+        let named = |name: &str| MODEL.replace("\"m\"", &format!("\"{name}\""));
+        let longest = "m".repeat(LONGEST_MODEL_ID);
+        let long_kind = MODEL.replace("ollama", &"o".repeat(MAX_WORD + 1));
+        let models =
+            [&named("a"), &named(""), &named(&longest), &named(&(longest.clone() + "m")), &long_kind, "7", &named("b")];
+        assert_eq!(offered(&models.join(",")), ["a", longest.as_str(), "b"]);
+        assert_eq!(read(offer("", "1").replace("[]", "7").as_bytes()), Err(FrameError::BadField));
+    }
+
+    #[test]
+    fn a_version_is_cut() {
+        let Ok(FromAgent::Capabilities(offer)) = read(offer("", &"é".repeat(500)).as_bytes()) else {
+            panic!("no offer")
         };
-        assert!(matches!(read(offer(model).as_bytes()), Ok(FromAgent::Capabilities(_))));
-        let many = vec![model; MAX_MODELS + 1].join(",");
-        assert_eq!(read(offer(&many).as_bytes()), Err(FrameError::BadField));
-        let long = model.replace("\"m\"", &format!("\"{}\"", "m".repeat(MAX_MODEL_ID + 1)));
-        assert_eq!(read(offer(&long).as_bytes()), Err(FrameError::BadField));
+        assert_eq!(offer.metadata.agent_version, "é".repeat(MAX_WORD / 2));
+        let answer =
+            format!(r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":"{}"}}"#, "1".repeat(500));
+        let Ok(FromAgent::AuthResponse(answer)) = read(answer.as_bytes()) else { panic!("no answer") };
+        assert_eq!(answer.agent_version, "1".repeat(MAX_WORD));
+    }
+
+    #[test]
+    fn a_frame_of_a_job_that_can_not_be_read_still_names_its_job() {
+        let job = JobId::random();
+        for fields in [
+            r#""type":"job_done""#.to_owned(),
+            r#""type":"job_done","tokens":{"input":-1,"output":0,"input_tokens":0,"output_tokens":0},"duration_ms":1"#
+                .into(),
+            r#""type":"job_error","error_code":"internal","message":7,"tokens_emitted":0"#.into(),
+            r#""type":"job_chunk","data":null"#.into(),
+            format!(r#""type":"job_error","message":{}{}"#, "[".repeat(2000), "]".repeat(2000)),
+        ] {
+            let frame = format!(r#"{{{fields},"job_id":"{job}"}}"#);
+            assert_eq!(read(frame.as_bytes()), Err(FrameError::BadFieldOfJob(job)), "{frame}");
+        }
+        for id in ["7", "\"7\"", "null"] {
+            let frame = format!(r#"{{"type":"job_done","job_id":{id}}}"#);
+            assert_eq!(read(frame.as_bytes()), Err(FrameError::BadField), "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_frame_costs_a_small_multiple_of_its_bytes_whatever_it_holds_where() {
+        let id = JobId::random();
+        let mut frames = vec![offer(&vec![MODEL; MOST_MODELS + 1000].join(","), "1")];
+        for filler in ["0", "[]", "{}", "\"\"", "\"/v1/messages\"", "[[[[]]]]", MODEL] {
+            let list = format!("[{}]", vec![filler; (64 << 10) / (filler.len() + 1)].join(","));
+            let model = MODEL.replace('{', &format!(r#"{{"endpoints":{list},"#));
+            frames.extend([
+                offer(&model, "1"),
+                format!(r#"{{"type":"job_chunk","job_id":"{id}","data":"aGk=","status":{list}}}"#),
+                format!(r#"{{"type":"job_chunk","job_id":"{id}","data":"aGk=","content_type":{list}}}"#),
+                format!(r#"{{"type":"job_chunk","job_id":"{id}","data":"aGk=","content_type":{{"a":{list}}}}}"#),
+                format!(
+                    r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":"","extensions":{list}}}"#
+                ),
+                format!(r#"{{"type":"job_done","job_id":"{id}","tokens":{list}}}"#),
+            ]);
+        }
+        for frame in frames {
+            let cost = allocation_counter::measure(|| drop(read(frame.as_bytes())));
+            assert!(cost.bytes_max < 2 * frame.len() as u64, "{} for {}: {:.80}", cost.bytes_max, frame.len(), frame);
+        }
     }
 
     #[test]

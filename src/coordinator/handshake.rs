@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use rand::Rng;
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 
+use super::guesses::{Guesses, Network};
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
 use crate::messages::wire::AuthResponse;
@@ -80,48 +82,74 @@ pub(super) enum Refusal {
     /// The code is another one.
     #[error("enrollment code is wrong")]
     WrongCode,
+    /// Codes from its network are not compared for a while.
+    #[error("too many wrong enrollment codes from this address: try again in a minute")]
+    TooManyGuesses,
 }
 
 /// The rules of enrollment and who has enrolled since the start.
 pub(super) struct Admission {
     listed: HashSet<AgentKey>,
     code: Option<Secret>,
+    enrollment: Mutex<Enrollment>,
+}
+
+#[derive(Default)]
+struct Enrollment {
     /// Grows only by agents that brought the right code.
-    enrolled: Mutex<HashSet<AgentKey>>,
+    keys: HashSet<AgentKey>,
+    guesses: Guesses,
 }
 
 impl Admission {
     /// Rules from a list of public keys and an optional code.
     pub(super) fn new(listed: &[[u8; 32]], code: Option<Secret>) -> Self {
-        Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrolled: Mutex::default() }
+        Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrollment: Mutex::default() }
     }
 
-    /// Judges an answer to `nonce`. The signature comes first: what follows is told only to who holds the key.
-    pub(super) fn admit(&self, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, Grounds), Refusal> {
+    /// Checks an answer to `nonce` that came from this network. The signature comes first: only the holder of the key
+    /// learns about the rest.
+    pub(super) fn admit(
+        &self,
+        nonce: &Nonce,
+        answer: &AuthResponse,
+        network: Network,
+        now: Instant,
+    ) -> Result<(AgentKey, Grounds), Refusal> {
         let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(Refusal::BadKey)?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| Refusal::BadKey)?;
         let signature: [u8; 64] = decode(&answer.signature).ok_or(Refusal::BadSignature)?;
         key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| Refusal::BadSignature)?;
         let key = AgentKey(bytes);
-        Ok((key, self.grounds(key, answer.enrollment_code.as_deref())?))
+        Ok((key, self.grounds(key, answer.enrollment_code.as_deref(), network, now)?))
     }
 
-    fn grounds(&self, key: AgentKey, brought: Option<&str>) -> Result<Grounds, Refusal> {
+    fn grounds(
+        &self,
+        key: AgentKey,
+        brought: Option<&str>,
+        network: Network,
+        now: Instant,
+    ) -> Result<Grounds, Refusal> {
         if self.listed.contains(&key) {
             return Ok(Grounds::Listed);
         }
         let Some(code) = &self.code else {
             return if self.listed.is_empty() { Ok(Grounds::Open) } else { Err(Refusal::NotEnrolled) };
         };
-        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
-        if enrolled.contains(&key) {
+        let mut enrollment = self.enrollment.lock().unwrap_or_else(PoisonError::into_inner);
+        if enrollment.keys.contains(&key) {
             return Ok(Grounds::Enrolled);
         }
         let brought = brought.ok_or(Refusal::NotEnrolled)?;
+        if !enrollment.guesses.may_guess(network, now) {
+            return Err(Refusal::TooManyGuesses);
+        }
         if !same(code, brought) {
+            enrollment.guesses.count_wrong(network, now);
             return Err(Refusal::WrongCode);
         }
-        enrolled.insert(key);
+        enrollment.keys.insert(key);
         Ok(Grounds::Code)
     }
 }
@@ -139,6 +167,7 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use ed25519_dalek::{Signer, SigningKey};
 
+    use super::super::guesses::Peer;
     use super::*;
     use crate::messages::wire::Extensions;
 
@@ -156,9 +185,13 @@ mod tests {
         SigningKey::from_bytes(&[seed; 32])
     }
 
+    fn admit(admission: &Admission, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, Grounds), Refusal> {
+        admission.admit(nonce, answer, Peer(None).network(), Instant::now())
+    }
+
     fn grounds(admission: &Admission, seed: u8, code: Option<&str>) -> Result<Grounds, Refusal> {
         let nonce = Nonce::random(&mut rand::rng());
-        admission.admit(&nonce, &answer(&key(seed), &nonce, code)).map(|(_, grounds)| grounds)
+        admit(admission, &nonce, &answer(&key(seed), &nonce, code)).map(|(_, grounds)| grounds)
     }
 
     #[test]
@@ -166,11 +199,11 @@ mod tests {
         let admission = Admission::new(&[], None);
         let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
         let good = answer(&key(1), &nonce, None);
-        assert_eq!(admission.admit(&nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), Grounds::Open)));
-        assert_eq!(admission.admit(&other, &good), Err(Refusal::BadSignature));
+        assert_eq!(admit(&admission, &nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), Grounds::Open)));
+        assert_eq!(admit(&admission, &other, &good), Err(Refusal::BadSignature));
         let pubkey = STANDARD.encode(key(2).verifying_key().as_bytes());
-        assert_eq!(admission.admit(&nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
-        assert_eq!(admission.admit(&nonce, &AuthResponse { pubkey: "x".into(), ..good }), Err(Refusal::BadKey));
+        assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
+        assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey: "x".into(), ..good }), Err(Refusal::BadKey));
     }
 
     #[test]
@@ -186,7 +219,7 @@ mod tests {
             enrollment_code: None,
             extensions: Extensions::NONE,
         };
-        let judged = Admission::new(&[], None).admit(&Nonce([7; 32]), &forged);
+        let judged = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
         assert_eq!(judged, Err(Refusal::BadSignature));
     }
 
@@ -198,6 +231,25 @@ mod tests {
         assert_eq!(grounds(&admission, 1, Some("open sesame")), Ok(Grounds::Code));
         assert_eq!(grounds(&admission, 1, None), Ok(Grounds::Enrolled));
         assert_eq!(grounds(&admission, 2, None), Err(Refusal::NotEnrolled));
+    }
+
+    #[test]
+    fn after_many_wrong_codes_a_network_can_not_enroll_for_a_while() {
+        let listed = [key(1).verifying_key().to_bytes()];
+        let admission = Admission::new(&listed, Some(Secret::new("open sesame")));
+        assert_eq!(grounds(&admission, 2, Some("open sesame")), Ok(Grounds::Code));
+        let guess = || grounds(&admission, 3, Some("open barley"));
+        let wrong = std::iter::repeat_with(guess).take(1000).take_while(|judged| *judged == Err(Refusal::WrongCode));
+        assert_eq!(wrong.count(), 30);
+        assert_eq!(grounds(&admission, 3, Some("open sesame")), Err(Refusal::TooManyGuesses));
+        // Agents that are known, and agents elsewhere, are not affected.
+        assert_eq!(grounds(&admission, 1, None), Ok(Grounds::Listed));
+        assert_eq!(grounds(&admission, 2, None), Ok(Grounds::Enrolled));
+        let nonce = Nonce([1; 32]);
+        let elsewhere = Peer(Some(([192, 0, 2, 1], 1).into())).network();
+        let answer = answer(&key(4), &nonce, Some("open sesame"));
+        let judged = admission.admit(&nonce, &answer, elsewhere, Instant::now());
+        assert_eq!(judged.map(|(_, grounds)| grounds), Ok(Grounds::Code));
     }
 
     #[test]

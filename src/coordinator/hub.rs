@@ -23,6 +23,8 @@ pub(super) struct Hub {
     pub(super) admission: Admission,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
+    /// Sessions whose agent has not proved its key.
+    unproved: Arc<AtomicUsize>,
     /// Told whenever a job has ended, for the stop that waits for the last.
     job_ended: Notify,
 }
@@ -35,6 +37,7 @@ impl Hub {
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),
+            unproved: Arc::default(),
             job_ended: Notify::new(),
         })
     }
@@ -43,6 +46,19 @@ impl Hub {
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
         // Every method of the roster leaves it whole, so that a panic elsewhere is no reason to stop.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a session whose agent has not proved its key. `None` if all are taken.
+    pub(super) fn enter(&self) -> Option<UnprovedPlace> {
+        let place = UnprovedPlace(self.unproved.clone());
+        let before = place.0.fetch_add(1, Ordering::Relaxed);
+        (before < self.config.max_unproved).then_some(place)
+    }
+
+    /// Frees the slot of a job that its agent has completed.
+    pub(super) fn complete(&self, session: SessionId, job: JobId) {
+        self.roster().complete(session, job);
+        self.job_ended.notify_waiters();
     }
 
     /// Frees a job's slot. `false` if it was free already.
@@ -77,6 +93,15 @@ impl Hub {
             }
             ended.await;
         }
+    }
+}
+
+/// Counts a session among those whose agent has not proved its key, until it is dropped.
+pub(super) struct UnprovedPlace(Arc<AtomicUsize>);
+
+impl Drop for UnprovedPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

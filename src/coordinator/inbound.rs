@@ -1,13 +1,16 @@
 //! The bytes of an agent before they are frames, and frames before they are messages: both bounded.
 //!
-//! The WebSocket codec reports a frame that is too large only once all of it is in memory. [`Metered`] stands in front
-//! of it, reads the headers as they pass and breaks the stream at the first one that announces too much. It is also what
-//! sees a byte arrive while a large frame is still incomplete.
+//! actix-web-actors reads its stream until nothing is left, decodes one frame, and reads again. Small frames so come in
+//! faster than they are handled and pile up in its buffer; a frame that is too large is reported once all of it is there;
+//! and a header that it refuses stays where it is, to be refused again at every poll. [`Metered`] stands before it: it gives
+//! out the bytes of one frame at a time, so that what waits for the codec is one frame and one piece of the socket's bytes,
+//! and it ends the stream at the first header that is not allowed, which the codec never sees. It is also what sees a byte
+//! arrive while a large frame is still incomplete.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_http::ws::Item;
 use actix_web::error::PayloadError;
@@ -15,38 +18,40 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Instant;
 
+use super::borders::{Borders, FrameFault};
+
 /// What the metered stream and its session share. Both live on one thread.
 pub(super) struct Meter {
     /// Set by the session: the largest payload of a frame, in bytes.
     pub(super) max_frame: Cell<usize>,
     /// Written by the stream: when the last byte came.
     pub(super) last_byte: Cell<Instant>,
-    /// Written by the stream: it ended because a frame announced more than `max_frame`.
-    pub(super) oversize: Cell<bool>,
+    /// Written by the stream: why it ended at a header, if it did.
+    pub(super) fault: Cell<Option<FrameFault>>,
 }
 
 impl Meter {
     /// A meter that starts now.
     pub(super) fn new(max_frame: usize) -> Rc<Self> {
-        Rc::new(Self {
-            max_frame: Cell::new(max_frame),
-            last_byte: Cell::new(Instant::now()),
-            oversize: Cell::new(false),
-        })
+        Rc::new(Self { max_frame: Cell::new(max_frame), last_byte: Cell::new(Instant::now()), fault: Cell::new(None) })
     }
 }
 
-/// A stream of WebSocket bytes that ends at the first frame that is too large.
+/// A stream of WebSocket bytes that gives out one frame at a time, and ends at the first header that is not allowed.
 pub(super) struct Metered<S> {
     inner: S,
     meter: Rc<Meter>,
-    headers: Headers,
+    borders: Borders,
+    /// What the socket gave and the codec has not been given.
+    waiting: Bytes,
+    /// The last bytes that were given out completed a frame, which is to be decoded before more is given out.
+    frame_ended: bool,
 }
 
 impl<S> Metered<S> {
     /// Puts a meter before a stream.
     pub(super) fn new(inner: S, meter: Rc<Meter>) -> Self {
-        Self { inner, meter, headers: Headers::default() }
+        Self { inner, meter, borders: Borders::default(), waiting: Bytes::new(), frame_ended: false }
     }
 }
 
@@ -54,68 +59,33 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Metered<S
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.meter.oversize.get() {
+        if self.meter.fault.get().is_some() {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut self.inner).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+        if std::mem::take(&mut self.frame_ended) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.waiting.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
+                Some(Ok(bytes)) => self.waiting = bytes,
+                end => return Poll::Ready(end),
+            }
             self.meter.last_byte.set(Instant::now());
-            let max = self.meter.max_frame.get() as u64;
-            if self.headers.pass(bytes, max).is_err() {
-                self.meter.oversize.set(true);
-                return Poll::Ready(Some(Err(PayloadError::Overflow)));
+        }
+        let this = &mut *self;
+        match this.borders.next_span(&this.waiting, this.meter.max_frame.get() as u64) {
+            Ok(span) => {
+                this.frame_ended = span.ends;
+                Poll::Ready(Some(Ok(this.waiting.split_to(span.len))))
+            }
+            Err(fault) => {
+                this.meter.fault.set(Some(fault));
+                this.waiting = Bytes::new();
+                Poll::Ready(Some(Err(PayloadError::Overflow)))
             }
         }
-        polled
     }
-}
-
-/// A frame announced more than it may have.
-#[derive(Debug, PartialEq, Eq)]
-struct TooLarge;
-
-/// Follows frame borders through a stream of bytes (RFC 6455, section 5.2).
-#[derive(Default)]
-struct Headers {
-    /// The header that is being read, 14 bytes at most.
-    header: Vec<u8>,
-    /// Payload bytes of the current frame that are still to come.
-    payload: u64,
-}
-
-impl Headers {
-    fn pass(&mut self, mut bytes: &[u8], max: u64) -> Result<(), TooLarge> {
-        while let Some((&first, rest)) = bytes.split_first() {
-            if self.payload > 0 {
-                let here = self.payload.min(bytes.len() as u64);
-                self.payload -= here;
-                bytes = bytes.get(here as usize..).unwrap_or_default();
-                continue;
-            }
-            self.header.push(first);
-            bytes = rest;
-            if let Some(length) = announced(&self.header) {
-                if length > max {
-                    return Err(TooLarge);
-                }
-                self.header.clear();
-                self.payload = length;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The payload length that a header announces, once the header is complete with its mask.
-fn announced(header: &[u8]) -> Option<u64> {
-    let [_, second, rest @ ..] = header else { return None };
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    let (length, extended) = match second & 0x7f {
-        126 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 2),
-        127 => (u64::from_be_bytes(*rest.first_chunk()?), 8),
-        short => (u64::from(short), 0),
-    };
-    (rest.len() >= extended + mask).then_some(length)
 }
 
 /// Why fragments make no message.
@@ -175,52 +145,70 @@ impl Fragments {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::task::Waker;
+
+    use actix_codec::Decoder as _;
+    use actix_http::ws::{Codec, Frame, ProtocolError};
+    use futures_util::stream;
 
     use super::*;
 
-    fn frame(payload: usize) -> Vec<u8> {
-        let mut bytes = vec![0x81];
-        match payload {
-            0..126 => bytes.push(0x80 | payload as u8),
-            126..65536 => {
-                bytes.push(0x80 | 126);
-                bytes.extend((payload as u16).to_be_bytes());
-            }
-            _ => {
-                bytes.push(0x80 | 127);
-                bytes.extend((payload as u64).to_be_bytes());
-            }
-        }
-        // A payload that looks like headers of huge frames.
-        bytes.extend(vec![0xff; 4 + payload]);
-        bytes
+    const PONG: [u8; 6] = [0x8a, 0x80, 1, 2, 3, 4];
+
+    /// The reading of actix-web-actors over a socket that has all its bytes at once: whatever is given out is buffered,
+    /// then one frame is decoded.
+    struct Reading {
+        metered: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
+        codec: Codec,
+        buffered: BytesMut,
     }
 
-    proptest! {
-        #[test]
-        fn borders_are_found_however_the_bytes_are_cut(
-            sizes in prop::collection::vec(prop_oneof![0_usize..200, 65_530_usize..65_545], 1..6),
-            cut in 1_usize..70_000,
-        ) {
-            let stream: Vec<u8> = sizes.iter().flat_map(|size| frame(*size)).collect();
-            let max = sizes.iter().copied().max().unwrap_or_default();
-            let run = |max: usize| {
-                let mut headers = Headers::default();
-                stream.chunks(cut).try_for_each(|piece| headers.pass(piece, max as u64))
+    impl Reading {
+        fn new(pieces: Vec<Bytes>) -> Self {
+            let pieces = stream::iter(pieces.into_iter().map(Ok));
+            let metered = Metered::new(pieces, Meter::new(1 << 16));
+            Self { metered: Box::pin(metered), codec: Codec::new(), buffered: BytesMut::new() }
+        }
+
+        /// The next frame or error. `None` at the end.
+        fn next(&mut self) -> Option<Result<Frame, ProtocolError>> {
+            let mut cx = Context::from_waker(Waker::noop());
+            let ended = loop {
+                match self.metered.as_mut().poll_next(&mut cx) {
+                    Poll::Ready(Some(Ok(bytes))) => self.buffered.extend_from_slice(&bytes),
+                    Poll::Ready(Some(Err(_))) => return Some(Err(ProtocolError::Overflow)),
+                    Poll::Ready(None) => break true,
+                    Poll::Pending => break false,
+                }
             };
-            prop_assert_eq!(run(max), Ok(()));
-            if max > 0 {
-                prop_assert_eq!(run(max - 1), Err(TooLarge));
-            }
+            let decoded = self.codec.decode(&mut self.buffered).transpose();
+            assert!(decoded.is_some() || ended, "nothing to decode and nothing to wait for");
+            decoded
         }
     }
 
     #[test]
-    fn a_huge_frame_is_refused_by_its_header_alone() {
-        let mut headers = Headers::default();
-        let header = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
-        assert_eq!(headers.pass(&header, 1 << 20), Err(TooLarge));
+    fn no_more_than_one_frame_waits_for_the_codec() {
+        let pieces = PONG.repeat(1000);
+        let mut reading = Reading::new(pieces.chunks(700).map(Bytes::copy_from_slice).collect());
+        let mut frames = 0;
+        while let Some(frame) = reading.next() {
+            assert_eq!(frame.unwrap(), Frame::Pong(Bytes::new()));
+            assert!(reading.buffered.is_empty(), "{} bytes", reading.buffered.len());
+            frames += 1;
+        }
+        assert_eq!(frames, 1000);
+    }
+
+    #[test]
+    fn a_bad_header_is_one_error_and_the_end() {
+        let bad = [&PONG[..], &[0xf1, 0x80, 1, 2, 3, 4], &PONG].concat();
+        for cut in 1..bad.len() {
+            let mut reading = Reading::new(bad.chunks(cut).map(Bytes::copy_from_slice).collect());
+            assert!(matches!(reading.next(), Some(Ok(Frame::Pong(_)))), "{cut}");
+            assert!(matches!(reading.next(), Some(Err(_))), "{cut}");
+            assert!(reading.next().is_none(), "{cut}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
 //!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
 //! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
-//!    own thread. An agent that refuses before its first chunk is passed over for the next best one.
+//!    own thread. A job that is refused, not sent, or lost before its first chunk goes to the next best agent.
 //! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
 //!    that it refuses reach the client (`backend_refusal`). A stream that fails late ends with an error event and a
 //!    body that is cut, so that nobody takes it for whole.
@@ -21,7 +21,7 @@
 //! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
 //! end of a session, whatever its cause, is the end of its jobs.
 //!
-//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`), parsed without
+//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`, `borders`), parsed without
 //! amplification (`frames`), and answered by closing the connection where they break the rules.
 //!
 //! A second connection of a public key replaces the first, which is closed with 1008 and the reason `replaced`: the
@@ -32,11 +32,13 @@ mod answer;
 mod anthropic;
 mod api;
 mod backend_refusal;
+mod borders;
 mod config;
 mod dispatch;
 mod errors;
 mod fault;
 mod frames;
+mod guesses;
 mod handshake;
 mod hub;
 mod inbound;

@@ -5,7 +5,7 @@
 //! that the relay is full and cancels the job.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -31,6 +31,8 @@ pub(super) enum End {
     Overflowed,
     /// What the agent sent can't be read.
     Garbled,
+    /// The agent's session ended before the job was sent to the agent.
+    Unsent,
     /// The agent's session ended first.
     Lost,
     /// The deadline passed and the agent did not say so.
@@ -48,10 +50,12 @@ pub(super) enum Relayed {
     End(End),
 }
 
-/// The session's end. Dropped without a word it says [`End::Lost`].
+/// The session's end. Dropped without a word it says [`End::Unsent`], or [`End::Lost`] once the job was sent.
 pub(super) struct Outlet {
     items: mpsc::UnboundedSender<Relayed>,
     waiting: Arc<AtomicUsize>,
+    /// Whether the job was sent to the agent. Written before `items` is dropped, read after.
+    sent: Arc<AtomicBool>,
     limit: usize,
 }
 
@@ -59,6 +63,7 @@ pub(super) struct Outlet {
 pub(super) struct Inlet {
     items: mpsc::UnboundedReceiver<Relayed>,
     waiting: Arc<AtomicUsize>,
+    sent: Arc<AtomicBool>,
 }
 
 /// Why a chunk was not taken.
@@ -75,10 +80,17 @@ pub(super) enum NotTaken {
 pub(super) fn relay(limit: usize) -> (Outlet, Inlet) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Outlet { items: sender, waiting: waiting.clone(), limit }, Inlet { items: receiver, waiting })
+    let sent = Arc::new(AtomicBool::new(false));
+    let outlet = Outlet { items: sender, waiting: waiting.clone(), sent: sent.clone(), limit };
+    (outlet, Inlet { items: receiver, waiting, sent })
 }
 
 impl Outlet {
+    /// The job is being sent to the agent: from now on it may be at work.
+    pub(super) fn mark_sent(&self) {
+        self.sent.store(true, Ordering::Release);
+    }
+
     /// Passes the head on. To be called once at most, before any bytes.
     pub(super) fn begin(&self, head: ResponseHead) {
         // Nobody reads: then nobody needs to know.
@@ -106,9 +118,13 @@ impl Outlet {
 }
 
 impl Inlet {
-    /// The next item. After an end there is [`End::Lost`] for ever.
+    /// The next item. After an end there is another end for ever.
     pub(super) async fn next(&mut self) -> Relayed {
-        let item = self.items.recv().await.unwrap_or(Relayed::End(End::Lost));
+        let item = match self.items.recv().await {
+            Some(item) => item,
+            None if self.sent.load(Ordering::Acquire) => Relayed::End(End::Lost),
+            None => Relayed::End(End::Unsent),
+        };
         if let Relayed::Chunk(chunk) = &item {
             self.waiting.fetch_sub(chunk.len() + ITEM_COST, Ordering::Relaxed);
         }
@@ -137,8 +153,12 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_session_that_vanishes_is_a_lost_job() {
+    async fn a_session_that_vanishes_loses_the_job_if_it_was_sent() {
         let (outlet, mut inlet) = relay(10);
+        drop(outlet);
+        assert_eq!(inlet.next().await, Relayed::End(End::Unsent));
+        let (outlet, mut inlet) = relay(10);
+        outlet.mark_sent();
         drop(outlet);
         assert_eq!(inlet.next().await, Relayed::End(End::Lost));
     }

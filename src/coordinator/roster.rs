@@ -16,6 +16,11 @@ use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
 #[cfg(test)]
 mod tests;
 
+/// The most jobs at once that an agent is believed to take, which is also the most that an agent can be configured for.
+const MOST_JOBS: usize = 4096;
+/// How many slots of a new agent count when agents are compared.
+const FIRST_SLOTS: usize = 8;
+
 /// Numbers the sessions of a process. An agent that comes back has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionId(u64);
@@ -47,8 +52,10 @@ struct Offer {
 struct Agent<L> {
     who: Newcomer<L>,
     offers: BTreeMap<ModelId, Offer>,
-    /// Jobs at once over all models.
+    /// Jobs at once over all models, as it says.
     limit: usize,
+    /// The most jobs that it held when it completed one.
+    carried: usize,
     /// The jobs it holds, each with its model.
     jobs: HashMap<JobId, ModelId>,
     heartbeat: Option<Heartbeat>,
@@ -66,11 +73,16 @@ impl<L> Agent<L> {
         self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
     }
 
+    /// The slots that count when agents are compared: those that it says it has, but at most twice what it was seen to
+    /// carry. An agent that claims any number so gets no more jobs than others until it has completed as many at once.
+    fn credible_slots(&self) -> usize {
+        self.limit.min((2 * self.carried).max(FIRST_SLOTS))
+    }
+
     /// Whether it is to be preferred to another: by its load, then by its jobs, then by who waited longest.
     fn goes_before(&self, other: &Self) -> bool {
-        // a/b < c/d without dividing; limits are not 0 where there is room.
-        let load =
-            (self.jobs.len() as u128 * other.limit as u128).cmp(&(other.jobs.len() as u128 * self.limit as u128));
+        // a/b < c/d without dividing; slots are not 0 where there is room.
+        let load = (self.jobs.len() * other.credible_slots()).cmp(&(other.jobs.len() * self.credible_slots()));
         load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_given.cmp(&other.last_given)).is_lt()
     }
 }
@@ -154,8 +166,15 @@ impl<L: Clone> Roster<L> {
         let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
         self.sessions += 1;
         let session = SessionId(self.sessions);
-        let agent =
-            Agent { who, offers: BTreeMap::new(), limit: 0, jobs: HashMap::new(), heartbeat: None, last_given: 0 };
+        let agent = Agent {
+            who,
+            offers: BTreeMap::new(),
+            limit: 0,
+            carried: 0,
+            jobs: HashMap::new(),
+            heartbeat: None,
+            last_given: 0,
+        };
         self.agents.insert(session, agent);
         (session, replaced)
     }
@@ -170,12 +189,12 @@ impl<L: Clone> Roster<L> {
     pub(super) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let names_paths = agent.who.extensions.contains(Extension::Endpoints);
-        agent.limit = offer.limits.max_concurrent_total as usize;
+        agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
         agent.offers = offer
             .models
             .into_iter()
             .map(|model| {
-                let max_concurrent = model.max_concurrent as usize;
+                let max_concurrent = (model.max_concurrent as usize).min(MOST_JOBS);
                 let endpoints = model.endpoints.filter(|_| names_paths).unwrap_or(Endpoints::BASE);
                 (model.model_id, Offer { max_concurrent, context_window: model.context_window, endpoints })
             })
@@ -221,6 +240,15 @@ impl<L: Clone> Roster<L> {
         agent.jobs.insert(job, model.clone());
         let Newcomer { provider, link, extensions, .. } = &agent.who;
         Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+    }
+
+    /// Frees the slot of a job that its agent has completed. Nothing happens if the job is no longer held.
+    pub(super) fn complete(&mut self, session: SessionId, job: JobId) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        let held = agent.jobs.len();
+        if agent.jobs.remove(&job).is_some() {
+            agent.carried = agent.carried.max(held);
+        }
     }
 
     /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.

@@ -38,12 +38,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let listen = config.listen;
     let in_bind = |source| CoordinatorError::Bind { listen, source };
     let workers = config.workers.max(1);
-    if !listen.ip().is_loopback() && config.admits_anybody() {
-        log::warn!(
-            "coordinator open listen={listen}: anybody who reaches this port can join as an agent and is sent prompts; \
-             set an enrollment code or list the agents' public keys"
-        );
-    }
+    let connections = config.max_connections.div_ceil(workers).max(1);
     let silence = config.agent_silence;
     let hub = Hub::new(config);
     let data = Data::from(hub.clone());
@@ -55,6 +50,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
             .default_service(web::to(api::no_such_endpoint))
     })
     .workers(workers)
+    .max_connections(connections)
     .disable_signals()
     .tcp_nodelay(true)
     // A client that closes its side has gone away; its job is cancelled at once.

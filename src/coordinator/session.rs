@@ -15,21 +15,25 @@ use std::time::{Duration, SystemTime};
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
 use actix_http::ws::Item;
-use actix_web::http::header::ORIGIN;
+use actix_web::http::header::{ORIGIN, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::frames::{self, shown};
+use super::borders::FrameFault;
+use super::frames::{self, FrameError};
+use super::guesses::Peer;
 use super::handshake::{Grounds, Nonce};
-use super::hub::{Farewell, Hub, Link, RunJob, ToSession};
+use super::hub::{Farewell, Hub, Link, RunJob, ToSession, UnprovedPlace};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
 use super::relay::End;
 use super::roster::{Newcomer, SessionId};
 use super::workload::{Unfit, Workload};
 use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
+use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
+use crate::telemetry::Outside;
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
@@ -46,20 +50,14 @@ pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -
     if req.headers().contains_key(ORIGIN) {
         return Ok(HttpResponse::Forbidden().finish());
     }
-    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
-    let peer = req.peer_addr().map_or_else(|| "unknown".into(), |addr| addr.to_string());
-    let max_message = hub.config.max_agent_message;
-    let session = Session {
-        hub: hub.into_inner(),
-        meter: meter.clone(),
-        fragments: Fragments::default(),
-        stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
-        jobs: Workload::default(),
-        unsent: Arc::default(),
-        peer,
-        complained: false,
+    let Some(place) = hub.enter() else {
+        return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
-    // The codec's own bound lies above the meter's, which is what tells a frame that is too large from other errors.
+    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+    let peer = Peer(req.peer_addr());
+    let max_message = hub.config.max_agent_message;
+    let session = Session::new(hub.into_inner(), place, meter.clone(), peer);
+    // The codec's own bound lies above the meter's, so that the meter alone decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
 
@@ -75,14 +73,15 @@ enum Stage {
 
 struct Session {
     hub: Arc<Hub>,
+    /// Held until the agent has proved its key.
+    place: Option<UnprovedPlace>,
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
     jobs: Workload,
     /// Shared with the [`Link`]s to this session: counted up there, down here.
     unsent: Arc<AtomicUsize>,
-    /// Who is at the other end, for the log.
-    peer: String,
+    peer: Peer,
     /// A malformed frame has been logged loudly; the next ones are not.
     complained: bool,
 }
@@ -118,6 +117,20 @@ impl Actor for Session {
 }
 
 impl Session {
+    fn new(hub: Arc<Hub>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
+        Self {
+            hub,
+            place: Some(place),
+            meter,
+            fragments: Fragments::default(),
+            stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
+            jobs: Workload::default(),
+            unsent: Arc::default(),
+            peer,
+            complained: false,
+        }
+    }
+
     /// Ends the session when no byte has come for too long; otherwise looks again when that could be.
     fn watch(&mut self, ctx: &mut Context) {
         let limit = self.hub.config.agent_silence;
@@ -166,10 +179,14 @@ impl Session {
                 let (id, provider, agreed) = (*id, provider.clone(), *agreed);
                 self.steady(ctx, id, &provider, agreed, frame);
             }
-            (Err(error), Stage::Steady { provider, .. }) => {
+            (Err(error), Stage::Steady { id, provider, .. }) => {
+                let id = *id;
                 let level = if self.complained { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "frame skipped provider={provider} bytes={} cause={error}", text.len());
+                log::log!(level, "frame skipped provider={provider} bytes={} cause=\"{error}\"", text.len());
                 self.complained = true;
+                if let FrameError::BadFieldOfJob(job) = error {
+                    self.give_up(ctx, id, job, End::Garbled);
+                }
             }
         }
     }
@@ -178,12 +195,15 @@ impl Session {
         if self.hub.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
         }
-        let version = shown(&answer.agent_version);
-        let admitted = self.hub.admission.admit(nonce, answer);
+        let admitted = self.hub.admission.admit(nonce, answer, self.peer.network(), Instant::now());
         let (key, grounds) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                log::warn!("agent refused peer={} version={version} cause={refusal}", self.peer);
+                log::warn!(
+                    "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
+                    self.peer,
+                    Outside(&answer.agent_version)
+                );
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
@@ -194,15 +214,17 @@ impl Session {
         // What was not on offer is not agreed on, whatever the agent says.
         let agreed = answer.extensions.common(self.hub.config.extensions);
         let (name, extensions) = (provider.clone(), agreed);
-        let newcomer = Newcomer { key, provider: name, version: version.clone(), extensions, since, link };
+        let version = answer.agent_version.clone();
+        let newcomer = Newcomer { key, provider: name, version, extensions, since, link };
         let (id, replaced) = self.hub.roster().join(newcomer);
         if let Some(older) = replaced {
             log::warn!("agent replaced provider={provider}: a newer connection has the same key");
             older.tell(ToSession::Close(Farewell::Replaced));
         }
         log::info!(
-            "agent connected provider={provider} peer={} version={version} grounds={grounds:?} extensions={agreed}",
-            self.peer
+            "agent connected provider={provider} peer={} version=\"{}\" grounds={grounds:?} extensions={agreed}",
+            self.peer,
+            Outside(&answer.agent_version)
         );
         if grounds == Grounds::Code {
             log::info!(
@@ -214,6 +236,7 @@ impl Session {
         self.meter.max_frame.set(self.hub.config.max_agent_message);
         send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
         self.stage = Stage::Steady { id, provider, agreed };
+        self.place = None;
     }
 
     fn steady(
@@ -226,9 +249,10 @@ impl Session {
     ) {
         match frame {
             FromAgent::Capabilities(offer) => {
-                let models: Vec<_> = offer.models.iter().take(8).map(|model| shown(model.model_id.as_str())).collect();
-                let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
-                log::info!("agent offers provider={provider} slots={total} count={count} models={}", models.join(","));
+                let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
+                let models: Vec<_> = offer.models.iter().take(8).map(model).collect();
+                let (count, total, models) = (offer.models.len(), offer.limits.max_concurrent_total, models.join(","));
+                log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
                 self.hub.roster().offer(id, offer);
             }
             FromAgent::Heartbeat(figures) => self.hub.roster().heartbeat(id, figures),
@@ -236,7 +260,9 @@ impl Session {
                 let taken = self.jobs.take(&chunk, agreed);
                 self.react(ctx, id, taken);
             }
-            FromAgent::JobDone(done) => self.end(id, done.job_id, End::Done),
+            FromAgent::JobDone(done) => {
+                self.end(id, done.job_id, End::Done);
+            }
             FromAgent::JobError(error) => {
                 self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
             }
@@ -271,23 +297,29 @@ impl Session {
         }
     }
 
-    /// Ends a job that the agent still works.
+    /// Ends a job that the agent may still work on.
     fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
-        send(ctx, &FromCoordinator::JobCancel { job_id });
-        self.end(id, job_id, end);
+        if self.end(id, job_id, end) {
+            send(ctx, &FromCoordinator::JobCancel { job_id });
+        }
     }
 
-    /// A job has ended. The slot is freed before the client knows, who may come back at once.
-    fn end(&mut self, id: SessionId, job: JobId, end: End) {
-        if let Some(outlet) = self.jobs.end(job) {
+    /// A job has ended. The slot is freed before the client knows, who may come back at once. `false` if there is no such
+    /// job.
+    fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
+        let Some(outlet) = self.jobs.end(job) else { return false };
+        if end == End::Done {
+            self.hub.complete(id, job);
+        } else {
             self.hub.release(id, job);
-            outlet.finish(end);
         }
+        outlet.finish(end);
+        true
     }
 
     fn run(&mut self, ctx: &mut Context, job: RunJob) {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
-        // Off the roster: the outlet is dropped, which tells that the job is lost.
+        // Off the roster: the outlet is dropped, which tells that the job was not sent.
         if matches!(self.stage, Stage::Steady { .. }) {
             self.jobs.begin(job.id, job.outlet);
             ctx.text(job.frame);
@@ -324,7 +356,9 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
                 }
                 ctx.stop();
             }
-            _ if closing => {}
+            // The codec may give the same error again and again.
+            Err(_) if closing => ctx.stop(),
+            Ok(_) if closing => {}
             Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
             Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.takes_binary() => {
                 self.violation(ctx, CloseCode::Protocol, "unexpected fragment");
@@ -339,9 +373,10 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
             Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
-            Err(ProtocolError::Overflow) => self.violation(ctx, CloseCode::Size, "frame too large"),
-            Err(_) if self.meter.oversize.get() => self.violation(ctx, CloseCode::Size, "frame too large"),
-            Err(_) => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            Err(_) => match self.meter.fault.get() {
+                Some(FrameFault::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
+                Some(FrameFault::BadHeader) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            },
         }
     }
 
@@ -359,3 +394,6 @@ fn send(ctx: &mut Context, frame: &FromCoordinator) {
         Err(_) => ctx.stop(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,9 @@ pub(super) enum Unfit {
 }
 
 impl Workload {
-    /// A job was sent.
+    /// A job is being sent.
     pub(super) fn begin(&mut self, job: JobId, outlet: Outlet) {
+        outlet.mark_sent();
         self.0.insert(job, AtWork { outlet, received: 0, begun: false });
     }
 

@@ -71,8 +71,11 @@ impl DevError {
 pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write) -> Result<ExitStatus, DevError> {
     let (own, _) = crate::config::CoordinatorConfig::from_env(env)?;
     let client = Client::new(own.api_key.clone());
+    let identity = Identity::ephemeral().map_err(StartError::from)?;
     let server = bind(CoordinatorConfig {
         api_key: own.api_key,
+        // No agent but its own.
+        agent_keys: vec![identity.pubkey()],
         workers: 1,
         stop_grace: Duration::from_secs(1),
         ..CoordinatorConfig::new(options.listen)
@@ -80,7 +83,7 @@ pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write
     let addr = reachable(server.local_addr());
     let stop = server.handle();
     let session = async {
-        let status = with_backends(addr, &client, &options, env, out).await;
+        let status = with_backends(identity, addr, &client, &options, env, out).await;
         stop.stop().await;
         status
     };
@@ -91,6 +94,7 @@ pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write
 
 /// The agent with the backends that there are, else with the echo.
 async fn with_backends(
+    identity: Identity,
     addr: SocketAddr,
     client: &Client,
     options: &DevOptions,
@@ -99,12 +103,12 @@ async fn with_backends(
 ) -> Result<ExitStatus, DevError> {
     let config = agent_config(env, addr, None)?;
     if finds_any(&config).await? {
-        return with_agent(&config, addr, client, options, out).await;
+        return with_agent(&config, identity, addr, client, options, out).await;
     }
     log::info!("no inference server found, the built-in echo stands in");
     let echo = echo::start()?;
     let status = match agent_config(env, addr, Some(&echo)) {
-        Ok(config) => with_agent(&config, addr, client, options, out).await,
+        Ok(config) => with_agent(&config, identity, addr, client, options, out).await,
         Err(report) => Err(report.into()),
     };
     echo.stop().await;
@@ -113,12 +117,13 @@ async fn with_backends(
 
 async fn with_agent(
     config: &AgentConfig,
+    identity: Identity,
     addr: SocketAddr,
     client: &Client,
     options: &DevOptions,
     out: &mut dyn Write,
 ) -> Result<ExitStatus, DevError> {
-    let agent = Agent::start(config, Identity::ephemeral().map_err(StartError::from)?)?;
+    let agent = Agent::start(config, identity)?;
     let introduced = introduce(agent.snapshot(), addr, client, options, out).await;
     match (introduced, &options.prompt) {
         (Ok(()), None) => Ok(agent.run_until_signalled().await?),

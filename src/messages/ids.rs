@@ -1,15 +1,17 @@
 //! Names of things, one type each, so that a model can't be mistaken for a backend.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-/// A job's id: a UUID in its usual hyphenated form, kept in the very letters the coordinator used, which compares
-/// strings.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A job's id: a UUID in its usual hyphenated form. The text keeps the very letters the coordinator used, which may compare
+/// strings; ids that differ only in the case of letters are equal, as they are the same UUID.
+#[derive(Clone, Copy)]
 pub struct JobId([u8; 36]);
 
 impl JobId {
@@ -27,6 +29,33 @@ impl JobId {
     /// The id as a UUID.
     pub fn uuid(&self) -> Uuid {
         Uuid::try_parse(self.as_str()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for JobId {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for JobId {}
+
+impl Hash for JobId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.map(|letter| letter.to_ascii_lowercase()).hash(state);
+    }
+}
+
+impl PartialOrd for JobId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for JobId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let lower = |id: &Self| id.0.map(|letter| letter.to_ascii_lowercase());
+        lower(self).cmp(&lower(other))
     }
 }
 
@@ -175,5 +204,23 @@ impl Generation {
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
+    use super::*;
+
+    #[test]
+    fn job_ids_that_differ_only_in_case_are_one_job_and_keep_their_letters() {
+        let lower: JobId = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10".parse().unwrap();
+        let upper: JobId = "6F1C3F0E-5F0B-4F43-9C7E-0D6F5F8F6F10".parse().unwrap();
+        assert_eq!(lower, upper);
+        assert_eq!(HashSet::from([lower, upper, JobId::from(lower.uuid())]).len(), 1);
+        assert_eq!(BTreeSet::from([lower, upper]).len(), 1);
+        assert_ne!(lower.as_str(), upper.as_str());
+        assert_ne!(lower, JobId::random());
     }
 }

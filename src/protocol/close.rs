@@ -14,11 +14,12 @@ const GOING_AWAY: u16 = 1001;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
     /// The peer sent a close frame.
-    #[error("the coordinator closed the connection, {} {reason:?}", CodeText(*.code))]
+    #[error("the coordinator closed the connection, {}", CloseText(*.code, .reason))]
     CloseFrame {
         /// Its code, if it had one.
         code: Option<u16>,
-        /// Its reason as received, empty if it had none. Escape it before it is shown.
+        /// Its reason as received, empty if it had none. `Display` does not escape it: escape the whole text before it is
+        /// shown.
         reason: String,
     },
     /// The stream ended without a close frame.
@@ -44,15 +45,16 @@ pub enum LinkEnd {
     WriteStalled,
 }
 
-/// A close code, or its absence, in words.
-struct CodeText(Option<u16>);
+/// A close code, or its absence, in words, and a reason if there is one.
+struct CloseText<'a>(Option<u16>, &'a str);
 
-impl std::fmt::Display for CodeText {
+impl std::fmt::Display for CloseText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(code) => write!(f, "code {code}"),
             None => f.write_str("without a code"),
-        }
+        }?;
+        if self.1.is_empty() { Ok(()) } else { write!(f, ": {}", self.1) }
     }
 }
 

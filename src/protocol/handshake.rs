@@ -101,10 +101,10 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeFailure {
     /// `auth_failed`.
-    #[error("the coordinator refuses this agent: {reason:?}")]
+    #[error("the coordinator refuses this agent: {reason}")]
     Rejected {
         /// Why: the coordinator's words, at most 256 characters, without the enrollment code; `unknown` if it said
-        /// nothing. Escaped by `Display`, raw here.
+        /// nothing. `Display` does not escape it: escape the whole text before it is shown.
         reason: String,
     },
     /// The nonce is missing, is not base64, or is not of 16 to 256 bytes. Nothing was signed.

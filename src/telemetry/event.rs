@@ -380,3 +380,30 @@ impl Events {
         (self.0)(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::close::LinkEnd;
+    use crate::protocol::handshake::HandshakeFailure;
+
+    #[test]
+    fn what_a_coordinator_says_at_the_end_is_escaped_once() {
+        let reason = || "is \"x\"\nlevel=error \\ \u{1b}[2J\u{202e}".to_owned();
+        let escaped = r#"is \"x\"\u{a}level=error \\ \u{1b}[2J\u{202e}"#;
+        let generation = Generation::default();
+        let end = LinkEnd::CloseFrame { code: Some(4001), reason: reason() };
+        let event = Event::Disconnected { generation, kind: CloseKind::Unexpected, cause: end.to_string() };
+        assert!(event.to_string().contains(&format!(", code 4001: {escaped}\"")), "{event}");
+        let failure = HandshakeFailure::Rejected { reason: reason() };
+        let event = Event::ConnectFailed { generation, cause: failure.to_string(), failures: 1 };
+        assert!(event.to_string().contains(&format!("refuses this agent: {escaped}\"")), "{event}");
+    }
+
+    #[test]
+    fn a_close_without_a_reason_shows_none() {
+        let end = |code| LinkEnd::CloseFrame { code, reason: String::new() }.to_string();
+        assert_eq!(end(Some(1000)), "the coordinator closed the connection, code 1000");
+        assert_eq!(end(None), "the coordinator closed the connection, without a code");
+    }
+}

@@ -6,12 +6,13 @@ use rustix::process::Signal;
 
 use crate::support::{Backend, Home, Outpost, Setup, request, token, within};
 
+const CODE: &str = "code-1-0123456789";
 const KEY: &str = "authorization: Bearer key-1\r\n";
 
 async fn coordinator() -> (Outpost, SocketAddr) {
     let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"])
         .env("OUTPOST_COORDINATOR_API_KEY", "key-1")
-        .env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", "code-1")
+        .env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", CODE)
         .start();
     let addr = process.logged("coordinator listening addr=").await.parse().unwrap();
     (process, addr)
@@ -37,7 +38,7 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     let (coordinator, addr) = coordinator().await;
     let homes = [Home::new(), Home::new()];
     let mut backends = [Backend::start("one").await, Backend::start("two").await];
-    let agents = [0, 1].map(|index| agent_of(addr, &homes[index], &backends[index], "code-1").start());
+    let agents = [0, 1].map(|index| agent_of(addr, &homes[index], &backends[index], CODE).start());
     within("both models", async { while models(addr).await.len() < 2 {} }).await;
     assert_eq!(models(addr).await, ["one", "two"]);
 
@@ -80,13 +81,27 @@ async fn clients_without_the_key_and_agents_without_the_code_stay_outside() {
 }
 
 #[tokio::test]
-async fn beyond_this_host_it_needs_a_key() {
-    let refused = Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).finish().await;
+async fn beyond_this_host_it_needs_a_key_and_a_code() {
+    let setup = || Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]);
+    let refused = setup().finish().await;
     refused.assert_code(64);
     assert!(refused.stderr.contains("OUTPOST_COORDINATOR_API_KEY"), "{}", refused.stderr);
-    let mut allowed =
-        Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).env("OUTPOST_COORDINATOR_API_KEY", "key-1").start();
-    allowed.logged("coordinator listening addr=0.0.0.0:").await;
+    let refused = setup().env("OUTPOST_COORDINATOR_API_KEY", "key-1").finish().await;
+    refused.assert_code(64);
+    assert!(refused.stderr.contains("OUTPOST_COORDINATOR_AGENT_KEYS"), "{}", refused.stderr);
+    let allowed = setup().env("OUTPOST_COORDINATOR_API_KEY", "key-1").env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", CODE);
+    allowed.start().logged("coordinator listening addr=0.0.0.0:").await;
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn it_may_open_as_many_files_as_the_system_allows() {
+    let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"]).start();
+    process.logged("coordinator listening addr=").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid.as_raw_nonzero())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard);
 }
 
 #[tokio::test]

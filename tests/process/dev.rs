@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use outpost::backends::auto::USUAL;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Setup, request, token};
+use crate::support::{Backend, Home, Setup, request, token};
 
 /// The echo stands in only where this host has no inference server, which a test can't arrange.
 fn has_servers() -> bool {
@@ -98,4 +98,21 @@ async fn the_line_for_curl_that_it_prints_works() {
     assert!(answer.body.contains(r#""content":"hello""#) && answer.body.ends_with("data: [DONE]\n\n"));
     process.signal(Signal::INT);
     process.finish().await.assert_code(0);
+}
+
+#[tokio::test]
+async fn no_other_agent_can_join() {
+    let (backend, home) = (Backend::start("own").await, Home::new());
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", backend.entry()).start();
+    let line = process.printed("curl -N ").await;
+    let addr: SocketAddr = line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let mut stranger = Setup::new(&["run"])
+        .env("OUTPOST_COORDINATOR_URL", format!("ws://{addr}/agent"))
+        .env("OUTPOST_IDENTITY_PATH", home.key())
+        .env("OUTPOST_BACKENDS", Backend::start("strange").await.entry())
+        .env("OUTPOST_STATUS_ADDR", "off")
+        .start();
+    stranger.logged("the coordinator refuses this agent").await;
+    let models = request(addr, "GET /v1/models", "", "").await.body;
+    assert!(models.contains("own") && !models.contains("strange"), "{models}");
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use outpost::messages::wire::ErrorCode;
 use outpost::transport::frame::Frame;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
-use crate::support::{Backend, Coordinator, End, Exchange, Home, NOBODY, Outpost, agent, request, within};
+use crate::support::{Backend, Coordinator, End, Exchange, Home, NOBODY, Outpost, Setup, agent, request, within};
 
 /// Resident memory that the process never reaches, in KiB.
 const MOST: u64 = 64 << 10;
@@ -145,4 +146,30 @@ async fn fragments_that_add_up_to_too_much_are_refused() {
     session.send_raw(&[0, 1]).await;
     assert_eq!(session.end().await, End::Close(Some(1009)));
     assert_small(&process);
+}
+
+#[tokio::test]
+async fn a_flood_of_pongs_of_a_stranger_does_not_stay_in_a_coordinator() {
+    let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"]).start();
+    let addr = process.logged("coordinator listening addr=").await;
+    let mut stranger = BufReader::new(TcpStream::connect(addr).await.unwrap());
+    let upgrade = "GET /agent HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stranger.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    within("upgrade", stranger.read_line(&mut line)).await.unwrap();
+    assert!(line.contains("101"), "{line}");
+    let before = process.memory("VmHWM");
+    let pongs = [0x8a, 0x80, 0, 0, 0, 0].repeat(MIB / 6);
+    let flood = async {
+        for _ in 0..16 {
+            // It may have been thrown out.
+            if stranger.write_all(&pongs).await.is_err() {
+                return;
+            }
+        }
+    };
+    within("end of the flood", flood).await;
+    let grown = process.memory("VmHWM") - before;
+    assert!(grown < 3 << 10, "{grown} KiB for one connection");
 }

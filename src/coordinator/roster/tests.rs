@@ -64,6 +64,30 @@ fn jobs_go_where_the_share_of_taken_slots_is_smallest() {
 }
 
 #[test]
+fn an_agent_gets_no_more_jobs_for_claiming_slots_without_end() {
+    let (mut roster, _) = serving_m(&[u32::MAX, 8]);
+    let order: Vec<u8> = (0..16).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 8);
+    assert_eq!(roster.agents()[0].max_concurrent, 4096);
+    // What others have no room for it may have.
+    assert_eq!(assign(&mut roster, &[]), Ok(1));
+}
+
+#[test]
+fn an_agent_that_completes_many_jobs_at_once_gets_its_share_of_them() {
+    let (mut roster, _) = serving_m(&[64, 8]);
+    let model = ModelId::from("m");
+    let mut jobs = Vec::new();
+    for _ in 0..72 {
+        let job = JobId::random();
+        jobs.push((roster.assign(&model, CHAT, job, &[]).unwrap().session, job));
+    }
+    jobs.into_iter().for_each(|(session, job)| roster.complete(session, job));
+    let order: Vec<u8> = (0..18).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 16);
+}
+
+#[test]
 fn equals_take_turns() {
     let (mut roster, sessions) = serving_m(&[8, 8, 8]);
     let mut order = Vec::new();

@@ -21,14 +21,9 @@ use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::prices::PriceList;
-use crate::messages::wire::ModelOffer;
+use crate::messages::wire::{LONGEST_MODEL_ID, MOST_MODELS, ModelOffer};
 
 mod pricing;
-
-/// The most models on offer.
-const MOST_MODELS: usize = 4096;
-/// The longest model id on offer, in bytes. A job that asks for a longer one is malformed.
-const LONGEST_ID: usize = 512;
 
 /// What the operator says of one backend.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -201,7 +196,7 @@ fn offerable(seen: &Seen) -> Vec<&ModelReport> {
 
 fn is_sound(id: &ModelId) -> bool {
     let id = id.as_str();
-    (1..=LONGEST_ID).contains(&id.len()) && !id.contains(char::is_control)
+    (1..=LONGEST_MODEL_ID).contains(&id.len()) && !id.contains(char::is_control)
 }
 
 /// A backend's part in one of its models. `None`: it is not sold there, or nothing can be asked of it.

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::lenient::{self, FieldValue};
 
 /// An extension of the base protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,18 +67,21 @@ impl Extensions {
         Extension::ALL.into_iter().filter(move |extension| self.contains(*extension))
     }
 
+    /// These and the one with this name, if there is one.
+    fn with_name(self, name: &str) -> Self {
+        let named = Extension::ALL.into_iter().find(|extension| extension.as_str() == name);
+        Self(self.0 | named.map_or(0, |extension| extension as u8))
+    }
+
     /// Reads a field that may hold anything: what is no list of texts is none.
     pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Field {
-            List(Extensions),
-            Other(IgnoredAny),
-        }
-        Ok(match Field::deserialize(deserializer)? {
-            Field::List(list) => list,
-            Field::Other(IgnoredAny) => Self::NONE,
-        })
+        Ok(lenient::field(deserializer)?.unwrap_or(Self::NONE))
+    }
+}
+
+impl FieldValue for Extensions {
+    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        lenient::texts(list, Self::NONE, |extensions, name| extensions.with_name(name))
     }
 }
 
@@ -115,48 +120,7 @@ impl Serialize for Extensions {
 /// A list of texts, in constant memory however long it is.
 impl<'de> Deserialize<'de> for Extensions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ListVisitor)
-    }
-}
-
-struct ListVisitor;
-
-impl<'de> Visitor<'de> for ListVisitor {
-    type Value = Extensions;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of names")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Extensions, A::Error> {
-        let mut extensions = Extensions::NONE;
-        while let Some(Name(name)) = list.next_element()? {
-            extensions.0 |= name.map_or(0, |extension| extension as u8);
-        }
-        Ok(extensions)
-    }
-}
-
-/// One name of a list, if it is known.
-struct Name(Option<Extension>);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl Visitor<'_> for NameVisitor {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-        Ok(Name(Extension::ALL.into_iter().find(|extension| extension.as_str() == text)))
+        lenient::field(deserializer)?.ok_or_else(|| D::Error::custom("not a list of names"))
     }
 }
 

@@ -1,10 +1,17 @@
 //! What the agent sends.
 
+use serde::de::SeqAccess;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Extension, Extensions, lenient};
-use crate::messages::endpoint::Endpoints;
+use super::lenient::{self, FieldValue};
+use super::{ErrorCode, Extension, Extensions};
+use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId};
+
+/// The most models of an offer: an agent offers no more, a coordinator takes no more.
+pub const MOST_MODELS: usize = 4096;
+/// The longest model id of an offer and of a job, in bytes.
+pub const LONGEST_MODEL_ID: usize = 512;
 
 /// A frame from agent to coordinator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +100,15 @@ pub struct ModelOffer {
     /// What can be asked of it: only where the extension `endpoints` was agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
     pub endpoints: Option<Endpoints>,
+}
+
+/// The list of their paths. Those that are not known are skipped.
+impl FieldValue for Endpoints {
+    fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
+        let add =
+            |endpoints: Self, path: &str| Endpoint::of_path(path).map_or(endpoints, |known| endpoints.with(known));
+        lenient::texts(list, Self::NONE, add)
+    }
 }
 
 /// Bounds over all models.

@@ -19,7 +19,7 @@ use crate::messages::json::{Malformed, Members, Scanner, salvage};
 /// The deadline of a job that names none, or names one that is no integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest model id that is taken for one.
-const MAX_MODEL_ID: usize = 512;
+const MAX_MODEL_ID: usize = super::LONGEST_MODEL_ID;
 
 /// A frame from coordinator to agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

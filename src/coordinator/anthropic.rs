@@ -31,6 +31,7 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
         Fault::Size => "request_too_large",
         Fault::Request => "invalid_request_error",
         Fault::Capacity => "rate_limit_error",
+        Fault::Overloaded => "overloaded_error",
         Fault::Stopping | Fault::Upstream => "api_error",
         Fault::Timeout => "timeout_error",
     };

@@ -1,12 +1,10 @@
 //! The HTTP handlers: who asks, with what body. What follows is done elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::errors::ApiError;
@@ -15,9 +13,6 @@ use super::hub::Hub;
 use super::{answer, dispatch, openai, request};
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
-
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
@@ -96,18 +91,10 @@ async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, endpoint: Endpo
 
 async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
     authorize(req, &hub)?;
-    let body = read(body, hub.config.max_body).await?;
-    let asked = request::read(&body, endpoint)?;
+    let body = hub.intake.read(req.headers(), body).await?;
+    let asked = request::read(&body.bytes, endpoint)?;
     let started = dispatch::start(&hub, &asked, body, endpoint).await?;
     Ok(answer::respond(started, endpoint, asked.answer).await)
-}
-
-async fn read(body: Payload, limit: usize) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Err(_)) => Err(ApiError::TooLarge { limit }),
-        Ok(Ok(Err(_))) | Err(_) => Err(ApiError::NoBody),
-    }
 }
 
 /// Checks the API key, which comes as a bearer token or, as Anthropic's clients send it, as `x-api-key`.

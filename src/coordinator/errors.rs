@@ -34,6 +34,17 @@ pub(super) enum ApiError {
         /// What is taken.
         limit: usize,
     },
+    /// The body is within the limit, but the `job` message that holds it is not.
+    #[error("the request makes a message of {length} bytes to an agent, and the limit is {limit}")]
+    MessageTooLarge {
+        /// Its length.
+        length: usize,
+        /// The largest that is sent.
+        limit: usize,
+    },
+    /// Other requests use all the memory for request bodies.
+    #[error("other requests use all the memory for requests")]
+    Overloaded,
     /// The body broke off, or took too long.
     #[error("the request body did not arrive")]
     NoBody,
@@ -103,7 +114,8 @@ impl ApiError {
         match self {
             Self::Unauthorized => Fault::Key,
             Self::NoSuchEndpoint => Fault::Endpoint,
-            Self::TooLarge { .. } => Fault::Size,
+            Self::TooLarge { .. } | Self::MessageTooLarge { .. } => Fault::Size,
+            Self::Overloaded => Fault::Overloaded,
             Self::NoBody | Self::Request(_) => Fault::Request,
             Self::UnknownModel(_) => Fault::Model,
             Self::UnknownPath { .. } => Fault::Path,
@@ -137,7 +149,7 @@ impl ApiError {
         }
         let fault = self.fault();
         let mut response = HttpResponse::build(fault.status());
-        if matches!(fault, Fault::Capacity | Fault::Stopping) {
+        if matches!(fault, Fault::Capacity | Fault::Overloaded | Fault::Stopping) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/json").body(self.body(format))

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Path,
     /// 429.
     Capacity,
+    /// 503: the memory for request bodies is in use.
+    Overloaded,
     /// 503.
     Stopping,
     /// 502.
@@ -36,7 +38,7 @@ impl Fault {
             Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Request => StatusCode::BAD_REQUEST,
             Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }

@@ -5,9 +5,10 @@
 
 mod coordinator_fixture;
 
-use coordinator_fixture::{Agent, Coordinator, soon};
+use coordinator_fixture::{Agent, Answer, Coordinator, soon};
 use outpost::config::{AgentConfig, MapEnvironment};
 use outpost::coordinator::CoordinatorConfig;
+use outpost::messages::secret::Secret;
 
 const CHAT: &str = "/v1/chat/completions";
 const ASK: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -82,4 +83,55 @@ async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     agent.chunk(job.job_id, DONE).await;
     agent.done(job.job_id).await;
     assert_eq!(soon(second).await.unwrap().status, 200);
+}
+
+#[actix_rt::test]
+async fn without_a_key_only_programs_on_this_machine_are_served() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    for header in [
+        ("host", "evil.example"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+    ] {
+        for path in ["/v1/models", "/api/agents"] {
+            let answer = Answer::of(coordinator.get(path).insert_header(header), "").await;
+            assert_eq!(
+                (answer.status, answer.json()["error"]["code"].as_str()),
+                (403, Some("forbidden")),
+                "{header:?}"
+            );
+        }
+        for path in [CHAT, "/v1/messages"] {
+            assert_eq!(Answer::of(coordinator.post(path).insert_header(header), ASK).await.status, 403, "{header:?}");
+        }
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        let answer = Answer::of(coordinator.post(CHAT).content_type(kind), ASK).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (415, Some("unsupported_media_type")),
+            "{kind}"
+        );
+    }
+    let host = format!("localhost:{}", coordinator.addr.port());
+    let own = coordinator.get("/v1/models").insert_header(("host", host.clone()));
+    let own = own.insert_header(("origin", format!("http://{host}")));
+    assert_eq!(Answer::of(own, "").await.status, 200);
+    works(&coordinator, &mut agent).await;
+}
+
+#[actix_rt::test]
+async fn with_a_key_the_key_alone_decides() {
+    let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-1"))).await;
+    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let request = coordinator.post(CHAT).content_type("text/plain").insert_header(("host", "llm.example"));
+    let request = request.insert_header(("origin", "https://chat.example")).insert_header(("via", "1.1 proxy"));
+    let asking = actix_rt::spawn(async move { Answer::of(request.bearer_auth("sk-1"), ASK).await });
+    let job = agent.job().await;
+    agent.chunk(job.job_id, DONE).await;
+    agent.done(job.job_id).await;
+    assert_eq!(soon(asking).await.unwrap().body, DONE);
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::backend_refusal::BackendRefusal;
 use super::fault::Fault;
+use super::keyless::NotLocal;
 use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
@@ -25,6 +26,12 @@ pub(super) enum ApiError {
     /// No key, or another one.
     #[error("the API key is missing or wrong")]
     Unauthorized,
+    /// The API has no key, and the request may not come from a program on this machine.
+    #[error(transparent)]
+    NotLocal(#[from] NotLocal),
+    /// The API has no key, and `Content-Type` is not JSON: the form of a web page could send such a body.
+    #[error("without an API key the Content-Type of a request must be application/json")]
+    NotJsonType,
     /// The path or the method is none of this API's.
     #[error("no such endpoint")]
     NoSuchEndpoint,
@@ -114,6 +121,8 @@ impl ApiError {
         match self {
             Self::Unauthorized => Fault::Key,
             Self::NoSuchEndpoint => Fault::Endpoint,
+            Self::NotLocal(_) => Fault::Forbidden,
+            Self::NotJsonType => Fault::MediaType,
             Self::TooLarge { .. } | Self::MessageTooLarge { .. } => Fault::Size,
             Self::Overloaded => Fault::Overloaded,
             Self::NoBody | Self::Request(_) => Fault::Request,

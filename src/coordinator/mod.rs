@@ -6,7 +6,7 @@
 //!
 //! How a request travels:
 //!
-//! 1. `api` checks the key, `intake` reads the
+//! 1. `api` checks the key (where there is none, `keyless` admits only programs on this machine), `intake` reads the
 //!    body, `request` finds in it what the coordinator needs to know.
 //! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
 //!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
@@ -42,6 +42,7 @@ mod handshake;
 mod hub;
 mod inbound;
 mod intake;
+mod keyless;
 mod openai;
 mod relay;
 mod request;

@@ -33,6 +33,8 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
         Fault::Model => ("invalid_request_error", Some("model"), "model_not_found"),
         Fault::Path => ("invalid_request_error", Some("model"), "endpoint_not_supported"),
         Fault::Capacity => ("rate_limit_error", None, "out_of_capacity"),
+        Fault::Forbidden => ("invalid_request_error", None, "forbidden"),
+        Fault::MediaType => ("invalid_request_error", None, "unsupported_media_type"),
         Fault::Overloaded => ("server_error", None, "overloaded"),
         Fault::Stopping => ("server_error", None, "shutting_down"),
         Fault::Upstream => ("server_error", None, "upstream_error"),

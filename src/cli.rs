@@ -16,7 +16,7 @@ use crate::config::{
 use crate::coordinator;
 use crate::dev::{self, DevOptions};
 use crate::identity::Identity;
-use crate::telemetry::{self, Outside, Snapshot};
+use crate::telemetry::{self, Outside, OutsideJson, Snapshot};
 
 /// Where `dev` and `coordinator` listen unless told otherwise.
 const LISTEN: &str = "127.0.0.1:7700";
@@ -182,19 +182,22 @@ fn status(json: bool, env: &dyn Environment) -> ExitStatus {
         Ok(snapshot) => snapshot,
         Err(error) => return fail(ExitStatus::Failure, error),
     };
-    let text = if json { serde_json::to_string_pretty(&snapshot).unwrap_or_default() + "\n" } else { told(&snapshot) };
-    print(&text)
+    if json {
+        let text = serde_json::to_string_pretty(&snapshot).unwrap_or_default();
+        return print(&format!("{}\n", OutsideJson(&text)));
+    }
+    print(&summary(&snapshot))
 }
 
-/// A snapshot for a person.
-fn told(snapshot: &Snapshot) -> String {
+/// A snapshot for a person. Any process may have answered on the port, so every text in it is escaped.
+fn summary(snapshot: &Snapshot) -> String {
     let mut lines = vec![
-        format!("outpost {} · {:?} · {}", snapshot.version, snapshot.phase, snapshot.coordinator),
-        format!("provider id   {}", snapshot.provider_id.as_deref().unwrap_or("none yet")),
-        format!("public key    {}", snapshot.pubkey),
+        format!("outpost {} · {:?} · {}", Outside(&snapshot.version), snapshot.phase, Outside(&snapshot.coordinator)),
+        format!("provider id   {}", Outside(snapshot.provider_id.as_deref().unwrap_or("none yet"))),
+        format!("public key    {}", Outside(&snapshot.pubkey)),
     ];
     if let Some(since) = &snapshot.connected_since {
-        lines.push(format!("connected     since {since}, connection {}", snapshot.generation));
+        lines.push(format!("connected     since {}, connection {}", Outside(since), snapshot.generation));
     }
     if let Some(cause) = &snapshot.last_disconnect {
         lines.push(format!("last end      {}", Outside(cause)));
@@ -207,14 +210,15 @@ fn told(snapshot: &Snapshot) -> String {
     lines.push(format!("tokens        {} in, {} out", snapshot.tokens.input, snapshot.tokens.output));
     for (name, backend) in &snapshot.backends {
         let models: Vec<String> = backend.models.iter().map(|model| Outside(model.as_str()).to_string()).collect();
-        let state = if backend.up { models.join(", ") } else { backend.cause.clone().unwrap_or_default() };
-        lines.push(format!("backend       {name} {}: {state}", if backend.up { "up" } else { "down" }));
+        let cause = Outside(backend.cause.as_deref().unwrap_or_default()).to_string();
+        let (state, details) = if backend.up { ("up", models.join(", ")) } else { ("down", cause) };
+        lines.push(format!("backend       {} {state}: {details}", Outside(name)));
     }
     lines.join("\n") + "\n"
 }
 
 fn sum(by_code: &std::collections::BTreeMap<String, u64>) -> u64 {
-    by_code.values().sum()
+    by_code.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 fn identity(env: &dyn Environment) -> ExitStatus {

@@ -265,7 +265,7 @@ async fn the_key_comes_in_either_header_and_must_be_right() {
 
 #[actix_rt::test]
 async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
-    let coordinator = Coordinator::start_with(|config| config.max_body = 1000).await;
+    let coordinator = Coordinator::start_with(|config| config.max_job_message = 1000).await;
     let large = format!(r#"{{"model":"{}"}}"#, "m".repeat(1000));
     for (body, status, kind) in [
         ("", 400, "invalid_request_error"),

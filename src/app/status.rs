@@ -4,16 +4,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
 use crate::telemetry::{Snapshot, prometheus};
+use crate::transport::local_only::is_this_machine;
 
 /// How long the client waits.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
+/// The most connections at once. Each takes a file descriptor from the jobs.
+const MAX_CONNECTIONS: usize = 32;
 /// The largest status the client reads.
 const MAX_STATUS: usize = 4 * 1024 * 1024;
 
@@ -46,19 +51,21 @@ impl StatusServer {
     /// Serves the snapshot until the handle stops it.
     #[expect(clippy::disallowed_methods, reason = "the server is stopped through the handle")]
     pub fn serve(self, snapshot: watch::Receiver<Snapshot>) -> io::Result<ServerHandle> {
-        if let Ok(addr) = self.listener.local_addr() {
-            log::info!("status page addr=http://{addr}/status");
-        }
+        let addr = self.listener.local_addr()?;
+        log::info!("status page addr=http://{addr}/status");
+        let is_local = addr.ip().is_loopback();
         let state = web::Data::new(snapshot);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
+                .wrap(from_fn(move |request, next| admit(is_local, request, next)))
                 .route("/status", web::get().to(status))
                 .route("/metrics", web::get().to(metrics))
                 .route("/healthz", web::get().to(|| async { "ok\n" }))
                 .route("/readyz", web::get().to(ready))
         })
         .workers(1)
+        .max_connections(MAX_CONNECTIONS)
         .worker_max_blocking_threads(1)
         .disable_signals()
         .shutdown_timeout(1)
@@ -68,6 +75,21 @@ impl StatusServer {
         actix_rt::spawn(server);
         Ok(handle)
     }
+}
+
+/// Refuses requests to a loopback address whose `Host` does not name this machine: a web page sent them by DNS rebinding.
+/// On any other address the operator opened the page to others, by whatever name they use.
+async fn admit(
+    is_local: bool,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let is_ours = |host: &HeaderValue| host.to_str().is_ok_and(is_this_machine);
+    if is_local && !request.headers().get_all(HOST).all(is_ours) {
+        let refusal = HttpResponse::Forbidden().body("the Host header must be localhost or a loopback address\n");
+        return Ok(request.into_response(refusal));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 type State = web::Data<watch::Receiver<Snapshot>>;

@@ -249,7 +249,7 @@ pub static COORDINATOR_API_KEY: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_API_KEY",
     Unset,
     "sk-coordinator-0123456789",
-    "what clients of the coordinator's API must show as a bearer token",
+    "what clients of the coordinator's API must show as a bearer token; without it only programs on this machine are served",
 )
 .secret()
 .of(Scope::Coordinator);

@@ -29,8 +29,10 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
         Fault::Key => "authentication_error",
         Fault::Endpoint | Fault::Model | Fault::Path => "not_found_error",
         Fault::Size => "request_too_large",
-        Fault::Request => "invalid_request_error",
+        Fault::Request | Fault::MediaType => "invalid_request_error",
+        Fault::Forbidden => "permission_error",
         Fault::Capacity => "rate_limit_error",
+        Fault::Overloaded => "overloaded_error",
         Fault::Stopping | Fault::Upstream => "api_error",
         Fault::Timeout => "timeout_error",
     };

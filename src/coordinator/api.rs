@@ -1,23 +1,18 @@
 //! The HTTP handlers: who asks, with what body. What follows is done elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::errors::ApiError;
 use super::handshake::same;
 use super::hub::Hub;
-use super::{answer, dispatch, openai, request};
+use super::{answer, dispatch, keyless, openai, request};
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
-
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
@@ -96,23 +91,19 @@ async fn serve(req: &HttpRequest, body: Payload, hub: Data<Hub>, endpoint: Endpo
 
 async fn run(req: &HttpRequest, body: Payload, hub: Arc<Hub>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
     authorize(req, &hub)?;
-    let body = read(body, hub.config.max_body).await?;
-    let asked = request::read(&body, endpoint)?;
+    if hub.config.api_key.is_none() && !keyless::is_json(req.headers()) {
+        return Err(ApiError::NotJsonType);
+    }
+    let body = hub.intake.read(req.headers(), body).await?;
+    let asked = request::read(&body.bytes, endpoint)?;
     let started = dispatch::start(&hub, &asked, body, endpoint).await?;
     Ok(answer::respond(started, endpoint, asked.answer).await)
 }
 
-async fn read(body: Payload, limit: usize) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Err(_)) => Err(ApiError::TooLarge { limit }),
-        Ok(Ok(Err(_))) | Err(_) => Err(ApiError::NoBody),
-    }
-}
-
-/// Checks the API key, which comes as a bearer token or, as Anthropic's clients send it, as `x-api-key`.
+/// Checks the API key, which comes as a bearer token or, as Anthropic's clients send it, as `x-api-key`. Without a key
+/// only programs on this machine are served.
 fn authorize(req: &HttpRequest, hub: &Hub) -> Result<(), ApiError> {
-    let Some(key) = &hub.config.api_key else { return Ok(()) };
+    let Some(key) = &hub.config.api_key else { return Ok(keyless::check(req.headers())?) };
     let text = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;

@@ -32,8 +32,12 @@ pub struct CoordinatorConfig {
     pub job_deadline: Duration,
     /// How much longer an agent has to say that the deadline passed, before its job is cancelled.
     pub deadline_margin: Duration,
-    /// The largest request body of a client, in bytes.
-    pub max_body: usize,
+    /// The largest `job` message, in bytes, and so the largest request body. An agent closes its connection when a message
+    /// is over its own limit, 64 MiB unless its operator sets another.
+    pub max_job_message: usize,
+    /// Bytes of all request bodies held at once. A body is held from its first byte until its answer begins. Buffers and
+    /// the messages made from the bodies need a few times as much.
+    pub max_request_memory: usize,
     /// The largest message of an agent, in bytes.
     pub max_agent_message: usize,
     /// Bytes of an answer that may wait for a slow client. A job that goes beyond is cancelled.
@@ -63,7 +67,8 @@ impl CoordinatorConfig {
             max_unproved: 256,
             job_deadline: Duration::from_secs(600),
             deadline_margin: Duration::from_secs(5),
-            max_body: 64 << 20,
+            max_job_message: 48 << 20,
+            max_request_memory: 256 << 20,
             max_agent_message: 16 << 20,
             max_buffered: 8 << 20,
             extensions: Extensions::all(),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use super::errors::{ApiError, Elsewhere};
 use super::hub::{Hub, Link, RunJob, ToSession};
+use super::intake::Body;
 use super::relay::{End, Inlet, Relayed, relay};
 use super::request::Asked;
 use super::roster::{Assignment, NoAgent, SessionId};
@@ -88,12 +89,8 @@ pub(super) struct Started {
 /// Starts a job and waits for the first bytes of its answer. Until they come it goes to the next agent where one refuses it,
 /// is gone before it was sent, or is lost with it, the latter a few times; to each agent once. If there is no other, the last
 /// failure is the answer.
-pub(super) async fn start(
-    hub: &Arc<Hub>,
-    asked: &Asked,
-    request: Bytes,
-    endpoint: Endpoint,
-) -> Result<Started, ApiError> {
+pub(super) async fn start(hub: &Arc<Hub>, asked: &Asked, body: Body, endpoint: Endpoint) -> Result<Started, ApiError> {
+    let limit = hub.config.max_job_message;
     let deadline = Instant::now() + hub.config.job_deadline;
     let mut tried = Vec::new();
     let mut resends = 0;
@@ -117,12 +114,15 @@ pub(super) async fn start(
             members: Members::default(),
             job_id: lease.job,
             model_id: asked.model.clone(),
-            request: request.clone(),
+            request: body.bytes.clone(),
             endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
             target: target(lease.extensions, endpoint, asked.answer.form()),
         };
         let frame = encode(frame).await?;
+        if frame.len() > limit {
+            return Err(ApiError::MessageTooLarge { length: frame.len(), limit });
+        }
         let (outlet, inlet) = relay(hub.config.max_buffered);
         if !lease.link.run(RunJob { id: lease.job, frame, outlet }) {
             failure = Some(ApiError::Full);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::backend_refusal::BackendRefusal;
 use super::fault::Fault;
+use super::keyless::NotLocal;
 use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
@@ -25,6 +26,12 @@ pub(super) enum ApiError {
     /// No key, or another one.
     #[error("the API key is missing or wrong")]
     Unauthorized,
+    /// The API has no key, and the request may not come from a program on this machine.
+    #[error(transparent)]
+    NotLocal(#[from] NotLocal),
+    /// The API has no key, and `Content-Type` is not JSON: the form of a web page could send such a body.
+    #[error("without an API key the Content-Type of a request must be application/json")]
+    NotJsonType,
     /// The path or the method is none of this API's.
     #[error("no such endpoint")]
     NoSuchEndpoint,
@@ -34,6 +41,17 @@ pub(super) enum ApiError {
         /// What is taken.
         limit: usize,
     },
+    /// The body is within the limit, but the `job` message that holds it is not.
+    #[error("the request makes a message of {length} bytes to an agent, and the limit is {limit}")]
+    MessageTooLarge {
+        /// Its length.
+        length: usize,
+        /// The largest that is sent.
+        limit: usize,
+    },
+    /// Other requests use all the memory for request bodies.
+    #[error("other requests use all the memory for requests")]
+    Overloaded,
     /// The body broke off, or took too long.
     #[error("the request body did not arrive")]
     NoBody,
@@ -118,7 +136,10 @@ impl ApiError {
         match self {
             Self::Unauthorized => Fault::Key,
             Self::NoSuchEndpoint => Fault::Endpoint,
-            Self::TooLarge { .. } => Fault::Size,
+            Self::NotLocal(_) => Fault::Forbidden,
+            Self::NotJsonType => Fault::MediaType,
+            Self::TooLarge { .. } | Self::MessageTooLarge { .. } => Fault::Size,
+            Self::Overloaded => Fault::Overloaded,
             Self::NoBody | Self::Request(_) => Fault::Request,
             Self::UnknownModel(_) => Fault::Model,
             Self::UnknownPath { .. } => Fault::Path,
@@ -160,7 +181,7 @@ impl ApiError {
         }
         let fault = self.fault();
         let mut response = HttpResponse::build(fault.status());
-        if matches!(fault, Fault::Capacity | Fault::Stopping) {
+        if matches!(fault, Fault::Capacity | Fault::Overloaded | Fault::Stopping) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/json").body(self.body(format))

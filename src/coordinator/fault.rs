@@ -19,6 +19,12 @@ pub(super) enum Fault {
     Path,
     /// 429.
     Capacity,
+    /// 403: the API has no key, and the request may not come from a program on this machine.
+    Forbidden,
+    /// 415.
+    MediaType,
+    /// 503: the memory for request bodies is in use.
+    Overloaded,
     /// 503.
     Stopping,
     /// 502.
@@ -36,7 +42,9 @@ impl Fault {
             Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Request => StatusCode::BAD_REQUEST,
             Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }

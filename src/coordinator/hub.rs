@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::config::CoordinatorConfig;
 use super::handshake::Admission;
+use super::intake::Intake;
 use super::relay::Outlet;
 use super::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
@@ -21,6 +22,8 @@ pub(super) struct Hub {
     pub(super) config: CoordinatorConfig,
     /// Who may come in.
     pub(super) admission: Admission,
+    /// Reads request bodies within the memory for them.
+    pub(super) intake: Intake,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
@@ -34,6 +37,7 @@ impl Hub {
     pub(super) fn new(config: CoordinatorConfig) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
+            intake: Intake::new(config.max_job_message, config.max_request_memory),
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),

@@ -6,7 +6,8 @@
 //!
 //! How a request travels:
 //!
-//! 1. `api` checks the key and reads the body, `request` finds in it what the coordinator needs to know.
+//! 1. `api` checks the key (where there is none, `keyless` admits only programs on this machine), `intake` reads the
+//!    body, `request` finds in it what the coordinator needs to know.
 //! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
 //!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
 //! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
@@ -42,6 +43,8 @@ mod guesses;
 mod handshake;
 mod hub;
 mod inbound;
+mod intake;
+mod keyless;
 mod openai;
 mod relay;
 mod request;

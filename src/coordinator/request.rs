@@ -1,12 +1,14 @@
-//! A client's request as far as the coordinator needs to know it. The prompt is passed over, not parsed.
+//! A client's request as far as the coordinator needs to know it. The prompt is skipped, not parsed.
+//!
+//! The body is scanned with the scanner that agents use, so that no request is sent that an agent cannot read.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::ModelId;
+use crate::messages::json::{self, Malformed};
 
 /// Bytes of a model's name.
 const MAX_MODEL: usize = 512;
@@ -47,8 +49,11 @@ pub(super) enum RequestError {
     /// Not JSON, or not UTF-8.
     #[error("the request body is not valid JSON")]
     NotJson,
-    /// JSON of another kind, or an object that says a thing twice.
-    #[error("the request body must be one JSON object that names each field once")]
+    /// A value in it nests deeper than an agent accepts.
+    #[error("the request body is nested too deeply")]
+    TooDeep,
+    /// JSON of another kind, or an object that has one of the fields read here twice.
+    #[error("the request body must be one JSON object with at most one of each field")]
     NotAnObject,
     /// Nothing to choose an agent by.
     #[error("the request must name a model")]
@@ -61,14 +66,39 @@ pub(super) enum RequestError {
     WrongType(&'static str),
 }
 
-#[derive(Deserialize)]
+/// The fields that are read here, unparsed.
+#[derive(Default)]
 struct Fields<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_options: Option<&'a RawValue>,
+    model: Option<&'a [u8]>,
+    stream: Option<&'a [u8]>,
+    stream_options: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(body: &'a [u8]) -> Result<Self, RequestError> {
+        let (mut fields, mut twice) = (Self::default(), false);
+        json::walk(body, |key, value| {
+            let Ok(Text(name)) = serde_json::from_slice(key) else { return };
+            let field = match name.as_ref() {
+                "model" => &mut fields.model,
+                "stream" => &mut fields.stream,
+                "stream_options" => &mut fields.stream_options,
+                _ => return,
+            };
+            twice |= field.replace(value).is_some();
+        })?;
+        if twice { Err(RequestError::NotAnObject) } else { Ok(fields) }
+    }
+}
+
+impl From<Malformed> for RequestError {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotAnObject => Self::NotAnObject,
+            Malformed::Broken => Self::NotJson,
+            Malformed::TooDeep => Self::TooDeep,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -81,16 +111,10 @@ struct StreamOptions {
 
 /// Reads a request body. Embeddings are one object, whatever it says.
 pub(super) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestError> {
-    let text = str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => RequestError::NotAnObject,
-        _ => RequestError::NotJson,
-    })?;
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(RequestError::NotAnObject);
-    }
-    let model = fields.model.ok_or(RequestError::NoModel)?;
-    let Text(model) = serde_json::from_str(model.get()).map_err(|_| RequestError::BadModel)?;
+    simdutf8::basic::from_utf8(body).map_err(|_| RequestError::NotJson)?;
+    let fields = Fields::of(body)?;
+    let model = fields.model.filter(|model| *model != b"null").ok_or(RequestError::NoModel)?;
+    let Text(model) = serde_json::from_slice(model).map_err(|_| RequestError::BadModel)?;
     if !(1..=MAX_MODEL).contains(&model.len()) {
         return Err(RequestError::BadModel);
     }
@@ -105,13 +129,15 @@ pub(super) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestErro
     Ok(Asked { model: ModelId::from(model.as_ref()), answer })
 }
 
-fn optional<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, name: &'static str) -> Result<Option<T>, RequestError> {
-    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()).map_err(|_| RequestError::WrongType(name)))
+fn optional<'a, T: Deserialize<'a>>(raw: Option<&'a [u8]>, name: &'static str) -> Result<Option<T>, RequestError> {
+    raw.map_or(Ok(None), |raw| serde_json::from_slice(raw).map_err(|_| RequestError::WrongType(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::ids::JobId;
+    use crate::messages::wire::FromCoordinator;
 
     #[test]
     fn the_model_and_the_kind_of_answer_are_found_among_other_fields() {
@@ -134,13 +160,15 @@ mod tests {
     fn what_can_not_be_served_is_told_by_its_cause() {
         let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(MAX_MODEL + 1));
         for (body, want) in [
-            ("", RequestError::NotJson),
+            ("", RequestError::NotAnObject),
             ("{", RequestError::NotJson),
             (r#"{"model":"m"} {}"#, RequestError::NotJson),
             ("7", RequestError::NotAnObject),
             (r#"["m",true,null]"#, RequestError::NotAnObject),
             (r#"{"model":"m","model":"n"}"#, RequestError::NotAnObject),
+            (r#"{"model":"m","mod\u0065l":"n"}"#, RequestError::NotAnObject),
             ("{}", RequestError::NoModel),
+            (r#"{"model":null}"#, RequestError::NoModel),
             (r#"{"model":7}"#, RequestError::BadModel),
             (r#"{"model":""}"#, RequestError::BadModel),
             (long.as_str(), RequestError::BadModel),
@@ -150,5 +178,16 @@ mod tests {
             assert_eq!(read(body.as_bytes(), Endpoint::Messages), Err(want), "{body}");
         }
         assert_eq!(read(b"{\"model\":\"m\",\"x\":\"\xff\"}", Endpoint::Messages), Err(RequestError::NotJson));
+    }
+
+    #[test]
+    fn a_request_is_refused_as_too_deep_exactly_where_an_agent_refuses_it() {
+        for depth in 1020..1030 {
+            let body = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+            let frame = format!(r#"{{"type":"job","job_id":"{}","model_id":"m","request":{body}}}"#, JobId::random());
+            let is_job = matches!(FromCoordinator::parse(&frame.into()), Ok(FromCoordinator::Job(_)));
+            let read = read(body.as_bytes(), Endpoint::ChatCompletions);
+            assert_eq!(read.as_ref().err(), (!is_job).then_some(&RequestError::TooDeep), "{depth}");
+        }
     }
 }

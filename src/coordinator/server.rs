@@ -39,6 +39,12 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let in_bind = |source| CoordinatorError::Bind { listen, source };
     let workers = config.workers.max(1);
     let connections = config.max_connections.div_ceil(workers).max(1);
+    if config.api_key.is_none() {
+        log::warn!(
+            "the API has no key listen={listen}: every user of this machine can use it, and so can everyone who reaches \
+             this port through a proxy or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY"
+        );
+    }
     let silence = config.agent_silence;
     let hub = Hub::new(config);
     let data = Data::from(hub.clone());

@@ -14,7 +14,7 @@ use crate::app::{self, Agent, ExitStatus, StartError};
 use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use crate::identity::Identity;
-use crate::telemetry::{Outside, Snapshot};
+use crate::telemetry::{Outside, OutsideJson, Snapshot};
 use crate::transport::tls::client_config;
 
 /// How long a look for backends may take before the echo stands in.
@@ -174,24 +174,12 @@ fn greet(
     )?;
     writeln!(out, "agents    http://{addr}/api/agents\n\ntry it:\n")?;
     let model = models.first().map_or("", String::as_str);
-    let body = pasteable(&prompt::body(model, "Say hello."));
+    // A model's name is whatever its server reports.
+    let body = prompt::body(model, "Say hello.");
+    let body = OutsideJson(&body);
     writeln!(out, "  curl -N http://{addr}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")?;
     writeln!(out, "\nCtrl-C stops it.")?;
     out.flush()
-}
-
-/// JSON that can stand between single quotes in a shell's line: a model's name is what some server says it is.
-fn pasteable(json: &str) -> String {
-    let mut pasteable = String::with_capacity(json.len());
-    for letter in json.chars() {
-        if letter != '\'' && (letter.is_ascii_graphic() || letter.is_alphanumeric() || letter == ' ') {
-            pasteable.push(letter);
-        } else {
-            // Such letters stand in JSON's strings only, where any letter may be written by its number.
-            pasteable.extend(letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    pasteable
 }
 
 /// The agent's configuration: the operator's, but for what `dev` brings along.

@@ -32,7 +32,7 @@ impl From<Malformed> for RequestError {
     fn from(malformed: Malformed) -> Self {
         match malformed {
             Malformed::NotAnObject => Self::NotAnObject,
-            Malformed::Broken => Self::NotJson,
+            Malformed::Broken | Malformed::TooDeep => Self::NotJson,
         }
     }
 }

@@ -10,5 +10,5 @@ pub mod snapshot;
 mod stderr;
 
 pub use event::{Event, Events};
-pub use outside::{Label, Outside};
+pub use outside::{Label, Outside, OutsideJson};
 pub use snapshot::{Phase, Snapshot};

@@ -1,4 +1,4 @@
-//! Text from outside, made safe for a log line.
+//! Text from outside, made safe for a log line or a terminal.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl fmt::Display for Outside<'_> {
         for c in chars.by_ref().take(SHOWN) {
             if matches!(c, '"' | '\\') {
                 write!(f, "\\{c}")?;
-            } else if c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ' {
+            } else if is_harmless(c) {
                 write!(f, "{c}")?;
             } else {
                 write!(f, "{}", c.escape_unicode())?;
@@ -24,6 +24,30 @@ impl fmt::Display for Outside<'_> {
         }
         if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
     }
+}
+
+/// Shows JSON text with every character in its strings escaped that could drive a terminal, or end single quotes in a
+/// shell's line. It is the same JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct OutsideJson<'a>(pub &'a str);
+
+impl fmt::Display for OutsideJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            // A line break is between values: in a string it is escaped already.
+            if c != '\'' && (is_harmless(c) || c == '\n') {
+                write!(f, "{c}")?;
+            } else {
+                // Such characters are only in strings, where any character may be escaped.
+                c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_harmless(c: char) -> bool {
+    c.is_alphanumeric() || c.is_ascii_graphic() || c == ' '
 }
 
 /// The most letters that a label has.
@@ -54,6 +78,16 @@ mod tests {
         assert_eq!(Outside("a\nb\x1b[31m\u{202e}x").to_string(), "a\\u{a}b\\u{1b}[31m\\u{202e}x");
         assert_eq!(Outside(r#"a" cause="b\"#).to_string(), r#"a\" cause=\"b\\"#);
         assert_eq!(Outside(&"x".repeat(500)).to_string().chars().count(), SHOWN + 1);
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json_without_what_drives_a_terminal_or_ends_quotes() {
+        let value = "a\u{9b}31m\u{202e}\u{7f}\u{1b}'\"\\\né漢\u{1f600}";
+        let json = serde_json::to_string_pretty(&[value]).unwrap();
+        let escaped = OutsideJson(&json).to_string();
+        assert_eq!(serde_json::from_str::<[String; 1]>(&escaped).unwrap(), [value]);
+        assert!(escaped.chars().all(|c| c != '\'' && (is_harmless(c) || c == '\n')), "{escaped}");
+        assert!(escaped.contains("é漢\\ud83d\\ude00"), "{escaped}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Coordinator {
     }
 
     pub fn post(&self, path: &str) -> awc::ClientRequest {
-        client().post(self.url(path)).timeout(SOON)
+        client().post(self.url(path)).content_type("application/json").timeout(SOON)
     }
 
     /// Posts a body and takes the whole answer.
@@ -90,8 +90,11 @@ impl Coordinator {
 
 /// Posts a body by hand, in the background, and takes all that comes until the connection ends, as it is on the wire.
 pub fn posting(addr: SocketAddr, path: &str, body: &str) -> actix_rt::task::JoinHandle<String> {
-    let head =
-        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
     let request = head + body;
     actix_rt::spawn(async move {
         let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();

@@ -2,6 +2,11 @@
 
 use std::net::SocketAddr;
 
+use outpost::telemetry::Snapshot;
+use outpost::telemetry::snapshot::BackendState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::support::{Backend, Coordinator, Home, Outpost, Setup, agent, request, within};
 
 async fn get(addr: SocketAddr, path: &str) -> crate::support::Response {
@@ -139,4 +144,126 @@ async fn an_address_that_the_operator_named_and_another_has_is_an_error() {
     let ended = setup.finish().await;
     ended.assert_code(1);
     assert!(ended.stderr.contains(&format!("can't listen on {taken} for the status page")), "{}", ended.stderr);
+}
+
+/// The status of the answer to a request with these header lines, and nothing else.
+async fn status_with(addr: SocketAddr, headers: &str) -> String {
+    within("answer of the status page", async {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream
+            .write_all(format!("GET /status HTTP/1.1\r\nconnection: close\r\n{headers}\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
+    let Scene { addr, process, coordinator, .. } = scene().await;
+    let port = addr.port();
+    for host in
+        [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), "localhost".to_owned()]
+    {
+        assert_eq!(status_with(addr, &format!("host: {host}\r\n")).await, "200", "{host}");
+    }
+    for host in [format!("evil.example:{port}"), "10.0.0.1".to_owned(), String::new()] {
+        assert_eq!(status_with(addr, &format!("host: {host}\r\n")).await, "403", "{host}");
+    }
+    drop((process, coordinator));
+}
+
+#[tokio::test]
+async fn a_page_that_is_open_to_other_hosts_answers_to_any_name() {
+    let (coordinator, home) = (Coordinator::start().await, Home::new());
+    let setup = agent(&coordinator, &home, crate::support::NOBODY).env("OUTPOST_STATUS_ADDR", "0.0.0.0:0");
+    let mut process = setup.start();
+    let addr = ([127, 0, 0, 1], process.status_addr().await.port()).into();
+    assert_eq!(status_with(addr, "host: gpu-1.example:9090\r\n").await, "200");
+}
+
+/// What the page has open at once, beyond which connections wait.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_to_the_page_take_few_files() {
+    const MOST: usize = 32;
+    // Other files that may be opened meanwhile, for probes and the connection to the coordinator.
+    const OTHERS: usize = 16;
+    let Scene { addr, process, coordinator, .. } = scene().await;
+    assert_eq!(get(addr, "/healthz").await.status, 200);
+    let before = process.open_files();
+    let mut connections = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        connections.push(stream);
+    }
+    // They are accepted in order. Each that ends lets the next one in.
+    let mut open = std::collections::VecDeque::new();
+    for mut stream in connections {
+        if open.len() == MOST - 1 {
+            open.pop_front();
+        }
+        within("answer of the status page", stream.read_u8()).await.unwrap();
+        open.push_back(stream);
+        let files = process.open_files();
+        assert!(files <= before + MOST + OTHERS, "{before} files, then {files}");
+    }
+    drop(coordinator);
+}
+
+/// Text that clears a terminal, sets its title, reorders what is read, and forges a line.
+const HOSTILE: &str = "x\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\r\n\u{7f}y";
+
+/// Answers one request with a snapshot full of hostile text.
+async fn impostor() -> (SocketAddr, Snapshot) {
+    let hostile = || HOSTILE.to_owned();
+    let backend = |up| BackendState {
+        up,
+        kind: Some(hostile()),
+        models: vec![HOSTILE.into()],
+        cause: Some(hostile()),
+        ..BackendState::default()
+    };
+    let snapshot = Snapshot {
+        version: hostile(),
+        pubkey: hostile(),
+        provider_id: Some(hostile()),
+        coordinator: hostile(),
+        connected_since: Some(hostile()),
+        last_disconnect: Some(hostile()),
+        backends: [(hostile(), backend(true)), (format!("{HOSTILE}2"), backend(false))].into(),
+        ..Snapshot::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let body = serde_json::to_string(&snapshot).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+    });
+    (addr, snapshot)
+}
+
+#[tokio::test]
+async fn the_status_command_escapes_the_text_of_any_process_that_answers() {
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let (addr, snapshot) = impostor().await;
+        let shown = Setup::new(arguments).env("OUTPOST_STATUS_ADDR", addr.to_string()).finish().await;
+        shown.assert_code(0);
+        let is_printable = |c: char| c == '\n' || !(c.is_control() || ('\u{200e}'..='\u{2069}').contains(&c));
+        assert!(shown.stdout.chars().all(is_printable), "{:?}", shown.stdout);
+        if arguments.contains(&"--json") {
+            assert_eq!(serde_json::from_str::<Snapshot>(&shown.stdout).unwrap(), snapshot);
+        } else {
+            assert_eq!(shown.stdout.lines().count(), 9, "{}", shown.stdout);
+        }
+    }
 }

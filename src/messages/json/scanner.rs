@@ -11,9 +11,12 @@ pub enum Malformed {
     /// It starts like no object.
     #[error("no JSON object")]
     NotAnObject,
-    /// It is not JSON, breaks off, goes on where it should end, or nests deeper than 1024.
+    /// It is not JSON, breaks off, or goes on where it should end.
     #[error("not the text of one JSON object")]
     Broken,
+    /// A value in it nests deeper than 1024.
+    #[error("nested deeper than {DEEPEST}")]
+    TooDeep,
 }
 
 /// Calls `on_member` with each key, in its quotes, and its value, as they are spelled and in order. Text must be UTF-8 to
@@ -222,7 +225,7 @@ struct Nesting {
 
 impl Nesting {
     fn push(&mut self, container: Container) -> Result<(), Malformed> {
-        let word = self.objects.get_mut(self.depth / 64).ok_or(Malformed::Broken)?;
+        let word = self.objects.get_mut(self.depth / 64).ok_or(Malformed::TooDeep)?;
         let bit = 1 << (self.depth % 64);
         match container {
             Container::Array => *word &= !bit,

@@ -140,6 +140,12 @@ impl Outpost {
         kill_process(self.pid, signal).unwrap();
     }
 
+    /// How many files it has open.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).unwrap().count()
+    }
+
     /// Waits for its end.
     pub(crate) async fn finish(mut self) -> Finished {
         let status = within("end of the process", self.child.wait()).await.unwrap();

@@ -38,7 +38,7 @@ fn nesting_has_an_end() {
     let nested = |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert_eq!(members(&nested(DEEPEST)).unwrap().len(), 1);
     // The innermost pair is empty and so not gone into.
-    assert_eq!(members(&nested(DEEPEST + 2)), Err(Malformed::Broken));
+    assert_eq!(members(&nested(DEEPEST + 2)), Err(Malformed::TooDeep));
 }
 
 #[test]

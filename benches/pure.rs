@@ -145,7 +145,9 @@ fn ledger(bencher: Bencher<'_, '_>, in_flight: u32) {
     let mut ids =
         std::iter::repeat_with(JobId::random).take(2 * in_flight as usize).collect::<Vec<_>>().into_iter().cycle();
     let mut admit = move |ledger: &mut Ledger<()>| {
-        ledger.admit(ids.next().unwrap(), Generation(1), &backend, in_flight, drop).unwrap().ticket
+        let ticket = ledger.admit(ids.next().unwrap(), Generation(1), ()).unwrap();
+        ledger.place(ticket, &backend, in_flight).unwrap();
+        ticket
     };
     for _ in 1..in_flight {
         admit(&mut ledger);

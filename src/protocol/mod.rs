@@ -4,6 +4,8 @@ pub mod assemble;
 pub mod backoff;
 pub mod close;
 pub mod handshake;
+pub mod liveness;
+pub mod nonces;
 pub mod pacing;
 pub mod request;
 pub mod restart;

@@ -107,8 +107,11 @@ impl Rig {
         });
         let frames = FrameReader::new(Role::Server, 1 << 20, BytesMut::new());
         let mut rig = Self { backend, stream: far, frames, writes, _agent: agent };
-        rig.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode([7; 32]), extensions: Extensions::NONE })
-            .await;
+        rig.send(&FromCoordinator::AuthChallenge {
+            nonce: STANDARD.encode(rand::random::<[u8; 32]>()),
+            extensions: Extensions::NONE,
+        })
+        .await;
         rig.until(|message| matches!(message, FromAgent::AuthResponse(_))).await;
         rig.send(&FromCoordinator::AuthOk { provider_id: None }).await;
         rig.until(|message| matches!(message, FromAgent::Capabilities(_))).await;

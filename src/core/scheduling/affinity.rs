@@ -25,7 +25,7 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 
 /// The beginnings of a prompt as keys, the shortest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beginnings(Vec<u64>);
+pub struct PrefixHashes(Vec<u64>);
 
 /// Remembers who served which beginning, the latest used in bounded memory.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Affinity {
     }
 
     /// The keys of a prompt: the value of `messages`, `prompt` or `input` as it is spelled.
-    pub fn beginnings(&self, model: &ModelId, prompt: &[u8]) -> Beginnings {
+    pub fn prefixes(&self, model: &ModelId, prompt: &[u8]) -> PrefixHashes {
         let mut hasher = self.keyed.build_hasher();
         hasher.write(model.as_str().as_bytes());
         // No text holds this byte, so that no name runs on into a prompt.
@@ -64,19 +64,18 @@ impl Affinity {
             from = *to;
             Some(hasher.finish())
         });
-        Beginnings(keys.collect())
+        PrefixHashes(keys.collect())
     }
 
     /// The backend that served the longest known of these beginnings last.
-    pub fn backend(&self, beginnings: &Beginnings, now: Instant) -> Option<&BackendId> {
-        let known =
-            beginnings.0.iter().rev().find_map(|key| self.served.get(key).filter(|served| served.is_fresh(now)));
+    pub fn backend(&self, prefixes: &PrefixHashes, now: Instant) -> Option<&BackendId> {
+        let known = prefixes.0.iter().rev().find_map(|key| self.served.get(key).filter(|served| served.is_fresh(now)));
         known.map(|served| &served.backend)
     }
 
-    /// A backend has begun to answer a prompt of these beginnings.
-    pub fn on_served(&mut self, beginnings: &Beginnings, backend: &BackendId, now: Instant) {
-        for key in &beginnings.0 {
+    /// A backend has begun to answer a prompt of these prefixes.
+    pub fn on_served(&mut self, prefixes: &PrefixHashes, backend: &BackendId, now: Instant) {
+        for key in &prefixes.0 {
             let served = Served { backend: backend.clone(), at: now, used: self.uses };
             if let Some(old) = self.served.insert(*key, served) {
                 self.by_use.remove(&old.used);
@@ -92,7 +91,7 @@ impl Affinity {
         }
     }
 
-    /// Beginnings that are remembered.
+    /// PrefixHashes that are remembered.
     pub fn len(&self) -> usize {
         self.served.len()
     }
@@ -132,10 +131,10 @@ mod tests {
     #[test]
     fn the_next_turn_of_a_conversation_goes_where_the_last_one_went() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
-        let first = affinity.beginnings(&model, &prompt(600, "]"));
+        let first = affinity.prefixes(&model, &prompt(600, "]"));
         assert_eq!(affinity.backend(&first, now), None);
         affinity.on_served(&first, &"a".into(), now);
-        let next = affinity.beginnings(&model, &prompt(600, ", and the answer to that, and another question"));
+        let next = affinity.prefixes(&model, &prompt(600, ", and the answer to that, and another question"));
         assert_eq!(affinity.backend(&next, now), Some(&"a".into()));
         affinity.on_served(&next, &"b".into(), now);
         assert_eq!(affinity.backend(&next, now), Some(&"b".into()));
@@ -145,36 +144,36 @@ mod tests {
     fn the_longest_beginning_that_is_known_decides() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
         let conversation = |who: &str, turns: usize| prompt(1024, &who.repeat(1024 * turns));
-        let [ann, bob] = ["a", "b"].map(|who| affinity.beginnings(&model, &conversation(who, 1)));
+        let [ann, bob] = ["a", "b"].map(|who| affinity.prefixes(&model, &conversation(who, 1)));
         affinity.on_served(&ann, &"a".into(), now);
         affinity.on_served(&bob, &"b".into(), now);
         for who in ["a", "b"] {
-            let next = affinity.beginnings(&model, &conversation(who, 3));
+            let next = affinity.prefixes(&model, &conversation(who, 3));
             assert_eq!(affinity.backend(&next, now), Some(&who.into()), "the system prompt is the same");
         }
-        let third = affinity.beginnings(&model, &conversation("c", 1));
+        let third = affinity.prefixes(&model, &conversation("c", 1));
         assert_eq!(affinity.backend(&third, now), Some(&"b".into()), "who read the system prompt last");
     }
 
     #[test]
     fn short_prompts_other_models_and_other_processes_have_nothing_in_common() {
         let (one, model) = (affinity(), "m".into());
-        assert_eq!(one.beginnings(&model, &prompt(511, "")), Beginnings::default());
-        let keys = one.beginnings(&model, &prompt(100_000, ""));
+        assert_eq!(one.prefixes(&model, &prompt(511, "")), PrefixHashes::default());
+        let keys = one.prefixes(&model, &prompt(100_000, ""));
         assert_eq!(keys.0.len(), LENGTHS.len());
-        let differ = |other: Beginnings| keys.0.iter().all(|key| !other.0.contains(key));
-        assert!(differ(one.beginnings(&"mx".into(), &prompt(100_000, ""))));
-        assert!(differ(affinity().beginnings(&model, &prompt(100_000, ""))));
+        let differ = |other: PrefixHashes| keys.0.iter().all(|key| !other.0.contains(key));
+        assert!(differ(one.prefixes(&"mx".into(), &prompt(100_000, ""))));
+        assert!(differ(affinity().prefixes(&model, &prompt(100_000, ""))));
     }
 
     #[test]
     fn what_was_not_used_for_long_is_forgotten() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
-        let keys = affinity.beginnings(&model, &prompt(600, ""));
+        let keys = affinity.prefixes(&model, &prompt(600, ""));
         affinity.on_served(&keys, &"a".into(), now);
         assert!(affinity.backend(&keys, now + EXPIRES - Duration::from_nanos(1)).is_some());
         assert_eq!(affinity.backend(&keys, now + EXPIRES), None);
-        let other = affinity.beginnings(&"other".into(), &prompt(600, ""));
+        let other = affinity.prefixes(&"other".into(), &prompt(600, ""));
         affinity.on_served(&other, &"a".into(), now + EXPIRES);
         assert_eq!(affinity.len(), 1);
     }
@@ -182,14 +181,14 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_latest_used_stay() {
         let (mut affinity, now) = (affinity(), epoch());
-        let used = Beginnings(vec![u64::MAX]);
+        let used = PrefixHashes(vec![u64::MAX]);
         for key in 0..50_000 {
-            affinity.on_served(&Beginnings(vec![key]), &"a".into(), now);
+            affinity.on_served(&PrefixHashes(vec![key]), &"a".into(), now);
             affinity.on_served(&used, &"b".into(), now);
         }
         assert_eq!((affinity.len(), affinity.by_use.len()), (REMEMBERED, REMEMBERED));
         assert_eq!(affinity.backend(&used, now), Some(&"b".into()));
-        assert!(affinity.backend(&Beginnings(vec![49_999]), now).is_some());
-        assert!(affinity.backend(&Beginnings(vec![0]), now).is_none());
+        assert!(affinity.backend(&PrefixHashes(vec![49_999]), now).is_some());
+        assert!(affinity.backend(&PrefixHashes(vec![0]), now).is_none());
     }
 }

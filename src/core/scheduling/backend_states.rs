@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::breaker::{Breaker, Pass, State, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::breaker::{Breaker, BreakerToken, State, Verdict};
 use super::capacity::Capacity;
 use super::catalog::Catalog;
 use super::selection::Standing;
@@ -12,7 +14,7 @@ use crate::messages::ids::BackendId;
 
 /// The backends of the current catalog.
 #[derive(Debug, Default)]
-pub struct Fleet {
+pub struct BackendStates {
     members: HashMap<BackendId, Member>,
     /// Breakers made so far: each has a number of its own.
     breakers: u64,
@@ -24,7 +26,39 @@ struct Member {
     breaker: Breaker,
 }
 
-impl Fleet {
+/// What is known of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendView {
+    /// Jobs of ours at once, at most.
+    pub limit: u32,
+    /// Jobs of ours that it takes at once now.
+    pub usable: u32,
+    /// Slots that others hold.
+    pub others: u32,
+    /// Slots that cancelled jobs still hold.
+    pub lingering: u32,
+    /// Its circuit breaker.
+    pub breaker: BreakerView,
+}
+
+/// A circuit breaker's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerView {
+    /// Jobs pass.
+    Closed,
+    /// No job passes.
+    Open {
+        /// For so long.
+        for_ms: u64,
+    },
+    /// One job may pass, as a trial.
+    HalfOpen,
+    /// A trial is under way.
+    Trying,
+}
+
+impl BackendStates {
     /// Takes in what a new catalog says. A backend that is not in it is forgotten, its breaker too: one that comes back
     /// was looked at before.
     pub fn update(&mut self, catalog: &Catalog) {
@@ -70,14 +104,14 @@ impl Fleet {
     }
 
     /// A job is sent there. `None`: its breaker lets none through.
-    pub fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<Pass> {
+    pub fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<BreakerToken> {
         self.members.get_mut(backend)?.breaker.begin(now)
     }
 
-    /// What the job that was sent with `pass` showed of the backend.
-    pub fn report(&mut self, backend: &BackendId, pass: Pass, verdict: Verdict, now: Instant) {
+    /// What the job that was sent with `token` showed of the backend.
+    pub fn report(&mut self, backend: &BackendId, token: BreakerToken, verdict: Verdict, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
-            member.breaker.report(pass, verdict, now);
+            member.breaker.report(token, verdict, now);
         }
     }
 
@@ -112,6 +146,27 @@ impl Fleet {
             id.clone()
         })
         .collect()
+    }
+
+    /// What is known of each backend, for people and tests.
+    pub fn view(&self, now: Instant) -> impl Iterator<Item = (&BackendId, BackendView)> {
+        self.members.iter().map(move |(id, member)| {
+            let view = BackendView {
+                limit: member.capacity.limit(),
+                usable: self.usable(id, now),
+                others: member.capacity.foreign(now),
+                lingering: member.capacity.lingering(now),
+                breaker: match member.breaker.state(now) {
+                    State::Closed => BreakerView::Closed,
+                    State::Open { until } => {
+                        BreakerView::Open { for_ms: until.saturating_duration_since(now).as_millis() as u64 }
+                    }
+                    State::HalfOpen => BreakerView::HalfOpen,
+                    State::Trying => BreakerView::Trying,
+                },
+            };
+            (id, view)
+        })
     }
 
     /// When something is to be done that no event will bring: a load to be asked for.
@@ -165,57 +220,57 @@ mod tests {
 
     #[test]
     fn an_open_breaker_takes_nothing_until_its_trial_is_due() {
-        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
-        fleet.update(&catalog(&["a", "b"]));
-        assert_eq!(fleet.usable(&id, now), 2);
+        let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
+        states.update(&catalog(&["a", "b"]));
+        assert_eq!(states.usable(&id, now), 2);
         for _ in 0..crate::core::scheduling::breaker::OPENS_AT {
-            let pass = fleet.begin(&id, now).unwrap();
-            fleet.report(&id, pass, Verdict::Fault, now);
+            let token = states.begin(&id, now).unwrap();
+            states.report(&id, token, Verdict::Fault, now);
         }
-        let standing = fleet.standing(&id, 0, now).unwrap();
-        assert_eq!((standing.admits, fleet.usable(&id, now), fleet.usable(&"b".into(), now)), (false, 0, 2));
-        let trial = fleet.next_trial(now).unwrap();
-        assert_eq!((fleet.usable(&id, trial), fleet.next_trial(trial)), (1, None));
-        let pass = fleet.begin(&id, trial).unwrap();
-        assert_eq!(fleet.usable(&id, trial), 1, "the trial itself runs there");
-        fleet.report(&id, pass, Verdict::Fault, trial);
-        assert_eq!(fleet.usable(&id, trial), 0);
-        assert!(fleet.next_trial(trial).unwrap() > trial);
+        let standing = states.standing(&id, 0, now).unwrap();
+        assert_eq!((standing.admits, states.usable(&id, now), states.usable(&"b".into(), now)), (false, 0, 2));
+        let trial = states.next_trial(now).unwrap();
+        assert_eq!((states.usable(&id, trial), states.next_trial(trial)), (1, None));
+        let token = states.begin(&id, trial).unwrap();
+        assert_eq!(states.usable(&id, trial), 1, "the trial itself runs there");
+        states.report(&id, token, Verdict::Fault, trial);
+        assert_eq!(states.usable(&id, trial), 0);
+        assert!(states.next_trial(trial).unwrap() > trial);
     }
 
     #[test]
     fn a_backend_that_tells_its_load_is_asked_for_it_and_one_that_does_not_is_not() {
-        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
-        fleet.update(&catalog(&["a", "b"]));
-        assert_eq!(fleet.next_poll(now), None);
-        fleet.on_load(&id, 1, 0, now, now);
-        assert_eq!(fleet.usable(&id, now), 1, "somebody else is served there");
-        let at = fleet.next_poll(now).unwrap();
-        assert_eq!((fleet.due(now), fleet.due(at)), (vec![], vec![id.clone()]));
-        assert!(fleet.next_poll(at).unwrap() > at);
-        fleet.on_cancel(&id, at);
-        assert!(fleet.lingers(&id, at) && fleet.next_poll(at).unwrap() < at + Duration::from_secs(2));
+        let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
+        states.update(&catalog(&["a", "b"]));
+        assert_eq!(states.next_poll(now), None);
+        states.on_load(&id, 1, 0, now, now);
+        assert_eq!(states.usable(&id, now), 1, "somebody else is served there");
+        let at = states.next_poll(now).unwrap();
+        assert_eq!((states.due(now), states.due(at)), (vec![], vec![id.clone()]));
+        assert!(states.next_poll(at).unwrap() > at);
+        states.on_cancel(&id, at);
+        assert!(states.lingers(&id, at) && states.next_poll(at).unwrap() < at + Duration::from_secs(2));
     }
 
     #[test]
     fn jobs_of_before_a_backend_left_say_nothing_of_it_once_it_is_back() {
-        let (mut fleet, now, id) = (Fleet::default(), epoch(), BackendId::from("a"));
-        fleet.update(&catalog(&["a"]));
-        let old = fleet.begin(&id, now).unwrap();
-        fleet.update(&catalog(&["b"]));
-        fleet.update(&catalog(&["a"]));
+        let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
+        states.update(&catalog(&["a"]));
+        let old = states.begin(&id, now).unwrap();
+        states.update(&catalog(&["b"]));
+        states.update(&catalog(&["a"]));
         for _ in 0..crate::core::scheduling::breaker::OPENS_AT {
-            fleet.report(&id, old, Verdict::Fault, now);
+            states.report(&id, old, Verdict::Fault, now);
         }
-        assert_eq!(fleet.usable(&id, now), 2);
-        assert_ne!(fleet.begin(&id, now), Some(old));
+        assert_eq!(states.usable(&id, now), 2);
+        assert_ne!(states.begin(&id, now), Some(old));
     }
 
     #[test]
     fn what_left_the_catalog_is_forgotten() {
-        let (mut fleet, now) = (Fleet::default(), epoch());
-        fleet.update(&catalog(&["a"]));
-        fleet.update(&catalog(&["b"]));
-        assert!(fleet.standing(&"a".into(), 0, now).is_none() && fleet.standing(&"b".into(), 0, now).is_some());
+        let (mut states, now) = (BackendStates::default(), epoch());
+        states.update(&catalog(&["a"]));
+        states.update(&catalog(&["b"]));
+        assert!(states.standing(&"a".into(), 0, now).is_none() && states.standing(&"b".into(), 0, now).is_some());
     }
 }

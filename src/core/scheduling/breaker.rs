@@ -1,20 +1,22 @@
 //! A circuit breaker: keeps jobs from a backend that fails them.
 //!
 //! Closed, it lets every job through. [`OPENS_AT`] faults in a row open it for a cool-down, and nothing gets through. Then it
-//! is half open: one job may go, as a trial, whose success closes it and whose fault opens it again for twice as long, up to
-//! a bound. Driven by the router: [`Breaker::begin`] as a job is sent, [`Breaker::report`] as its verdict is known.
+//! is half open: one job may go, as a trial, whose fault opens it again for twice as long, up to a bound. From the moment
+//! when it opens until it closes is one episode: the success of any job that was sent within the episode closes it, however
+//! many trials were sent since. Driven by the router: [`Breaker::begin`] as a job is sent, [`Breaker::report`] as its verdict
+//! is known.
 //!
 //! Faults in a row, not a rate: a success is proof that the backend works, a rate needs a window and a least number of
 //! jobs, and a job that meets a fault goes to another backend anyway, so that a backend that fails every second job costs
 //! tries and no jobs.
 //!
-//! A verdict counts only in the state in which its job was sent. So the fifty jobs that break with one server open the
-//! breaker once and do not lengthen the cool-down, and what is left of them decides no trial.
+//! A verdict counts only in the episode in which its job was sent, and a fault only for the latest trial. So the fifty jobs
+//! that break with one server open the breaker once and do not lengthen the cool-down, and what is left of them decides no
+//! trial.
 
 use std::time::{Duration, Instant};
 
 use super::debounce::GAP;
-use crate::messages::jobs::Blame;
 
 /// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.
 pub const OPENS_AT: u32 = 3;
@@ -31,20 +33,10 @@ const TRIAL: Duration = Duration::from_secs(30);
 pub enum Verdict {
     /// It answered well.
     Success,
-    /// The connection failed or broke, or it answered with 5xx.
+    /// It failed, and not because of the job.
     Fault,
-    /// It refused what the caller asked, with 4xx, or the job was cancelled before it showed anything: proves nothing.
+    /// It refused what the caller asked for, the job may have made it fail, or the job was cancelled: proves nothing.
     Neutral,
-}
-
-impl Verdict {
-    /// What an error that is somebody's fault says of the backend.
-    pub fn of(blame: Blame) -> Self {
-        match blame {
-            Blame::Backend => Self::Fault,
-            Blame::Caller | Blame::Unclear | Blame::Agent | Blame::Operator => Self::Neutral,
-        }
-    }
 }
 
 /// What a breaker does with the next job.
@@ -63,11 +55,12 @@ pub enum State {
     Trying,
 }
 
-/// Names the breaker and the state of it in which a job was sent, for its verdict.
+/// Names the breaker, its episode and its trial in which a job was sent, for the job's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
+pub struct BreakerToken {
     breaker: u64,
-    epoch: u64,
+    episode: u64,
+    trial: u64,
 }
 
 /// The breaker of one backend.
@@ -75,8 +68,10 @@ pub struct Pass {
 pub struct Breaker {
     number: u64,
     phase: Phase,
-    /// Counts the changes of phase: a pass of an older one is stale.
-    epoch: u64,
+    /// Counts how often it opened and closed: a token of an older episode is stale.
+    episode: u64,
+    /// Counts the trials.
+    trial: u64,
     /// The next cool-down.
     cool_down: Duration,
 }
@@ -92,9 +87,9 @@ enum Phase {
 }
 
 impl Breaker {
-    /// Closed. A breaker that follows another takes no pass of that one, where it has another number.
+    /// Closed. A breaker that follows another takes no token of that one, where it has another number.
     pub fn new(number: u64) -> Self {
-        Self { number, phase: Phase::Closed { faults: 0 }, epoch: 0, cool_down: COOL_DOWN }
+        Self { number, phase: Phase::Closed { faults: 0 }, episode: 0, trial: 0, cool_down: COOL_DOWN }
     }
 
     /// What it does with a job now.
@@ -113,49 +108,48 @@ impl Breaker {
     }
 
     /// A job is sent: while half open it is the trial. `None`: it must not be sent.
-    pub fn begin(&mut self, now: Instant) -> Option<Pass> {
+    pub fn begin(&mut self, now: Instant) -> Option<BreakerToken> {
         match self.state(now) {
             State::Closed => {}
-            State::HalfOpen => self.enter(Phase::Trial { until: now + TRIAL }),
+            State::HalfOpen => {
+                self.trial += 1;
+                self.phase = Phase::Trial { until: now + TRIAL };
+            }
             State::Open { .. } | State::Trying => return None,
         }
-        Some(self.pass())
+        Some(BreakerToken { breaker: self.number, episode: self.episode, trial: self.trial })
     }
 
-    fn pass(&self) -> Pass {
-        Pass { breaker: self.number, epoch: self.epoch }
-    }
-
-    /// A job's verdict. One whose pass is stale counts for nothing.
-    pub fn report(&mut self, pass: Pass, verdict: Verdict, now: Instant) {
-        if pass != self.pass() {
+    /// A job's verdict. One whose token is stale counts for nothing.
+    pub fn report(&mut self, token: BreakerToken, verdict: Verdict, now: Instant) {
+        if (token.breaker, token.episode) != (self.number, self.episode) {
             return;
         }
+        let is_latest_trial = token.trial == self.trial;
         match (self.phase, verdict) {
             (Phase::Closed { .. }, Verdict::Success) => self.phase = Phase::Closed { faults: 0 },
             (Phase::Closed { faults }, Verdict::Fault) if faults + 1 < OPENS_AT => {
                 self.phase = Phase::Closed { faults: faults + 1 };
             }
-            (Phase::Closed { .. } | Phase::Trial { .. }, Verdict::Fault) => self.open(now),
-            (Phase::Trial { .. }, Verdict::Success) => {
-                self.cool_down = COOL_DOWN;
-                self.enter(Phase::Closed { faults: 0 });
+            (Phase::Closed { .. }, Verdict::Fault) => {
+                self.episode += 1;
+                self.open(now);
             }
+            (Phase::Open { .. } | Phase::Trial { .. }, Verdict::Success) => {
+                self.episode += 1;
+                self.cool_down = COOL_DOWN;
+                self.phase = Phase::Closed { faults: 0 };
+            }
+            (Phase::Trial { .. }, Verdict::Fault) if is_latest_trial => self.open(now),
             // Half open again, at once.
-            (Phase::Trial { .. }, Verdict::Neutral) => self.enter(Phase::Open { until: now }),
-            // No pass is given while it is open.
-            (Phase::Closed { .. }, Verdict::Neutral) | (Phase::Open { .. }, _) => {}
+            (Phase::Trial { .. }, Verdict::Neutral) if is_latest_trial => self.phase = Phase::Open { until: now },
+            (Phase::Closed { .. }, Verdict::Neutral) | (Phase::Open { .. } | Phase::Trial { .. }, _) => {}
         }
     }
 
     fn open(&mut self, now: Instant) {
-        self.enter(Phase::Open { until: now + self.cool_down });
+        self.phase = Phase::Open { until: now + self.cool_down };
         self.cool_down = self.cool_down.saturating_mul(2).min(LONGEST);
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.epoch += 1;
     }
 }
 

@@ -17,6 +17,10 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// What one bucket spans.
 const SPAN: Duration = Duration::from_secs(1);
 
+/// The part of the budget that one job's answer reserves at most: a request may allow any number of tokens, and few answers
+/// use what they are allowed. What an answer uses beyond it counts when the job has ended.
+const MOST_OF_AN_ANSWER: u64 = 8;
+
 /// The budget has no room for a job now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token budget of this minute is spent")]
@@ -56,8 +60,10 @@ impl TokenBudget {
         Self { per_minute, reserved, reserved_sum: 0, used, latest: None, next: 0 }
     }
 
-    /// Reserves a job's estimate, where the budget has room for it beside all that counts now.
-    pub fn reserve(&mut self, estimate: u64, now: Instant) -> Result<Reservation, Spent> {
+    /// Reserves a job's estimate, its prompt and its answers, where the budget has room for it next to all that counts now. Of
+    /// the answers an eighth of the budget is reserved at most.
+    pub fn reserve(&mut self, prompt: u64, answers: u64, now: Instant) -> Result<Reservation, Spent> {
+        let estimate = prompt.saturating_add(answers.min(self.per_minute / MOST_OF_AN_ANSWER));
         let counts = self.counted(now);
         let fits = counts + u128::from(estimate) <= u128::from(self.per_minute);
         if !fits && (counts > 0 || !self.reserved.is_empty()) {
@@ -70,8 +76,8 @@ impl TokenBudget {
         Ok(reservation)
     }
 
-    /// The job has ended: what was reserved is let go, and what it used counts. Where that is not known, as its backend
-    /// reported nothing or it was cancelled as it ran, it used its estimate. A reservation that is gone already is no
+    /// The job has ended: what was reserved is let go, and what it used counts. Where that is not known it used what was
+    /// reserved. A reservation that is gone already is no
     /// fault, and nothing counts.
     pub fn settle(&mut self, reservation: Reservation, used: Option<u64>, now: Instant) {
         let now = self.advance(now);
@@ -86,15 +92,20 @@ impl TokenBudget {
         }
     }
 
-    /// The job never ran: nothing was used. A reservation that is gone already is no fault.
-    pub fn release(&mut self, reservation: Reservation) {
-        self.let_go(reservation);
-    }
-
     /// Tokens that count now: those reserved, and those used within the window.
     pub fn counted(&mut self, now: Instant) -> u128 {
         self.advance(now);
         self.reserved_sum + self.used.iter().map(|bucket| bucket.tokens).sum::<u128>()
+    }
+
+    /// Jobs whose estimates are reserved.
+    pub fn reservations(&self) -> usize {
+        self.reserved.len()
+    }
+
+    /// Tokens that are reserved.
+    pub fn reserved(&self) -> u128 {
+        self.reserved_sum
     }
 
     fn let_go(&mut self, reservation: Reservation) -> Option<u64> {

@@ -72,6 +72,11 @@ impl Capacity {
         (self.limit, self.slots) = (limit, slots);
     }
 
+    /// Jobs of ours at once, at most.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// How many more jobs of ours there is room for, where `ours` run.
     pub fn free(&self, ours: u32, now: Instant) -> u32 {
         self.usable(now).saturating_sub(ours.saturating_add(self.lingering(now)))

@@ -3,7 +3,7 @@
 //! It does not know what changed. Whoever drives it sends the state of the moment, so that of many changes the last one
 //! counts, and it always gets out: told [`Due::At`], the driver asks again then, if what it announced last is not the
 //! state by then. One timer is enough, as the answers within a gap all name the same instant. What a new connection is
-//! told first is no change: it goes out at once, and a new damper begins.
+//! told first is no change: it goes out at once, and a new debounce begins.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ pub enum Due {
 
 /// Spaces the updates of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damper {
+pub struct Debounce {
     /// The last update.
     last: Option<Instant>,
 }
 
-impl Damper {
+impl Debounce {
     /// Something changed, or has changed and is not told yet.
     pub fn on_change(&mut self, now: Instant) -> Due {
         match self.last.map(|last| last + GAP) {
@@ -53,14 +53,14 @@ mod tests {
     #[test]
     fn the_first_change_goes_out_at_once_and_the_next_two_seconds_later() {
         let now = epoch();
-        let mut damper = Damper::default();
-        assert_eq!(damper.on_change(now), Due::Now);
+        let mut debounce = Debounce::default();
+        assert_eq!(debounce.on_change(now), Due::Now);
         for millis in [0, 1, 1999] {
-            assert_eq!(damper.on_change(now + Duration::from_millis(millis)), Due::At(now + GAP));
+            assert_eq!(debounce.on_change(now + Duration::from_millis(millis)), Due::At(now + GAP));
         }
-        assert_eq!(damper.on_change(now + GAP), Due::Now);
-        assert_eq!(damper.on_change(now + GAP), Due::At(now + 2 * GAP));
-        assert_eq!(damper.on_change(now + 9 * GAP), Due::Now);
+        assert_eq!(debounce.on_change(now + GAP), Due::Now);
+        assert_eq!(debounce.on_change(now + GAP), Due::At(now + 2 * GAP));
+        assert_eq!(debounce.on_change(now + 9 * GAP), Due::Now);
     }
 
     proptest! {
@@ -68,22 +68,22 @@ mod tests {
         #[test]
         fn updates_are_spaced_and_the_last_state_gets_out(waits in prop::collection::vec(0u64..3000, 1..100)) {
             let mut now = epoch();
-            let (mut damper, mut timer) = (Damper::default(), None);
+            let (mut debounce, mut timer) = (Debounce::default(), None);
             let mut sent: Vec<(Instant, usize)> = Vec::new();
             for (state, wait) in waits.iter().enumerate() {
                 let changed = now + Duration::from_millis(*wait);
                 if let Some(at) = timer.take_if(|at| *at <= changed) {
-                    prop_assert_eq!(damper.on_change(at), Due::Now);
+                    prop_assert_eq!(debounce.on_change(at), Due::Now);
                     sent.push((at, state - 1));
                 }
                 now = changed;
-                match damper.on_change(now) {
+                match debounce.on_change(now) {
                     Due::Now => sent.push((now, state)),
                     Due::At(at) => timer = Some(at),
                 }
             }
             if let Some(at) = timer {
-                prop_assert_eq!(damper.on_change(at), Due::Now);
+                prop_assert_eq!(debounce.on_change(at), Due::Now);
                 sent.push((at, waits.len() - 1));
             }
             prop_assert_eq!(sent.last().map(|(_, state)| *state), Some(waits.len() - 1));

@@ -76,9 +76,9 @@ impl<'a> Outline<'a> {
 }
 
 impl Estimate {
-    /// Of the prompt and every answer: what the budget is asked for.
-    pub fn total(self) -> u64 {
-        self.prompt.saturating_add(self.answer.saturating_mul(self.choices))
+    /// Of every answer.
+    pub fn answers(self) -> u64 {
+        self.answer.saturating_mul(self.choices)
     }
 
     /// Of the prompt and one answer: what must fit the context.
@@ -145,10 +145,11 @@ mod tests {
         assert_eq!(estimate(r#"{"n":1e9,"max_tokens":10}"#), (0, 10, MOST_CHOICES));
         assert_eq!(estimate(r#"{"n":0,"max_tokens":10}"#), (0, 10, 1));
         let embeddings = Outline::of(br#"{"input":"123456"}"#, &Members::default())
-            .map(|o| o.estimate(Endpoint::Embeddings, None).total());
-        assert_eq!(embeddings, Ok(2));
+            .map(|o| o.estimate(Endpoint::Embeddings, None))
+            .map(|estimate| (estimate.prompt, estimate.answers()));
+        assert_eq!(embeddings, Ok((2, 0)));
         let huge = Estimate { prompt: u64::MAX, answer: u64::MAX, choices: 128 };
-        assert_eq!((huge.total(), huge.context()), (u64::MAX, u64::MAX));
+        assert_eq!((huge.answers(), huge.context()), (u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The one account of accepted jobs.
 //!
-//! A job is in it from its admission until its terminal frame, its cancel, or the loss of its connection or backend. Its
-//! entry holds a grip on the work, of a type of the driver's choice; dropping the grip cancels the work. So removing an
-//! entry is what ends a job, each slot is freed exactly once, and nobody else counts jobs. Driven by the router alone.
+//! A job is in it from its acceptance until its terminal frame, its cancel, or the loss of its connection. Its entry holds
+//! the driver's handle on the work; removing the entry is what ends a job, each slot is freed exactly once, and no one else
+//! counts jobs. A job that was accepted and has no slot yet, or no slot any more, is in it too: on no backend. Driven by the
+//! router alone.
 //!
 //! What always holds, in the words of [`Broken`]:
 //!
 //! - LEDGER-1: a job id is in the ledger at most once, whatever its generation.
-//! - LEDGER-2: a backend's count is the number of its entries.
+//! - LEDGER-2: a backend's count is the number of entries that have a slot there.
 //! - LEDGER-3: there are never more entries than `max_total`.
 //! - LEDGER-4: a ticket is given once: each one in the ledger is older than the next one to be given.
 //! - LEDGER-5: admitted = removed + in flight.
@@ -26,12 +27,12 @@ pub struct Entry<T> {
     pub job: JobId,
     /// The connection that it came by.
     pub generation: Generation,
-    /// The backend that works it now.
-    pub backend: BackendId,
+    /// The backend where it has a slot. `None` while it waits for one.
+    pub backend: Option<BackendId>,
     /// This admission.
     pub ticket: Ticket,
-    /// What holds the work: dropping it cancels the work.
-    pub grip: T,
+    /// What the driver keeps of it.
+    pub state: T,
 }
 
 /// Accepted jobs, and the bounds on their number.
@@ -41,7 +42,7 @@ pub struct Ledger<T> {
     /// The account itself, in the order of admission. The two maps below are found from it.
     entries: BTreeMap<Ticket, Entry<T>>,
     by_job: HashMap<JobId, Ticket>,
-    /// Entries a backend, without those that have none.
+    /// Slots taken on each backend, without those that have none.
     by_backend: HashMap<BackendId, usize>,
     /// The next ticket, which is also the number of admissions so far.
     next_ticket: u64,
@@ -49,27 +50,24 @@ pub struct Ledger<T> {
     removed: u64,
 }
 
-/// Why a job was not admitted. Nothing was started for it.
+/// Why a job was not admitted. Nothing was kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A job of this id runs, on this connection or an older one. It goes on: an answer to this one would end that one.
     #[error("a job of this id runs already")]
     Duplicate,
-    /// The agent works as many jobs as it may.
+    /// The agent holds as many jobs as it may.
     #[error("the agent is full")]
     AgentFull,
-    /// The backend works as many jobs as it may.
-    #[error("the backend is full")]
-    BackendFull,
 }
 
-/// Why a job did not move. It stays where it is, if it is.
+/// Why a job got no slot. It stays where it is, if it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unmoved {
+pub enum NotPlaced {
     /// It has ended.
     #[error("the job has ended")]
     Ended,
-    /// The other backend works as many jobs as it may.
+    /// The backend works as many jobs as it may.
     #[error("the backend is full")]
     BackendFull,
 }
@@ -107,57 +105,57 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Takes a job in, where its id is not in the ledger, the agent is not full, and its backend holds fewer than
-    /// `backend_limit` jobs. These are asked in this order. Only then `grip` is called, with the ticket of this admission,
-    /// to start the work; if it panics, nothing was admitted.
-    pub fn admit(
-        &mut self,
-        job: JobId,
-        generation: Generation,
-        backend: &BackendId,
-        backend_limit: u32,
-        grip: impl FnOnce(Ticket) -> T,
-    ) -> Result<&Entry<T>, Refused> {
+    /// Accepts a job, without a slot, where its id is not in the ledger and the agent is not full. These are asked in this
+    /// order.
+    pub fn admit(&mut self, job: JobId, generation: Generation, state: T) -> Result<Ticket, Refused> {
         if self.by_job.contains_key(&job) {
             return Err(Refused::Duplicate);
         }
         if self.entries.len() >= self.max_total {
             return Err(Refused::AgentFull);
         }
-        if self.on_backend(backend) >= wide(backend_limit) {
-            return Err(Refused::BackendFull);
-        }
         let ticket = Ticket(self.next_ticket);
-        let entry = Entry { job, generation, backend: backend.clone(), ticket, grip: grip(ticket) };
         self.next_ticket += 1;
         self.by_job.insert(job, ticket);
-        *self.by_backend.entry(backend.clone()).or_default() += 1;
-        debug_assert_eq!(self.check_counts(self.entries.len() + 1), Ok(()));
-        Ok(self.entries.entry(ticket).or_insert(entry))
+        self.entries.insert(ticket, Entry { job, generation, backend: None, ticket, state });
+        debug_assert_eq!(self.check_counts(), Ok(()));
+        Ok(ticket)
     }
 
-    /// Gives a job to another backend, where that holds fewer than `backend_limit` jobs; its slot on the old one is free
-    /// then. To the backend that it is on already it can always move: it has its slot there. Ticket, grip and place in the
-    /// order of admission stay.
-    pub fn move_to(&mut self, ticket: Ticket, backend: &BackendId, backend_limit: u32) -> Result<(), Unmoved> {
+    /// Gives a job a slot on a backend that holds fewer than `backend_limit` jobs; a slot that it has elsewhere is free
+    /// then. On the backend that it is on already it keeps its slot. Ticket, state and place in the order of admission stay.
+    pub fn place(&mut self, ticket: Ticket, backend: &BackendId, backend_limit: u32) -> Result<(), NotPlaced> {
         let on_backend = self.on_backend(backend);
-        let entry = self.entries.get_mut(&ticket).ok_or(Unmoved::Ended)?;
-        if entry.backend == *backend {
+        let entry = self.entries.get_mut(&ticket).ok_or(NotPlaced::Ended)?;
+        if entry.backend.as_ref() == Some(backend) {
             return Ok(());
         }
         if on_backend >= wide(backend_limit) {
-            return Err(Unmoved::BackendFull);
+            return Err(NotPlaced::BackendFull);
         }
-        let old = std::mem::replace(&mut entry.backend, backend.clone());
+        let old = entry.backend.replace(backend.clone());
         *self.by_backend.entry(backend.clone()).or_default() += 1;
-        self.uncount(&old);
-        debug_assert_eq!(self.check_counts(self.entries.len()), Ok(()));
+        self.uncount(old.as_ref());
+        debug_assert_eq!(self.check_counts(), Ok(()));
         Ok(())
     }
 
-    /// What holds an admission's work, to change what is noted with it. `None` where it has ended.
-    pub fn grip(&mut self, ticket: Ticket) -> Option<&mut T> {
-        self.entries.get_mut(&ticket).map(|entry| &mut entry.grip)
+    /// Frees a job's slot; the job stays. The backend where it was.
+    pub fn unplace(&mut self, ticket: Ticket) -> Option<BackendId> {
+        let old = self.entries.get_mut(&ticket)?.backend.take();
+        self.uncount(old.as_ref());
+        debug_assert_eq!(self.check_counts(), Ok(()));
+        old
+    }
+
+    /// An admission's entry. `None` where it has ended.
+    pub fn get(&self, ticket: Ticket) -> Option<&Entry<T>> {
+        self.entries.get(&ticket)
+    }
+
+    /// What is kept of an admission, to change it. `None` where it has ended.
+    pub fn state(&mut self, ticket: Ticket) -> Option<&mut T> {
+        self.entries.get_mut(&ticket).map(|entry| &mut entry.state)
     }
 
     /// Whether a job of this id runs, whatever its generation.
@@ -170,9 +168,9 @@ impl<T> Ledger<T> {
     pub fn end(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.entries.remove(&ticket)?;
         self.by_job.remove(&entry.job);
-        self.uncount(&entry.backend);
+        self.uncount(entry.backend.as_ref());
         self.removed += 1;
-        debug_assert_eq!(self.check_counts(self.entries.len()), Ok(()));
+        debug_assert_eq!(self.check_counts(), Ok(()));
         Some(entry)
     }
 
@@ -185,17 +183,9 @@ impl<T> Ledger<T> {
 
     /// Removes every job of a connection, in the order of admission.
     pub fn end_generation(&mut self, generation: Generation) -> Vec<Entry<T>> {
-        self.end_each(|entry| entry.generation == generation)
-    }
-
-    /// Removes every job of a backend, in the order of admission.
-    pub fn end_backend(&mut self, backend: &BackendId) -> Vec<Entry<T>> {
-        self.end_each(|entry| entry.backend == *backend)
-    }
-
-    /// Removes every job, in the order of admission.
-    pub fn end_all(&mut self) -> Vec<Entry<T>> {
-        self.end_each(|_| true)
+        let of = self.iter().filter(|entry| entry.generation == generation);
+        let tickets: Vec<Ticket> = of.map(|entry| entry.ticket).collect();
+        tickets.into_iter().filter_map(|ticket| self.end(ticket)).collect()
     }
 
     /// Jobs accepted and not ended.
@@ -203,7 +193,7 @@ impl<T> Ledger<T> {
         self.entries.len()
     }
 
-    /// Those of them on one backend.
+    /// Those of them that have a slot on one backend.
     pub fn on_backend(&self, backend: &BackendId) -> usize {
         self.by_backend.get(backend).copied().unwrap_or(0)
     }
@@ -215,7 +205,7 @@ impl<T> Ledger<T> {
 
     /// Asks every invariant, at the cost of a walk over all entries.
     pub fn check(&self) -> Result<(), Broken> {
-        self.check_counts(self.entries.len())?;
+        self.check_counts()?;
         let mut counted: HashMap<&BackendId, usize> = HashMap::new();
         for (ticket, entry) in &self.entries {
             if *ticket != entry.ticket || ticket.0 >= self.next_ticket {
@@ -224,18 +214,21 @@ impl<T> Ledger<T> {
             if self.by_job.get(&entry.job) != Some(ticket) {
                 return Err(Broken::JobOnce);
             }
-            *counted.entry(&entry.backend).or_default() += 1;
+            if let Some(backend) = &entry.backend {
+                *counted.entry(backend).or_default() += 1;
+            }
         }
         let same = counted.len() == self.by_backend.len()
             && counted.iter().all(|(backend, count)| self.by_backend.get(*backend) == Some(count));
         if same { Ok(()) } else { Err(Broken::BackendCount) }
     }
 
-    /// What can be told of the invariants from the counts alone, where `in_flight` entries are or are about to be.
-    fn check_counts(&self, in_flight: usize) -> Result<(), Broken> {
+    /// What can be told of the invariants from the counts alone.
+    fn check_counts(&self) -> Result<(), Broken> {
+        let in_flight = self.entries.len();
         if self.by_job.len() != in_flight {
             Err(Broken::JobOnce)
-        } else if self.by_backend.values().sum::<usize>() != in_flight {
+        } else if self.by_backend.values().sum::<usize>() > in_flight {
             Err(Broken::BackendCount)
         } else if in_flight > self.max_total {
             Err(Broken::TooMany)
@@ -246,19 +239,15 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Takes one entry off a backend's count.
-    fn uncount(&mut self, backend: &BackendId) {
+    /// Takes one slot off a backend's count.
+    fn uncount(&mut self, backend: Option<&BackendId>) {
+        let Some(backend) = backend else { return };
         if let Some(count) = self.by_backend.get_mut(backend) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.by_backend.remove(backend);
             }
         }
-    }
-
-    fn end_each(&mut self, wanted: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
-        let tickets: Vec<Ticket> = self.iter().filter(|entry| wanted(entry)).map(|entry| entry.ticket).collect();
-        tickets.into_iter().filter_map(|ticket| self.end(ticket)).collect()
     }
 }
 

@@ -11,4 +11,5 @@ pub mod estimate;
 pub mod ledger;
 pub mod load;
 pub mod route;
+pub mod router;
 pub mod selection;

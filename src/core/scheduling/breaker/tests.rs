@@ -11,11 +11,11 @@ fn start() -> Instant {
 
 /// Sends a job that shows this at once. Whether it was let through.
 fn job(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> bool {
-    let pass = breaker.begin(now);
-    if let Some(pass) = pass {
-        breaker.report(pass, verdict, now);
+    let token = breaker.begin(now);
+    if let Some(token) = token {
+        breaker.report(token, verdict, now);
     }
-    pass.is_some()
+    token.is_some()
 }
 
 /// A breaker that faults have just opened.
@@ -100,27 +100,40 @@ fn a_trial_that_never_reports_back_lets_another_go() {
     assert!(!breaker.admits(later - Duration::from_nanos(1)));
     let trial = breaker.begin(later).unwrap();
     breaker.report(lost, Verdict::Fault, later);
-    assert_eq!(breaker.state(later), State::Trying, "a late verdict of the lost one decides nothing");
+    assert_eq!(breaker.state(later), State::Trying, "a late fault of the lost one decides nothing");
     breaker.report(trial, Verdict::Success, later);
     assert_eq!(breaker.state(later), State::Closed);
+}
+
+#[test]
+fn the_success_of_any_trial_of_the_episode_closes_it_however_late() {
+    let now = start();
+    let mut breaker = opened(now);
+    // Each job takes longer than the next trial waits.
+    let tokens: Vec<BreakerToken> = (0..5).map(|nth| breaker.begin(now + COOL_DOWN + nth * TRIAL).unwrap()).collect();
+    let late = now + COOL_DOWN + 5 * TRIAL;
+    breaker.report(tokens[0], Verdict::Success, late);
+    assert_eq!(breaker.state(late), State::Closed);
+    breaker.report(tokens[4], Verdict::Fault, late);
+    assert_eq!(breaker, Breaker { episode: 2, trial: 5, ..Breaker::new(0) }, "the episode is over");
 }
 
 #[test]
 fn jobs_that_break_with_one_server_open_it_once() {
     let now = start();
     let mut breaker = Breaker::new(0);
-    let passes: Vec<Pass> = (0..50).map(|_| breaker.begin(now).unwrap()).collect();
-    for pass in &passes {
-        breaker.report(*pass, Verdict::Fault, now);
+    let tokens: Vec<BreakerToken> = (0..50).map(|_| breaker.begin(now).unwrap()).collect();
+    for token in &tokens {
+        breaker.report(*token, Verdict::Fault, now);
     }
     assert_eq!(breaker.state(now), State::Open { until: now + COOL_DOWN });
     let trial = breaker.begin(now + COOL_DOWN).unwrap();
-    breaker.report(passes[0], Verdict::Fault, now + COOL_DOWN);
-    breaker.report(passes[1], Verdict::Success, now + COOL_DOWN);
+    breaker.report(tokens[0], Verdict::Fault, now + COOL_DOWN);
+    breaker.report(tokens[1], Verdict::Success, now + COOL_DOWN);
     assert_eq!(breaker.state(now + COOL_DOWN), State::Trying);
     breaker.report(trial, Verdict::Success, now + COOL_DOWN);
-    breaker.report(passes[2], Verdict::Fault, now + COOL_DOWN);
-    assert_eq!(breaker, Breaker { epoch: breaker.epoch, ..Breaker::new(0) });
+    breaker.report(tokens[2], Verdict::Fault, now + COOL_DOWN);
+    assert_eq!(breaker, Breaker { episode: 2, trial: 1, ..Breaker::new(0) });
 }
 
 #[test]
@@ -148,18 +161,18 @@ proptest! {
     ) {
         let mut now = start();
         let mut breaker = Breaker::new(0);
-        let mut passes = Vec::new();
+        let mut tokens = Vec::new();
         for (wait, what, which) in steps {
             now += Duration::from_millis(wait);
             let verdict = [Verdict::Success, Verdict::Fault, Verdict::Neutral].get(usize::from(what)).copied();
             match verdict {
                 // Verdicts come in any order, more than once, or never.
-                Some(verdict) if !passes.is_empty() => breaker.report(*which.get(&passes), verdict, now),
+                Some(verdict) if !tokens.is_empty() => breaker.report(*which.get(&tokens), verdict, now),
                 _ => {
                     let admits = breaker.admits(now);
-                    let pass = breaker.begin(now);
-                    prop_assert_eq!(pass.is_some(), admits);
-                    passes.extend(pass);
+                    let token = breaker.begin(now);
+                    prop_assert_eq!(token.is_some(), admits);
+                    tokens.extend(token);
                 }
             }
             prop_assert!(breaker.admits(now + LONGEST.max(TRIAL)));

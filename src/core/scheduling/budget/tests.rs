@@ -17,12 +17,12 @@ fn ms(ms: u64) -> Duration {
 fn an_estimate_counts_until_it_is_settled_with_what_was_used() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
-    let job = budget.reserve(60, now).unwrap();
-    assert_eq!(budget.reserve(41, now), Err(Spent));
-    assert_eq!(budget.reserve(41, now + 2 * WINDOW), Err(Spent), "it runs still");
+    let job = budget.reserve(60, 0, now).unwrap();
+    assert_eq!(budget.reserve(41, 0, now), Err(Spent));
+    assert_eq!(budget.reserve(41, 0, now + 2 * WINDOW), Err(Spent), "it runs still");
     budget.settle(job, Some(10), now);
-    assert_eq!(budget.reserve(91, now), Err(Spent));
-    assert!(budget.reserve(90, now).is_ok());
+    assert_eq!(budget.reserve(91, 0, now), Err(Spent));
+    assert!(budget.reserve(90, 0, now).is_ok());
     assert_eq!(budget.counted(now), 100);
 }
 
@@ -30,20 +30,20 @@ fn an_estimate_counts_until_it_is_settled_with_what_was_used() {
 fn what_was_used_counts_for_a_minute_from_its_settlement_on() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
-    let job = budget.reserve(100, now).unwrap();
+    let job = budget.reserve(100, 0, now).unwrap();
     budget.settle(job, Some(100), now + ms(5000));
-    assert_eq!(budget.reserve(1, now + ms(64_999)), Err(Spent));
-    assert!(budget.reserve(100, now + ms(65_000)).is_ok());
+    assert_eq!(budget.reserve(1, 0, now + ms(64_999)), Err(Spent));
+    assert!(budget.reserve(100, 0, now + ms(65_000)).is_ok());
 }
 
 #[test]
 fn a_job_that_never_ran_used_nothing_and_one_that_says_nothing_used_its_estimate() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
-    let job = budget.reserve(100, now).unwrap();
-    budget.release(job);
+    let job = budget.reserve(100, 0, now).unwrap();
+    budget.settle(job, Some(0), now);
     assert_eq!(budget.counted(now), 0);
-    let job = budget.reserve(70, now).unwrap();
+    let job = budget.reserve(70, 0, now).unwrap();
     budget.settle(job, None, now);
     assert_eq!(budget.counted(now), 70);
 }
@@ -52,10 +52,9 @@ fn a_job_that_never_ran_used_nothing_and_one_that_says_nothing_used_its_estimate
 fn a_reservation_is_let_go_once() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
-    let job = budget.reserve(60, now).unwrap();
+    let job = budget.reserve(60, 0, now).unwrap();
     budget.settle(job, Some(20), now);
     budget.settle(job, Some(20), now);
-    budget.release(job);
     assert_eq!(budget.counted(now), 20);
 }
 
@@ -63,15 +62,25 @@ fn a_reservation_is_let_go_once() {
 fn a_job_larger_than_the_budget_runs_alone() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
-    let small = budget.reserve(0, now).unwrap();
-    assert_eq!(budget.reserve(101, now), Err(Spent), "another job runs");
+    let small = budget.reserve(0, 0, now).unwrap();
+    assert_eq!(budget.reserve(101, 0, now), Err(Spent), "another job runs");
     budget.settle(small, Some(1), now);
-    assert_eq!(budget.reserve(101, now + ms(59_999)), Err(Spent), "another has just run");
-    let large = budget.reserve(101, now + WINDOW).unwrap();
-    assert_eq!(budget.reserve(0, now + WINDOW), Err(Spent));
+    assert_eq!(budget.reserve(101, 0, now + ms(59_999)), Err(Spent), "another has just run");
+    let large = budget.reserve(101, 0, now + WINDOW).unwrap();
+    assert_eq!(budget.reserve(0, 0, now + WINDOW), Err(Spent));
     budget.settle(large, Some(u64::MAX), now + WINDOW);
-    assert_eq!(budget.reserve(1, now + 2 * WINDOW - ms(1)), Err(Spent));
-    assert!(budget.reserve(100, now + 2 * WINDOW).is_ok());
+    assert_eq!(budget.reserve(1, 0, now + 2 * WINDOW - ms(1)), Err(Spent));
+    assert!(budget.reserve(100, 0, now + 2 * WINDOW).is_ok());
+}
+
+#[test]
+fn one_answer_reserves_an_eighth_of_the_budget_at_most() {
+    let now = epoch();
+    let mut budget = TokenBudget::new(800);
+    for _ in 0..8 {
+        assert!(budget.reserve(0, u64::MAX, now).is_ok());
+    }
+    assert_eq!((budget.reserve(1, 0, now), budget.reserved()), (Err(Spent), 800));
 }
 
 #[test]
@@ -79,7 +88,7 @@ fn memory_is_bounded_however_many_jobs_settle() {
     let now = epoch();
     let mut budget = TokenBudget::new(u64::MAX);
     for n in 0..200_000 {
-        let job = budget.reserve(1, now + ms(n)).unwrap();
+        let job = budget.reserve(1, 0, now + ms(n)).unwrap();
         budget.settle(job, Some(1), now + ms(n));
         assert!(budget.used.len() <= 62 && budget.reserved.is_empty());
     }
@@ -122,7 +131,7 @@ fn play(budget: u64, steps: Vec<Step>) -> Vec<Job> {
         match step {
             Step::Wait(wait) => now += wait,
             Step::Reserve(estimate) => {
-                if let Ok(reservation) = tokens.reserve(estimate, start + ms(now)) {
+                if let Ok(reservation) = tokens.reserve(estimate, 0, start + ms(now)) {
                     jobs.push(Job { reservation, estimate, used: estimate, from: now, to: None });
                 }
             }
@@ -140,7 +149,8 @@ fn play(budget: u64, steps: Vec<Step>) -> Vec<Job> {
             Step::Release(nth) => {
                 let running: Vec<usize> = (0..jobs.len()).filter(|n| jobs[*n].to.is_none()).collect();
                 if !running.is_empty() {
-                    tokens.release(jobs.remove(running[nth.index(running.len())]).reservation);
+                    let job = jobs.remove(running[nth.index(running.len())]);
+                    tokens.settle(job.reservation, Some(0), start + ms(now));
                 }
             }
         }
@@ -195,7 +205,7 @@ proptest! {
             match step {
                 Step::Wait(wait) => now += wait,
                 Step::Reserve(estimate) => {
-                    if let Ok(job) = tokens.reserve(estimate, start + ms(now)) {
+                    if let Ok(job) = tokens.reserve(estimate, 0, start + ms(now)) {
                         tokens.settle(job, Some(estimate), start + ms(now));
                         last = now;
                     }

@@ -87,7 +87,8 @@ def main():
     import xllamacpp
 
     server = xllamacpp.Server(parameters(args))
-    print("listening", server.listening_address, flush=True)
+    # One write, and a line of its own: threads of the server write to the same log meanwhile.
+    os.write(1, f"\nlistening {server.listening_address}\n".encode())
     while args.while_pid is None or runs(args.while_pid):
         time.sleep(1)
 

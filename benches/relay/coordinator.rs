@@ -170,6 +170,15 @@ pub struct Outcome {
     pub ages: Vec<u64>,
     /// From a job's start to its first byte, in nanoseconds.
     pub first_bytes: Vec<u64>,
+    /// As the first job ended: the bytes of the job that had the fewest, as a share of what each would have had if all had
+    /// had the same. Of jobs that all run at once.
+    pub least_share: f64,
+}
+
+/// The smallest of these, as a share of their mean.
+pub fn least_share(bytes: &[u64]) -> f64 {
+    let (least, sum) = (bytes.iter().min().copied().unwrap_or_default(), bytes.iter().sum::<u64>());
+    least as f64 * bytes.len() as f64 / sum as f64
 }
 
 impl Outcome {
@@ -201,7 +210,13 @@ pub async fn run(session: &mut Session, jobs: usize, at_once: usize, request: &s
                 trace.bytes += bytes.len() as u64;
                 trace.stamps.feed(&bytes);
             }
-            Said::End(id, good) => outcome.add(running.remove(&id).unwrap(), good),
+            Said::End(id, good) => {
+                if outcome.jobs == 0 {
+                    let bytes: Vec<u64> = running.values().map(|trace| trace.bytes).collect();
+                    outcome.least_share = least_share(&bytes);
+                }
+                outcome.add(running.remove(&id).unwrap(), good);
+            }
             Said::Capabilities(_) => {}
         }
     }

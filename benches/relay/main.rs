@@ -1,5 +1,6 @@
-//! The relay path from outside: the built binary between a mock coordinator and a mock backend, against the floor, which is
-//! the same client reading the same backend with no agent between. CPU and memory are those of the agent's process.
+//! The relay path from outside: the built binary between a mock coordinator and a mock backend, against two references in
+//! the same run. The floor is a client that reads the backend directly. The hop is the same client behind a process of one
+//! thread that only copies bytes. CPU and memory are those of the process between.
 //!
 //! `cargo bench --bench relay [-- WORK…] [--rounds N] [--json] [--svg PATH]`
 
@@ -9,7 +10,10 @@ mod agent;
 mod backend;
 mod coordinator;
 mod floor;
+mod hop;
 mod measure;
+mod process;
+mod references;
 mod report;
 mod work;
 
@@ -27,6 +31,10 @@ fn main() -> ExitCode {
         match word.as_str() {
             // What cargo passes to every benchmark.
             "--bench" => {}
+            hop::ARGUMENT => {
+                hop::main(words.next().and_then(|addr| addr.parse().ok()).unwrap());
+                return ExitCode::SUCCESS;
+            }
             "--json" => style.json = true,
             "--svg" => style.svg = words.next().map(Into::into),
             "--rounds" => rounds = words.next().and_then(|count| count.parse().ok()).unwrap_or(rounds),

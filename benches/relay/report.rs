@@ -5,18 +5,43 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// One measured figure.
+/// One measured figure: outpost's, and those of the references where they have one.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     pub name: &'static str,
     pub unit: &'static str,
-    pub value: f64,
+    pub floor: Option<f64>,
+    pub hop: Option<f64>,
+    pub outpost: f64,
+    /// Outpost's divided by the reference's. Of several rounds, the median of their ratios.
+    pub to_floor: Option<f64>,
+    pub to_hop: Option<f64>,
 }
 
 impl Figure {
-    pub fn new(name: &'static str, unit: &'static str, value: f64) -> Self {
-        Self { name, unit, value }
+    pub fn new(name: &'static str, unit: &'static str, outpost: f64) -> Self {
+        Self { name, unit, floor: None, hop: None, outpost, to_floor: None, to_hop: None }
     }
+
+    fn median(rounds: &[Self]) -> Self {
+        // Nothing lost each way has no ratio.
+        let finite = |value: &f64| value.is_finite();
+        let of = |value: fn(&Self) -> Option<f64>| median(rounds.iter().filter_map(value).filter(finite).collect());
+        Self {
+            name: rounds[0].name,
+            unit: rounds[0].unit,
+            floor: of(|figure| figure.floor),
+            hop: of(|figure| figure.hop),
+            outpost: of(|figure| Some(figure.outpost)).unwrap_or(f64::NAN),
+            to_floor: of(|figure| figure.floor.map(|floor| figure.outpost / floor)),
+            to_hop: of(|figure| figure.hop.map(|hop| figure.outpost / hop)),
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// The medians of a work.
@@ -28,12 +53,8 @@ pub struct Row {
 
 impl Row {
     pub fn median(work: &'static str, rounds: Vec<Vec<Figure>>) -> Self {
-        let figures = (0..rounds[0].len()).map(|index| {
-            let mut values: Vec<f64> = rounds.iter().map(|round| round[index].value).collect();
-            values.sort_by(f64::total_cmp);
-            Figure { value: values[values.len() / 2], ..rounds[0][index].clone() }
-        });
-        Self { work, figures: figures.collect() }
+        let of_rounds = |index: usize| rounds.iter().map(|round| round[index].clone()).collect::<Vec<_>>();
+        Self { work, figures: (0..rounds[0].len()).map(|index| Figure::median(&of_rounds(index))).collect() }
     }
 }
 
@@ -47,9 +68,15 @@ pub fn print(rows: &[Row], style: &Style) {
     if style.json {
         println!("{}", serde_json::to_string_pretty(rows).unwrap());
     } else {
+        let heads = ["floor", "hop", "outpost", "/floor", "/hop"];
+        println!("{:<8} {:<28}{}", "work", "figure", heads.map(|head| format!("{head:>10}")).concat());
         for row in rows {
-            let figures: Vec<String> = row.figures.iter().map(shown).collect();
-            println!("{:<8} {}", row.work, figures.join("  ·  "));
+            for figure in &row.figures {
+                let name = format!("{} {}", figure.name, figure.unit);
+                let Figure { floor, hop, outpost, to_floor, to_hop, .. } = figure;
+                let numbers = [*floor, *hop, Some(*outpost), *to_floor, *to_hop].map(shown);
+                println!("{:<8} {name:<28}{}", row.work, numbers.concat());
+            }
         }
     }
     if let Some(path) = &style.svg {
@@ -57,34 +84,33 @@ pub fn print(rows: &[Row], style: &Style) {
     }
 }
 
-fn shown(figure: &Figure) -> String {
-    let Figure { name, unit, value } = figure;
-    let number = if *value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-    format!("{name} {number} {unit}").trim_end().to_owned()
+fn shown(number: Option<f64>) -> String {
+    match number {
+        None => format!("{:>10}", "-"),
+        Some(number) if number >= 1000.0 => format!("{number:>10.0}"),
+        Some(number) => format!("{number:>10.2}"),
+    }
 }
 
-/// Pairs of bars: the agent and the floor, each pair to its own scale.
+/// Groups of bars: outpost, the hop and the floor, each group to its own scale.
 fn chart(rows: &[Row]) -> String {
-    let mut pairs = Vec::new();
-    for row in rows {
-        for figure in &row.figures {
-            let floor = row.figures.iter().find(|other| other.name.strip_prefix("floor ") == Some(figure.name));
-            if let Some(floor) = floor {
-                pairs.push((row.work, figure, floor));
-            }
-        }
-    }
-    let height = 40 + pairs.len() * 44;
+    let groups: Vec<_> = rows
+        .iter()
+        .flat_map(|row| row.figures.iter().map(move |figure| (row.work, figure)))
+        .filter_map(|(work, figure)| Some((work, figure, figure.hop?, figure.floor?)))
+        .collect();
+    let height = 40 + groups.len() * 62;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"720\" height=\"{height}\" fill=\"white\"/>\n<text x=\"16\" y=\"22\">through outpost (blue) and straight to the backend (grey)</text>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"720\" height=\"{height}\" fill=\"white\"/>\n<text x=\"16\" y=\"22\">through outpost (blue), through a process that only copies (green), straight to the backend (grey)</text>\n"
     );
-    for (index, (work, figure, floor)) in pairs.iter().enumerate() {
-        let y = 40 + index * 44;
-        let scale = 360.0 / figure.value.max(floor.value);
+    for (index, (work, figure, hop, floor)) in groups.iter().enumerate() {
+        let y = 40 + index * 62;
+        let scale = 360.0 / figure.outpost.max(*hop).max(*floor);
         writeln!(svg, "<text x=\"16\" y=\"{}\">{work}: {}</text>", y + 18, figure.name).unwrap();
-        for (offset, colour, bar) in [(0, "#3465a4", figure), (18, "#aaaaaa", floor)] {
-            let width = (bar.value * scale).max(1.0);
-            let label = format!("{:.2} {}", bar.value, bar.unit);
+        for (offset, colour, value) in [(0, "#3465a4", figure.outpost), (18, "#73a946", *hop), (36, "#aaaaaa", *floor)]
+        {
+            let width = (value * scale).max(1.0);
+            let label = format!("{value:.2} {}", figure.unit);
             writeln!(
                 svg,
                 "<rect x=\"200\" y=\"{}\" width=\"{width:.1}\" height=\"15\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{}\">{label}</text>",

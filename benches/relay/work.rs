@@ -1,6 +1,5 @@
 //! The works: what is asked of the agent, and which figures are taken.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use outpost::messages::wire::{Extension, Extensions};
@@ -8,9 +7,10 @@ use tokio::time::sleep;
 
 use crate::agent::Agent;
 use crate::backend::{self, Phase, Plan};
-use crate::coordinator::{self, Coordinator, Outcome, Session};
+use crate::coordinator::{Coordinator, Outcome};
 use crate::measure::{ms, percentile, seconds};
-use crate::{floor, report::Figure};
+use crate::references::{Rig, Run, Three};
+use crate::report::Figure;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -22,6 +22,8 @@ pub enum Work {
     Large,
     /// The same as binary frames.
     Binary,
+    /// 8 streams at full speed, events of 4 KB: how evenly they share it.
+    Fair,
     /// Short jobs of 5 events, 16 at a time.
     Jobs,
     /// 4,096 slow streams at once.
@@ -34,50 +36,15 @@ pub enum Work {
     Start,
 }
 
-struct Rig {
-    agent: Agent,
-    session: Session,
-    backend: SocketAddr,
-    serving: tokio::task::JoinHandle<()>,
-}
-
-impl Rig {
-    async fn start(plan: Plan, max_concurrent: usize) -> Self {
-        Self::offering(Extensions::NONE, plan, max_concurrent).await
-    }
-
-    /// With a coordinator that offers extensions.
-    async fn offering(offered: Extensions, plan: Plan, max_concurrent: usize) -> Self {
-        let (backend, serving) = backend::start(plan).await;
-        let coordinator = Coordinator::bind().await;
-        let agent = Agent::start(coordinator.addr(), &format!("openai=http://{backend}"), max_concurrent);
-        let mut session = coordinator.accept(offered).await;
-        session.offered().await;
-        Self { agent, session, backend, serving }
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-/// A run through the agent, and the processor time it cost.
-struct Run {
-    outcome: Outcome,
-    elapsed: Duration,
-    cpu: Duration,
-}
-
 const REQUEST: &str = r#"{"model":"bench","messages":[{"role":"user","content":"go"}],"stream":true}"#;
 
 impl Work {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Paced,
         Self::Small,
         Self::Large,
         Self::Binary,
+        Self::Fair,
         Self::Jobs,
         Self::Many,
         Self::Prompt,
@@ -91,6 +58,7 @@ impl Work {
             Self::Small => "small",
             Self::Large => "large",
             Self::Binary => "binary",
+            Self::Fair => "fair",
             Self::Jobs => "jobs",
             Self::Many => "many",
             Self::Prompt => "prompt",
@@ -105,6 +73,7 @@ impl Work {
             Self::Small => full_speed(8, 20_000, 40, Extensions::NONE).await,
             Self::Large => full_speed(4, 3_000, 16 * 1024, Extensions::NONE).await,
             Self::Binary => full_speed(4, 3_000, 16 * 1024, Extensions::from_iter([Extension::Binary])).await,
+            Self::Fair => fair().await,
             Self::Jobs => jobs().await,
             Self::Many => many().await,
             Self::Prompt => prompt().await,
@@ -114,77 +83,62 @@ impl Work {
     }
 }
 
-async fn through(rig: &mut Rig, jobs: usize, at_once: usize, request: &str) -> Run {
-    let (before, started) = (rig.agent.cpu(), Instant::now());
-    let outcome = coordinator::run(&mut rig.session, jobs, at_once, request).await;
-    let (elapsed, cpu) = (started.elapsed(), rig.agent.cpu() - before);
-    assert_eq!(outcome.failed, 0, "jobs failed");
-    Run { outcome, elapsed, cpu }
-}
-
-fn latencies(name: [&'static str; 2], samples: &mut [u64]) -> [Figure; 2] {
-    [
-        Figure::new(name[0], "ms", ms(percentile(samples, 0.5))),
-        Figure::new(name[1], "ms", ms(percentile(samples, 0.99))),
-    ]
+fn latencies(three: &mut Three, names: [&'static str; 2], samples: fn(&mut Outcome) -> &mut Vec<u64>) -> [Figure; 2] {
+    [(names[0], 0.5), (names[1], 0.99)]
+        .map(|(name, share)| three.figure(name, "ms", |run: &mut Run| ms(percentile(samples(&mut run.outcome), share))))
 }
 
 async fn paced() -> Vec<Figure> {
     let plan = Plan { events: 200, text: 40, every: Some(Duration::from_millis(20)), phase: Phase::Together };
-    let mut rig = Rig::start(plan, 16).await;
-    let mut direct = floor::run(rig.backend, 16, 16, REQUEST).await;
-    let mut run = through(&mut rig, 16, 16, REQUEST).await;
-    let mut figures = Vec::from(latencies(["p50", "p99"], &mut run.outcome.ages));
-    figures.extend(latencies(["floor p50", "floor p99"], &mut direct.ages));
+    let mut three = Rig::start(plan, 16).await.three(16, 16, REQUEST).await;
+    let mut figures = Vec::from(latencies(&mut three, ["p50", "p99"], |outcome| &mut outcome.ages));
+    figures.push(three.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / (16.0 * 200.0)));
     figures
 }
 
 async fn full_speed(streams: usize, events: usize, text: usize, offered: Extensions) -> Vec<Figure> {
     let mut rig = Rig::offering(offered, Plan::rush(events, text), streams).await;
     let total = (streams * events) as f64;
-    let started = Instant::now();
-    floor::run(rig.backend, streams, streams, REQUEST).await;
-    let direct = started.elapsed();
-    through(&mut rig, streams, streams, REQUEST).await;
-    rig.agent.reset_peak();
-    let run = through(&mut rig, streams, streams, REQUEST).await;
-    let megabytes = run.outcome.bytes as f64 / 1e6;
+    rig.warm_up(streams, streams, REQUEST).await;
+    let mut three = rig.three(streams, streams, REQUEST).await;
+    // The bodies are the same each way. Only the agent's come without the framing of HTTP.
+    let megabytes = three.outpost.outcome.bytes as f64 / 1e6;
     vec![
-        Figure::new("cpu/event", "µs", seconds(run.cpu) * 1e6 / total),
-        Figure::new("events/s", "k", total / seconds(run.elapsed) / 1e3),
-        Figure::new("throughput", "MB/s", megabytes / seconds(run.elapsed)),
-        Figure::new("peak", "MiB", rig.agent.peak()),
-        Figure::new("floor events/s", "k", total / seconds(direct) / 1e3),
+        three.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / total),
+        three.figure("events/s", "k", |run| total / seconds(run.elapsed) / 1e3),
+        three.figure("throughput", "MB/s", |run| megabytes / seconds(run.elapsed)),
+        three.of_processes("peak", "MiB", |run| run.peak),
     ]
+}
+
+async fn fair() -> Vec<Figure> {
+    const STREAMS: usize = 8;
+    let mut rig = Rig::start(Plan::rush(4_000, 4 * 1024), STREAMS).await;
+    rig.warm_up(STREAMS, STREAMS, REQUEST).await;
+    let mut three = rig.three(STREAMS, STREAMS, REQUEST).await;
+    vec![three.figure("least share of a fair one", "", |run| run.outcome.least_share)]
 }
 
 async fn jobs() -> Vec<Figure> {
     const JOBS: usize = 4_000;
     let mut rig = Rig::start(Plan::rush(5, 40), 16).await;
-    let started = Instant::now();
-    let mut direct = floor::run(rig.backend, JOBS, 16, REQUEST).await;
-    let floor_rate = JOBS as f64 / seconds(started.elapsed());
-    through(&mut rig, 200, 16, REQUEST).await;
-    let mut run = through(&mut rig, JOBS, 16, REQUEST).await;
+    rig.warm_up(200, 16, REQUEST).await;
+    let mut three = rig.three(JOBS, 16, REQUEST).await;
+    let first_byte = |run: &mut Run| ms(percentile(&mut run.outcome.first_bytes, 0.5));
     vec![
-        Figure::new("jobs/s", "", JOBS as f64 / seconds(run.elapsed)),
-        Figure::new("first byte p50", "ms", ms(percentile(&mut run.outcome.first_bytes, 0.5))),
-        Figure::new("cpu/job", "µs", seconds(run.cpu) * 1e6 / JOBS as f64),
-        Figure::new("floor jobs/s", "", floor_rate),
-        Figure::new("floor first byte p50", "ms", ms(percentile(&mut direct.first_bytes, 0.5))),
+        three.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
+        three.figure("first byte p50", "ms", first_byte),
+        three.of_processes("cpu/job", "µs", |run| seconds(run.cpu) * 1e6 / JOBS as f64),
     ]
 }
 
 async fn many() -> Vec<Figure> {
     const STREAMS: usize = 4_096;
     let plan = Plan { events: 3, text: 40, every: Some(Duration::from_secs(2)), phase: Phase::Spread };
-    let mut rig = Rig::start(plan, STREAMS).await;
-    let mut direct = floor::run(rig.backend, STREAMS, STREAMS, REQUEST).await;
-    let mut run = through(&mut rig, STREAMS, STREAMS, REQUEST).await;
-    let lost = STREAMS * 3 - run.outcome.ages.len();
-    let mut figures = vec![Figure::new("lost", "events", lost as f64), Figure::new("peak", "MiB", rig.agent.peak())];
-    figures.extend(latencies(["p50", "p99"], &mut run.outcome.ages));
-    figures.extend(latencies(["floor p50", "floor p99"], &mut direct.ages));
+    let mut three = Rig::start(plan, STREAMS).await.three(STREAMS, STREAMS, REQUEST).await;
+    let lost = |run: &mut Run| (STREAMS * 3 - run.outcome.ages.len()) as f64;
+    let mut figures = vec![three.figure("lost", "events", lost), three.of_processes("peak", "MiB", |run| run.peak)];
+    figures.extend(latencies(&mut three, ["p50", "p99"], |outcome| &mut outcome.ages));
     figures
 }
 
@@ -195,11 +149,11 @@ async fn prompt() -> Vec<Figure> {
     let line = r#"The quick brown fox jumps over the lazy dog, and \"why\" is a question for tomorrow.\n"#;
     let text = line.repeat(8_000_000 / line.len());
     let request = format!(r#"{{"model":"bench","messages":[{{"role":"user","content":"{text}"}}],"stream":true}}"#);
-    let run = through(&mut rig, JOBS, 2, &request).await;
+    let mut three = rig.three(JOBS, 2, &request).await;
     vec![
-        Figure::new("cpu/job", "ms", seconds(run.cpu) * 1e3 / JOBS as f64),
-        Figure::new("jobs/s", "", JOBS as f64 / seconds(run.elapsed)),
-        Figure::new("peak", "MiB", rig.agent.peak()),
+        three.of_processes("cpu/job", "ms", |run| seconds(run.cpu) * 1e3 / JOBS as f64),
+        three.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
+        three.of_processes("peak", "MiB", |run| run.peak),
     ]
 }
 
@@ -207,10 +161,10 @@ async fn idle() -> Vec<Figure> {
     const FOR: Duration = Duration::from_secs(4);
     let rig = Rig::start(Plan::rush(1, 1), 8).await;
     sleep(Duration::from_millis(500)).await;
-    let before = rig.agent.wakeups();
+    let before = rig.agent.process.wakeups();
     sleep(FOR).await;
-    let wakeups = (rig.agent.wakeups() - before) / seconds(FOR);
-    vec![Figure::new("resident", "MiB", rig.agent.resident()), Figure::new("wake-ups", "/s", wakeups)]
+    let wakeups = (rig.agent.process.wakeups() - before) / seconds(FOR);
+    vec![Figure::new("resident", "MiB", rig.agent.process.resident()), Figure::new("wake-ups", "/s", wakeups)]
 }
 
 async fn start() -> Vec<Figure> {

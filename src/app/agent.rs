@@ -13,7 +13,7 @@ use super::signals::Signals;
 use super::status::{StatusError, StatusServer};
 use super::wiring;
 use crate::actors::{Census, Exit, Parts, SupervisorActor};
-use crate::config::{AgentConfig, StatusAddr};
+use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
 use crate::telemetry::{Events, Snapshot};
@@ -131,11 +131,10 @@ impl Agent {
     }
 
     /// Runs until it ends, draining on signals.
-    pub async fn run_until_signalled(mut self) -> Result<ExitStatus, StartError> {
-        let mut signals = Signals::listen()?;
+    pub async fn run_until_signalled(mut self, mut signals: Signals) -> ExitStatus {
         loop {
             let signal = tokio::select! {
-                status = self.ended() => return Ok(status),
+                status = self.ended() => return status,
                 signal = signals.next() => signal,
             };
             log::info!("signal received signal={signal:?}");
@@ -147,24 +146,15 @@ impl Agent {
 /// `outpost run`: an agent with the stored identity and a status page, until a signal.
 pub async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     let identity = open_identity(config.identity_path.clone())?;
-    let status = match config.status_addr {
-        StatusAddr::Off => None,
-        StatusAddr::On { addr, explicit } => match StatusServer::bind(addr) {
-            Ok(server) => Some(server),
-            Err(error) if explicit => return Err(error.into()),
-            Err(error) => {
-                log::warn!("no status page cause=\"{error}\" (set OUTPOST_STATUS_ADDR to another address, or to off)");
-                None
-            }
-        },
-    };
+    let status = StatusServer::open(config.status_addr)?;
+    let signals = Signals::listen()?;
     let agent = Agent::start(&config, identity)?;
     let serving = status.map(|server| server.serve(agent.snapshot())).transpose()?;
-    let ended = agent.run_until_signalled().await;
+    let ended = agent.run_until_signalled(signals).await;
     if let Some(server) = serving {
         server.stop(false).await;
     }
-    ended
+    Ok(ended)
 }
 
 fn open_identity(path: PathBuf) -> Result<Identity, IdentityError> {

@@ -12,6 +12,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
+use crate::config::StatusAddr;
 use crate::telemetry::{Snapshot, prometheus};
 use crate::transport::local_only::is_this_machine;
 
@@ -46,6 +47,24 @@ impl StatusServer {
     pub fn bind(addr: SocketAddr) -> Result<Self, StatusError> {
         let listener = std::net::TcpListener::bind(addr).map_err(|error| StatusError::Bind(addr, error))?;
         Ok(Self { listener })
+    }
+
+    /// Takes the configured address, if there is one. An address that is in use is an error only if the operator named it.
+    pub fn open(configured: StatusAddr) -> Result<Option<Self>, StatusError> {
+        let StatusAddr::On { addr, explicit } = configured else { return Ok(None) };
+        match Self::bind(addr) {
+            Ok(server) => Ok(Some(server)),
+            Err(error) if explicit => Err(error),
+            Err(error) => {
+                log::warn!("no status page cause=\"{error}\" (set OUTPOST_STATUS_ADDR to another address, or to off)");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Serves the snapshot until the handle stops it.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::echo::{self, Echo};
 use super::prompt::{self, Client, PromptError};
-use crate::app::{self, Agent, ExitStatus, StartError};
+use crate::app::{self, Agent, ExitStatus, Signals, StartError, StatusServer};
 use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use crate::identity::Identity;
@@ -123,40 +123,81 @@ async fn with_agent(
     options: &DevOptions,
     out: &mut dyn Write,
 ) -> Result<ExitStatus, DevError> {
-    let agent = Agent::start(config, identity)?;
-    let introduced = introduce(agent.snapshot(), addr, client, options, out).await;
-    match (introduced, &options.prompt) {
-        (Ok(()), None) => Ok(agent.run_until_signalled().await?),
-        (introduced, _) => {
-            let status = agent.stop().await;
-            introduced.map(|()| status)
-        }
+    match &options.prompt {
+        Some(prompt) => answer_prompt(config, identity, addr, client, prompt, out).await,
+        None => run_until_signalled(config, identity, addr, client, out).await,
     }
 }
 
-/// What is done once a model is on offer: the prompt, or the greeting.
-async fn introduce(
+/// Sends the prompt and ends with its answer, without a status page.
+async fn answer_prompt(
+    config: &AgentConfig,
+    identity: Identity,
+    addr: SocketAddr,
+    client: &Client,
+    prompt: &str,
+    out: &mut dyn Write,
+) -> Result<ExitStatus, DevError> {
+    let agent = Agent::start(config, identity)?;
+    let answered = async {
+        let (_, models) = until_ready(agent.snapshot(), addr, client).await?;
+        let first = models.first().ok_or(DevError::NotReady)?;
+        Ok(client.chat(addr, first, prompt, out).await?)
+    };
+    let answered = answered.await;
+    let status = agent.stop().await;
+    answered.map(|()| status)
+}
+
+/// Prints what runs and where, and runs until a signal.
+async fn run_until_signalled(
+    config: &AgentConfig,
+    identity: Identity,
+    addr: SocketAddr,
+    client: &Client,
+    out: &mut dyn Write,
+) -> Result<ExitStatus, DevError> {
+    let page = StatusServer::open(config.status_addr).map_err(StartError::from)?;
+    let page_addr = page.as_ref().map(StatusServer::local_addr).transpose()?;
+    let agent = Agent::start(config, identity)?;
+    let serving = page.map(|page| page.serve(agent.snapshot())).transpose()?;
+    let introduced = async {
+        let (snapshot, models) = until_ready(agent.snapshot(), addr, client).await?;
+        // Before the greeting: a signal that follows it causes a clean shutdown.
+        let signals = Signals::listen()?;
+        greet(addr, page_addr, client, &snapshot, &models, out)?;
+        Ok(signals)
+    };
+    let ended = match introduced.await {
+        Ok(signals) => Ok(agent.run_until_signalled(signals).await),
+        Err(error) => {
+            agent.stop().await;
+            Err(error)
+        }
+    };
+    if let Some(server) = serving {
+        server.stop(false).await;
+    }
+    ended
+}
+
+/// Waits until there is a model on offer. Returns the agent's state and the models.
+async fn until_ready(
     mut snapshot: watch::Receiver<Snapshot>,
     addr: SocketAddr,
     client: &Client,
-    options: &DevOptions,
-    out: &mut dyn Write,
-) -> Result<(), DevError> {
+) -> Result<(Snapshot, Vec<String>), DevError> {
     let ready = match timeout(READY_LIMIT, snapshot.wait_for(Snapshot::is_ready)).await {
         Ok(Ok(snapshot)) => snapshot.clone(),
         _ => return Err(DevError::NotReady),
     };
     let models = client.models(addr).await?;
-    let first = models.first().ok_or(DevError::NotReady)?;
-    match &options.prompt {
-        Some(prompt) => client.chat(addr, first, prompt, out).await?,
-        None => greet(addr, client, &ready, &models, out)?,
-    }
-    Ok(())
+    if models.is_empty() { Err(DevError::NotReady) } else { Ok((ready, models)) }
 }
 
 fn greet(
     addr: SocketAddr,
+    page_addr: Option<SocketAddr>,
     client: &Client,
     snapshot: &Snapshot,
     models: &[String],
@@ -172,7 +213,11 @@ fn greet(
         out,
         "\nAPI       http://{addr}/v1   (OpenAI and Anthropic style; POST /v1/chat/completions, /v1/messages)"
     )?;
-    writeln!(out, "agents    http://{addr}/api/agents\n\ntry it:\n")?;
+    writeln!(out, "agents    http://{addr}/api/agents")?;
+    if let Some(page_addr) = page_addr {
+        writeln!(out, "status    http://{}/status   (and /metrics)", reachable(page_addr))?;
+    }
+    writeln!(out, "\ntry it:\n")?;
     let model = models.first().map_or("", String::as_str);
     // A model's name is whatever its server reports.
     let body = prompt::body(model, "Say hello.");
@@ -190,7 +235,6 @@ fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) ->
         ("OUTPOST_IDENTITY_PATH", "unused".to_owned()),
         ("OUTPOST_ENROLLMENT_CODE", String::new()),
         ("OUTPOST_ENROLLMENT_CODE_FILE", String::new()),
-        ("OUTPOST_STATUS_ADDR", "off".to_owned()),
     ]);
     if let Some(echo) = echo {
         own.set("OUTPOST_BACKENDS", format!("echo@openai={}", echo.base_url()));

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use outpost::backends::auto::USUAL;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Home, Setup, request, token};
+use crate::support::{Backend, Home, Setup, request, token, within};
 
 /// The echo stands in only where this host has no inference server, which a test can't arrange.
 fn has_servers() -> bool {
@@ -115,4 +115,60 @@ async fn no_other_agent_can_join() {
     stranger.logged("the coordinator refuses this agent").await;
     let models = request(addr, "GET /v1/models", "", "").await.body;
     assert!(models.contains("own") && !models.contains("strange"), "{models}");
+}
+
+#[tokio::test]
+async fn it_prints_where_its_status_page_is() {
+    let backend = Backend::start("m").await;
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_STATUS_ADDR", "127.0.0.1:0")
+        .start();
+    let line = process.printed("status ").await;
+    let url = words(&line).into_iter().find_map(|word| word.strip_prefix("http://").map(str::to_owned)).unwrap();
+    let (addr, path) = url.split_once('/').unwrap();
+    let addr: SocketAddr = addr.parse().unwrap();
+    let status = request(addr, &format!("GET /{path}"), "", "").await;
+    assert_eq!(status.json()["backends"]["openai"]["models"][0], "m");
+    let ready = async { while request(addr, "GET /readyz", "", "").await.status != 200 {} };
+    within("readiness", ready).await;
+    process.signal(Signal::INT);
+    process.finish().await.assert_code(0);
+    assert!(TcpStream::connect(addr).is_err(), "the page ends with the process");
+}
+
+#[tokio::test]
+async fn without_a_status_page_it_prints_no_address_of_one() {
+    let backend = Backend::start("m").await;
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_STATUS_ADDR", "off")
+        .start();
+    process.printed("Ctrl-C").await;
+    process.signal(Signal::INT);
+    let ended = process.finish().await;
+    ended.assert_code(0);
+    assert!(!ended.stdout.contains("/status"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_status_address_that_the_operator_named_and_another_has_ends_it() {
+    let backend = Backend::start("m").await;
+    let setup = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_STATUS_ADDR", backend.addr().to_string());
+    setup.finish().await.assert_code(1);
+}
+
+#[tokio::test]
+async fn a_prompt_needs_no_status_page() {
+    let mut backend = Backend::start("m").await;
+    let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
+        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_STATUS_ADDR", backend.addr().to_string())
+        .start();
+    let mut exchange = backend.request().await;
+    exchange.open_stream().await;
+    exchange.finish().await;
+    process.finish().await.assert_code(0);
 }

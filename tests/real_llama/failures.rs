@@ -9,7 +9,7 @@ use crate::fleet::{DISCOVERY_INTERVAL, Fleet};
 use crate::llama::Llama;
 
 /// What one look at a server may take.
-pub(crate) const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(2);
 
 #[actix_rt::test]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]

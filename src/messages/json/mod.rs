@@ -6,5 +6,5 @@ mod members;
 mod scanner;
 mod string;
 
-pub use members::Members;
+pub use members::{Members, name_of};
 pub use scanner::{Malformed, Scanner, walk};

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod handshake;
 pub mod ledger;
 pub mod load;
+pub mod policy;
 pub mod request;
 pub mod restart;
 pub mod route;

@@ -17,6 +17,7 @@ use crate::backends::BackendFactory;
 use crate::messages::ids::JobId;
 use crate::messages::jobs::{Blame, Outcome};
 use crate::messages::wire::ErrorCode;
+use crate::protocol::policy::RequestPolicy;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
@@ -27,6 +28,7 @@ const IDLE_KEPT: usize = 256;
 /// Keeps the workers of one backend.
 pub(super) struct WorkerPool {
     factory: Arc<dyn BackendFactory>,
+    policy: RequestPolicy,
     /// Where workers live, round robin. At least one.
     arbiters: Arc<[ArbiterHandle]>,
     events: Events,
@@ -55,12 +57,23 @@ struct Assigned {
 impl WorkerPool {
     pub(super) fn new(
         factory: Arc<dyn BackendFactory>,
+        policy: RequestPolicy,
         arbiters: Arc<[ArbiterHandle]>,
         events: Events,
         census: Census,
         guard: Guard,
     ) -> Self {
-        Self { factory, arbiters, events, census, workers: HashMap::new(), idle: Vec::new(), started: 0, _guard: guard }
+        Self {
+            factory,
+            policy,
+            arbiters,
+            events,
+            census,
+            workers: HashMap::new(),
+            idle: Vec::new(),
+            started: 0,
+            _guard: guard,
+        }
     }
 
     fn start_worker(&mut self, ctx: &mut Context<Self>) -> WorkerId {
@@ -79,9 +92,11 @@ impl WorkerPool {
                 pool.do_send(WorkerGone { worker: id });
             }
         });
+        let policy = self.policy;
         let worker = move |_: &mut Context<JobWorker>| JobWorker {
             id,
             factory,
+            policy,
             backend: None,
             pool: pool.recipient(),
             _guard: guard,

@@ -17,6 +17,7 @@ use crate::backends::BackendFactory;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
 use crate::protocol::catalog::Terms;
+use crate::protocol::policy::RequestPolicy;
 use crate::telemetry::Event;
 use crate::transport::uplink::Uplink;
 
@@ -69,6 +70,7 @@ impl SupervisorActor {
         let guard = self.guard(Child::Pool(backend.clone()), ctx);
         let pool = WorkerPool::new(
             Arc::clone(factory),
+            RequestPolicy::new(factory.kind(), self.settings.remote_media),
             Arc::clone(&self.arbiters),
             self.events.clone(),
             self.census.clone(),

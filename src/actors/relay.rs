@@ -90,7 +90,7 @@ async fn relay(
     let mut sender = ChunkSender::new(id, lease, uplink, spare);
     // The request is kept for the upload only, unless another backend may need it: it may be large, and the answer long.
     let asked = Asked { id, model: model.clone(), endpoint, request, members };
-    let Prepared { endpoint, body, translated } = prepare(&asked, policy, service)?;
+    let Prepared { endpoint, body, translated } = prepare(asked, policy, service).await?;
     let events = translated.map(|thinking| MessageEvents::new(&model, thinking));
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {

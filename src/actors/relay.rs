@@ -1,26 +1,25 @@
 //! The relay: one job's request to its backend, and the response's bytes up: a stream exactly as it came, one body once
 //! it is whole.
 //!
-//! Bounded in everything: the job's deadline in time, the uplink's budget and one chunk of joined bytes in memory, or 16
-//! MiB of an answer that goes up as one body. Dropping the future at any point closes the backend's connection, which is
+//! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by the uplink's budget and one
+//! chunk of joined bytes, or 16 MiB of an answer that is sent as one body. Dropping the future at any point closes the backend's connection, which is
 //! what stops the GPU.
 
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
-use tokio::time::timeout_at;
 
 use self::sender::ChunkSender;
 use self::transfer::Transfer;
 use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
+use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::policy::RequestPolicy;
-use crate::protocol::route::Service;
 use crate::protocol::translate::MessageEvents;
 use crate::protocol::usage::ResponseScan;
 use crate::transport::lease::JobLease;
@@ -49,17 +48,16 @@ type Spare = (Recipient<TryElsewhere>, Job);
 pub(super) async fn work(backend: &dyn Backend, policy: RequestPolicy, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
-    let deadline = job.until();
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
-        relayed = timeout_at(deadline, relay(backend, policy, job, service, &lease, &uplink, &mut spare)) => relayed,
+        relayed = relay(backend, policy, job, service, &lease, &uplink, &mut spare) => relayed,
     };
-    let tokens = match (relayed.unwrap_or_else(|_| Err(Fault::late())), spare) {
+    let tokens = match (relayed, spare) {
         (Ok(tokens), _) => tokens,
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
-            return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
+            return router.do_send(TryElsewhere { job, lease, admission, fault });
         }
         (Err(fault), _) => return give_up(id, &lease, &uplink, admission, fault).await,
     };

@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-pub(super) use crate::messages::json::name_of;
-use crate::messages::json::{self, Malformed, Members};
+use crate::messages::json::{self, Malformed, Members, name_of};
 use crate::protocol::policy::{MemberRule, PartRule, RequestPolicy};
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.

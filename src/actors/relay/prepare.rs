@@ -5,12 +5,12 @@ use tokio::task::JoinSet;
 
 use super::fault::{Fault, Said};
 use super::{JSON, refusal};
+use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::json::Members;
 use crate::protocol::policy::RequestPolicy;
 use crate::protocol::request::backend_body;
-use crate::protocol::route::Service;
 use crate::protocol::translate::{Thinking, Translated, chat_request, error_body};
 
 /// A request of more bytes is prepared on a blocking thread: it would delay the other streams of its arbiter.

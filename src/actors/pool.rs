@@ -14,6 +14,7 @@ use super::guard::{Census, End, Guard};
 use super::relay::{self, Fault};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
+use crate::protocol::policy::RequestPolicy;
 use crate::relay::job_stream::JobStream;
 use crate::telemetry::{Event, Events};
 
@@ -23,6 +24,7 @@ const IDLE_KEPT: usize = 256;
 /// Keeps the workers of one backend.
 pub(super) struct WorkerPool {
     factory: Arc<dyn BackendFactory>,
+    policy: RequestPolicy,
     /// Where workers live, round robin. At least one.
     arbiters: Arc<[ArbiterHandle]>,
     events: Events,
@@ -49,12 +51,23 @@ struct Assigned {
 impl WorkerPool {
     pub(super) fn new(
         factory: Arc<dyn BackendFactory>,
+        policy: RequestPolicy,
         arbiters: Arc<[ArbiterHandle]>,
         events: Events,
         census: Census,
         guard: Guard,
     ) -> Self {
-        Self { factory, arbiters, events, census, workers: HashMap::new(), idle: Vec::new(), started: 0, _guard: guard }
+        Self {
+            factory,
+            policy,
+            arbiters,
+            events,
+            census,
+            workers: HashMap::new(),
+            idle: Vec::new(),
+            started: 0,
+            _guard: guard,
+        }
     }
 
     fn start_worker(&mut self, ctx: &mut Context<Self>) -> WorkerId {
@@ -73,9 +86,11 @@ impl WorkerPool {
                 pool.do_send(WorkerGone { worker: id });
             }
         });
+        let policy = self.policy;
         let worker = move |_: &mut Context<JobWorker>| JobWorker {
             id,
             factory,
+            policy,
             backend: None,
             pool: pool.recipient(),
             _guard: guard,

@@ -19,20 +19,21 @@ use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
-use crate::protocol::request::backend_body;
-use crate::protocol::translate::{MessageEvents, Translated, chat_request, error_body};
+use crate::protocol::policy::RequestPolicy;
+use crate::protocol::translate::MessageEvents;
 use crate::protocol::usage::ResponseScan;
 use crate::relay::job_stream::JobStream;
 
 mod fault;
+mod prepare;
 mod refusal;
 mod sender;
 mod transfer;
 mod watch;
 mod whole;
 
-use fault::Said;
 pub(super) use fault::{Fault, end, give_up};
+use prepare::{Asked, Prepared, prepare};
 
 /// A response's body as it arrives.
 type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
@@ -43,14 +44,14 @@ type Spare = (Recipient<TryElsewhere>, Job);
 /// Works a job to its end, unless it is cancelled or ended by another. The router hears of the end as the terminal frame is
 /// written. A job that another backend may do better goes back to the router instead, as long as there is no byte of an
 /// answer.
-pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
+pub(super) async fn work(backend: &dyn Backend, policy: RequestPolicy, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, stream, admission } = dispatch;
     let (job_id, received) = (job.id, job.received);
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = stream.stopped() => return,
-        relayed = relay(backend, job, service, &stream, &mut spare) => relayed,
+        relayed = relay(backend, policy, job, service, &stream, &mut spare) => relayed,
     };
     match (relayed, spare) {
         (Ok(tokens), _) => {
@@ -67,34 +68,18 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
 
 async fn relay(
     backend: &dyn Backend,
+    policy: RequestPolicy,
     job: Job,
     service: Service,
     stream: &JobStream,
     spare: &mut Option<Spare>,
 ) -> Result<Tokens, Fault> {
-    let Job { id, model, endpoint: asked, form, request, members, .. } = job;
+    let Job { id, model, endpoint, form, request, members, .. } = job;
     let mut sender = ChunkSender::new(stream, spare);
-    let (endpoint, body, events) = match service {
-        Service::Native => {
-            let body = backend_body(&request, &members, &model, asked);
-            (asked, body.map_err(|_| Fault::caller("the request is no JSON object"))?, None)
-        }
-        Service::Translated => match chat_request(&request, &model) {
-            Ok(Translated { body, dropped, thinking }) => {
-                if !dropped.is_empty() {
-                    log::warn!("members of a request ignored job={id} members={}", dropped.join(","));
-                }
-                (Endpoint::ChatCompletions, body, Some(MessageEvents::new(&model, thinking)))
-            }
-            Err(error) => {
-                let why = error.to_string();
-                let body = error_body(400, why.as_bytes()).into();
-                return Err(Fault::caller(why).saying(Said { status: 400, content_type: JSON.to_owned(), body }));
-            }
-        },
-    };
-    // But for a spare the request lives no longer than its upload: it may be large, and the answer long.
-    drop(request);
+    // The request is kept for the upload only, unless another backend may need it: it may be large, and the answer long.
+    let asked = Asked { id, model: model.clone(), endpoint, request, members };
+    let Prepared { endpoint, body, translated } = prepare(asked, policy, service).await?;
+    let events = translated.map(|thinking| MessageEvents::new(&model, thinking));
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
         return Err(refusal::of(response, service).await);

@@ -35,6 +35,7 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
 use crate::protocol::backoff::{EndClass, Reconnect};
 use crate::protocol::close::classify;
+use crate::protocol::policy::RemoteMedia;
 use crate::protocol::restart::{RestartBudget, Verdict};
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The largest message taken from the coordinator, in bytes.
     pub max_message: usize,
+    /// Whether requests may name media that backends fetch.
+    pub remote_media: RemoteMedia,
 }
 
 /// What an agent is made of.

@@ -9,11 +9,13 @@ use super::envelopes::{Dispatch, Stop, WorkerFree, WorkerId};
 use super::guard::Guard;
 use super::relay;
 use crate::backends::{Backend, BackendFactory};
+use crate::protocol::policy::RequestPolicy;
 
 /// Works jobs on a data arbiter, with its own client of the backend.
 pub(super) struct JobWorker {
     pub(super) id: WorkerId,
     pub(super) factory: Arc<dyn BackendFactory>,
+    pub(super) policy: RequestPolicy,
     pub(super) backend: Option<Rc<dyn Backend>>,
     pub(super) pool: Recipient<WorkerFree>,
     pub(super) _guard: Guard,
@@ -32,7 +34,8 @@ impl Handler<Dispatch> for JobWorker {
             return self.pool.do_send(WorkerFree { worker: self.id });
         }
         let backend = Rc::clone(self.backend.get_or_insert_with(|| self.factory.open()));
-        let work = async move { relay::work(&*backend, dispatch).await };
+        let policy = self.policy;
+        let work = async move { relay::work(&*backend, policy, dispatch).await };
         ctx.spawn(work.into_actor(self).map(|(), worker, _| {
             worker.pool.do_send(WorkerFree { worker: worker.id });
         }));

@@ -15,6 +15,7 @@ use crate::core::scheduling::catalog::BackendPolicy;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::wire::Limits;
+use crate::protocol::policy::RemoteMedia;
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tcp::ProxyTarget;
 
@@ -94,6 +95,7 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
         discovery_interval: config.discovery_interval,
         shutdown_grace: config.shutdown_grace,
         max_message: config.max_message_size,
+        remote_media: if config.allow_remote_media { RemoteMedia::Allowed } else { RemoteMedia::Refused },
     }
 }
 

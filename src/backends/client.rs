@@ -60,6 +60,10 @@ impl BackendFactory for HttpBackendFactory {
         &self.id
     }
 
+    fn kind(&self) -> BackendKind {
+        self.kind
+    }
+
     fn open(&self) -> Rc<dyn Backend> {
         OPEN.with_borrow_mut(|open| {
             open.retain(|_, client| client.strong_count() > 0);

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 
+use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
@@ -94,6 +95,9 @@ pub enum LookError {
 pub trait BackendFactory: Send + Sync {
     /// The backend's name.
     fn id(&self) -> &BackendId;
+
+    /// What sort of server it is.
+    fn kind(&self) -> BackendKind;
 
     /// A client for the calling thread.
     fn open(&self) -> Rc<dyn Backend>;

@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub proxy: Option<Proxy>,
     /// The largest message taken from the coordinator, in bytes: 64 KiB to 1 GiB.
     pub max_message_size: usize,
+    /// Whether requests may name media by URLs that backends fetch.
+    pub allow_remote_media: bool,
     /// Whether the operator lets keys and jobs travel unencrypted. Already applied to the URLs here.
     pub allow_insecure: bool,
     /// Whether core dumps and debuggers may read the process's memory.
@@ -101,6 +103,7 @@ impl AgentConfig {
         let ca_file = reader.file(&vars::CA_FILE);
         let proxy = Proxy::read(&mut reader);
         let max_message_size = reader.parse(&vars::MAX_MESSAGE_SIZE, |text| units::size(text, 64 << 10, 1 << 30));
+        let allow_remote_media = reader.parse(&vars::ALLOW_REMOTE_MEDIA, units::boolean);
         let allow_dumps = reader.parse(&vars::ALLOW_DUMPS, units::boolean).unwrap_or_default();
         let known_backends = backends.as_ref().filter(|_| !reader.is_rejected(&vars::BACKENDS));
         unknown::warn(&mut reader, known_backends);
@@ -119,6 +122,7 @@ impl AgentConfig {
                 ca_file,
                 proxy,
                 max_message_size: max_message_size?,
+                allow_remote_media: allow_remote_media?,
                 allow_insecure,
                 allow_dumps,
             })

@@ -245,6 +245,13 @@ pub static MAX_MESSAGE_SIZE: Variable = Variable::agent(
     "largest message taken from the coordinator, 64KiB to 1GiB",
 );
 /// See [`TABLE`].
+pub static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
+    "OUTPOST_ALLOW_REMOTE_MEDIA",
+    Value("false"),
+    "true",
+    "lets requests name images, audio, video and files by URLs, which the backends fetch from your network",
+);
+/// See [`TABLE`].
 pub static COORDINATOR_API_KEY: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_API_KEY",
     Unset,
@@ -299,7 +306,7 @@ pub static LOG_FORMAT: Variable =
     Variable::agent("OUTPOST_LOG_FORMAT", Value("text"), "json", "`text` or `json`").of(Scope::Every);
 
 /// Every variable.
-pub static TABLE: [&Variable; 26] = [
+pub static TABLE: [&Variable; 27] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -319,6 +326,7 @@ pub static TABLE: [&Variable; 26] = [
     &CA_FILE,
     &PROXY,
     &MAX_MESSAGE_SIZE,
+    &ALLOW_REMOTE_MEDIA,
     &ALLOW_INSECURE,
     &ALLOW_DUMPS,
     &LOG,

@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod liveness;
 pub mod nonces;
 pub mod pacing;
+pub mod policy;
 pub mod repeats;
 pub mod request;
 pub mod restart;

@@ -3,13 +3,12 @@
 //! Only the top level of the request is looked at, which was validated when its frame was parsed. A prompt is neither
 //! parsed again nor copied: its bytes are a slice of the frame that they came in. Whoever sends the request drives it.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-use crate::messages::json::{self, Malformed, Members};
+use crate::messages::json::{self, Malformed, Members, name_of};
+use crate::protocol::policy::{MemberRule, PartRule, RequestPolicy};
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
 const COPIED_UP_TO: usize = 4 << 10;
@@ -40,26 +39,39 @@ impl From<Malformed> for RequestError {
 /// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, also where the job
 /// wants one body, because only a stream is dependably cancelled. Of chat completions and completions also
 /// `stream_options.include_usage` is set to true; the other endpoints report usage unasked. Embeddings can't be streamed:
-/// they have no `stream`. Members by which OpenRouter and LiteLLM would take another model than the one that was priced, or
-/// add what costs, are left out. Every other member stays as it is spelled, in its order.
+/// they have no `stream`. Responses get `store` set to false: other clients could read what the backend keeps. Members
+/// that the policy drops are left out. Every other member stays as it is spelled, in its order.
+///
+/// The request has passed [`RequestPolicy::check`].
 pub fn backend_body(
     request: &Bytes,
     members: &Members,
     model: &ModelId,
     endpoint: Endpoint,
+    policy: &RequestPolicy,
 ) -> Result<Vec<Bytes>, RequestError> {
     let mut body = Body::new(request);
-    let mut stream_options = None;
+    let (mut stream_options, mut nested) = (None, Ok(()));
     body.open();
     members.walk(request, |key, value| match Member::of(key, endpoint) {
-        Member::Model | Member::Stream | Member::Detour => {}
+        Member::Model | Member::Stream | Member::Store => {}
         Member::StreamOptions => stream_options = Some(value),
-        Member::Other => body.member(key, value),
+        Member::Other => match policy.rule(key, endpoint) {
+            MemberRule::Send => body.member(key, value),
+            MemberRule::SendPart(part) if nested.is_ok() && value.starts_with(b"{") => {
+                nested = body.part(key, value, part);
+            }
+            MemberRule::SendPart(_) | MemberRule::Drop => {}
+        },
     })?;
+    nested?;
     let model = serde_json::to_string(model).map_err(|_| RequestError::BadModel)?;
     body.member(br#""model""#, model.as_bytes());
     if endpoint != Endpoint::Embeddings {
         body.member(br#""stream""#, b"true");
+    }
+    if endpoint == Endpoint::Responses {
+        body.member(br#""store""#, b"false");
     }
     if asks_for_usage(endpoint) {
         body.key(br#""stream_options""#);
@@ -114,8 +126,8 @@ enum Member {
     Model,
     Stream,
     StreamOptions,
-    /// Would have proxies and services run another model, or charge for more than the tokens that were priced.
-    Detour,
+    Store,
+    /// The policy decides.
     Other,
 }
 
@@ -125,19 +137,9 @@ impl Member {
             b"model" => Self::Model,
             b"stream" => Self::Stream,
             b"stream_options" if asks_for_usage(endpoint) => Self::StreamOptions,
-            b"models" | b"fallbacks" | b"provider" | b"plugins" => Self::Detour,
+            b"store" if endpoint == Endpoint::Responses => Self::Store,
             _ => Self::Other,
         }
-    }
-}
-
-/// A key as it reads, whatever escapes it is spelled with. One that reads as no text, such as half a surrogate pair, is
-/// none that matters here.
-pub(crate) fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
-    if key.contains(&b'\\') {
-        serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
-    } else {
-        key.get(1..key.len() - 1).unwrap_or_default().into()
     }
 }
 
@@ -191,6 +193,19 @@ impl<'a> Body<'a> {
     pub(super) fn member(&mut self, key: &[u8], value: &[u8]) {
         self.key(key);
         self.text(value);
+    }
+
+    /// Appends an object with the members that this rule sends.
+    fn part(&mut self, key: &[u8], object: &[u8], rule: PartRule) -> Result<(), Malformed> {
+        self.key(key);
+        self.open();
+        json::walk(object, |key, value| {
+            if rule.sends(key) {
+                self.member(key, value);
+            }
+        })?;
+        self.close();
+        Ok(())
     }
 
     /// Appends a text as it is; a long one that lies in the request is not copied.

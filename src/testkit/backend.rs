@@ -245,6 +245,11 @@ impl BackendFactory for ScriptedFactory {
         &self.id
     }
 
+    /// The one that was reported when its workers' pool was set up.
+    fn kind(&self) -> BackendKind {
+        self.backend.upgrade().map_or(BackendKind::OpenAi, |shared| shared.state().report.kind)
+    }
+
     fn open(&self) -> Rc<dyn Backend> {
         Rc::new(ScriptedClient(std::sync::Weak::clone(&self.backend)))
     }

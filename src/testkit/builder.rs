@@ -17,6 +17,7 @@ use crate::messages::ids::BackendId;
 use crate::messages::prices::{Price, PriceList};
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
+use crate::protocol::policy::RemoteMedia;
 use crate::telemetry::Event;
 
 /// Bytes that each direction of a connection holds.
@@ -66,6 +67,7 @@ impl HarnessBuilder {
                 discovery_interval: Duration::from_secs(30),
                 shutdown_grace: Duration::from_secs(30),
                 max_message: 64 * 1024 * 1024,
+                remote_media: RemoteMedia::Refused,
             },
             panic_at: None,
         }

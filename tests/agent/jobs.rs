@@ -131,11 +131,11 @@ async fn a_job_in_fragments_with_a_ping_between_them_is_one_job() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let prompt = "word ".repeat(400_000);
-    let job = order("m", format!(r#"{{"prompt":"{prompt}"}}"#));
+    let job = order("m", format!(r#"{{"messages":"{prompt}"}}"#));
     let text = serde_json::to_string(&FromCoordinator::Job(job.clone())).unwrap();
     link.send_fragmented(&text, 37);
     link.outcome_of(job.job_id).await.done();
-    assert_eq!(backend.request().await.json()["prompt"], prompt.as_str());
+    assert_eq!(backend.request().await.json()["messages"], prompt.as_str());
     harness.stop().await;
 }
 

@@ -18,6 +18,7 @@ mod job_errors;
 mod jobs;
 mod liveness;
 mod moving;
+mod request_policy;
 mod stranded;
 mod supervision;
 mod translated;

@@ -23,6 +23,7 @@ use outpost::identity::Identity;
 use outpost::messages::ids::JobId;
 use outpost::messages::prices::{Price, PriceList};
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
+use outpost::protocol::policy::RemoteMedia;
 use outpost::telemetry::Events;
 use outpost::testkit::{ScriptedBackend, order};
 use outpost::transport::frame::{Frame, FrameReader, Role, encode};
@@ -105,6 +106,7 @@ impl Rig {
                 discovery_interval: Duration::from_secs(3600),
                 shutdown_grace: Duration::ZERO,
                 max_message: 1 << 20,
+                remote_media: RemoteMedia::Refused,
             },
         });
         let frames = FrameReader::new(Role::Server, 1 << 20, BytesMut::new());

@@ -1,4 +1,5 @@
-//! A response whose status is no success: what it means, and what of its body the caller may read.
+//! A request that is refused, by this program's policy or by a backend's status: what it means, and what the caller may
+//! read of it.
 
 use std::time::Duration;
 
@@ -10,13 +11,21 @@ use super::JSON;
 use super::fault::{Fault, Said, labelled};
 use crate::backends::BackendResponse;
 use crate::core::scheduling::route::Service;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::jobs::{Blame, Evidence};
 use crate::messages::wire::ErrorCode;
+use crate::protocol::policy::PolicyError;
 use crate::protocol::translate::error_body;
 use crate::protocol::usage::{BackendFault, ERROR_BODY_LIMIT};
 
 /// How long the body of an error may take: the status alone decides the code.
 const ERROR_BODY: Duration = Duration::from_secs(1);
+
+/// The fault of a request that the policy refuses, with a response body that gives the client the reason.
+pub(super) fn by_policy(error: PolicyError, endpoint: Endpoint) -> Fault {
+    let body = error.body(endpoint.format()).into();
+    Fault::caller(error.to_string()).saying(Said { status: error.status(), content_type: JSON.to_owned(), body })
+}
 
 /// The fault that the response stands for, with its body, as far as it was read. A backend that refuses the operator's key
 /// is an exception, whose words may hint at the key.

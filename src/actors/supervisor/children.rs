@@ -18,6 +18,7 @@ use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
+use crate::protocol::policy::RequestPolicy;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::Event;
 
@@ -69,6 +70,7 @@ impl SupervisorActor {
         let guard = self.guard(Child::Pool(backend.clone()), ctx);
         let pool = WorkerPool::new(
             Arc::clone(factory),
+            RequestPolicy::new(factory.kind(), self.settings.remote_media),
             Arc::clone(&self.arbiters),
             self.events.clone(),
             self.census.clone(),

@@ -2,22 +2,19 @@
 //!
 //! A prompt is taken to have a token for every four bytes, rounded up: the members of the request that become the prompt
 //! are counted as they are spelled, so that JSON's own characters are counted too. An answer is taken to be as long as the
-//! request allows, times the choices asked for; as long as [`ANSWER`] where it does not say, and at most the model's
-//! context; nothing where embeddings are asked for. The request's members were noted as it was received: it is not parsed,
-//! nor walked again. Driven by the router.
+//! request allows, times the choices asked for and the prompts of a batch; as long as [`ANSWER`] where it does not say, and
+//! at most the model's context; nothing where embeddings are asked for. The request's members were noted as it was received:
+//! it is neither parsed nor walked again, except for the first prompts of a batch. Driven by the router.
 
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::{Malformed, Members};
-use crate::protocol::request::name_of;
+use crate::messages::json::{Malformed, Members, name_of};
+use crate::protocol::policy::{self, MOST_CHOICES};
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;
 /// Tokens of an answer whose length the request does not bound: more than most answers have. Servers would go on up to
 /// the whole context, and to reserve that would keep an agent with a budget idle.
 pub const ANSWER: u64 = 1024;
-/// The most choices that are taken for meant.
-const MOST_CHOICES: u64 = 128;
-
 /// A request as far as its tokens go. It has no `Debug`: it holds somebody's prompt.
 #[derive(Clone, Copy)]
 pub struct Outline<'a> {
@@ -28,6 +25,8 @@ pub struct Outline<'a> {
     /// The bound on the answer: the largest of those that are given.
     max_tokens: Option<u64>,
     choices: u64,
+    /// The prompts of a batch.
+    prompts: u64,
 }
 
 /// Tokens that a job may take. The default: none, as nothing is known.
@@ -44,17 +43,20 @@ pub struct Estimate {
 impl<'a> Outline<'a> {
     /// Reads the outline of a request, whose members these are.
     pub fn of(request: &'a [u8], members: &Members) -> Result<Self, Malformed> {
-        let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1 };
+        let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1, prompts: 1 };
         members.walk(request, |key, value| match &*name_of(key) {
-            b"messages" | b"prompt" | b"input" => {
+            name @ (b"messages" | b"prompt" | b"input") => {
                 outline.prompt = value;
                 outline.count(value);
+                if name == b"prompt" {
+                    outline.prompts = outline.prompts.max(policy::inputs(value, MOST_CHOICES));
+                }
             }
             b"system" | b"instructions" | b"tools" | b"functions" => outline.count(value),
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 outline.max_tokens = outline.max_tokens.max(number(value));
             }
-            b"n" => outline.choices = number(value).unwrap_or(1).clamp(1, MOST_CHOICES),
+            b"n" | b"best_of" => outline.choices = outline.choices.max(policy::choices(value).unwrap_or(1)),
             _ => {}
         })?;
         Ok(outline)
@@ -67,7 +69,9 @@ impl<'a> Outline<'a> {
             Endpoint::Embeddings => 0,
             _ => self.max_tokens.unwrap_or(ANSWER).min(context_window.unwrap_or(u64::MAX)),
         };
-        Estimate { prompt, answer, choices: self.choices }
+        let prompts = if endpoint == Endpoint::Completions { self.prompts } else { 1 };
+        // A request for more choices is refused.
+        Estimate { prompt, answer, choices: self.choices.saturating_mul(prompts).min(MOST_CHOICES) }
     }
 
     fn count(&mut self, value: &[u8]) {
@@ -150,6 +154,17 @@ mod tests {
         assert_eq!(embeddings, Ok((2, 0)));
         let huge = Estimate { prompt: u64::MAX, answer: u64::MAX, choices: 128 };
         assert_eq!((huge.answers(), huge.context()), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_batch_of_completions_has_an_answer_for_each_choice_of_each_prompt() {
+        let request = br#"{"prompt":["a","b"],"n":2,"best_of":3,"max_tokens":10}"#;
+        let estimated = |endpoint| {
+            let Ok(outline) = Outline::of(request, &Members::default()) else { panic!("no outline") };
+            outline.estimate(endpoint, None).choices
+        };
+        assert_eq!((estimated(Endpoint::Completions), estimated(Endpoint::ChatCompletions)), (6, 3));
+        assert_eq!(estimate(r#"{"best_of":3,"n":1,"max_tokens":10}"#), (0, 10, 3));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where the members of an object are, noted as its text was scanned, so that nobody has to scan it again.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scanner::{Malformed, Scanner, walk};
@@ -56,6 +57,16 @@ impl Members {
             on_member(part(key)?, part(value)?);
         }
         Ok(())
+    }
+}
+
+/// A key, given in its quotes, with its escapes decoded. A key that does not decode, such as one with half a surrogate
+/// pair, gives an empty name: no member that matters has such a key.
+pub fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.contains(&b'\\') {
+        serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
+    } else {
+        key.get(1..key.len().saturating_sub(1)).unwrap_or_default().into()
     }
 }
 

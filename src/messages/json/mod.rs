@@ -7,6 +7,6 @@ mod salvage;
 mod scanner;
 mod string;
 
-pub use members::Members;
+pub use members::{Members, name_of};
 pub use salvage::salvage;
 pub use scanner::{Malformed, Scanner, walk};

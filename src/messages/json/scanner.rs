@@ -1,5 +1,7 @@
 //! A walk over JSON text that checks its grammar and shows the borders of what it passes.
 
+use std::ops::ControlFlow;
+
 use super::string::closing_quote;
 
 /// Containers inside each other that are gone into.
@@ -74,6 +76,20 @@ impl<'a> Scanner<'a> {
             let key = self.key()?;
             on_member(self, key)?;
             if self.passes(b'}') {
+                return Ok(());
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    /// Passes the list that comes next. `on_element` is given each element, as it is spelled, and can end the walk early.
+    pub fn list(&mut self, mut on_element: impl FnMut(&'a [u8]) -> ControlFlow<()>) -> Result<(), Malformed> {
+        self.expect(b'[')?;
+        if self.passes(b']') {
+            return Ok(());
+        }
+        loop {
+            if on_element(self.value()?).is_break() || self.passes(b']') {
                 return Ok(());
             }
             self.expect(b',')?;

@@ -5,13 +5,25 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{COPIED_UP_TO, RequestError, backend_body, body_len, with_member};
+use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 use crate::messages::json::Members;
+use crate::protocol::policy::{RemoteMedia, RequestPolicy};
+
+/// The policy that leaves most as it is.
+fn policy() -> RequestPolicy {
+    RequestPolicy::new(BackendKind::Vllm, RemoteMedia::Refused)
+}
 
 fn body(request: &str, endpoint: Endpoint) -> Result<String, RequestError> {
-    let pieces =
-        backend_body(&Bytes::from(request.to_owned()), &Members::default(), &ModelId::from("the-model"), endpoint)?;
+    body_for(BackendKind::Vllm, request, endpoint)
+}
+
+fn body_for(kind: BackendKind, request: &str, endpoint: Endpoint) -> Result<String, RequestError> {
+    let (request, model) = (Bytes::from(request.to_owned()), ModelId::from("the-model"));
+    let policy = RequestPolicy::new(kind, RemoteMedia::Refused);
+    let pieces = backend_body(&request, &Members::default(), &model, endpoint, &policy)?;
     let joined = pieces.concat();
     assert_eq!(joined.len(), body_len(&pieces));
     assert!(pieces.iter().all(|piece| !piece.is_empty()));
@@ -25,6 +37,9 @@ fn edited(request: &str, endpoint: Endpoint) -> Value {
         value.as_object_mut().unwrap().remove("stream");
     } else {
         value["stream"] = json!(true);
+    }
+    if endpoint == Endpoint::Responses {
+        value["store"] = json!(false);
     }
     if matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
         if !value["stream_options"].is_object() {
@@ -59,7 +74,8 @@ fn usage_is_asked_for_and_other_stream_options_stay() {
     }
     assert_eq!(body("{}", Endpoint::Completions).unwrap(), tail(r#"{"include_usage":true}"#));
     let untouched = r#"{"stream_options":null,"model":"the-model","stream":true}"#;
-    assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Responses).unwrap(), untouched);
+    let stored = untouched.replace('}', r#","store":false}"#);
+    assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Responses).unwrap(), stored);
     assert_eq!(body(r#"{"stream_options":null}"#, Endpoint::Messages).unwrap(), untouched);
 }
 
@@ -87,9 +103,39 @@ fn no_other_model_than_the_priced_one_can_be_asked_for() {
 }
 
 #[test]
+fn a_service_gets_listed_members_and_parts_of_them() {
+    let chat = r#"{"messages":[],"web_search_options":{},"temperature":1,"api_base":"http://x",
+        "venice_parameters":{"enable_web_search":"on","disable_th\u0069nking":true},"modalities":["audio"]}"#;
+    let expected = r#"{"messages":[],"temperature":1,"venice_parameters":{"disable_th\u0069nking":true},"model":"the-model","stream":true,"stream_options":{"include_usage":true}}"#;
+    for kind in [BackendKind::Venice, BackendKind::OpenRouter, BackendKind::LiteLlm, BackendKind::OpenAi] {
+        assert_eq!(body_for(kind, chat, Endpoint::ChatCompletions).unwrap(), expected, "{kind}");
+    }
+    let messages = r#"{"metadata":{"user_id":"u","tags":["t"]},"service_tier":"priority"}"#;
+    let expected = r#"{"metadata":{"user_id":"u"},"model":"the-model","stream":true}"#;
+    assert_eq!(body_for(BackendKind::LiteLlm, messages, Endpoint::Messages).unwrap(), expected);
+    let template = r#"{"chat_template_kwargs":{"enable_thinking":false,"chat_templ\u0061te":"{{ 1 }}"}}"#;
+    let expected = r#"{"chat_template_kwargs":{"enable_thinking":false},"model":"the-model","stream":true,"stream_options":{"include_usage":true}}"#;
+    for kind in BackendKind::ALL {
+        assert_eq!(body_for(kind, template, Endpoint::ChatCompletions).unwrap(), expected, "{kind}");
+    }
+    let no_object = body_for(BackendKind::LiteLlm, r#"{"metadata":"x"}"#, Endpoint::Messages).unwrap();
+    assert_eq!(no_object, r#"{"model":"the-model","stream":true}"#);
+}
+
+#[test]
+fn a_response_is_never_kept_at_the_backend() {
+    for request in [r#"{"store":true}"#, r#"{"st\u006fre":true,"store":null}"#, "{}"] {
+        for kind in BackendKind::ALL {
+            let expected = r#"{"model":"the-model","stream":true,"store":false}"#;
+            assert_eq!(body_for(kind, request, Endpoint::Responses).unwrap(), expected, "{kind} {request}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_only_looks_like_one_stays() {
-    let request = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":5}"#;
-    let expected = r#"{"Model":1,"model ":2,"\"model\"":3,"\ud800":4,"model":"the-model","stream":true}"#;
+    let request = r#"{"models_":1,"model ":2,"\"model\"":3,"\ud800":4,"model":5}"#;
+    let expected = r#"{"models_":1,"model ":2,"\"model\"":3,"\ud800":4,"model":"the-model","stream":true}"#;
     assert_eq!(body(request, Endpoint::Messages).unwrap(), expected);
 }
 
@@ -105,9 +151,8 @@ fn what_is_no_object_is_refused() {
 
 #[test]
 fn a_model_name_is_escaped() {
-    let pieces =
-        backend_body(&Bytes::from_static(b"{}"), &Members::default(), &ModelId::from("a\"b\n"), Endpoint::Messages)
-            .unwrap();
+    let (request, model) = (Bytes::from_static(b"{}"), ModelId::from("a\"b\n"));
+    let pieces = backend_body(&request, &Members::default(), &model, Endpoint::Messages, &policy()).unwrap();
     assert_eq!(pieces.concat(), br#"{"model":"a\"b\n","stream":true}"#);
 }
 
@@ -116,7 +161,8 @@ fn a_big_prompt_is_not_copied() {
     let prompt = format!(r#""{}""#, "x".repeat(20_000_000));
     let request = Bytes::from(format!(r#"{{"model":"m","prompt":{prompt},"stream_options":{{"x":{prompt}}},"n":1}}"#));
     let range = request.as_ptr_range();
-    let pieces = backend_body(&request, &Members::default(), &ModelId::from("m"), Endpoint::ChatCompletions).unwrap();
+    let (members, model) = (Members::default(), ModelId::from("m"));
+    let pieces = backend_body(&request, &members, &model, Endpoint::ChatCompletions, &policy()).unwrap();
     let big: Vec<_> = pieces.iter().filter(|piece| piece.len() > COPIED_UP_TO).collect();
     assert_eq!(big.len(), 2);
     assert!(big.iter().all(|piece| range.contains(&piece.as_ptr()) && ***piece == *prompt.as_bytes()));

@@ -1,5 +1,7 @@
 //! The scanner against the parser that everybody uses.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
 
@@ -55,6 +57,24 @@ fn an_object_within_can_be_walked_on_the_way() {
     });
     assert_eq!((walked, scanner.end()), (Ok(()), Ok(())));
     assert_eq!(inner, [(&br#""c""#[..], &b"[2]"[..]), (br#""d""#, b"3")]);
+}
+
+#[test]
+fn the_elements_of_a_list_are_found_as_they_are_spelled() {
+    let elements = |json: &'static str| {
+        let mut found = Vec::new();
+        let walked = Scanner::new(json.as_bytes()).list(|element| {
+            found.push(std::str::from_utf8(element).unwrap());
+            if element == b"0" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        walked.map(|()| found)
+    };
+    assert_eq!(elements(r#" [ 1, "a,]" ,[2, 3],{"b" : []} ]"#), Ok(vec!["1", r#""a,]""#, "[2, 3]", r#"{"b" : []}"#]));
+    assert_eq!(elements("[ ]"), Ok(vec![]));
+    assert_eq!(elements("[1, 0, 2"), Ok(vec!["1", "0"]));
+    for json in ["", "{}", "[1", "[1,]", "[,1]", "[1 2]"] {
+        assert_eq!(elements(json), Err(Malformed::Broken), "{json}");
+    }
 }
 
 proptest! {

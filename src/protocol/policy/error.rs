@@ -1,0 +1,122 @@
+//! Why a request is refused, and the response body that says so.
+
+use serde::Serialize;
+
+use crate::messages::backend::Format;
+use crate::messages::json::Malformed;
+
+/// The status of the response that [`PolicyError::body`] belongs to.
+const STATUS: u16 = 400;
+
+/// Why a request is refused. Each is the client's fault. The text quotes nothing of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not the text of one JSON object.
+    #[error("the request is not a JSON object")]
+    NotAnObject,
+    /// More members than any request needs.
+    #[error("a request may have at most {0} members")]
+    TooManyMembers(usize),
+    /// Media that the backend would fetch or read from its own disk.
+    #[error("media must be part of the request, as data: URLs: this server does not fetch media")]
+    RemoteMedia,
+    /// A reference to something that an earlier request left at the backend.
+    #[error("{0}: not supported, because this server keeps nothing between requests; send the content itself")]
+    Stored(&'static str),
+    /// Work that goes on after the client has left.
+    #[error("background: not supported, because a request ends when its client leaves")]
+    Background,
+    /// Servers that the backend would call.
+    #[error("mcp_servers: not supported, because this server calls no other servers")]
+    McpServers,
+    /// A tool that the backend's side would run.
+    #[error("tools: only tools that the client runs are supported")]
+    ServerTool,
+    /// The list of tools is not a list of objects.
+    #[error("tools: not a list of objects")]
+    BadTools,
+    /// A number that can't be read, and so can't be bounded.
+    #[error("{0}: not a number")]
+    NotANumber(&'static str),
+    /// More generations than one request may ask for.
+    #[error("too many completions: n (or best_of) times the number of prompts may be at most {0}")]
+    TooManyChoices(u64),
+    /// More inputs than one request for embeddings may have.
+    #[error("input: at most {0} inputs in one request")]
+    TooManyInputs(u64),
+}
+
+impl From<Malformed> for PolicyError {
+    fn from(_: Malformed) -> Self {
+        Self::NotAnObject
+    }
+}
+
+impl PolicyError {
+    /// The status of the response.
+    pub fn status(self) -> u16 {
+        STATUS
+    }
+
+    /// The body of the response, in the shape of the client's API.
+    pub fn body(self, format: Format) -> Vec<u8> {
+        let (message, kind) = (self.to_string(), "invalid_request_error");
+        let body = match format {
+            Format::Anthropic => serde_json::to_vec(&AnthropicError {
+                kind: "error",
+                error: AnthropicDetail { kind, message: &message },
+            }),
+            Format::OpenAi => serde_json::to_vec(&OpenAiError {
+                error: OpenAiDetail { message: &message, kind, param: None, code: None },
+            }),
+        };
+        body.unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    error: OpenAiDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiDetail<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'static str>,
+    code: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicDetail<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_shape_of_the_clients_api() {
+        let body = |format| String::from_utf8(PolicyError::Background.body(format)).unwrap();
+        let message = "background: not supported, because a request ends when its client leaves";
+        assert_eq!(
+            body(Format::OpenAi),
+            format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":null}}}}"#)
+        );
+        assert_eq!(
+            body(Format::Anthropic),
+            format!(r#"{{"type":"error","error":{{"type":"invalid_request_error","message":"{message}"}}}}"#)
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! Where a request names media, and whether the request contains them.
+//!
+//! A backend that is given a URL fetches it: from the operator's network, with the backend's rights. Some also open paths
+//! of their own disk. So whatever stands where media are named must be a `data:` URL or base64 text. Texts that mention a
+//! URL are not concerned: only the key decides what a value is.
+//!
+//! The walk is iterative, keeps a byte or two for each open container, and passes texts at the speed of memory. It reads
+//! JSON whose grammar has been checked.
+
+use super::PolicyError;
+use super::names::folded;
+use super::spelled::Spelled;
+
+/// Whether a request may name media that the backend fetches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemoteMedia {
+    /// Only what the request contains.
+    #[default]
+    Refused,
+    /// The operator allows it.
+    Allowed,
+}
+
+/// What is looked for in a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MediaRules {
+    /// Whether the values of media keys must be part of the request.
+    pub(super) keys: bool,
+    /// Whether images in the Markdown of texts must be, too: TGI fetches them.
+    pub(super) markdown: bool,
+}
+
+/// What a key says of its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyClass {
+    /// Nothing that matters.
+    Other,
+    /// It is a part of what the model reads, which is joined with the next part.
+    Text,
+    /// A text that it holds names media.
+    Media,
+    /// It holds a part with audio, whose `data` is media.
+    Audio,
+    /// It names the type of an item.
+    Type,
+    /// It is the id of a file that is kept at the backend.
+    FileId,
+    /// It is what a model or a tool said or read, and is not media whatever its keys are.
+    Quoted,
+}
+
+/// Checks the value of a top-level member; `name` as `names::folded` gives it.
+pub(super) fn check(name: &[u8], value: &[u8], rules: MediaRules) -> Result<(), PolicyError> {
+    // Without a text there is no name.
+    if memchr::memchr(b'"', value).is_none() {
+        return Ok(());
+    }
+    let top = class_of(name, KeyClass::Other);
+    // At the top these hold the conversation.
+    let top = if top == KeyClass::Quoted || name == b"prompt" { KeyClass::Text } else { top };
+    Walk { rules, markdown: Markdown::default() }.pass(value, top)
+}
+
+struct Walk {
+    rules: MediaRules,
+    markdown: Markdown,
+}
+
+impl Walk {
+    fn pass(mut self, json: &[u8], top: KeyClass) -> Result<(), PolicyError> {
+        // For each open container: whether it is an object, and the class of the key that it is the value of.
+        let mut open: Vec<(bool, KeyClass)> = Vec::new();
+        let (mut at, mut class, mut is_key) = (0, top, false);
+        while let Some(byte) = json.get(at) {
+            at += 1;
+            match byte {
+                b'{' | b'[' => {
+                    is_key = *byte == b'{';
+                    open.push((is_key, class));
+                }
+                b'}' | b']' => {
+                    open.pop();
+                    is_key = false;
+                }
+                b',' => {
+                    let (is_object, around) = open.last().copied().unwrap_or((false, top));
+                    is_key = is_object;
+                    class = around;
+                }
+                b'"' => {
+                    let Some(text) = string_at(json, at) else { return Err(PolicyError::NotAnObject) };
+                    if is_key {
+                        let around = open.last().map_or(top, |(_, class)| *class);
+                        class = class_of(&folded(json.get(at - 1..=at + text.len()).unwrap_or_default()), around);
+                        is_key = false;
+                    } else {
+                        self.text(text, class)?;
+                    }
+                    at += text.len() + 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a text that is a value, as it is spelled between its quotes.
+    fn text(&mut self, text: &[u8], class: KeyClass) -> Result<(), PolicyError> {
+        match class {
+            KeyClass::Media | KeyClass::Audio if self.rules.keys && !is_contained(text) => {
+                return Err(PolicyError::RemoteMedia);
+            }
+            KeyClass::Type if is(text, b"item_reference") => return Err(PolicyError::Stored("item_reference")),
+            KeyClass::FileId if !text.is_empty() => return Err(PolicyError::Stored("file_id")),
+            _ => {}
+        }
+        if self.rules.markdown {
+            // Parts of what the model reads are joined; a text between them, such as a part's type, is not among them.
+            let mut alone = Markdown::default();
+            let reader = if class == KeyClass::Text { &mut self.markdown } else { &mut alone };
+            if reader.reads(text) {
+                return Err(PolicyError::RemoteMedia);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a key says of its value, given what the key around it says.
+fn class_of(name: &[u8], around: KeyClass) -> KeyClass {
+    match name {
+        _ if around == KeyClass::Quoted => KeyClass::Quoted,
+        b"input" | b"arguments" | b"annotations" | b"citations" => KeyClass::Quoted,
+        b"text" | b"content" => KeyClass::Text,
+        b"type" => KeyClass::Type,
+        b"file_id" => KeyClass::FileId,
+        b"input_audio" => KeyClass::Audio,
+        b"data" if around == KeyClass::Audio => KeyClass::Media,
+        b"image" | b"images" | b"video" | b"videos" | b"audio" | b"audios" | b"file" | b"files" | b"media"
+        | b"path" | b"input_image" | b"input_video" | b"file_data" => KeyClass::Media,
+        _ if name.ends_with(b"url") || name.ends_with(b"uri") => KeyClass::Media,
+        _ => KeyClass::Other,
+    }
+}
+
+/// The text that begins at `from`, behind its opening quote, as it is spelled.
+fn string_at(json: &[u8], from: usize) -> Option<&[u8]> {
+    let rest = json.get(from..)?;
+    memchr::memchr_iter(b'"', rest).find_map(|quote| {
+        let text = rest.get(..quote)?;
+        let backslashes = text.iter().rev().take_while(|byte| **byte == b'\\').count();
+        (backslashes % 2 == 0).then_some(text)
+    })
+}
+
+/// Whether a string that names media has them in it: as a `data:` URL, or as base64.
+fn is_contained(text: &[u8]) -> bool {
+    is_data_url(text) || is_base64(text)
+}
+
+fn is_data_url(text: &[u8]) -> bool {
+    let scheme = Spelled::new(text).skip_while(u8::is_ascii_whitespace).take(5);
+    scheme.map(|byte| byte.to_ascii_lowercase()).eq(*b"data:")
+}
+
+/// Base64 does not begin with a slash, as a path does, except that of a JPEG.
+fn is_base64(text: &[u8]) -> bool {
+    let is_digit = |byte: u8| {
+        byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
+    };
+    let trimmed = || Spelled::new(text).skip_while(u8::is_ascii_whitespace);
+    let begins = |with: &[u8]| trimmed().take(with.len()).eq(with.iter().copied());
+    (!begins(b"/") || begins(b"/9j/")) && trimmed().all(is_digit)
+}
+
+/// Whether a string is this word.
+fn is(text: &[u8], word: &[u8]) -> bool {
+    Spelled::new(text).eq(word.iter().copied())
+}
+
+/// Finds an image of Markdown at an `http` or `https` URL, in strings that follow each other. TGI reads no other scheme but
+/// `data:`, and both in lower case.
+#[derive(Default)]
+struct Markdown {
+    /// How many bytes of the image's beginning were just read.
+    read: usize,
+}
+
+impl Markdown {
+    const IMAGE: &[u8] = b"![](http";
+
+    /// Takes the next string. Whether it completes the beginning of an image.
+    fn reads(&mut self, text: &[u8]) -> bool {
+        let mut rest = Spelled::new(text);
+        loop {
+            if self.read == 0 {
+                rest.skip_to(b'!');
+            }
+            let Some(byte) = rest.next() else { return false };
+            // Its first byte is nowhere else in it, so that after a mismatch only this byte can be a new start.
+            self.read = match Self::IMAGE.get(self.read) {
+                Some(expected) if *expected == byte => self.read + 1,
+                _ => usize::from(byte == b'!'),
+            };
+            if self.read == Self::IMAGE.len() {
+                return true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

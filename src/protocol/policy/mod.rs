@@ -1,0 +1,29 @@
+//! What a client may put into a request: which top-level members are sent to a backend, where media may be, which tools
+//! may be offered, and how many generations one request may ask for.
+//!
+//! The same rules apply to requests that are passed on and to requests that are translated: [`RequestPolicy::check`] reads
+//! the client's request before either. For one that is passed on, [`RequestPolicy::rule`] says which members are sent; the
+//! translation of a request has none but those that every server gets.
+//!
+//! - Members (`rules`): services, LiteLLM and unknown servers get only members on a list for each endpoint, because others
+//!   may choose another model, name a URL to call or add to the price. Local engines get everything except the members of
+//!   a list.
+//! - Media (`media`): only what the request contains, unless the operator allows URLs.
+//! - Tools (`tools`): only those that the client runs.
+//! - Numbers (`count`): a job takes one slot, so a request may ask for few generations.
+
+mod check;
+mod count;
+mod error;
+mod lists;
+mod media;
+mod names;
+mod rules;
+mod spelled;
+mod tools;
+
+pub use check::{DroppedMembers, RequestPolicy};
+pub use count::{MOST_CHOICES, choices, inputs};
+pub use error::PolicyError;
+pub use media::RemoteMedia;
+pub use rules::{MemberRule, PartRule};

@@ -9,6 +9,7 @@ pub mod capacity;
 pub mod catalog;
 pub mod close;
 pub mod damper;
+pub mod error_body;
 pub mod estimate;
 pub mod fleet;
 pub mod handshake;

@@ -17,7 +17,7 @@ use crate::messages::wire::Tokens;
 mod fault;
 mod figures;
 
-pub use fault::{BackendFault, ERROR_BODY_LIMIT};
+pub use fault::BackendFault;
 
 /// What an event of completions holds if there is anything to read in it. Within a text of the model the quotes would
 /// be escaped.

@@ -66,7 +66,7 @@ pub(in crate::actors) async fn give_up(
 pub(super) struct Said {
     pub(super) status: u16,
     pub(super) content_type: String,
-    /// At most [`ERROR_BODY_LIMIT`](crate::protocol::usage::ERROR_BODY_LIMIT), or what that is translated to.
+    /// At most [`ERROR_BODY_LIMIT`](crate::protocol::error_body::ERROR_BODY_LIMIT), or what that is translated to.
     pub(super) body: Bytes,
 }
 

@@ -11,9 +11,10 @@ use super::fault::{Fault, Said, labelled};
 use crate::backends::BackendResponse;
 use crate::messages::jobs::Blame;
 use crate::messages::wire::ErrorCode;
+use crate::protocol::error_body::ERROR_BODY_LIMIT;
 use crate::protocol::route::Service;
 use crate::protocol::translate::error_body;
-use crate::protocol::usage::{BackendFault, ERROR_BODY_LIMIT};
+use crate::protocol::usage::BackendFault;
 
 /// How long the body of an error may take: the status alone decides the code.
 const ERROR_BODY: Duration = Duration::from_secs(1);

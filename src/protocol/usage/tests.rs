@@ -1,8 +1,9 @@
 //! Endings and figures of made-up streams; the recorded ones are in `tests/recorded_streams.rs`.
 
-use super::{BackendFault, ERROR_BODY_LIMIT, Ending, ResponseScan};
+use super::{BackendFault, Ending, ResponseScan};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
+use crate::protocol::error_body::ERROR_BODY_LIMIT;
 
 fn openai(events: &[&str]) -> Ending {
     let mut scan = ResponseScan::new(Endpoint::ChatCompletions);

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn a_body_without_a_message_has_none() {
         let long = "x".repeat(ERROR_BODY_LIMIT + 1);
-        for body in ["", " ", "{}", "[1]", "<html>no</html>", r#"{"error":{}}"#, r#"{"error":7}"#, "{\"error\"", &long] {
+        for body in ["", " ", "{}", "[1]", "<html>no</html>", r#"{"error":{}}"#, r#"{"error":7}"#, "{\"error\"", &long]
+        {
             assert_eq!(message(body), None, "{body:.20}");
         }
         assert_eq!(message(r#"{"error":{"message":""}}"#), None);

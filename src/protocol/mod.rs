@@ -13,6 +13,8 @@ pub mod error_body;
 pub mod estimate;
 pub mod fleet;
 pub mod handshake;
+pub mod key_filter;
+pub mod key_trace;
 pub mod ledger;
 pub mod load;
 pub mod request;

@@ -11,9 +11,13 @@ use crate::messages::ids::JobId;
 use crate::messages::jobs::{Blame, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 use crate::protocol::assemble::AssembleError;
+use crate::protocol::key_trace::KeyTrace;
 use crate::protocol::usage::BackendFault;
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::{LinkGone, Uplink};
+
+/// What is said where a bound of this program is to blame.
+pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
 
 /// Queues `job_error` for a job whose end the caller has claimed; the ledger hears of it as that is written. Where the
 /// connection is gone, the ledger hears of that.
@@ -94,7 +98,8 @@ pub(in crate::actors) struct Fault {
 
 impl Fault {
     pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
-        Self { code, blame, message: message.into(), by_connection: false, elsewhere: false, said: None }
+        let message = message.into();
+        Self { code, blame, message, by_connection: false, elsewhere: false, said: None }
     }
 
     /// The backend did something that has no code of its own.
@@ -142,6 +147,15 @@ impl Fault {
         Self { said: Some(Box::new(said)), ..self }
     }
 
+    /// The same, without any text that contains the backend's API key.
+    pub(super) fn without_key(mut self, key: &KeyTrace) -> Self {
+        if key.is_in(self.message.as_bytes()) {
+            self.message = "the backend failed with an error that contains its API key".to_owned();
+        }
+        self.said = self.said.filter(|said| !key.is_in(&said.body) && !key.is_in(said.content_type.as_bytes()));
+        self
+    }
+
     /// Whether another backend may do what this one could not.
     pub(super) fn is_worth_another(&self) -> bool {
         self.elsewhere
@@ -173,6 +187,9 @@ impl From<SendError> for Fault {
             SendError::Unreachable => {
                 Self::new(ErrorCode::BackendUnreachable, Blame::Backend, "no connection to the backend").by_connection()
             }
+            SendError::Broke => {
+                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, error.to_string()).by_connection()
+            }
             SendError::Garbled => Self::backend("the backend's answer is no HTTP").by_connection(),
         }
     }
@@ -191,9 +208,7 @@ impl From<AssembleError> for Fault {
             AssembleError::Truncated => {
                 Self::backend("the backend's response ended without its end mark").by_connection()
             }
-            AssembleError::TooLarge | AssembleError::TooMany => {
-                Self::agent("the backend's answer is too large for one body")
-            }
+            AssembleError::TooLarge | AssembleError::TooMany => Self::agent(TOO_LARGE),
             AssembleError::Malformed | AssembleError::Empty => {
                 Self::backend("the backend's stream is not of the kind that was asked for")
             }

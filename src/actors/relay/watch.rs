@@ -1,27 +1,46 @@
-//! What becomes of a response's bytes on their way up: nothing, or another format's.
+//! What becomes of a response's bytes on their way to the coordinator: nothing, or another format's. Either way without
+//! an error that contains the backend's API key.
+
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use crate::messages::endpoint::Endpoint;
+use crate::protocol::key_filter::KeyFilter;
+use crate::protocol::key_trace::KeyTrace;
 use crate::protocol::translate::MessageEvents;
 use crate::protocol::usage::{Ending, ResponseScan};
 
 /// Watches a stream for its end and what it cost.
 pub(super) enum Watch {
-    /// The bytes go up as they came.
-    AsIs(ResponseScan),
-    /// Chat completions that go up as Anthropic's events.
+    /// The bytes are sent as they came.
+    AsIs(Box<ResponseScan>, Option<Box<KeyFilter>>),
+    /// Chat completions that are sent as Anthropic's events.
     Translated(Box<MessageEvents>),
     /// The end was asked for.
     Over,
 }
 
 impl Watch {
-    /// Takes the next bytes of the response and appends what goes up for them.
+    /// A stream of this endpoint that is sent as it comes.
+    pub(super) fn as_is(endpoint: Endpoint, key: Option<Arc<KeyTrace>>) -> Self {
+        Self::AsIs(Box::new(ResponseScan::new(endpoint)), key.map(KeyFilter::new).map(Box::new))
+    }
+
+    /// Takes the next bytes of the response and appends what is sent for them.
     pub(super) fn pass(&mut self, bytes: &[u8], out: &mut BytesMut) {
         match self {
-            Self::AsIs(scan) => {
+            Self::AsIs(scan, None) => {
                 scan.feed(bytes);
                 out.extend_from_slice(bytes);
+            }
+            Self::AsIs(scan, Some(filter)) => {
+                let may_be_error = |piece: &[u8]| {
+                    let was_over = scan.is_over();
+                    scan.feed(piece);
+                    was_over || scan.has_failed()
+                };
+                filter.feed(bytes, may_be_error, |clean| out.extend_from_slice(clean));
             }
             Self::Translated(events) => events.feed(bytes, out),
             Self::Over => {}
@@ -31,16 +50,27 @@ impl Watch {
     /// Whether how the response ends is known.
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::AsIs(scan) => scan.is_over(),
+            Self::AsIs(scan, _) => scan.is_over(),
             Self::Translated(events) => events.is_over(),
             Self::Over => true,
         }
     }
 
-    /// The response has ended. How, with what is left to go up appended.
+    /// Whether a part of the answer is not sent because it contains the backend's API key.
+    pub(super) fn has_cut_answer(&self) -> bool {
+        matches!(self, Self::AsIs(_, Some(filter)) if filter.has_cut_answer())
+    }
+
+    /// The response has ended. How, with what is left to send appended.
     pub(super) fn finish(&mut self, out: &mut BytesMut) -> Ending {
         match std::mem::replace(self, Self::Over) {
-            Self::AsIs(scan) => scan.finish(),
+            Self::AsIs(scan, None) => scan.finish(),
+            Self::AsIs(scan, Some(filter)) => {
+                let ending = scan.finish();
+                let is_complete = matches!(ending, Ending::Complete { .. });
+                filter.finish(is_complete, |clean| out.extend_from_slice(clean));
+                ending
+            }
             Self::Translated(events) => events.finish(out),
             Self::Over => Ending::Truncated,
         }

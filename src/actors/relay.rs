@@ -1,13 +1,14 @@
 //! The relay: one job's request to its backend, and the response's bytes up: a stream exactly as it came, one body once
 //! it is whole.
 //!
-//! Bounded in everything: the job's deadline in time, the uplink's budget and one chunk of joined bytes in memory, or 16
-//! MiB of an answer that goes up as one body. Dropping the future at any point closes the backend's connection, which is
-//! what stops the GPU.
+//! Bounded in everything: the job's deadline in time; in memory the uplink's budget and one chunk of joined bytes, or 16
+//! MiB of a response that has to be held, and as much of one event that has to be translated. Dropping the future at any
+//! point closes the backend's connection, which is what stops the GPU.
 
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
 use self::sender::ChunkSender;
@@ -16,13 +17,13 @@ use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
+use crate::messages::ids::ModelId;
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
 use crate::protocol::route::Service;
-use crate::protocol::translate::{MessageEvents, Translated, chat_request, error_body};
-use crate::protocol::usage::ResponseScan;
+use crate::protocol::translate::{MessageEvents, TranslateError, Translated, chat_request, error_body};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::{Room, Uplink};
 
@@ -55,7 +56,12 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
         () = lease.stopped() => return,
         relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
     };
-    let tokens = match (relayed.unwrap_or_else(|_| Err(Fault::late())), spare) {
+    let relayed = relayed.unwrap_or_else(|_| Err(Fault::late()));
+    let relayed = relayed.map_err(|fault| match backend.key_trace() {
+        Some(trace) => fault.without_key(&trace),
+        None => fault,
+    });
+    let tokens = match (relayed, spare) {
         (Ok(tokens), _) => tokens,
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
             return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
@@ -91,12 +97,13 @@ async fn relay(
             let body = backend_body(&request, &members, &model, asked);
             (asked, body.map_err(|_| Fault::caller("the request is no JSON object"))?, None)
         }
-        Service::Translated => match chat_request(&request, &model) {
+        Service::Translated => match translated(&request, &model).await? {
             Ok(Translated { body, dropped, thinking }) => {
                 if !dropped.is_empty() {
                     log::warn!("members of a request ignored job={id} members={}", dropped.join(","));
                 }
-                (Endpoint::ChatCompletions, body, Some(MessageEvents::new(&model, thinking)))
+                let events = MessageEvents::new(&model, thinking).without_key(backend.key_trace());
+                (Endpoint::ChatCompletions, body, Some(events))
             }
             Err(error) => {
                 let why = error.to_string();
@@ -109,7 +116,7 @@ async fn relay(
     drop(request);
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
-        return Err(refusal::of(response, service).await);
+        return Err(refusal::of(response, service, backend.key_trace().as_deref()).await);
     }
     lease.begin_answer();
     let (status, body) = (response.status, response.body);
@@ -119,14 +126,14 @@ async fn relay(
             sender.begin(status, EVENTS);
             let watch = match events {
                 Some(events) => Watch::Translated(Box::new(events)),
-                None => Watch::AsIs(ResponseScan::new(endpoint)),
+                None => Watch::as_is(endpoint, backend.key_trace()),
             };
             return Transfer::new(watch, sender).run(body).await;
         }
         (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
         (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
         (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
-        (AnswerForm::Whole, Came::Whole, None) => whole::as_it_came(endpoint, body).await?,
+        (AnswerForm::Whole, Came::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
         // A server that takes no notice of `stream`. In the base protocol what goes up is what came, which is no stream.
         (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => whole::unfolded(endpoint, body).await?,
         (_, Came::Whole | Came::Other, _) => {
@@ -136,6 +143,23 @@ async fn relay(
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });
     sender.send_all(&body).await?;
     Ok(tokens)
+}
+
+/// A request of this many bytes is translated off the arbiter: the streams of other jobs would stand still meanwhile.
+const LONG_REQUEST: usize = 1 << 20;
+
+async fn translated(request: &Bytes, model: &ModelId) -> Result<Result<Translated, TranslateError>, Fault> {
+    let (text, model) = (request.clone(), model.clone());
+    off_arbiter(request.len() > LONG_REQUEST, move || chat_request(&text, &model)).await
+}
+
+/// Does a piece of work here, or where it may take long on a thread that is for such. Work that nobody waits for any more
+/// comes to its end there, and is dropped.
+async fn off_arbiter<T: Send + 'static>(is_long: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    if !is_long {
+        return Ok(work());
+    }
+    spawn_blocking(work).await.map_err(|_| Fault::agent("the request could not be translated"))
 }
 
 const EVENTS: &str = "text/event-stream";
@@ -160,5 +184,26 @@ impl Came {
             (EVENTS | "", _) => Self::Stream,
             _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn long_work_is_done_on_another_thread_and_short_work_here() {
+        let here = thread::current().id();
+        let place = || thread::current().id();
+        assert_eq!(off_arbiter(false, place).await.unwrap(), here);
+        assert_ne!(off_arbiter(true, place).await.unwrap(), here);
+    }
+
+    #[actix_rt::test]
+    async fn a_panic_in_long_work_is_a_fault_of_this_program() {
+        let fault = off_arbiter::<()>(true, || panic!("as the test wants it")).await.unwrap_err();
+        assert_eq!(fault.blame(), crate::messages::jobs::Blame::Agent);
     }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use outpost::core::scheduling::ledger::Ledger;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
-use outpost::protocol::ledger::Ledger;
 use outpost::protocol::request::backend_body;
 use outpost::protocol::usage::ResponseScan;
 use outpost::transport::frame::{Frame, FrameReader, Role, encode};
@@ -145,7 +145,9 @@ fn ledger(bencher: Bencher<'_, '_>, in_flight: u32) {
     let mut ids =
         std::iter::repeat_with(JobId::random).take(2 * in_flight as usize).collect::<Vec<_>>().into_iter().cycle();
     let mut admit = move |ledger: &mut Ledger<()>| {
-        ledger.admit(ids.next().unwrap(), Generation(1), &backend, in_flight, drop).unwrap().ticket
+        let ticket = ledger.admit(ids.next().unwrap(), Generation(1), ()).unwrap();
+        ledger.place(ticket, &backend, in_flight).unwrap();
+        ticket
     };
     for _ in 1..in_flight {
         admit(&mut ledger);

@@ -21,6 +21,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod coordinator;
+pub mod core;
 pub mod dev;
 pub mod identity;
 pub mod messages;

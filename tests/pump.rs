@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use outpost::messages::ids::{Generation, JobId};
-use outpost::messages::wire::{ErrorCode, Extensions, FromAgent, JobError};
-use outpost::transport::frame::{Frame, FrameReader, Role};
+use outpost::messages::wire::{Capabilities, ErrorCode, Extensions, FromAgent, Heartbeat, JobError, Limits, Metadata};
+use outpost::protocol::close::LinkEnd;
+use outpost::transport::frame::{Frame, FrameReader, Role, encode};
 use outpost::transport::lease::JobGrip;
 use outpost::transport::link::{Link, Upgraded};
 use outpost::transport::pump::{self, Inbox, PumpEnd};
 use outpost::transport::uplink::{NotSent, Uplink};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// A stream that counts how often it is written to.
 struct Counted(DuplexStream, Rc<Cell<usize>>);
@@ -143,4 +144,69 @@ async fn response_bytes_wait_for_room_in_the_budget() {
     assert_eq!(uplink.try_chunk(job, &lease, &[0; 32 * 1024]), Err(NotSent::Full));
     drop(downstream);
     assert!(matches!(uplink.try_chunk(job, &lease, b"x"), Err(NotSent::Gone(_))));
+}
+
+fn capabilities(version: &str) -> FromAgent {
+    FromAgent::Capabilities(Capabilities {
+        models: Vec::new(),
+        limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None },
+        metadata: Metadata { agent_version: version.to_owned() },
+    })
+}
+
+fn heartbeat(queue_depth: u64) -> FromAgent {
+    FromAgent::Heartbeat(Heartbeat { queue_depth, ..Heartbeat::default() })
+}
+
+#[actix_rt::test]
+async fn of_capabilities_and_heartbeats_that_wait_only_the_newest_are_written() {
+    let (frames, _) = pumped(|uplink| {
+        for round in 0..1000 {
+            uplink.control(&capabilities(&round.to_string())).unwrap();
+            uplink.control(&heartbeat(round)).unwrap();
+        }
+    })
+    .await;
+    let text = |frame: &FromAgent| Frame::Text(serde_json::to_vec(frame).unwrap().into());
+    assert_eq!(frames[..2], [text(&capabilities("999")), text(&heartbeat(999))]);
+    assert_eq!(frames.len(), 3, "and the close");
+}
+
+/// Answers every text, at once or by way of the uplink.
+struct Answering {
+    uplink: Option<Uplink>,
+    taken: usize,
+}
+
+impl Inbox for Answering {
+    async fn text(&mut self, _: Bytes) -> Option<FromAgent> {
+        self.taken += 1;
+        let answer = failed(JobId::random());
+        match &self.uplink {
+            None => Some(answer),
+            Some(uplink) => {
+                uplink.control(&answer).unwrap();
+                None
+            }
+        }
+    }
+
+    fn binary(&mut self, _: usize) {}
+}
+
+#[actix_rt::test]
+async fn a_peer_that_takes_no_answers_is_not_read() {
+    tokio::time::pause();
+    for by_uplink in [false, true] {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let link = Link::new(Upgraded { stream: Box::new(near), leftover: BytesMut::new() }, Role::Client, 1024);
+        let (uplink, downstream) = Uplink::new(Generation(1), Extensions::NONE);
+        let mut inbox = Answering { uplink: by_uplink.then_some(uplink), taken: 0 };
+        let mut frames = BytesMut::new();
+        (0..10_000).for_each(|_| encode(&mut frames, Role::Server, &Frame::Text(Bytes::from_static(b"{}"))));
+        let (end, sent) = futures_util::join!(pump::run(link, downstream, &mut inbox), far.write_all(&frames));
+        assert_eq!((end, sent.is_err()), (PumpEnd::Link(LinkEnd::WriteStalled), true));
+        // Besides those that wait, a write holds some.
+        assert!((1024..1400).contains(&inbox.taken), "{} of 10,000 were taken", inbox.taken);
+    }
 }

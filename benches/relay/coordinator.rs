@@ -71,7 +71,7 @@ impl Coordinator {
         stream.write_all(answer.as_bytes()).await.unwrap();
         let reader = FrameReader::new(Role::Server, 64 << 20, head);
         let mut session = Session { stream, reader, out: BytesMut::new(), authenticated: 0 };
-        let nonce = STANDARD.encode([7; 32]);
+        let nonce = STANDARD.encode(rand::random::<[u8; 32]>());
         let challenge = FromCoordinator::AuthChallenge { nonce, extensions: offered };
         session.send(serde_json::to_vec(&challenge).unwrap().into()).await;
         let _response = session.message().await;

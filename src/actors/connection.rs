@@ -1,5 +1,6 @@
 //! One connection to the coordinator, from the dial to its end.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::jobs::Job;
 use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::protocol::backoff::EndClass;
 use crate::protocol::close::LinkEnd;
 use crate::protocol::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
+use crate::protocol::nonces::SignedNonces;
 use crate::telemetry::{Event, Events, Label};
 use crate::transport::frame::{Frame, Role};
 use crate::transport::link::{Connector, DialError, Link};
@@ -53,6 +56,16 @@ pub(super) enum ConnectFailure {
     TimedOut(&'static str),
 }
 
+impl ConnectFailure {
+    /// How it counts for the next connection.
+    pub(super) fn class(&self) -> EndClass {
+        match self {
+            Self::Dial(DialError::Busy { retry_after: Some(asked), .. }) => EndClass::FailureWithWait(*asked),
+            Self::Dial(_) | Self::Link(_) | Self::Handshake(_) | Self::TimedOut(_) => EndClass::Failure,
+        }
+    }
+}
+
 /// The connection is over.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
@@ -66,6 +79,7 @@ pub(super) struct ConnectionEnded {
 pub(super) struct ConnectionSetup {
     pub(super) connector: Rc<dyn Connector>,
     pub(super) identity: Identity,
+    pub(super) signed: Rc<RefCell<SignedNonces>>,
     pub(super) enrollment_code: Option<Secret>,
     pub(super) max_message: usize,
     pub(super) events: Events,
@@ -194,6 +208,7 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
         &Credentials {
             pubkey: &identity.pubkey(),
             sign: &|bytes| identity.sign(bytes),
+            signed: &setup.signed,
             enrollment_code: setup.enrollment_code.as_ref().filter(|_| unknown),
             agent_version: env!("CARGO_PKG_VERSION"),
         },

@@ -12,12 +12,13 @@ use tokio::time::{Instant, timeout};
 use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
 use crate::backends::{BackendFactory, LookError, Sighting, Source};
+use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
-use crate::protocol::catalog::{BackendPolicy, Catalog, Seen, Terms};
+use crate::protocol::pacing::{GAP, Pacing};
 use crate::telemetry::{Event, Events};
 
-/// The time between looks at a backend that should be there and is not.
+/// The time between probes of a backend that should be there and is not.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What the operator said of a backend of this name and kind.
@@ -43,16 +44,15 @@ pub(super) struct DiscoveryActor {
 }
 
 /// What is known of one source.
-#[derive(Default)]
 struct Place {
-    /// A look is under way.
-    looking: bool,
+    /// When it may be asked.
+    pacing: Pacing,
     /// The last look's result; none before the first.
     last: Option<Result<Sighting, LookError>>,
     /// The last look at a healthy backend got no answer in time: it may be busy, so it has one more look.
     late: bool,
-    /// The timer of the next look.
-    next: Option<SpawnHandle>,
+    /// The next probe, and its timer.
+    next: Option<(Instant, SpawnHandle)>,
 }
 
 impl Place {
@@ -63,44 +63,95 @@ impl Place {
 
 impl DiscoveryActor {
     pub(super) fn new(setup: DiscoverySetup, guard: Guard) -> Self {
-        let places = setup.sources.iter().map(|_| Place::default()).collect();
+        let place = |_| Place { pacing: Pacing::new(GAP.min(setup.interval)), last: None, late: false, next: None };
+        let places = setup.sources.iter().map(place).collect();
         Self { setup, places, published: None, _guard: guard }
     }
 
-    fn look(&mut self, index: usize, ctx: &mut Context<Self>) {
-        let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
-        if place.looking {
+    /// Probes a place as soon as it may be asked. Calls that come before that, or while a probe runs, get one probe together.
+    fn call(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let now = Instant::now();
+        match place.pacing.call(now.into_std()).map(Instant::from_std) {
+            Some(at) if at <= now => self.probe(index, ctx),
+            Some(at) => self.schedule(index, at, ctx),
+            None => {}
+        }
+    }
+
+    /// Calls for a probe by then.
+    fn schedule(&mut self, index: usize, at: Instant, ctx: &mut Context<Self>) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        if place.next.as_ref().is_some_and(|(planned, _)| *planned <= at) {
             return;
         }
-        place.looking = true;
-        if let Some(timer) = place.next.take() {
+        if let Some((_, timer)) = place.next.take() {
+            ctx.cancel_future(timer);
+        }
+        let timer = ctx.run_later(at.saturating_duration_since(Instant::now()), move |actor, ctx| {
+            if let Some(place) = actor.places.get_mut(index) {
+                place.next = None;
+            }
+            actor.call(index, ctx);
+        });
+        place.next = Some((at, timer));
+    }
+
+    fn probe(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
+        if let Some((_, timer)) = place.next.take() {
             ctx.cancel_future(timer);
         }
         let asked = Instant::now();
-        let look = timeout(source.patience(), source.look()).into_actor(self);
-        ctx.spawn(look.map(move |result, actor, ctx| {
-            actor.looked(index, asked, result.unwrap_or(Err(LookError::TimedOut)), ctx);
+        place.pacing.start(asked.into_std());
+        let probe = timeout(source.patience(), source.look()).into_actor(self);
+        ctx.spawn(probe.map(move |result, actor, ctx| {
+            actor.probed(index, asked, result.unwrap_or(Err(LookError::TimedOut)), ctx);
         }));
     }
 
-    fn looked(&mut self, index: usize, asked: Instant, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
+    fn probed(&mut self, index: usize, asked: Instant, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
         let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
-        if matches!(result, Err(LookError::TimedOut)) && place.sighting().is_some() && !place.late {
-            (place.looking, place.late) = (false, true);
-            return self.look(index, ctx);
+        let now = Instant::now();
+        let timed_out = matches!(result, Err(LookError::TimedOut));
+        let called = place.pacing.end(!timed_out, now.into_std()).map(Instant::from_std);
+        if timed_out && place.sighting().is_some() && !place.late {
+            place.late = true;
+            return self.call(index, ctx);
         }
         place.late = false;
         report(&self.setup.events, source.as_ref(), place.last.as_ref(), &result);
         let missed = result.is_err() && (source.expected() || place.sighting().is_some());
         let wait = if missed { RETRY.min(self.setup.interval) } else { self.setup.interval };
-        place.looking = false;
         let load = result.as_ref().ok().and_then(|seen| Some((seen.factory.id().clone(), seen.report.busy?)));
         place.last = Some(result);
-        place.next = Some(ctx.run_later(wait, move |actor, ctx| actor.look(index, ctx)));
+        let next = now + wait;
+        self.schedule(index, called.map_or(next, |called| called.min(next)), ctx);
         self.publish();
         if let Some((backend, busy)) = load {
             self.setup.loads.do_send(LoadSeen { backend, busy, asked });
         }
+    }
+
+    /// Asks for a load that was wanted `then`, as soon as the place may be asked. A probe that starts before that reports
+    /// the load too.
+    fn poll(&mut self, backend: BackendId, then: Instant, ctx: &mut Context<Self>) {
+        let Some(index) = self.place_of(&backend) else { return };
+        let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
+        if place.pacing.has_probed_since(then.into_std()) {
+            return;
+        }
+        let asked = Instant::now();
+        if let Err(at) = place.pacing.poll(asked.into_std()) {
+            let wait = Instant::from_std(at).saturating_duration_since(asked);
+            ctx.run_later(wait, move |actor, ctx| actor.poll(backend, then, ctx));
+            return;
+        }
+        ctx.spawn(source.load().into_actor(self).map(move |busy, actor, _| {
+            if let Some(busy) = busy {
+                actor.setup.loads.do_send(LoadSeen { backend, busy, asked });
+            }
+        }));
     }
 
     /// Which place a backend was seen at.
@@ -172,6 +223,16 @@ fn report(
         }
         (None | Some(Err(_)), Err(_)) => {}
     }
+    let cloud_models = |result: Option<&Result<Sighting, LookError>>| {
+        result.and_then(|result| result.as_ref().ok()).map_or(0, |seen| seen.report.cloud_models)
+    };
+    let models = cloud_models(Some(now));
+    if let Ok(now) = now
+        && models > 0
+        && models != cloud_models(last)
+    {
+        events.emit(Event::CloudModelsNotOffered { backend: now.factory.id().clone(), models });
+    }
 }
 
 impl Actor for DiscoveryActor {
@@ -180,7 +241,7 @@ impl Actor for DiscoveryActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.publish();
         for index in 0..self.places.len() {
-            self.look(index, ctx);
+            self.call(index, ctx);
         }
     }
 }
@@ -190,7 +251,7 @@ impl Handler<RunDiscovery> for DiscoveryActor {
 
     fn handle(&mut self, run: RunDiscovery, ctx: &mut Self::Context) {
         if let Some(index) = self.place_of(&run.backend) {
-            self.look(index, ctx);
+            self.call(index, ctx);
         }
     }
 }
@@ -199,14 +260,7 @@ impl Handler<AskLoad> for DiscoveryActor {
     type Result = ();
 
     fn handle(&mut self, ask: AskLoad, ctx: &mut Self::Context) {
-        let source = self.place_of(&ask.backend).and_then(|index| self.setup.sources.get(index));
-        let Some(load) = source.map(|source| source.load()) else { return };
-        let asked = Instant::now();
-        ctx.spawn(load.into_actor(self).map(move |busy, actor, _| {
-            if let Some(busy) = busy {
-                actor.setup.loads.do_send(LoadSeen { backend: ask.backend, busy, asked });
-            }
-        }));
+        self.poll(ask.backend, Instant::now(), ctx);
     }
 }
 

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::relay::Fault;
 use crate::backends::BackendFactory;
+use crate::core::scheduling::catalog::Catalog;
+use crate::core::scheduling::route::Service;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
-use crate::protocol::catalog::Catalog;
-use crate::protocol::route::Service;
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
 
@@ -51,21 +51,20 @@ pub(super) struct CancelJob {
     pub(super) job: JobId,
 }
 
-/// An admission's place in the ledger, for whoever ends the job.
+/// Where the end of an accepted job is reported.
 #[derive(Clone)]
 pub(super) struct Admission {
     pub(super) ticket: Ticket,
-    pub(super) backend: BackendId,
+    /// When the job was received.
     pub(super) received: Instant,
-    /// Whose ledger it is in.
     pub(super) ledger: Recipient<JobEnded>,
 }
 
 impl Admission {
-    /// Tells the ledger that the job has ended: as its last frame is written, or if there will be none.
+    /// Reports that the job has ended: as its last frame is written, or if there will be none.
     pub(super) fn ended(self, outcome: Outcome) {
         let duration = self.received.elapsed();
-        self.ledger.do_send(JobEnded { ticket: self.ticket, backend: self.backend, outcome, duration });
+        self.ledger.do_send(JobEnded { ticket: self.ticket, outcome, duration });
     }
 }
 
@@ -89,7 +88,6 @@ pub(super) struct Dispatch {
 pub(super) struct TryElsewhere {
     pub(super) job: Job,
     pub(super) lease: JobLease,
-    pub(super) uplink: Uplink,
     pub(super) admission: Admission,
     pub(super) fault: Fault,
 }

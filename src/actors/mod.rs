@@ -27,6 +27,7 @@ mod guard;
 mod heartbeat;
 mod pool;
 mod relay;
+mod routed_job;
 mod router;
 mod supervisor;
 mod worker;

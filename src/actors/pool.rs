@@ -15,8 +15,7 @@ use super::relay::{self, Fault};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
 use crate::messages::ids::JobId;
-use crate::messages::jobs::{Blame, Outcome};
-use crate::messages::wire::ErrorCode;
+use crate::messages::jobs::Outcome;
 use crate::telemetry::{Event, Events};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::Uplink;
@@ -145,11 +144,10 @@ impl Handler<WorkerGone> for WorkerPool {
         let job = self.workers.remove(&gone.worker).and_then(|slot| slot.job);
         let Some(Assigned { id, lease, uplink, admission }) = job else { return };
         if lease.claim() {
-            let fault = Fault::agent("the agent failed while working the job");
-            relay::fail(id, &lease, &uplink, admission, None, fault);
+            relay::fail(id, &lease, &uplink, admission, None, Fault::worker_lost());
         } else {
             // It had claimed the job's end. Whether it got to say so or not, nobody else will.
-            admission.ended(Outcome::Failed { code: ErrorCode::Internal, blame: Blame::Agent, by_connection: false });
+            admission.ended(Outcome::Failed(Fault::worker_lost().failure()));
         }
     }
 }

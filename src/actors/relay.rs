@@ -1,28 +1,27 @@
 //! The relay: one job's request to its backend, and the response's bytes up: a stream exactly as it came, one body once
 //! it is whole.
 //!
-//! Bounded in everything: the job's deadline in time; in memory the uplink's budget and one chunk of joined bytes, or 16
-//! MiB of a response that has to be held, and as much of one event that has to be translated. Dropping the future at any
-//! point closes the backend's connection, which is what stops the GPU.
+//! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by the uplink's budget and one
+//! chunk of joined bytes, or 16 MiB of a response that has to be held, and as much of one event that has to be translated.
+//! Dropping the future at any point closes the backend's connection, which is what stops the GPU.
 
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout_at;
 
 use self::sender::ChunkSender;
 use self::transfer::Transfer;
 use self::watch::Watch;
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendRequest, BodyError};
+use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::ModelId;
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::request::backend_body;
-use crate::protocol::route::Service;
 use crate::protocol::translate::{MessageEvents, TranslateError, Translated, chat_request, error_body};
 use crate::transport::lease::JobLease;
 use crate::transport::uplink::{Room, Uplink};
@@ -49,14 +48,12 @@ type Spare = (Recipient<TryElsewhere>, Job);
 pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, lease, uplink, admission } = dispatch;
     let (id, received) = (job.id, job.received);
-    let deadline = job.until();
     let mut spare = elsewhere.map(|router| (router, job.clone()));
     let relayed = tokio::select! {
         biased;
         () = lease.stopped() => return,
-        relayed = timeout_at(deadline, relay(backend, job, service, &lease, &uplink, &mut spare)) => relayed,
+        relayed = relay(backend, job, service, &lease, &uplink, &mut spare) => relayed,
     };
-    let relayed = relayed.unwrap_or_else(|_| Err(Fault::late()));
     let relayed = relayed.map_err(|fault| match backend.key_trace() {
         Some(trace) => fault.without_key(&trace),
         None => fault,
@@ -64,7 +61,7 @@ pub(super) async fn work(backend: &dyn Backend, dispatch: Dispatch) {
     let tokens = match (relayed, spare) {
         (Ok(tokens), _) => tokens,
         (Err(fault), Some((router, job))) if fault.is_worth_another() => {
-            return router.do_send(TryElsewhere { job, lease, uplink, admission, fault });
+            return router.do_send(TryElsewhere { job, lease, admission, fault });
         }
         (Err(fault), _) => return give_up(id, &lease, &uplink, admission, fault).await,
     };
@@ -204,6 +201,6 @@ mod tests {
     #[actix_rt::test]
     async fn a_panic_in_long_work_is_a_fault_of_this_program() {
         let fault = off_arbiter::<()>(true, || panic!("as the test wants it")).await.unwrap_err();
-        assert_eq!(fault.blame(), crate::messages::jobs::Blame::Agent);
+        assert_eq!(fault.failure().blame, crate::messages::jobs::Blame::Agent);
     }
 }

@@ -155,6 +155,7 @@ impl SupervisorActor {
         let connection_setup = ConnectionSetup {
             connector: parts.connector,
             identity: parts.identity,
+            signed: Rc::default(),
             enrollment_code: parts.enrollment_code,
             max_message: parts.settings.max_message,
             events: parts.events.clone(),
@@ -267,9 +268,9 @@ impl Handler<ConnectionEnded> for SupervisorActor {
         let lost = |kind, cause: String| move |_| Event::Disconnected { generation, kind, cause };
         match ended.exit {
             ConnectionExit::Failed(failure) => {
-                let cause = failure.to_string();
+                let (class, cause) = (failure.class(), failure.to_string());
                 let event = move |failures| Event::ConnectFailed { generation, cause, failures };
-                self.after_connection(EndClass::Failure, event, ctx);
+                self.after_connection(class, event, ctx);
             }
             ConnectionExit::Lost(end) => {
                 self.after_connection(EndClass::Planned, lost(classify(&end), end.to_string()), ctx);

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
-use super::api::{Api, ApiClient};
+use super::api::Api;
 use super::client::HttpBackendFactory;
-use super::identify::identify;
+use super::identify::Identifier;
+use super::kinds::each;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
@@ -55,7 +57,7 @@ pub fn sources(keys: &BTreeMap<BackendKind, Secret>) -> Vec<Box<dyn Source>> {
 /// A source for any one port of this host.
 pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>) -> Box<dyn Source> {
     let name = format!("127.0.0.1:{port}");
-    Box::new(Found(Rc::new(Port { name, port, keys, stranger: OnceCell::new(), known: RefCell::new(None) })))
+    Box::new(Found(Rc::new(Port { name, port, keys, identifier: OnceCell::new(), known: RefCell::new(None) })))
 }
 
 /// The name of a backend of `kind` at `port`.
@@ -67,14 +69,20 @@ fn id(kind: BackendKind, port: u16) -> BackendId {
     }
 }
 
+/// The endpoints that a server of `kind` is taken to have. One that shows what it is has those of its kind, as if it had been
+/// declared. One with nothing but a list of models may be anything: it has what it proves to have.
+fn presumed(kind: BackendKind) -> Endpoints {
+    if kind == BackendKind::OpenAi { Endpoints::NONE } else { each::documented(kind) }
+}
+
 struct Found(Rc<Port>);
 
 struct Port {
     name: String,
     port: u16,
     keys: BTreeMap<BackendKind, Secret>,
-    /// Asks without a key. Made by the first look, on the thread that looks.
-    stranger: OnceCell<ApiClient>,
+    /// Made by the first look, on the thread that looks.
+    identifier: OnceCell<Identifier>,
     /// What was last seen to answer here. Kept while nothing answers, replaced when another kind does.
     known: RefCell<Option<Known>>,
 }
@@ -93,7 +101,7 @@ impl Port {
             Some(same) if same.kind == kind => same.clone(),
             _ => {
                 let api = Api::local(self.port, self.keys.get(&kind).cloned());
-                let observer = Rc::new(Observer::new(kind, api.client()));
+                let observer = Rc::new(Observer::new(kind, api.client(), presumed(kind)));
                 let factory = Arc::new(HttpBackendFactory::of_api(id(kind, self.port), kind, api));
                 known.insert(Known { kind, factory, observer }).clone()
             }
@@ -101,16 +109,19 @@ impl Port {
     }
 
     async fn look(&self) -> Result<Sighting, LookError> {
-        let stranger = self.stranger.get_or_init(|| Api::local(self.port, None).client());
-        let last = self.known.borrow().as_ref().map(|known| known.kind);
-        let kind = identify(stranger, last).await.inspect_err(|error| {
+        let identifier = self.identifier.get_or_init(|| Identifier::new(Api::local(self.port, None).client()));
+        let kind = identifier.identify().await.inspect_err(|error| {
             // One that is slow is still there.
             if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != LookError::TimedOut) {
                 known.observer.forget();
             }
         })?;
         let Known { factory, observer, .. } = self.known(kind);
-        let report = observer.look().await?;
+        let report = observer.look().await.inspect_err(|error| {
+            if matches!(error, LookError::Unreachable | LookError::Unexpected(_)) {
+                identifier.forget();
+            }
+        })?;
         Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })
     }
 }

@@ -2,8 +2,11 @@
 //! nothing. Asks without a key, so that none is ever shown to a stranger. Driven by `auto`.
 //!
 //! The list of models comes first: what has none, or shows by a header what it is, is asked nothing else. Then the routes
-//! by which kinds are told from each other are asked for at once.
+//! by which kinds are told from each other are asked for at once; later only those of the kind that it is, until they are
+//! gone. A server that has none of them is asked for all again when its list changes or after it was gone.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future;
@@ -38,89 +41,169 @@ const WITH_ROUTES: [BackendKind; 9] = [
     BackendKind::Mlx,
 ];
 
-/// The kind of server. `last` is what it was before: then only that kind's own signs are looked for first, since some
-/// servers log every path that they don't know as an error. One that is too busy to show them is not taken for another.
-pub(super) async fn identify(api: &ApiClient, last: Option<BackendKind>) -> Result<BackendKind, LookError> {
-    if let Some(kind) = last.filter(|kind| WITH_ROUTES.contains(kind)) {
-        match sign(kind, api).await {
-            Sign::Shown => return Ok(kind),
-            Sign::Silent => return Err(LookError::TimedOut),
-            Sign::Missing => {}
+/// Identifies the server at one place, again and again, and remembers what it was.
+pub(super) struct Identifier {
+    /// Asks without a key.
+    api: ApiClient,
+    /// Of the last server that answered there. Forgotten when it is gone.
+    known: RefCell<Option<Known>>,
+}
+
+/// What a server was identified as.
+#[derive(Clone, PartialEq, Eq)]
+struct Known {
+    /// `None`: its list is locked, and it shows the routes of no kind.
+    kind: Option<BackendKind>,
+    /// Where it clearly has the routes of no kind: its list. While that stays the same, it is not asked for them again.
+    plain: Option<Listing>,
+}
+
+impl Known {
+    fn of_kind(kind: BackendKind) -> Self {
+        Self { kind: Some(kind), plain: None }
+    }
+}
+
+/// The answer for the list of models, as far as it tells one server from another.
+#[derive(Clone, PartialEq, Eq)]
+struct Listing {
+    status: u16,
+    server: String,
+    /// Ids and owners.
+    models: BTreeSet<(String, Option<String>)>,
+}
+
+impl Identifier {
+    pub(super) fn new(api: ApiClient) -> Self {
+        Self { api, known: RefCell::new(None) }
+    }
+
+    /// The server was seen not to be there, or to be another one.
+    pub(super) fn forget(&self) {
+        self.known.replace(None);
+    }
+
+    /// The kind of server. Once it is known, only its own signs are looked for while they are there, since some servers log
+    /// every path that they don't know as an error. One that is too busy to show them is not taken for another.
+    pub(super) async fn identify(&self) -> Result<BackendKind, LookError> {
+        let last = self.known.borrow().clone();
+        match self.compare(last).await {
+            Ok(known) => {
+                let kind = known.kind;
+                self.known.replace(Some(known));
+                kind.ok_or(LookError::Unauthorized)
+            }
+            Err(error) => {
+                // One that is slow, or starting, is still there.
+                if !matches!(error, LookError::TimedOut | LookError::NotReady) {
+                    self.forget();
+                }
+                Err(error)
+            }
         }
     }
-    let models = timeout(FIRST, api.get(MODELS, LIST)).await.unwrap_or(Err(LookError::TimedOut))?;
-    if models.server.starts_with(COORDINATOR) {
-        return Err(LookError::Unexpected("a coordinator"));
-    }
-    // Its other answers carry the header too: a wrong key, or a model that is being loaded.
-    if models.server.starts_with(llamacpp::SERVER) {
-        return Ok(BackendKind::LlamaCpp);
-    }
-    match models.status {
-        // Without its list, a server is told by the routes that it does not lock.
-        401 => match by_routes(api, last, true).await? {
-            Some(kind) => Ok(kind),
-            None => Err(LookError::Unauthorized),
-        },
-        // No server of models: some desktop's service.
-        403 => Err(LookError::Unexpected("an error status")),
-        _ => {
-            let list: Models = models.json()?;
-            let owned_by = |owner| list.data.iter().any(|model| model.owned_by.as_deref() == Some(owner));
-            if owned_by(llamacpp::OWNER) {
-                return Ok(BackendKind::LlamaCpp);
+
+    /// What the server is now, where `last` is what it was.
+    async fn compare(&self, last: Option<Known>) -> Result<Known, LookError> {
+        let last_kind = last.as_ref().and_then(|last| last.kind);
+        if let Some(kind) = last_kind.filter(|kind| WITH_ROUTES.contains(kind)) {
+            match self.sign(kind).await {
+                Sign::Shown => return Ok(Known::of_kind(kind)),
+                Sign::Silent => return Err(LookError::TimedOut),
+                Sign::Missing | Sign::Unclear => {}
             }
-            Ok(by_routes(api, last, owned_by(vllm::OWNER)).await?.unwrap_or(BackendKind::OpenAi))
+        }
+        let answer = timeout(FIRST, self.api.get(MODELS, LIST)).await.unwrap_or(Err(LookError::TimedOut))?;
+        if answer.server.starts_with(COORDINATOR) {
+            return Err(LookError::Unexpected("a coordinator"));
+        }
+        // Its other answers carry the header too: a wrong key, or a model that is being loaded.
+        if answer.server.starts_with(llamacpp::SERVER) {
+            return Ok(Known::of_kind(BackendKind::LlamaCpp));
+        }
+        let models: BTreeSet<_> = match answer.status {
+            // Without its list, a server is known by the routes that it does not lock.
+            401 => BTreeSet::new(),
+            // Not a server of models: some desktop's service.
+            403 => return Err(LookError::Unexpected("an error status")),
+            _ => answer.json::<Models>()?.data.into_iter().map(|model| (model.id, model.owned_by)).collect(),
+        };
+        let is_locked = answer.status == 401;
+        let listing = Listing { status: answer.status, server: answer.server, models };
+        if listing.has_owner(llamacpp::OWNER) {
+            return Ok(Known::of_kind(BackendKind::LlamaCpp));
+        }
+        if let Some(last) = last.filter(|last| last.plain.as_ref() == Some(&listing)) {
+            return Ok(last);
+        }
+        let routes = self.by_routes(last_kind, is_locked || listing.has_owner(vllm::OWNER)).await?;
+        Ok(match routes {
+            Routes::Of(kind) => Known::of_kind(kind),
+            Routes::OfNone { clearly } => {
+                let kind = if is_locked { None } else { Some(BackendKind::OpenAi) };
+                Known { kind, plain: clearly.then_some(listing) }
+            }
+        })
+    }
+
+    /// Whose routes the server has. vLLM's route is one that others have too: it counts where `may_be_vllm`.
+    async fn by_routes(&self, last: Option<BackendKind>, may_be_vllm: bool) -> Result<Routes, LookError> {
+        let vllm = async { if may_be_vllm { self.sign(BackendKind::Vllm).await } else { Sign::Missing } };
+        if last == Some(BackendKind::Vllm) && may_be_vllm {
+            return match vllm.await {
+                Sign::Shown => Ok(Routes::Of(BackendKind::Vllm)),
+                Sign::Silent => Err(LookError::TimedOut),
+                Sign::Missing | Sign::Unclear => Ok(Routes::OfNone { clearly: false }),
+            };
+        }
+        let others = future::join_all(WITH_ROUTES.map(|kind| self.sign(kind)));
+        let (vllm, others) = future::join(vllm, others).await;
+        let mut clearly = true;
+        for (kind, sign) in WITH_ROUTES.into_iter().zip(others).chain([(BackendKind::Vllm, vllm)]) {
+            match sign {
+                Sign::Shown => return Ok(Routes::Of(kind)),
+                // It may be the one that the next ones imitate.
+                Sign::Silent => return Err(LookError::TimedOut),
+                Sign::Unclear => clearly = false,
+                Sign::Missing => {}
+            }
+        }
+        Ok(Routes::OfNone { clearly })
+    }
+
+    async fn sign(&self, kind: BackendKind) -> Sign {
+        match timeout(SIGNS, each::answers(kind, &self.api)).await {
+            Ok(Ok(())) => Sign::Shown,
+            Ok(Err(LookError::Unexpected(_) | LookError::Unauthorized)) => Sign::Missing,
+            Ok(Err(LookError::Unreachable | LookError::NotReady | LookError::TimedOut)) => Sign::Unclear,
+            Err(_) => Sign::Silent,
         }
     }
 }
 
-/// The kind whose routes the server shows; `None` where it shows none. vLLM's route is one that others have too: it
-/// counts where `may_be_vllm`.
-async fn by_routes(
-    api: &ApiClient,
-    last: Option<BackendKind>,
-    may_be_vllm: bool,
-) -> Result<Option<BackendKind>, LookError> {
-    let vllm = async { if may_be_vllm { sign(BackendKind::Vllm, api).await } else { Sign::Missing } };
-    if last == Some(BackendKind::Vllm) && may_be_vllm {
-        return vllm.await.found(BackendKind::Vllm);
+impl Listing {
+    fn has_owner(&self, owner: &str) -> bool {
+        self.models.iter().any(|(_, owned_by)| owned_by.as_deref() == Some(owner))
     }
-    let others = future::join_all(WITH_ROUTES.map(|kind| sign(kind, api)));
-    let (vllm, others) = future::join(vllm, others).await;
-    let signs = WITH_ROUTES.into_iter().zip(others).chain([(BackendKind::Vllm, vllm)]);
-    for (kind, sign) in signs {
-        // One that is silent may be the one that the next ones imitate.
-        if let Some(found) = sign.found(kind)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+}
+
+/// Whose routes a server has.
+enum Routes {
+    Of(BackendKind),
+    /// None that is known here; `clearly`: each answer said so.
+    OfNone {
+        clearly: bool,
+    },
 }
 
 /// Whether a server shows the routes of a kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
     Shown,
+    /// It answers that it does not have them, or something else.
     Missing,
+    /// It is not ready, or the connection broke.
+    Unclear,
     /// No answer in time: it may be busy.
     Silent,
-}
-
-impl Sign {
-    fn found(self, kind: BackendKind) -> Result<Option<BackendKind>, LookError> {
-        match self {
-            Self::Shown => Ok(Some(kind)),
-            Self::Missing => Ok(None),
-            Self::Silent => Err(LookError::TimedOut),
-        }
-    }
-}
-
-async fn sign(kind: BackendKind, api: &ApiClient) -> Sign {
-    match timeout(SIGNS, each::answers(kind, api)).await {
-        Ok(Ok(())) => Sign::Shown,
-        Ok(Err(_)) => Sign::Missing,
-        Err(_) => Sign::Silent,
-    }
 }

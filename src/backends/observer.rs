@@ -14,6 +14,7 @@ use super::offer::Offer;
 use super::proof::{self, Proof, Question};
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
+use crate::messages::endpoint::Endpoints;
 
 /// How long a server may take to say how busy it is.
 const LOAD: Duration = Duration::from_secs(1);
@@ -33,8 +34,9 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    pub(super) fn new(kind: BackendKind, api: ApiClient) -> Self {
-        Self { kind, api, proof: RefCell::default(), list: RefCell::default() }
+    /// `presumed`: the endpoints that it is taken to have until it says that it lacks them.
+    pub(super) fn new(kind: BackendKind, api: ApiClient, presumed: Endpoints) -> Self {
+        Self { kind, api, proof: RefCell::new(Proof::new(presumed)), list: RefCell::default() }
     }
 
     /// One look: what the server offers, then which endpoints it has, as far as that is not known. Of a service whose list
@@ -55,8 +57,8 @@ impl Observer {
                 return Err(LookError::NotReady);
             }
         }
-        let Offer { models, slots, busy, .. } = offer;
-        let report = BackendReport { kind: self.kind, models, slots, busy };
+        let Offer { models, slots, busy, cloud_models, .. } = offer;
+        let report = BackendReport { kind: self.kind, models, slots, busy, cloud_models };
         if self.kind.is_service() {
             self.list.replace(Some((asked, report.clone())));
         }

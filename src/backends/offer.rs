@@ -61,6 +61,8 @@ pub(super) struct Offer {
     pub(super) busy: Option<u32>,
     /// The server's build, where it tells it: another one may have other endpoints.
     pub(super) version: Option<String>,
+    /// Models that it lists and forwards to a service. They are not among `models`.
+    pub(super) cloud_models: usize,
 }
 
 impl Offer {
@@ -80,7 +82,7 @@ impl Offer {
                 price: entry.price,
             })
             .collect();
-        Self { models, slots: None, busy: None, version: None }
+        Self { models, slots: None, busy: None, version: None, cloud_models: 0 }
     }
 
     /// How many requests it works at once; 0 is an unknown number.
@@ -97,6 +99,11 @@ impl Offer {
     /// What it says of its build.
     pub(super) fn version(self, version: Option<String>) -> Self {
         Self { version, ..self }
+    }
+
+    /// How many of its models run at a service.
+    pub(super) fn cloud_models(self, cloud_models: usize) -> Self {
+        Self { cloud_models, ..self }
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::api::ApiClient;
 use super::http;
@@ -20,6 +21,9 @@ use crate::messages::ids::ModelId;
 const ANSWER: Duration = Duration::from_secs(1);
 /// Most that is read of an answer that is a success, in bytes.
 const SUCCESS: usize = 64 * 1024;
+
+/// The type of a stream of events.
+const EVENTS: &str = "text/event-stream";
 
 /// How a llama.cpp server that was started with `--pooling none` begins to refuse whatever it is to embed.
 const WITHOUT_POOLING: &str = "Pooling type 'none'";
@@ -36,12 +40,28 @@ pub(super) enum Question {
     Documented,
 }
 
+/// What a server answers for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It has it.
+    Has,
+    /// It says that it does not.
+    Lacks,
+    /// Neither. It would answer the same again.
+    Unclear,
+    /// Nothing for now: it is busy, or not there yet.
+    Silent,
+}
+
 /// What is known of one server's endpoints.
-#[derive(Default)]
 pub(super) struct Proof {
-    /// Those that it has, by the last answers.
+    /// Those that it is taken to have until it says that it lacks them.
+    presumed: Endpoints,
+    /// Those that it has, by its last answers.
     has: Endpoints,
-    /// Those that it told of since it is what it is now. The others are still to be asked for.
+    /// Those that it ever said whether it has, since it is this server.
+    known: Endpoints,
+    /// Those that it answered for since it is what it is now. The others are still to be asked for.
     told: Endpoints,
     /// What it is.
     version: Option<String>,
@@ -49,9 +69,16 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// Of a server that was not asked yet. What is `presumed` is offered unless the server clearly says that it lacks it:
+    /// a wrong yes costs a few jobs, a wrong no costs its operator all of them.
+    pub(super) fn new(presumed: Endpoints) -> Self {
+        let (has, known, told) = (presumed, Endpoints::NONE, Endpoints::NONE);
+        Self { presumed, has, known, told, version: None, models: BTreeSet::new() }
+    }
+
     /// Nothing is known any more: the server was not there.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.presumed);
     }
 
     /// Notes what the server is now. The endpoints that are to be asked for: those of its models that it did not tell of
@@ -65,17 +92,23 @@ impl Proof {
     /// Notes the answers, takes from the models the endpoints that the server does not have, and leaves out a model that
     /// has none then. False where nothing is left and some question had no answer: it is too early to say what the
     /// server offers.
-    pub(super) fn settle(&mut self, answers: &[(Endpoint, Option<bool>)], offer: &mut Offer) -> bool {
-        for (endpoint, answer) in answers {
-            let Some(has) = *answer else { continue };
-            self.told = self.told.with(*endpoint);
-            self.has = if has { self.has.with(*endpoint) } else { self.has.without(*endpoint) };
+    pub(super) fn settle(&mut self, answers: &[(Endpoint, Told)], offer: &mut Offer) -> bool {
+        for &(endpoint, told) in answers {
+            match told {
+                Told::Has => (self.has, self.known) = (self.has.with(endpoint), self.known.with(endpoint)),
+                Told::Lacks => (self.has, self.known) = (self.has.without(endpoint), self.known.with(endpoint)),
+                // What it said before holds, or what is presumed.
+                Told::Unclear | Told::Silent => {}
+            }
+            if told != Told::Silent {
+                self.told = self.told.with(endpoint);
+            }
         }
         for model in &mut offer.models {
             model.endpoints = model.endpoints.iter().filter(|endpoint| self.has.contains(*endpoint)).collect();
         }
         offer.models.retain(|model| !model.endpoints.is_empty());
-        let silent = answers.iter().any(|(_, answer)| answer.is_none());
+        let silent = answers.iter().any(|(_, told)| *told == Told::Silent);
         !(silent && offer.models.is_empty())
     }
 
@@ -98,36 +131,52 @@ impl Proof {
     }
 }
 
-/// Asks for these endpoints, all at once. `None`: the server did not say.
-pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoints) -> Vec<(Endpoint, Option<bool>)> {
-    let asked = endpoints.iter().map(|endpoint| async move { (endpoint, ask_for(api, question, endpoint).await) });
+/// Asks for these endpoints, all at once.
+pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
+    let asked = endpoints.iter().map(|endpoint| async move {
+        let told = tokio::time::timeout(ANSWER, ask_for(api, question, endpoint)).await;
+        (endpoint, told.ok().flatten().unwrap_or(Told::Silent))
+    });
     future::join_all(asked).await
 }
 
-async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<bool> {
+/// `None`: no answer, or one that breaks off.
+async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<Told> {
     let body: &[u8] = if matches!(question, Question::Broken) { b"{" } else { b"{}" };
-    let asked = async {
-        let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
-        match response.status {
-            200 => Some(is_answer(endpoint, &read(response.body).await?)),
-            400 if endpoint == Endpoint::Embeddings => Some(!refuses_any(&read(response.body).await?)),
-            status => served(status),
-        }
-    };
-    tokio::time::timeout(ANSWER, asked).await.ok()?
+    let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
+    Some(match response.status {
+        // It works what it was sent, which ends here.
+        200 if response.content_type == EVENTS && endpoint != Endpoint::Embeddings => Told::Has,
+        200 => success(endpoint, &read(response.body).await?),
+        400 if endpoint == Endpoint::Embeddings && refuses_any(&read(response.body).await?) => Told::Lacks,
+        status => failure(status),
+    })
 }
 
-/// What a status that is no success says of the path.
-fn served(status: u16) -> Option<bool> {
+/// What a status other than 200 says of the path.
+fn failure(status: u16) -> Told {
     match status {
         // Busy or not there yet.
-        408 | 429 | 502..=504 => None,
-        404 | 405 | 501 => Some(false),
-        // Its models can be seen and this can't: a key opens the one and not the other.
-        401 | 403 => Some(false),
+        408 | 429 | 502..=504 => Told::Silent,
+        404 | 405 | 501 => Told::Lacks,
+        // Its models can be seen and this can't: a key opens the one and not the other. A job would fail the same way.
+        401 | 403 => Told::Lacks,
+        // No redirect is followed, for a job neither.
+        300..=399 => Told::Lacks,
         // Refused for what it lacks; some answer that with 500.
-        400..=500 => Some(true),
-        _ => Some(false),
+        400..=500 => Told::Has,
+        _ => Told::Unclear,
+    }
+}
+
+/// What a success says of the path.
+fn success(endpoint: Endpoint, body: &[u8]) -> Told {
+    if is_answer(endpoint, body) {
+        Told::Has
+    } else if names_path(endpoint, body) {
+        Told::Lacks
+    } else {
+        Told::Unclear
     }
 }
 
@@ -143,8 +192,7 @@ async fn read(mut response: http::Body) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Whether a success is an answer of this endpoint. One server works whatever it is sent; another answers any path that
-/// it does not have with a success and an error in it.
+/// Whether a success is an answer of this endpoint: some servers work whatever they are sent.
 fn is_answer(endpoint: Endpoint, body: &[u8]) -> bool {
     let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return false };
     match endpoint {
@@ -153,6 +201,21 @@ fn is_answer(endpoint: Endpoint, body: &[u8]) -> bool {
         Endpoint::Responses => answer.output.is_some(),
         Endpoint::Messages => answer.content.is_some(),
     }
+}
+
+/// Whether a success holds an error that names the path: LM Studio answers so for any path that it does not have.
+fn names_path(endpoint: Endpoint, body: &[u8]) -> bool {
+    let Ok(refusal) = serde_json::from_slice::<PathRefusal>(body) else { return false };
+    let PathRefusal { error, detail, message } = refusal;
+    [error, detail, message].into_iter().flatten().any(|words| words.to_string().contains(endpoint.path()))
+}
+
+/// An error wherever servers put it.
+#[derive(Deserialize)]
+struct PathRefusal {
+    error: Option<Value>,
+    detail: Option<Value>,
+    message: Option<Value>,
 }
 
 /// Whether a refusal is of every request there is. A llama.cpp server without pooling has vectors of tokens and none of
@@ -187,34 +250,74 @@ mod tests {
     #[test]
     fn a_refusal_of_the_request_shows_that_the_path_is_served() {
         for (status, expected) in [
-            (400, Some(true)),
-            (422, Some(true)),
-            (500, Some(true)),
-            (404, Some(false)),
-            (405, Some(false)),
-            (501, Some(false)),
-            (204, Some(false)),
-            (302, Some(false)),
-            (401, Some(false)),
-            (503, None),
-            (429, None),
+            (400, Told::Has),
+            (422, Told::Has),
+            (500, Told::Has),
+            (404, Told::Lacks),
+            (405, Told::Lacks),
+            (501, Told::Lacks),
+            (302, Told::Lacks),
+            (401, Told::Lacks),
+            (204, Told::Unclear),
+            (520, Told::Unclear),
+            (503, Told::Silent),
+            (429, Told::Silent),
         ] {
-            assert_eq!(served(status), expected, "{status}");
+            assert_eq!(failure(status), expected, "{status}");
         }
     }
 
     #[test]
     fn a_success_counts_where_it_is_an_answer_of_that_endpoint() {
         let chat = br#"{"object":"chat.completion","choices":[]}"#;
-        assert!(is_answer(Endpoint::ChatCompletions, chat));
-        assert!(!is_answer(Endpoint::Messages, chat));
-        assert!(is_answer(Endpoint::Embeddings, br#"{"data":[]}"#));
-        assert!(is_answer(Endpoint::Responses, br#"{"output":[]}"#));
-        assert!(is_answer(Endpoint::Messages, br#"{"content":[]}"#));
+        for (endpoint, body, expected) in [
+            (Endpoint::ChatCompletions, &chat[..], Told::Has),
+            (Endpoint::Messages, chat, Told::Unclear),
+            (Endpoint::Embeddings, br#"{"data":[]}"#, Told::Has),
+            (Endpoint::Responses, br#"{"output":[]}"#, Told::Has),
+            (Endpoint::Messages, br#"{"content":[]}"#, Told::Has),
+        ] {
+            assert_eq!(success(endpoint, body), expected, "{endpoint}");
+        }
         for endpoint in Endpoint::ALL {
-            assert!(!is_answer(endpoint, br#"{"error":"Unexpected endpoint or method. (POST /x)"}"#));
-            assert!(!is_answer(endpoint, b"<html>"));
-            assert!(!is_answer(endpoint, b"[]"));
+            for body in ["", "<html>", "[]", "{}", r#"{"error":"no messages"}"#, r#"{"error":"not at /v2/x"}"#] {
+                assert_eq!(success(endpoint, body.as_bytes()), Told::Unclear, "{endpoint} {body}");
+            }
+            let path = endpoint.path();
+            for body in [
+                format!(r#"{{"error":"Unexpected endpoint or method. (POST {path})"}}"#),
+                format!(r#"{{"error":{{"code":404,"message":"unknown path: {path}"}}}}"#),
+                format!(r#"{{"detail":"{}"}}"#, path.replace('/', r"\/")),
+            ] {
+                assert_eq!(success(endpoint, body.as_bytes()), Told::Lacks, "{endpoint} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_presumed_holds_until_the_server_says_that_it_lacks_it() {
+        let chat = Endpoint::ChatCompletions;
+        for (answers, expected) in [
+            (&[][..], true),
+            (&[Told::Unclear], true),
+            (&[Told::Silent], true),
+            (&[Told::Lacks], false),
+            (&[Told::Lacks, Told::Unclear], false),
+            (&[Told::Lacks, Told::Silent], false),
+            (&[Told::Lacks, Told::Has], true),
+        ] {
+            let mut proof = Proof::new(Endpoints::NONE.with(chat));
+            for &told in answers {
+                proof.settle(&[(chat, told)], &mut Offer::new([]));
+            }
+            assert_eq!(proof.has.contains(chat), expected, "{answers:?}");
+            proof.forget();
+            assert!(proof.has.contains(chat));
+        }
+        let mut strict = Proof::new(Endpoints::NONE);
+        for told in [Told::Unclear, Told::Silent] {
+            strict.settle(&[(chat, told)], &mut Offer::new([]));
+            assert!(!strict.has.contains(chat));
         }
     }
 }

@@ -31,12 +31,14 @@ pub struct BackendReport {
     pub slots: Option<u32>,
     /// Requests it works right now, whoever's they are, where the server says so.
     pub busy: Option<u32>,
+    /// Models that it lists and forwards to a service on the account of its owner. They are not offered.
+    pub cloud_models: usize,
 }
 
 impl BackendReport {
-    /// Whether it says the same but for how busy the backend is, which changes all the time.
+    /// Whether it offers the same. How busy the backend is changes all the time.
     pub fn same_offer(&self, other: &Self) -> bool {
-        let Self { kind, models, slots, busy: _ } = self;
+        let Self { kind, models, slots, busy: _, cloud_models: _ } = self;
         (kind, models, slots) == (&other.kind, &other.models, &other.slots)
     }
 }

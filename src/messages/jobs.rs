@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::endpoint::{AnswerForm, Endpoint};
-use super::ids::{BackendId, JobId, ModelId};
+use super::ids::{JobId, ModelId};
 use super::json::Members;
 use super::wire::{ErrorCode, Tokens};
 
@@ -85,35 +85,54 @@ impl Blame {
     }
 }
 
-/// How an admitted job ended.
+/// What a failed job shows of the backend that failed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// Nothing: the request, its caller, the operator or this program is to blame.
+    Nothing,
+    /// The backend fails whatever it is asked for: it takes no connection, or does not speak HTTP.
+    Backend,
+    /// The backend is overloaded. Its callers may have done that, so this job alone proves nothing; that another backend
+    /// then does the job shows that the job was not at fault.
+    Overload,
+    /// The backend broke while it worked the job. The job may have done that, so it alone proves nothing; that another
+    /// backend then does the job shows that the job was not at fault, that another one breaks too shows that it was.
+    Crash,
+}
+
+/// Why a job failed, as far as anything is decided from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The code on the wire.
+    pub code: ErrorCode,
+    /// Who is to blame.
+    pub blame: Blame,
+    /// What it shows of the backend.
+    pub evidence: Evidence,
+    /// Whether the backend should be probed at once.
+    pub probe: bool,
+}
+
+/// How an accepted job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The whole answer went up, then `job_done`.
+    /// The whole answer was sent, then `job_done`.
     Done {
         /// What the backend reported.
         tokens: Tokens,
     },
-    /// `job_error` went up.
-    Failed {
-        /// The code on the wire.
-        code: ErrorCode,
-        /// Who is to blame.
-        blame: Blame,
-        /// Whether the backend's connection failed or broke, so that it is worth a look.
-        by_connection: bool,
-    },
-    /// It was cancelled, or its connection ended: nothing more is said of it.
+    /// `job_error` was sent.
+    Failed(Failure),
+    /// It was cancelled, or its connection ended: nothing more is sent of it.
     Cancelled,
 }
 
-/// An admitted job has ended: its last frame was written, or there will be none.
+/// An accepted job has ended: its last frame was written, or there will be none.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct JobEnded {
     /// The admission that ended.
     pub ticket: Ticket,
-    /// The backend that worked it.
-    pub backend: BackendId,
     /// How.
     pub outcome: Outcome,
     /// From receipt to the terminal frame.

@@ -65,9 +65,18 @@ impl Backoff {
 
     /// The wait now due, spread by a factor in [0.8, 1.2); the one after it is twice as long, up to the cap.
     pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
-        let wait = self.base.saturating_mul(rng.random_range(JITTER)) / JITTER_UNIT;
+        self.next_wait_after(Duration::ZERO, rng)
+    }
+
+    /// The wait now due, and not less than what the peer asks for, as far as that is under the cap. What it asks for is
+    /// spread by a factor in [1, 1.2).
+    pub fn next_wait_after(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
+        let jitter = rng.random_range(JITTER);
+        let wait = self.base.saturating_mul(jitter) / JITTER_UNIT;
+        let upwards = JITTER_UNIT + (jitter - JITTER.start) / 2;
+        let asked = asked.min(self.cap).saturating_mul(upwards) / JITTER_UNIT;
         self.base = self.base.saturating_mul(2).min(self.cap);
-        wait
+        wait.max(asked)
     }
 }
 
@@ -85,6 +94,8 @@ pub enum EndClass {
     Planned,
     /// It ended before `auth_ok`.
     Failure,
+    /// So it did, and the peer asks to be left alone for so long.
+    FailureWithWait(Duration),
 }
 
 /// What to do before the next connection.
@@ -114,14 +125,18 @@ impl Reconnect {
     /// Takes in how a connection ended. A planned end sets the wait back to its start, and that wait is the first one
     /// used: a failure right after it waits twice as long.
     pub fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
+        let asked = match end {
+            EndClass::FailureWithWait(asked) => asked,
+            EndClass::Planned | EndClass::Failure => Duration::ZERO,
+        };
         match end {
             EndClass::Planned => {
                 self.backoff.reset();
                 self.failures = 0;
             }
-            EndClass::Failure => self.failures = self.failures.saturating_add(1),
+            EndClass::Failure | EndClass::FailureWithWait(_) => self.failures = self.failures.saturating_add(1),
         }
-        let wait = self.backoff.next_wait(rng);
+        let wait = self.backoff.next_wait_after(asked, rng);
         Retry { wait, failures: self.failures, tenth: self.failures == TELLING_FAILURE }
     }
 }
@@ -162,6 +177,26 @@ mod tests {
             let retry = reconnect.after(end, &mut rng);
             assert!((800_000..1_200_000).contains(&ppm(retry.wait, Duration::from_secs(base))), "{retry:?}");
             assert_eq!((retry.failures, retry.tenth), (failures, false));
+        }
+    }
+
+    #[test]
+    fn a_wait_that_the_peer_asks_for_is_kept_up_to_the_cap_and_the_backoff_goes_on_growing() {
+        let mut rng = StdRng::seed_from_u64(7);
+        for (asked, least) in [(0, 0), (1, 1), (7, 7), (60, 60), (61, 60), (u64::MAX, 60)] {
+            let asked = EndClass::FailureWithWait(Duration::from_secs(asked));
+            let mut reconnect = Reconnect::default();
+            let mut base = START;
+            for failures in 1..20 {
+                let retry = reconnect.after(asked, &mut rng);
+                let least = Duration::from_secs(least);
+                assert!(retry.wait >= least.max(base * 4 / 5), "{retry:?}");
+                assert!(retry.wait < least.max(base) * 6 / 5, "{retry:?}");
+                assert_eq!((retry.failures, retry.tenth), (failures, failures == 10));
+                base = (base * 2).min(CAP);
+            }
+            let planned = reconnect.after(EndClass::Planned, &mut rng);
+            assert!(planned.wait < START * 6 / 5, "what was asked for holds once");
         }
     }
 

@@ -8,9 +8,12 @@
 //!
 //! The extensions that are on offer and known are agreed on with the answer; without an offer the answer names none.
 //!
-//! [`Handshake::next`] is the whole of it: at most one nonce is signed in a handshake, and only one of the right size. It
+//! [`Handshake::next`] is the whole of it: at most one nonce is signed in a handshake, and only one of the right size that
+//! was not signed before. It
 //! holds no deadline and touches no link: the connection feeds it what arrives, does the step it returns, and ends the
 //! link where a step takes too long.
+
+use std::cell::RefCell;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +22,7 @@ use bytes::Bytes;
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
 use crate::messages::wire::{AuthResponse, Extensions, FrameError, FromCoordinator};
+use crate::protocol::nonces::SignedNonces;
 
 /// Sizes of a nonce that is signed, in bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
@@ -66,6 +70,8 @@ pub struct Credentials<'a> {
     pub pubkey: &'a [u8; 32],
     /// Signs with the key that belongs to `pubkey`.
     pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
+    /// What was signed with it, on this connection and on earlier ones.
+    pub signed: &'a RefCell<SignedNonces>,
     /// What lets an unknown agent in. Given only while the agent holds no provider id.
     pub enrollment_code: Option<&'a Secret>,
     /// The agent's version.
@@ -104,6 +110,9 @@ pub enum HandshakeFailure {
     /// The nonce is missing, is not base64, or is not of 16 to 256 bytes. Nothing was signed.
     #[error("the challenge's nonce is not base64 of 16 to 256 bytes")]
     BadNonce,
+    /// The nonce was signed before, on another connection. It was not signed again.
+    #[error("the challenge's nonce was used before: the coordinator repeats itself, or somebody repeats its words")]
+    UsedNonce,
     /// The provider id is no string, or not 1 to 128 characters of those allowed.
     #[error("the provider id is not 1 to 128 characters of letters, digits, '.', '_', ':' and '-'")]
     BadProviderId,
@@ -166,6 +175,9 @@ fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Re
     let nonce = STANDARD.decode(nonce).map_err(|_| HandshakeFailure::BadNonce)?;
     if !NONCE_BYTES.contains(&nonce.len()) {
         return Err(HandshakeFailure::BadNonce);
+    }
+    if !credentials.signed.borrow_mut().note(&nonce) {
+        return Err(HandshakeFailure::UsedNonce);
     }
     Ok(AuthResponse {
         pubkey: STANDARD.encode(credentials.pubkey),

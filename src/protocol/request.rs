@@ -133,7 +133,7 @@ impl Member {
 
 /// A key as it reads, whatever escapes it is spelled with. One that reads as no text, such as half a surrogate pair, is
 /// none that matters here.
-pub(super) fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
     if key.contains(&b'\\') {
         serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
     } else {

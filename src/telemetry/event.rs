@@ -7,9 +7,10 @@ use std::time::Duration;
 use log::Level;
 
 use super::Outside;
+use crate::core::scheduling::router::Refusal;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, Generation, JobId, ModelId, ProviderId};
-use crate::messages::jobs::Outcome;
+use crate::messages::jobs::{Failure, Outcome};
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::messages::wire::{ErrorCode, Extensions};
 use crate::protocol::close::is_expected;
@@ -89,6 +90,13 @@ pub enum Event {
         /// Its models.
         models: Vec<ModelId>,
     },
+    /// A backend lists models that it forwards to a service. They are not offered.
+    CloudModelsNotOffered {
+        /// Its name.
+        backend: BackendId,
+        /// How many.
+        models: usize,
+    },
     /// A backend is not healthy any more, or was not at the first look.
     BackendDown {
         /// Its name, or the place looked at.
@@ -101,23 +109,26 @@ pub enum Event {
         /// Places looked at.
         looked_at: usize,
     },
-    /// A job has a slot.
-    JobAdmitted {
+    /// A job was accepted: it will have one end.
+    JobAccepted {
         /// The job.
         job: JobId,
         /// Its model.
         model: ModelId,
+    },
+    /// A job has a slot.
+    JobStarted {
+        /// The job.
+        job: JobId,
         /// The backend that works it.
         backend: BackendId,
     },
-    /// A job was answered with an error instead of a slot.
+    /// A job was not accepted, and answered with an error.
     JobRefused {
         /// The job.
         job: JobId,
-        /// The code sent.
-        code: ErrorCode,
         /// Why.
-        cause: &'static str,
+        refusal: Refusal,
     },
     /// A backend failed a job before anything of an answer went up, and another one gets it.
     JobMoved {
@@ -133,12 +144,12 @@ pub enum Event {
         /// The backend.
         backend: BackendId,
     },
-    /// An admitted job ended.
+    /// An accepted job ended.
     JobEnded {
         /// The job.
         job: JobId,
-        /// The backend that worked it.
-        backend: BackendId,
+        /// Where it had its slot, if it had one.
+        backend: Option<BackendId>,
         /// How.
         outcome: Outcome,
         /// From receipt.
@@ -206,9 +217,9 @@ impl Event {
             | Self::StillTrying { .. }
             | Self::ProviderIdNotStored { .. }
             | Self::GivingUp => Level::Error,
-            Self::JobAdmitted { .. } | Self::StaleDropped { .. } => Level::Debug,
+            Self::JobAccepted { .. } | Self::JobStarted { .. } | Self::StaleDropped { .. } => Level::Debug,
             Self::JobEnded { outcome: Outcome::Done { .. } | Outcome::Cancelled, .. } => Level::Debug,
-            Self::JobRefused { code: ErrorCode::OutOfCapacity, .. } => Level::Debug,
+            Self::JobRefused { refusal, .. } if refusal.code() == ErrorCode::OutOfCapacity => Level::Debug,
             _ => Level::Info,
         }
     }
@@ -253,6 +264,9 @@ impl fmt::Display for Event {
                 }
                 write!(f, "{}]", if models.len() > 8 { ", …" } else { "" })
             }
+            Self::CloudModelsNotOffered { backend, models } => {
+                write!(f, "cloud models not offered backend={backend} models={models}")
+            }
             Self::BackendDown { backend, cause } => {
                 write!(f, "backend down backend={backend} cause=\"{}\"", Outside(cause))
             }
@@ -262,23 +276,28 @@ impl fmt::Display for Event {
                     "no model to offer looked_at={looked_at} (start an inference server, or set OUTPOST_BACKENDS)"
                 )
             }
-            Self::JobAdmitted { job, model, backend } => {
-                write!(f, "job admitted job={job} model=\"{}\" backend={backend}", Outside(model.as_str()))
+            Self::JobAccepted { job, model } => {
+                write!(f, "job accepted job={job} model=\"{}\"", Outside(model.as_str()))
             }
-            Self::JobRefused { job, code, cause } => {
-                write!(f, "job refused job={job} code={code} cause=\"{cause}\"")
+            Self::JobStarted { job, backend } => write!(f, "job started job={job} backend={backend}"),
+            Self::JobRefused { job, refusal } => {
+                write!(f, "job refused job={job} code={} cause=\"{refusal}\"", refusal.code())
             }
             Self::JobMoved { job, from, to } => write!(f, "job moved job={job} from={from} to={to}"),
             Self::BreakerOpened { backend } => {
                 write!(f, "backend gets no jobs for a while backend={backend} cause=\"it failed too many in a row\"")
             }
             Self::JobEnded { job, backend, outcome, duration } => {
-                write!(f, "job ended job={job} backend={backend} duration_ms={} ", ms(duration))?;
+                write!(f, "job ended job={job} ")?;
+                if let Some(backend) = backend {
+                    write!(f, "backend={backend} ")?;
+                }
+                write!(f, "duration_ms={} ", ms(duration))?;
                 match outcome {
                     Outcome::Done { tokens } => {
                         write!(f, "outcome=done input={} output={}", tokens.input, tokens.output)
                     }
-                    Outcome::Failed { code, blame, .. } => {
+                    Outcome::Failed(Failure { code, blame, .. }) => {
                         write!(f, "outcome=failed code={code} blame={}", blame.as_str())
                     }
                     Outcome::Cancelled => f.write_str("outcome=cancelled"),

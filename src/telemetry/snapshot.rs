@@ -57,7 +57,7 @@ pub struct Snapshot {
     pub backends: BTreeMap<String, BackendState>,
     /// Models the coordinator was told of.
     pub models_offered: usize,
-    /// Jobs that have a slot now: admitted and not ended.
+    /// Jobs accepted and not ended.
     pub in_flight: u64,
     /// What became of jobs.
     pub jobs: JobCounts,
@@ -89,7 +89,7 @@ pub struct BackendState {
 /// Counts of jobs since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCounts {
-    /// Given a slot.
+    /// Accepted.
     pub admitted: u64,
     /// Ended with `job_done`.
     pub done: u64,
@@ -97,14 +97,14 @@ pub struct JobCounts {
     pub moved: u64,
     /// Cancelled, or lost with their connection.
     pub cancelled: u64,
-    /// Ended with `job_error` after they had a slot, by code.
+    /// Ended with `job_error` after they were accepted, by code.
     pub failed: BTreeMap<String, u64>,
-    /// Answered with `job_error` instead of a slot, by code.
+    /// Answered with `job_error` instead of being accepted, by code.
     pub refused: BTreeMap<String, u64>,
 }
 
 impl JobCounts {
-    /// Admitted and not ended.
+    /// Accepted and not ended.
     fn running(&self) -> u64 {
         let ended = self.done + self.cancelled + self.failed.values().sum::<u64>();
         self.admitted.saturating_sub(ended)
@@ -156,18 +156,18 @@ impl Snapshot {
                 state.models.clear();
                 state.cause = Some(cause.clone());
             }
-            Event::JobAdmitted { .. } => self.jobs.admitted += 1,
+            Event::JobAccepted { .. } => self.jobs.admitted += 1,
             Event::JobMoved { .. } => self.jobs.moved += 1,
             Event::BreakerOpened { backend } => {
                 self.backends.entry(backend.to_string()).or_default().breaker_opened += 1;
             }
-            Event::JobRefused { code, .. } => count(&mut self.jobs.refused, *code),
+            Event::JobRefused { refusal, .. } => count(&mut self.jobs.refused, refusal.code()),
             Event::JobEnded { outcome: Outcome::Done { tokens }, .. } => {
                 self.jobs.done += 1;
                 self.tokens.input = self.tokens.input.saturating_add(tokens.input);
                 self.tokens.output = self.tokens.output.saturating_add(tokens.output);
             }
-            Event::JobEnded { outcome: Outcome::Failed { code, .. }, .. } => count(&mut self.jobs.failed, *code),
+            Event::JobEnded { outcome: Outcome::Failed(failure), .. } => count(&mut self.jobs.failed, failure.code),
             Event::JobEnded { outcome: Outcome::Cancelled, .. } => self.jobs.cancelled += 1,
             Event::FrameSkipped { .. } => self.frames_skipped += 1,
             Event::StaleDropped { .. } => self.stale_dropped += 1,
@@ -183,7 +183,9 @@ impl Snapshot {
             Event::Stopped => self.phase = Phase::Stopped,
             Event::ProviderIdReplaced { .. }
             | Event::ProviderIdNotStored { .. }
+            | Event::JobStarted { .. }
             | Event::StillTrying { .. }
+            | Event::CloudModelsNotOffered { .. }
             | Event::NothingOnOffer { .. }
             | Event::GivingUp
             | Event::DrainProgress { .. }

@@ -69,7 +69,8 @@ impl ScriptedBackend {
     /// of its slots. Without a script it answers each request with a short whole answer.
     pub fn new(name: &str, models: &[&str]) -> Self {
         let id = BackendId::from(name);
-        let report = BackendReport { kind: BackendKind::OpenAi, models: reports(models), slots: None, busy: None };
+        let (kind, models) = (BackendKind::OpenAi, reports(models));
+        let report = BackendReport { kind, models, slots: None, busy: None, cloud_models: 0 };
         Self(Arc::new_cyclic(|shared| {
             let factory = Arc::new(ScriptedFactory { id: id.clone(), backend: shared.clone() });
             let state = State {

@@ -10,13 +10,13 @@ use super::harness::{Harness, World};
 use super::journal::Journal;
 use crate::actors::{Census, Parts, PolicyOf, Settings, SupervisorActor};
 use crate::backends::Source;
+use crate::core::scheduling::catalog::BackendPolicy;
 use crate::identity::Identity;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::prices::{Price, PriceList};
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
-use crate::protocol::catalog::BackendPolicy;
 use crate::telemetry::Event;
 
 /// Bytes that each direction of a connection holds.

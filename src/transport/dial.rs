@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::link::{Connector, DialError, Upgraded};
+use super::refusal::RefusalReader;
 use super::tcp::{self, ProxyTarget};
+use crate::protocol::liveness::DEAD_AFTER;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +49,8 @@ impl Connector for WebSocketConnector {
             .rustls_0_23(Arc::clone(&self.tls))
             .timeout(DIAL_LIMIT)
             .handshake_timeout(DIAL_LIMIT);
-        let client = awc::Client::builder().connector(connector).timeout(DIAL_LIMIT).disable_redirects().finish();
+        let client = awc::Client::builder().connector(connector).timeout(DIAL_LIMIT).disable_redirects();
+        let client = client.wrap(RefusalReader).finish();
         let url = self.url.to_string();
         Box::pin(async move {
             let connecting = tokio::time::timeout(DIAL_LIMIT, client.ws(url).connect());
@@ -92,6 +95,7 @@ impl Service<ConnectInfo<Uri>> for Tcp {
             };
             // awc passes an io::Error through, and that one carries the cause.
             let stream = connected.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
+            tcp::end_when_unacknowledged(&stream, DEAD_AFTER).map_err(ConnectError::Io)?;
             Ok(Connection::new(uri, stream))
         })
     }
@@ -99,7 +103,10 @@ impl Service<ConnectInfo<Uri>> for Tcp {
 
 fn dial_error(error: WsClientError) -> DialError {
     match error {
-        WsClientError::InvalidResponseStatus(status) => DialError::Refused(status.as_u16()),
+        WsClientError::SendRequest(SendRequestError::Custom(error, _)) => match error.downcast::<DialError>() {
+            Ok(refusal) => *refusal,
+            Err(_) => DialError::Upgrade("the request could not be made".to_owned()),
+        },
         WsClientError::SendRequest(
             SendRequestError::Connect(AwcConnectError::Io(error))
             | SendRequestError::Send(error)

@@ -67,7 +67,7 @@ impl JobLease {
     }
 
     /// Response bytes written to the connection so far.
-    pub(super) fn relayed(&self) -> u64 {
+    pub(crate) fn relayed(&self) -> u64 {
         self.0.relayed.load(Ordering::Relaxed)
     }
 

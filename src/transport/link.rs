@@ -1,11 +1,14 @@
 //! An open WebSocket: a byte stream, its frames, and who makes them.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
 use super::frame::{Frame, FrameReader, Role, Violation, encode};
@@ -45,6 +48,20 @@ pub enum DialError {
     /// The server answers, and not with a WebSocket.
     #[error("the server answers {0} instead of a WebSocket")]
     Refused(u16),
+    /// 401 or 403: the server, or a proxy in front of it, does not let us in.
+    #[error("the server does not let us in: it answers {0}; check the credentials in OUTPOST_COORDINATOR_URL")]
+    NotAdmitted(u16),
+    /// 429 or 503: not now.
+    #[error("the server takes no connections now: it answers {status}")]
+    Busy {
+        /// Its status.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The server is elsewhere. That is not followed: it would have the key prove itself to somebody else.
+    #[error("the server redirects us ({0}), which is not followed; set OUTPOST_COORDINATOR_URL to where it is")]
+    Redirected(u16),
     /// The answer to the upgrade is not acceptable.
     #[error("the upgrade failed: {0}")]
     Upgrade(String),
@@ -102,7 +119,7 @@ impl Link {
     /// Sends one frame and waits until the stream has it.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), LinkEnd> {
         self.writer.push(frame);
-        self.writer.flush().await
+        self.writer.flush(|_| ()).await
     }
 }
 
@@ -137,21 +154,56 @@ impl Writer {
         self.out.len()
     }
 
-    /// Writes all that waits. Ends the link if the stream takes nothing for [`WRITE_STALL`].
-    pub(super) async fn flush(&mut self) -> Result<(), LinkEnd> {
+    /// Writes all that waits, and reports each part that the stream took. Ends the link if it takes nothing for
+    /// [`WRITE_STALL`].
+    pub(super) async fn flush(&mut self, taken: impl Fn(Taken)) -> Result<(), LinkEnd> {
         while !self.out.is_empty() {
-            match timeout(WRITE_STALL, self.stream.write(&self.out)).await {
-                Err(_) => return Err(LinkEnd::WriteStalled),
-                Ok(Ok(0)) => return Err(LinkEnd::WriteError(io::ErrorKind::WriteZero)),
-                Ok(Ok(written)) => self.out.advance(written),
-                Ok(Err(error)) => return Err(LinkEnd::WriteError(error.kind())),
+            let (written, room) = within_stall(self.stream.write(&self.out)).await?;
+            if written == 0 {
+                return Err(LinkEnd::WriteError(io::ErrorKind::WriteZero));
             }
+            self.out.advance(written);
+            taken(Taken { bytes: written, room });
         }
-        match timeout(WRITE_STALL, self.stream.flush()).await {
-            Err(_) => Err(LinkEnd::WriteStalled),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(LinkEnd::WriteError(error.kind())),
+        // What TLS still holds goes now.
+        let ((), room) = within_stall(self.stream.flush()).await?;
+        taken(Taken { bytes: 0, room });
+        Ok(())
+    }
+}
+
+/// Bytes that the stream took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) bytes: usize,
+    pub(super) room: Room,
+}
+
+/// Whether the stream had room for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It had.
+    AtOnce,
+    /// Only after others had left it.
+    AfterWaiting,
+}
+
+/// What a write or a flush comes to. Its end is the link's, and so is [`WRITE_STALL`] without one.
+async fn within_stall<T>(writing: impl Future<Output = io::Result<T>>) -> Result<(T, Room), LinkEnd> {
+    let mut room = Room::AtOnce;
+    // Only the stream may say that it has no room, not the scheduler.
+    let mut writing = pin!(unconstrained(writing));
+    let polled = poll_fn(|cx| {
+        let polled = writing.as_mut().poll(cx);
+        if polled.is_pending() {
+            room = Room::AfterWaiting;
         }
+        polled
+    });
+    match timeout(WRITE_STALL, polled).await {
+        Err(_) => Err(LinkEnd::WriteStalled),
+        Ok(Ok(written)) => Ok((written, room)),
+        Ok(Err(error)) => Err(LinkEnd::WriteError(error.kind())),
     }
 }
 

@@ -3,28 +3,25 @@
 //! Pings are answered here, control frames overtake response bytes, all frames that are ready share one write, and
 //! silence or a write that stands still ends the connection. What a text frame means is the inbox's business.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::control::ControlQueue;
 use super::frame::Frame;
-use super::link::{Link, Reader, Writer};
-use super::uplink::{self, Data, Downstream};
+use super::link::{Link, Reader, Room, Taken, Writer};
+use super::uplink::{Data, Downstream};
 use crate::messages::wire::FromAgent;
 use crate::protocol::close::LinkEnd;
+use crate::protocol::liveness::Liveness;
 
 /// How often we ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// Silence after which the connection is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(45);
 /// Bytes gathered for one write. Small, so that a pong never waits behind much.
 const BATCH: usize = 32 * 1024;
-/// Answers that may wait before the pump stops reading: a peer that sends jobs and takes no refusals is held back.
-const MAX_ANSWERS: usize = 1024;
 /// How long the last frames and the peer's answer to our close may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
@@ -47,12 +44,13 @@ pub enum PumpEnd {
 }
 
 /// Pumps until the connection ends.
-pub async fn run(link: Link, mut queue: Downstream, inbox: &mut impl Inbox) -> PumpEnd {
+pub async fn run(link: Link, queue: Downstream, inbox: &mut impl Inbox) -> PumpEnd {
     let Link { mut reader, mut writer } = link;
+    let Downstream { control, mut data } = queue;
     let shared = Shared::new();
     let end = tokio::select! {
-        end = read_all(&mut reader, &shared, inbox) => PumpEnd::Link(end),
-        end = write_all(&mut writer, &shared, &mut queue) => end,
+        end = read_all(&mut reader, &shared, &control, inbox) => PumpEnd::Link(end),
+        end = write_all(&mut writer, &shared, &control, &mut data) => end,
         end = watch(&shared) => PumpEnd::Link(end),
     };
     let parting = match &end {
@@ -68,36 +66,45 @@ pub async fn run(link: Link, mut queue: Downstream, inbox: &mut impl Inbox) -> P
     };
     writer.push(&Frame::Close { code: parting, reason: String::new() });
     // The connection ends either way.
-    let _ = timeout(CLOSE_GRACE, writer.flush()).await;
+    let _ = timeout(CLOSE_GRACE, writer.flush(|_| ())).await;
     end
 }
 
 /// What the halves of a pump tell each other. One task, so no lock.
 struct Shared {
-    /// When the last byte came.
-    heard: Cell<Instant>,
+    /// What came and went.
+    liveness: Cell<Liveness>,
     /// The payload of the newest ping that has no answer yet; older ones need none (RFC 6455, 5.5.3).
     pong: Cell<Option<Bytes>>,
     /// Our ping is due.
     ping: Cell<bool>,
-    /// Answers to jobs that were not admitted.
-    answers: RefCell<VecDeque<FromAgent>>,
     /// Tells the writer that one of the above is there.
     work: Notify,
-    /// Tells the reader that answers went out.
-    room: Notify,
 }
 
 impl Shared {
     fn new() -> Self {
         Self {
-            heard: Cell::new(Instant::now()),
+            liveness: Cell::new(Liveness::new(Instant::now().into_std())),
             pong: Cell::new(None),
             ping: Cell::new(false),
-            answers: RefCell::default(),
             work: Notify::new(),
-            room: Notify::new(),
         }
+    }
+
+    fn heard(&self) {
+        let mut liveness = self.liveness.get();
+        liveness.heard(Instant::now().into_std());
+        self.liveness.set(liveness);
+    }
+
+    fn taken(&self, taken: Taken) {
+        let mut liveness = self.liveness.get();
+        match taken.room {
+            Room::AtOnce => liveness.sent(taken.bytes),
+            Room::AfterWaiting => liveness.made_room(taken.bytes, Instant::now().into_std()),
+        }
+        self.liveness.set(liveness);
     }
 
     /// The most urgent frame of those that are made here.
@@ -105,24 +112,21 @@ impl Shared {
         if let Some(payload) = self.pong.take() {
             return Some(Frame::Pong(payload));
         }
-        if self.ping.take() {
-            return Some(Frame::Ping(Bytes::new()));
-        }
-        let answer = self.answers.borrow_mut().pop_front()?;
-        self.room.notify_one();
-        Some(uplink::text(&answer))
+        self.ping.take().then(|| Frame::Ping(Bytes::new()))
     }
 }
 
-async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) -> LinkEnd {
+async fn read_all(reader: &mut Reader, shared: &Shared, control: &ControlQueue, inbox: &mut impl Inbox) -> LinkEnd {
     loop {
+        // A peer that sends jobs and does not take the answers is held back.
+        control.room().await;
         let frame = match reader.ready() {
             Err(end) => return end,
             Ok(Some(frame)) => frame,
             Ok(None) => match reader.read().await {
                 Err(end) => return end,
                 Ok(()) => {
-                    shared.heard.set(Instant::now());
+                    shared.heard();
                     continue;
                 }
             },
@@ -130,11 +134,7 @@ async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) 
         match frame {
             Frame::Text(bytes) => {
                 if let Some(answer) = inbox.text(bytes).await {
-                    while shared.answers.borrow().len() >= MAX_ANSWERS {
-                        shared.room.notified().await;
-                    }
-                    shared.answers.borrow_mut().push_back(answer);
-                    shared.work.notify_one();
+                    control.answer(&answer);
                 }
             }
             Frame::Binary(bytes) => inbox.binary(bytes.len()),
@@ -150,23 +150,25 @@ async fn read_all(reader: &mut Reader, shared: &Shared, inbox: &mut impl Inbox) 
     }
 }
 
-async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream) -> PumpEnd {
+async fn write_all(
+    writer: &mut Writer,
+    shared: &Shared,
+    control: &ControlQueue,
+    queue: &mut mpsc::UnboundedReceiver<Data>,
+) -> PumpEnd {
     loop {
         // Waits for the first frame, then takes all that are ready.
         let mut data = tokio::select! {
             biased;
             () = shared.work.notified() => None,
-            Some(frame) = queue.control.recv() => {
-                writer.push(&frame);
-                None
-            }
-            Some(data) = queue.data.recv() => Some(data),
+            () = control.ready() => None,
+            Some(data) = queue.recv() => Some(data),
         };
         loop {
             match data.take() {
                 Some(Data::Close { code, reason }) => {
                     writer.push(&Frame::Close { code: Some(code), reason: reason.to_owned() });
-                    return writer.flush().await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
+                    return writer.flush(|_| ()).await.map_or_else(PumpEnd::Link, |()| PumpEnd::ClosedByUs);
                 }
                 Some(Data::Chunk { frame, bytes, lease, room: _room }) if lease.may_write() => {
                     writer.push_encoded(&frame);
@@ -185,16 +187,16 @@ async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream)
                 shared.work.notify_one();
                 break;
             }
-            if let Some(frame) = shared.next_frame().or_else(|| queue.control.try_recv().ok()) {
+            if let Some(frame) = shared.next_frame().or_else(|| control.pop()) {
                 writer.push(&frame);
                 continue;
             }
-            match queue.data.try_recv() {
+            match queue.try_recv() {
                 Ok(next) => data = Some(next),
                 Err(_) => break,
             }
         }
-        if let Err(end) = writer.flush().await {
+        if let Err(end) = writer.flush(|taken| shared.taken(taken)).await {
             return PumpEnd::Link(end);
         }
     }
@@ -204,10 +206,10 @@ async fn write_all(writer: &mut Writer, shared: &Shared, queue: &mut Downstream)
 async fn watch(shared: &Shared) -> LinkEnd {
     let mut next_ping = Instant::now() + PING_EVERY;
     loop {
-        let dead_at = shared.heard.get() + DEAD_AFTER;
+        let dead_at = Instant::from_std(shared.liveness.get().dead_at());
         sleep_until(next_ping.min(dead_at)).await;
         let now = Instant::now();
-        if now >= shared.heard.get() + DEAD_AFTER {
+        if shared.liveness.get().is_dead(now.into_std()) {
             return LinkEnd::Silence;
         }
         if now >= next_ping {

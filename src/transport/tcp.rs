@@ -110,6 +110,16 @@ fn status(head: &[u8]) -> Option<u16> {
     words.next()?.parse().ok()
 }
 
+/// Has the system end a connection whose peer acknowledges nothing for so long, or takes nothing. Not for a backend: one that
+/// takes nothing of a long request for a while may be busy.
+pub(super) fn end_when_unacknowledged(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (stream, limit);
+    Ok(())
+}
+
 fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -163,5 +173,15 @@ mod tests {
         let stream = connect("127.0.0.1", listener.local_addr().unwrap().port()).await.unwrap();
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).keepalive().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn bytes_that_nobody_acknowledges_end_a_connection_only_where_that_is_wanted() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect("127.0.0.1", listener.local_addr().unwrap().port()).await.unwrap();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), None);
+        end_when_unacknowledged(&stream, Duration::from_secs(45)).unwrap();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(Duration::from_secs(45)));
     }
 }

@@ -1,8 +1,8 @@
 //! The bounded way of frames from workers, router and heartbeat to the pump.
 //!
 //! Response bytes and last frames need room in a byte budget before they are queued, so a coordinator that reads slowly
-//! holds back the backends instead of filling memory. Control frames need none: there are few of them
-//! by construction (a heartbeat every 15 s, capabilities when they change). Each chunk is encoded once, by its worker, into the
+//! holds back the backends instead of filling memory. Control frames need none: they have a bounded queue of their own.
+//! Each chunk is encoded once, by its worker, into the
 //! very frame that the pump writes, as JSON or as a binary frame: whichever the handshake agreed on.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::chunk::{self, Encoding};
+use super::control::{self, ControlQueue, ControlSender};
 use super::frame::Frame;
 use super::lease::JobLease;
 use crate::messages::ids::{Generation, JobId};
@@ -47,14 +48,14 @@ pub struct Uplink {
     generation: Generation,
     agreed: Extensions,
     encoding: Encoding,
-    control: mpsc::UnboundedSender<Frame>,
+    control: ControlSender,
     data: mpsc::UnboundedSender<Data>,
     budget: Arc<Semaphore>,
 }
 
 /// The pump's end of an uplink.
 pub struct Downstream {
-    pub(super) control: mpsc::UnboundedReceiver<Frame>,
+    pub(super) control: ControlQueue,
     pub(super) data: mpsc::UnboundedReceiver<Data>,
 }
 
@@ -93,9 +94,9 @@ pub struct Room(OwnedSemaphorePermit);
 
 impl Uplink {
     /// An uplink that uses what was `agreed` on, and the pump's end of it.
-    #[expect(clippy::disallowed_methods, reason = "bounded by the budget; control frames are few")]
+    #[expect(clippy::disallowed_methods, reason = "bounded by the budget")]
     pub fn new(generation: Generation, agreed: Extensions) -> (Self, Downstream) {
-        let (control, control_end) = mpsc::unbounded_channel();
+        let (control, control_end) = control::queue();
         let (data, data_end) = mpsc::unbounded_channel();
         let budget = Arc::new(Semaphore::new(BUDGET));
         let encoding = Encoding::of(agreed);
@@ -201,9 +202,10 @@ impl Uplink {
         self.data.send(Data::Terminal(terminal)).map_err(|_| LinkGone)
     }
 
-    /// Queues a control frame: it overtakes all response bytes.
+    /// Queues a control frame: it overtakes all response bytes. Capabilities and heartbeats replace the one of their kind
+    /// that still waits.
     pub fn control(&self, frame: &FromAgent) -> Result<(), LinkGone> {
-        self.control.send(text(frame)).map_err(|_| LinkGone)
+        self.control.push(frame)
     }
 
     /// Queues our close frame behind everything that waits.

@@ -12,18 +12,18 @@ async fn agent(backend: &ScriptedBackend) -> (Harness, CoordinatorLink) {
     (harness, link)
 }
 
-/// Three jobs that a backend answers with 503.
+/// Three jobs for which a backend takes no connection.
 async fn fails_three(link: &mut CoordinatorLink) {
     for _ in 0..3 {
         let job = link.job("m", "{}");
-        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
     }
 }
 
 #[actix_rt::test]
-async fn a_hundred_bad_requests_open_none() {
+async fn a_hundred_requests_that_a_backend_answers_badly_open_none() {
     let error = "data: {\"error\":{\"message\":\"too long\",\"type\":\"BadRequestError\",\"code\":400}}\n\n";
-    let statuses = [400, 404, 413, 422, 429, 500].map(|status| Reply::Status(status, "{}".into()));
+    let statuses = [400, 404, 413, 422, 429, 500, 502, 503, 504].map(|status| Reply::Status(status, "{}".into()));
     for reply in statuses.into_iter().chain([Reply::pieces(&[error, "data: [DONE]\n\n"])]) {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend).await;
@@ -41,10 +41,10 @@ async fn a_hundred_bad_requests_open_none() {
 }
 
 #[actix_rt::test]
-async fn what_answers_503_is_withdrawn_and_a_trial_brings_it_back() {
+async fn what_takes_no_connection_is_withdrawn_and_a_trial_brings_it_back() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
-    backend.reply(std::iter::repeat_n(Reply::Status(503, "{}".into()), 3));
+    backend.reply(std::iter::repeat_n(Reply::Refuse, 3));
     fails_three(&mut link).await;
     let opened = Instant::now();
     assert!(link.offered().await.is_empty());
@@ -65,7 +65,7 @@ async fn what_answers_503_is_withdrawn_and_a_trial_brings_it_back() {
 async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
-    backend.reply(std::iter::repeat_n(Reply::Status(503, "{}".into()), 6));
+    backend.reply(std::iter::repeat_n(Reply::Refuse, 6));
     fails_three(&mut link).await;
     // The first change is told at once; later the offer of the trial is told just before.
     for (told, cool_down) in [(0, 4), (2, 8), (2, 16)] {
@@ -77,7 +77,7 @@ async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() 
         assert_eq!(link.offered().await, ["m"]);
         assert_eq!(failed.elapsed().as_secs(), cool_down);
         let trial = link.job("m", "{}");
-        assert_eq!(link.outcome_of(trial).await.code(), ErrorCode::Internal);
+        assert_eq!(link.outcome_of(trial).await.code(), ErrorCode::BackendUnreachable);
     }
     assert!(link.offered().await.is_empty());
     assert_eq!(link.offered().await, ["m"]);
@@ -94,7 +94,7 @@ async fn a_withdrawal_is_told_even_where_another_change_was_told_just_before() {
     let mut link = harness.connect().await;
     backend.set_report(|report| report.slots = Some(3));
     assert_eq!(link.capabilities().await.models[0].max_concurrent, 3);
-    backend.reply(std::iter::repeat_n(Reply::Status(503, "{}".into()), 3));
+    backend.reply(std::iter::repeat_n(Reply::Refuse, 3));
     let opened = Instant::now();
     fails_three(&mut link).await;
     assert!(link.offered().await.is_empty());

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, Tokens};
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order_at};
 use tokio::time::Instant;
 
@@ -181,6 +181,11 @@ async fn backends_are_held_back_by_a_coordinator_that_reads_slowly() {
     harness.stop().await;
 }
 
+/// A request whose prompt is estimated at 60 tokens.
+fn of_60_tokens() -> String {
+    format!(r#"{{"prompt":"{}"}}"#, "x".repeat(238))
+}
+
 #[actix_rt::test]
 async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back() {
     let backend = ScriptedBackend::new("box", &["m"]);
@@ -190,7 +195,7 @@ async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back
         .settings(|settings| settings.limits.max_tokens_per_minute = Some(100))
         .start();
     let mut link = harness.connect().await;
-    let request = r#"{"max_tokens":60}"#;
+    let request = &of_60_tokens();
     let refused = link.job("m", request);
     assert_eq!(link.outcome_of(refused).await.code(), ErrorCode::Internal);
     let runs = link.job("m", request);
@@ -216,7 +221,7 @@ async fn a_whole_answer_that_breaks_midway_keeps_its_estimate_and_a_refusal_in_t
             .start();
         harness.coordinator.offer([Extension::Endpoints].into_iter().collect());
         let mut link = harness.connect().await;
-        let jobs = [(); 2].map(|()| order_at(chat, AnswerForm::Whole, "m", r#"{"max_tokens":60}"#));
+        let jobs = [(); 2].map(|()| order_at(chat, AnswerForm::Whole, "m", of_60_tokens()));
         link.send_job(&jobs[0]);
         assert_eq!(link.outcome_of(jobs[0].job_id).await.code(), ErrorCode::Internal);
         link.send_job(&jobs[1]);

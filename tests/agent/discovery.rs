@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use outpost::backends::LookError;
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::ids::ModelId;
 use outpost::messages::prices::Price;
 use outpost::messages::wire::{ErrorCode, FromAgent};
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Event;
 use outpost::testkit::{Harness, Health, Reply, RequestState, ScriptedBackend};
 use tokio::time::Instant;
@@ -98,6 +98,26 @@ async fn how_busy_a_backend_is_is_no_news() {
 }
 
 #[actix_rt::test]
+async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes() {
+    let backend = ScriptedBackend::new("box", &["a"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    for cloud_models in [0, 2, 2, 3] {
+        backend.set_report(|report| report.cloud_models = cloud_models);
+        let probes = backend.looks();
+        backend.looked_at(probes + 2).await;
+    }
+    link.fence().await;
+    let events = harness.events();
+    let reported = events.iter().filter_map(|entry| match &entry.event {
+        Event::CloudModelsNotOffered { backend, models } => Some((backend.as_str(), *models)),
+        _ => None,
+    });
+    assert_eq!(reported.collect::<Vec<_>>(), [("box", 2), ("box", 3)]);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
 async fn each_connection_is_told_anew() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -156,6 +176,8 @@ async fn a_job_that_finds_no_backend_has_it_looked_at_at_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
+    // The last probe was more than a second ago.
+    link.heartbeat().await;
     backend.set_health(Health::Failing(LookError::Unreachable));
     backend.reply([Reply::Refuse]);
     let job = link.job("m", "{}");
@@ -163,6 +185,30 @@ async fn a_job_that_finds_no_backend_has_it_looked_at_at_once() {
     let failed = Instant::now();
     assert!(link.offered().await.is_empty());
     assert!(failed.elapsed() < Duration::from_millis(10), "{:?}", failed.elapsed());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn however_many_jobs_find_no_backend_it_is_probed_once_a_second() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply((0..8).map(|number| Reply::After(Duration::from_millis(250 * number), Box::new(Reply::Refuse))));
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    // The last probe was more than a second ago, and the next one is not due.
+    link.heartbeat().await;
+    let (before, started) = (backend.looks(), Instant::now());
+    let jobs: Vec<_> = (0..8).map(|_| link.job("m", "{}")).collect();
+    for job in jobs {
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
+    }
+    assert_eq!(started.elapsed().as_millis() / 250, 7);
+    // At 0 s for the first job and at 1 s for the next four.
+    assert_eq!(backend.looks() - before, 2);
+    // At 2 s for the last ones, and then as ever.
+    backend.looked_at(before + 3).await;
+    assert_eq!(started.elapsed().as_secs(), 2);
+    backend.looked_at(before + 4).await;
+    assert!(started.elapsed().as_secs() > 10, "{:?}", started.elapsed());
     harness.stop().await;
 }
 

@@ -147,7 +147,7 @@ async fn each_failed_dial_doubles_the_wait_up_to_a_minute() {
         DialFault::Refused,
         DialFault::Fails(DialError::Resolve("coordinator.test".into(), std::io::ErrorKind::NotFound)),
         DialFault::Fails(DialError::Tls("unknown issuer".into())),
-        DialFault::Fails(DialError::Refused(503)),
+        DialFault::Fails(DialError::Busy { status: 503, retry_after: None }),
         DialFault::Hangs,
         DialFault::Fails(DialError::Upgrade("no key".into())),
         DialFault::Refused,
@@ -156,6 +156,23 @@ async fn each_failed_dial_doubles_the_wait_up_to_a_minute() {
     for (failures, base) in (1..).zip([1, 2, 4, 8, 16, 32, 60, 60]) {
         assert_eq!(harness.event(failure).await, (failures, Level::Error));
         assert_wait(harness.event(wait).await, base);
+    }
+    harness.connect().await;
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_coordinator_that_asks_for_a_wait_gets_it_up_to_a_minute() {
+    let mut harness = Harness::builder().start();
+    let busy = |seconds| {
+        let retry_after = Some(Duration::from_secs(seconds));
+        DialFault::Fails(DialError::Busy { status: 429, retry_after })
+    };
+    harness.coordinator.fail_dials([busy(30), busy(3600), busy(1), DialFault::Refused]);
+    for (failures, (least, below)) in (1..).zip([(30_000, 36_000), (60_000, 72_000), (3_200, 4_800), (6_400, 9_600)]) {
+        assert_eq!(harness.event(failure).await, (failures, Level::Error));
+        let wait = harness.event(wait).await.as_millis();
+        assert!((least..below).contains(&wait), "{wait} ms after failure {failures}");
     }
     harness.connect().await;
     harness.stop().await;

@@ -186,13 +186,13 @@ async fn a_hundred_bad_requests_open_no_breaker() {
 }
 
 #[actix_rt::test]
-async fn a_backend_that_answers_503_gets_no_jobs_for_a_while_and_is_tried_again() {
+async fn a_backend_that_takes_no_connection_gets_no_jobs_for_a_while_and_is_tried_again() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.reply((0..3).map(|_| refusal(503)));
+    backend.reply((0..3).map(|_| Reply::Refuse));
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     for _ in 0..3 {
-        assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::Internal));
+        assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::BackendUnreachable));
     }
     assert!(link.offered().await.is_empty(), "what nobody serves is not on offer");
     assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::ModelNotLoaded));

@@ -286,3 +286,21 @@ async fn frames_of_the_handshake_after_it_are_passed_over() {
     assert!(link.unread_messages().is_empty());
     harness.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_nonce_of_an_earlier_connection_is_not_signed_again() {
+    let mut harness = Harness::builder().start();
+    let mut link = harness.coordinator.next_connection().await;
+    link.challenge_with(&[7; 32]);
+    link.expect_auth().await;
+    link.accept(None);
+    link.capabilities().await;
+    drop(link);
+    let mut link = harness.coordinator.next_connection().await;
+    link.challenge_with(&[7; 32]);
+    assert_eq!(link.ended().await, Some((Some(1002), String::new())));
+    assert!(link.unread_messages().is_empty(), "nothing is signed");
+    assert_eq!(harness.event(failed).await.0, 1);
+    harness.connect().await;
+    harness.stop().await;
+}

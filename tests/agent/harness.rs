@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use outpost::messages::ids::BackendId;
 use outpost::messages::jobs::{JobEnded, Outcome, Ticket};
 use outpost::testkit::{Clock, Harness, PATIENCE, Probe, Reply, ScriptedBackend};
 use tokio::time::Instant;
@@ -77,8 +76,8 @@ async fn it_works_on_a_clock_that_runs() {
 async fn a_probe_records_messages_in_order() {
     let (recipient, mut recorded) = Probe::<JobEnded>::start();
     for number in 0..3 {
-        let (ticket, backend) = (Ticket(number), BackendId::from("box"));
-        recipient.do_send(JobEnded { ticket, backend, outcome: Outcome::Cancelled, duration: Duration::ZERO });
+        let ticket = Ticket(number);
+        recipient.do_send(JobEnded { ticket, outcome: Outcome::Cancelled, duration: Duration::ZERO });
     }
     assert_eq!(recorded.next().await.ticket, Ticket(0));
     assert_eq!(recorded.next().await.ticket, Ticket(1));

@@ -222,3 +222,29 @@ async fn a_malformed_job_with_a_readable_id_is_answered() {
     assert!(backend.requests().is_empty());
     harness.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_job_whose_frame_can_not_be_read_to_its_end_is_answered_once() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    let mut link = harness.connect().await;
+    let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1030), "]".repeat(1030));
+    let deep_and_large = format!(r#"{{"prompt":"{}","x":{deep}}}"#, "word ".repeat(400_000));
+    for request in [&deep, &deep_and_large, r#"{"messages":[{"content":"brok"#, "tru"] {
+        for order_of_members in [0, 1] {
+            let job = order("m", "{}").job_id;
+            let id = format!(r#""type":"job","job_id":"{job}","model_id":"m""#);
+            match order_of_members {
+                0 => link.send_text(format!(r#"{{{id},"request":{request}}}"#)),
+                _ if request.ends_with('}') => link.send_text(format!(r#"{{"request":{request},{id}}}"#)),
+                _ => continue,
+            }
+            assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+        }
+    }
+    link.fence().await;
+    assert!(link.unread_messages().is_empty());
+    assert_eq!((harness.snapshot().frames_skipped, harness.snapshot().in_flight), (0, 0));
+    assert!(backend.requests().is_empty());
+    harness.stop().await;
+}

@@ -149,11 +149,12 @@ async fn a_job_id_that_runs_already_runs_once() {
     let request = backend.request().await;
     link.send_job(&job);
     link.send_text(format!(r#"{{"type":"job","job_id":"{}","model_id":7}}"#, job.job_id));
+    link.send_text(format!(r#"{{"type":"job","job_id":"{}","model_id":"m","request":{{"brok"#, job.job_id));
     let mut elsewhere = job.clone();
     elsewhere.model_id = "no such model".into();
     link.send_job(&elsewhere);
     link.fence().await;
-    assert_eq!(harness.snapshot().frames_skipped, 3);
+    assert_eq!(harness.snapshot().frames_skipped, 4);
     assert!(link.unread_messages().is_empty(), "none of them is answered: an answer would end the job");
     request.head();
     answer(Endpoint::ChatCompletions, "once", 1, 1).into_iter().for_each(|piece| request.piece(piece));

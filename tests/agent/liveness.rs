@@ -188,3 +188,57 @@ async fn a_flood_of_pings_is_answered_by_the_newest_and_starves_nobody() {
     link.outcome_of(job).await.done();
     harness.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::ByHand]);
+    let mut harness = Harness::builder().backend(&backend).link_capacity(4096).start();
+    let mut link = harness.connect().await;
+    link.fail(LinkFault::IgnorePings);
+    let mut job = outpost::testkit::order("m", "{}");
+    job.deadline = Duration::from_secs(3600);
+    link.send_job(&job);
+    let mut request = backend.request().await;
+    request.head();
+    link.fail(LinkFault::StopReading);
+    (0..64).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    request.taken(64).await;
+    for _ in 0..20 {
+        tokio::time::advance(Duration::from_secs(25)).await;
+        link.unread();
+        link.resume_reading();
+        link.chunk_of(job.job_id).await;
+        link.fail(LinkFault::StopReading);
+    }
+    assert_eq!((harness.snapshot().phase, harness.snapshot().connections), (Phase::Connected, 1));
+    // Then it hangs.
+    let hung = Instant::now();
+    harness.event(lost).await;
+    assert!(hung.elapsed() <= Duration::from_secs(45), "{:?}", hung.elapsed());
+    request.dropped().await;
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_coordinator_has_time_to_read_what_lies_in_buffers_before_our_ping() {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::ByHand]);
+    let mut harness = Harness::builder().backend(&backend).link_capacity(4 * 1024 * 1024).start();
+    let mut link = harness.connect().await;
+    link.job("m", "{}");
+    let request = backend.request().await;
+    request.head();
+    link.fence().await;
+    let heard = Instant::now();
+    link.fail(LinkFault::StopReading);
+    (0..24).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    request.piece("data: [DONE]\n\n");
+    request.end();
+    harness.until(|state| state.in_flight == 0).await;
+    // 1 MiB in base64.
+    let (_, cause) = harness.event(lost).await;
+    assert_eq!(heard.elapsed().as_secs(), 45 + 16 * 4);
+    assert!(cause.contains("silent"), "{cause}");
+    harness.stop().await;
+}

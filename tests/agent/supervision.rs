@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outpost::actors::Exit;
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::ids::{BackendId, Generation};
 use outpost::messages::lifecycle::{Child, CloseKind};
 use outpost::messages::wire::ErrorCode;
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Event;
 use outpost::testkit::{DialFault, Harness, Health, Reply, ScriptedBackend, StreamFault};
 use outpost::transport::frame::Frame;

@@ -208,6 +208,86 @@ async fn a_known_kind_is_not_asked_for_the_signs_of_others() {
     assert_eq!(server.asked("GET /"), 1);
 }
 
+/// The routes by which kinds are told from each other, but for the list of models.
+const SIGNS: [&str; 11] = [
+    "GET /",
+    "GET /.well-known/serviceinfo",
+    "GET /api/extra/version",
+    "GET /api/v0/models",
+    "GET /api/v1/models",
+    "GET /api/version",
+    "GET /get_model_info",
+    "GET /health",
+    "GET /health/liveliness",
+    "GET /info",
+    "GET /system",
+];
+
+#[actix_rt::test]
+async fn a_server_that_has_the_routes_of_no_kind_is_asked_for_them_once() {
+    let locked = |_: &Request| status("401 Unauthorized");
+    for script in [servers::cyllama as Script, servers::nano_e5, locked] {
+        let server = Server::start(script).await;
+        let source = source(server.port);
+        for _ in 0..3 {
+            let _ = within(source.look()).await;
+        }
+        for sign in SIGNS {
+            assert_eq!(server.asked(sign), 1, "{sign}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_whose_list_changes_is_asked_for_its_routes_again() {
+    let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::cyllama));
+    let server = Server::start({
+        let script = Rc::clone(&script);
+        move |request| script.get()(request)
+    })
+    .await;
+    let source = source(server.port);
+    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    for (script_now, kind) in [(servers::tgi as Script, BackendKind::Tgi), (servers::nano_e5, BackendKind::OpenAi)] {
+        script.set(script_now);
+        assert_eq!(within(source.look()).await.unwrap().report.kind, kind);
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_that_was_gone_is_identified_anew() {
+    let plain = |request: &Request| match request.line.as_str() {
+        "GET /info" => status("404 Not Found"),
+        _ => servers::tgi(request),
+    };
+    let server = Server::start(plain).await;
+    let (source, port) = (source(server.port), server.port);
+    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    drop(server);
+    assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
+    // Its list is the same.
+    let _server = Server::start_at(port, servers::tgi).await;
+    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::Tgi);
+}
+
+#[actix_rt::test]
+async fn a_route_that_was_not_ready_is_asked_for_again() {
+    let starting = |request: &Request| match request.line.as_str() {
+        "GET /info" => status("503 Unavailable"),
+        _ => servers::tgi(request),
+    };
+    let script: Rc<Cell<Script>> = Rc::new(Cell::new(starting));
+    let server = Server::start({
+        let script = Rc::clone(&script);
+        move |request| script.get()(request)
+    })
+    .await;
+    let source = source(server.port);
+    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    script.set(servers::tgi);
+    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::Tgi);
+}
+
 #[actix_rt::test]
 async fn a_server_that_comes_back_after_nobody_listened_is_found_again() {
     let server = Server::start(servers::ollama).await;

@@ -2,7 +2,9 @@
 //!
 //! Which servers are recorded and which are written after documentation is said in `servers`.
 
-use outpost::backends::{LookError, Sighting};
+use std::collections::BTreeMap;
+
+use outpost::backends::{LookError, Sighting, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
 
@@ -106,7 +108,7 @@ async fn lmstudio_offers_its_loaded_instances() {
 #[actix_rt::test]
 async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists() {
     let older = |request: &Request| match request.line.as_str() {
-        "GET /api/v1/models" => json(r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#),
+        "GET /api/v1/models" => servers::no_such_path(request),
         _ => servers::lm_studio(request),
     };
     let seen = look(BackendKind::LmStudio, older).await.unwrap();
@@ -116,7 +118,7 @@ async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists
     assert_eq!(endpoints(&seen)[2], [Embeddings]);
     assert_eq!(seen.report.slots, None);
     let oldest = |request: &Request| match request.line.as_str() {
-        "GET /api/v1/models" | "GET /api/v0/models" => json(r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#),
+        "GET /api/v1/models" | "GET /api/v0/models" => servers::no_such_path(request),
         _ => servers::lm_studio(request),
     };
     assert_eq!(models(&look(BackendKind::LmStudio, oldest).await.unwrap()), [("whatever", None)]);
@@ -130,6 +132,25 @@ async fn ollama_offers_what_generates_or_embeds_with_the_context_it_is_loaded_wi
     assert_eq!(models(&seen), expected);
     assert_eq!(endpoints(&seen), [GENERATING, &[Embeddings], GENERATING, &[Embeddings]]);
     assert_eq!(slots_and_busy(&seen), (None, None));
+}
+
+#[actix_rt::test]
+async fn ollamas_cloud_models_are_counted_and_not_offered() {
+    let list = r#"{"models":[{"name":"a"},{"name":"b","remote_model":null,"remote_host":""},
+        {"name":"gpt-oss:120b-cloud","remote_model":"gpt-oss:120b","remote_host":"https://ollama.com:443"},
+        {"name":"mine","remote_host":"https://ollama.com:443","capabilities":["completion"]},
+        {"name":"glm-4.6:cloud","remote_model":"glm-4.6"}]}"#;
+    let signed_in = move |request: &Request| match request.line.as_str() {
+        "GET /api/tags" => json(list),
+        _ => servers::ollama(request),
+    };
+    let declared = look(BackendKind::Ollama, signed_in).await.unwrap();
+    let server = Server::start(signed_in).await;
+    let found = within(auto::source(server.port, BTreeMap::new()).look()).await.unwrap();
+    for seen in [declared, found] {
+        assert_eq!(models(&seen), [("a", None), ("b", None)]);
+        assert_eq!(seen.report.cloud_models, 3);
+    }
 }
 
 #[actix_rt::test]

@@ -1,21 +1,31 @@
 //! How the endpoints of a server are proved, and how long a proof holds.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use outpost::backends::LookError;
+use outpost::backends::{LookError, Sighting, auto};
 use outpost::messages::backend::BackendKind;
-use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Embeddings, Messages};
+use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Responses};
 
-use super::looking::{endpoints, error, has_messages, look, source};
+use super::looking::{endpoints, has_messages, look, source};
 use super::server::{Reply, Request, Server, json, response, status, within};
 use super::servers::{self, Script, documented, llama_server};
+
+/// What any server of OpenAI's API is taken to have.
+const DOCUMENTED: [Endpoint; 4] = [ChatCompletions, Completions, Embeddings, Responses];
 
 /// A server whose script can be changed.
 async fn changing(first: Script) -> (Server, Rc<Cell<Script>>) {
     let script = Rc::new(Cell::new(first));
     let current = Rc::clone(&script);
     (Server::start(move |request| current.get()(request)).await, script)
+}
+
+/// What `auto` sees.
+async fn found(script: impl Fn(&Request) -> Reply + 'static) -> Result<Sighting, LookError> {
+    let server = Server::start(script).await;
+    within(auto::source(server.port, BTreeMap::new()).look()).await
 }
 
 fn asked(server: &Server) -> usize {
@@ -119,13 +129,15 @@ async fn a_server_that_is_silent_about_one_endpoint_is_seen_without_and_asked_ag
 }
 
 #[actix_rt::test]
-async fn a_server_too_busy_to_show_any_endpoint_is_not_ready() {
+async fn a_declared_server_too_busy_to_show_any_endpoint_is_offered_and_a_found_one_is_not_ready() {
     for answer in ["503 Unavailable", "429 Too Many Requests"] {
         let busy = move |request: &Request| match request.line.as_str() {
             "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
+            line if line.starts_with("GET") => status("404 Not Found"),
             _ => status(answer),
         };
-        assert_eq!(error(BackendKind::OpenAi, busy).await, Some(LookError::NotReady));
+        assert_eq!(endpoints(&look(BackendKind::OpenAi, busy).await.unwrap()), [DOCUMENTED]);
+        assert_eq!(found(busy).await.err(), Some(LookError::NotReady));
     }
 }
 
@@ -162,14 +174,42 @@ async fn no_server_is_sent_what_it_could_take_for_a_request() {
 }
 
 #[actix_rt::test]
-async fn a_success_without_an_answer_in_it_proves_nothing() {
+async fn an_unclear_success_is_a_yes_of_a_declared_server_and_nothing_of_one_that_was_found() {
     for body in ["{}", "{\"error\":\"x\"}", "hello", ""] {
         let polite = move |request: &Request| match request.line.as_str() {
             "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
-            "POST /v1/messages" => json(r#"{"type":"message","content":[]}"#),
+            line if line.starts_with("GET") => status("404 Not Found"),
+            "POST /v1/responses" => servers::no_such_path(request),
             _ => json(body),
         };
-        assert_eq!(endpoints(&look(BackendKind::OpenAi, polite).await.unwrap()), [[Messages]], "{body}");
+        let declared = look(BackendKind::OpenAi, polite).await.unwrap();
+        assert_eq!(endpoints(&declared), [[ChatCompletions, Completions, Embeddings]], "{body}");
+        assert_eq!(found(polite).await.unwrap().report.models, [], "{body}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_kind_that_was_found_by_its_routes_is_believed_like_a_declared_one() {
+    let polite = |request: &Request| match request.line.as_str() {
+        "POST /v1/chat/completions" | "POST /v1/completions" => json("{}"),
+        _ => servers::tgi(request),
+    };
+    let seen = found(polite).await.unwrap();
+    assert_eq!((seen.report.kind, endpoints(&seen)), (BackendKind::Tgi, vec![vec![ChatCompletions, Completions]]));
+}
+
+#[actix_rt::test]
+async fn a_server_that_streams_whatever_it_is_sent_has_the_endpoint() {
+    let streams = |request: &Request| match request.line.as_str() {
+        "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
+        "POST /v1/chat/completions" => {
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n";
+            Reply::Endless(head.to_vec(), b"data: {}\n\n".to_vec())
+        }
+        _ => status("404 Not Found"),
+    };
+    for seen in [look(BackendKind::OpenAi, streams).await, found(streams).await] {
+        assert_eq!(endpoints(&seen.unwrap()), [[ChatCompletions]]);
     }
 }
 

@@ -251,12 +251,17 @@ pub(crate) fn lm_studio(request: &Request) -> Reply {
     if ["POST /v1/chat/completions", "POST /v1/completions", "POST /v1/embeddings"].contains(&request.line.as_str()) {
         return status("400 Bad Request");
     }
-    json(match request.line.as_str() {
-        "GET /api/v1/models" => LM_STUDIO_V1,
-        "GET /api/v0/models" => LM_STUDIO_V0,
-        "GET /v1/models" => r#"{"data":[{"id":"whatever","object":"model","owned_by":"organization_owner"}]}"#,
-        _ => r#"{"error":"Unexpected endpoint or method. (GET /x)"}"#,
-    })
+    match request.line.as_str() {
+        "GET /api/v1/models" => json(LM_STUDIO_V1),
+        "GET /api/v0/models" => json(LM_STUDIO_V0),
+        "GET /v1/models" => json(r#"{"data":[{"id":"whatever","object":"model","owned_by":"organization_owner"}]}"#),
+        _ => no_such_path(request),
+    }
+}
+
+/// What LM Studio answers for a path that it does not have.
+pub(crate) fn no_such_path(request: &Request) -> Reply {
+    json(&format!(r#"{{"error":"Unexpected endpoint or method. ({})"}}"#, request.line))
 }
 
 const LM_STUDIO_V0: &str = r#"{"object":"list","data":[

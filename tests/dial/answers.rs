@@ -39,9 +39,23 @@ async fn the_request_is_an_upgrade_to_a_websocket_of_version_13() {
 
 #[actix_rt::test]
 async fn another_status_is_a_refusal_that_names_it() {
-    for status in [200, 204, 400, 401, 403, 404, 426, 429, 500, 503] {
+    for status in [200, 204, 400, 404, 426, 500] {
         let answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\n\r\n");
         assert_eq!(answered(|_| answer).await, DialError::Refused(status));
+    }
+}
+
+#[actix_rt::test]
+async fn a_refusal_says_whether_the_credentials_are_wrong_or_when_to_come_back() {
+    let head = |status: u16, lines: &str| format!("HTTP/1.1 {status} tattle\r\n{lines}content-length: 0\r\n\r\n");
+    for status in [401, 403] {
+        assert_eq!(answered(|_| head(status, "retry-after: 7\r\n")).await, DialError::NotAdmitted(status));
+    }
+    for status in [429, 503] {
+        for (lines, seconds) in [("", None), ("Retry-After: 7\r\n", Some(7)), ("retry-after: tattle\r\n", None)] {
+            let retry_after = seconds.map(Duration::from_secs);
+            assert_eq!(answered(|_| head(status, lines)).await, DialError::Busy { status, retry_after });
+        }
     }
 }
 
@@ -53,12 +67,12 @@ async fn a_web_page_is_a_refusal() {
 }
 
 #[actix_rt::test]
-async fn a_redirect_is_a_refusal_and_not_followed() {
+async fn a_redirect_is_an_error_of_its_own_and_not_followed() {
     for status in [301, 302, 307, 308] {
         let elsewhere = Server::start().await;
         let location = elsewhere.url("http", "127.0.0.1");
         let answer = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
-        assert_eq!(answered(|_| answer).await, DialError::Refused(status));
+        assert_eq!(answered(|_| answer).await, DialError::Redirected(status));
         elsewhere.assert_untouched();
     }
 }

@@ -47,8 +47,11 @@ impl Scripted {
         );
         stream.write_all(reply.as_bytes()).await.expect("an open connection");
         let mut line = Line(Framed::new(stream, Codec::new().max_size(1 << 20)));
-        line.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode([7; 32]), extensions: Extensions::NONE })
-            .await;
+        line.send(&FromCoordinator::AuthChallenge {
+            nonce: STANDARD.encode(rand::random::<[u8; 32]>()),
+            extensions: Extensions::NONE,
+        })
+        .await;
         assert!(matches!(line.frame().await, FromAgent::AuthResponse(_)));
         line.send(&FromCoordinator::AuthOk { provider_id: None }).await;
         line

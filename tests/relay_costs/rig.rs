@@ -16,11 +16,11 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use outpost::actors::{Census, Parts, Settings, SupervisorActor};
+use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::identity::Identity;
 use outpost::messages::ids::JobId;
 use outpost::messages::prices::{Price, PriceList};
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
-use outpost::protocol::catalog::BackendPolicy;
 use outpost::telemetry::Events;
 use outpost::testkit::{ScriptedBackend, order};
 use outpost::transport::frame::{Frame, FrameReader, Role, encode};
@@ -107,8 +107,11 @@ impl Rig {
         });
         let frames = FrameReader::new(Role::Server, 1 << 20, BytesMut::new());
         let mut rig = Self { backend, stream: far, frames, writes, _agent: agent };
-        rig.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode([7; 32]), extensions: Extensions::NONE })
-            .await;
+        rig.send(&FromCoordinator::AuthChallenge {
+            nonce: STANDARD.encode(rand::random::<[u8; 32]>()),
+            extensions: Extensions::NONE,
+        })
+        .await;
         rig.until(|message| matches!(message, FromAgent::AuthResponse(_))).await;
         rig.send(&FromCoordinator::AuthOk { provider_id: None }).await;
         rig.until(|message| matches!(message, FromAgent::Capabilities(_))).await;

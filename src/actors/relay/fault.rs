@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::sender::ChunkSender;
 use super::{Admission, Room};
 use crate::backends::{BodyError, SendError};
+use crate::core::scheduling::router::Refusal;
 use crate::messages::ids::JobId;
-use crate::messages::jobs::{Blame, Outcome};
+use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 use crate::protocol::assemble::AssembleError;
 use crate::protocol::key_trace::KeyTrace;
@@ -29,9 +30,9 @@ pub(in crate::actors) fn fail(
     room: Option<Room>,
     fault: Fault,
 ) {
-    let Fault { code, blame, message, by_connection, .. } = fault;
-    let error = JobError { job_id, error_code: code, message, tokens_emitted: 0 };
-    let ended = move || admission.ended(Outcome::Failed { code, blame, by_connection });
+    let failure = fault.failure();
+    let error = JobError { job_id, error_code: failure.code, message: fault.message, tokens_emitted: 0 };
+    let ended = move || admission.ended(Outcome::Failed(failure));
     let _ = uplink.terminal(lease, FromAgent::JobError(error), room, ended);
 }
 
@@ -92,14 +93,23 @@ pub(in crate::actors) struct Fault {
     by_connection: bool,
     /// Another backend may do what this one could not.
     elsewhere: bool,
+    /// What it shows of the backend.
+    evidence: Evidence,
     /// For the caller, where the connection carries it.
     said: Option<Box<Said>>,
 }
 
 impl Fault {
     pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { code, blame, message, by_connection: false, elsewhere: false, said: None }
+        Self {
+            code,
+            blame,
+            message: message.into(),
+            by_connection: false,
+            elsewhere: false,
+            evidence: Evidence::Nothing,
+            said: None,
+        }
     }
 
     /// The backend did something that has no code of its own.
@@ -117,8 +127,18 @@ impl Fault {
         Self::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed")
     }
 
+    /// The job has no slot.
+    pub(in crate::actors) fn refused(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), Blame::Operator, refusal.to_string())
+    }
+
+    /// The actors that worked it are gone.
+    pub(in crate::actors) fn worker_lost() -> Self {
+        Self::agent("the agent failed while working the job")
+    }
+
     /// This program failed.
-    pub(in crate::actors) fn agent(message: impl Into<String>) -> Self {
+    pub(super) fn agent(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, Blame::Agent, message)
     }
 
@@ -130,6 +150,11 @@ impl Fault {
     /// The same, with the backend's connection to blame: the job may do better elsewhere.
     pub(super) fn by_connection(self) -> Self {
         Self { by_connection: true, elsewhere: true, ..self }
+    }
+
+    /// The same, with what it shows of the backend.
+    pub(super) fn showing(self, evidence: Evidence) -> Self {
+        Self { evidence, ..self }
     }
 
     /// The same, with a look at the backend's health to follow.
@@ -161,14 +186,10 @@ impl Fault {
         self.elsewhere
     }
 
-    /// Whose fault it is.
-    pub(in crate::actors) fn blame(&self) -> Blame {
-        self.blame
-    }
-
-    /// Whether the backend is worth a look.
-    pub(in crate::actors) fn is_by_connection(&self) -> bool {
-        self.by_connection
+    /// What is decided from it.
+    pub(in crate::actors) fn failure(&self) -> Failure {
+        let Self { code, blame, evidence, by_connection: probe, .. } = *self;
+        Failure { code, blame, evidence, probe }
     }
 }
 
@@ -185,12 +206,16 @@ impl From<SendError> for Fault {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Unreachable => {
-                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, "no connection to the backend").by_connection()
+                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, "no connection to the backend")
+                    .by_connection()
+                    .showing(Evidence::Backend)
             }
-            SendError::Broke => {
-                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, error.to_string()).by_connection()
+            SendError::Garbled => {
+                Self::backend("the backend's answer is no HTTP").by_connection().showing(Evidence::Backend)
             }
-            SendError::Garbled => Self::backend("the backend's answer is no HTTP").by_connection(),
+            SendError::Broke => Self::new(ErrorCode::BackendUnreachable, Blame::Unclear, error.to_string())
+                .by_connection()
+                .showing(Evidence::Crash),
         }
     }
 }
@@ -262,7 +287,7 @@ mod tests {
             let mut full: Vec<_> = std::iter::from_fn(|| uplink.try_room().ok()).collect();
             let (grip, lease) = JobGrip::new();
             let ledger = Deaf.start().recipient();
-            let admission = Admission { ticket: Ticket(0), backend: "b".into(), received: Instant::now(), ledger };
+            let admission = Admission { ticket: Ticket(0), received: Instant::now(), ledger };
             let said = Said { status: 503, content_type: String::new(), body: vec![b'x'; 64 << 10].into() };
             let fault = Fault::backend("no").saying(said);
             let mut giving_up = Box::pin(give_up(JobId::random(), &lease, &uplink, admission, fault));

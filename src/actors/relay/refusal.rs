@@ -9,11 +9,11 @@ use tokio::time::timeout;
 use super::JSON;
 use super::fault::{Fault, Said, labelled};
 use crate::backends::BackendResponse;
-use crate::messages::jobs::Blame;
+use crate::core::scheduling::route::Service;
+use crate::messages::jobs::{Blame, Evidence};
 use crate::messages::wire::ErrorCode;
 use crate::protocol::error_body::ERROR_BODY_LIMIT;
 use crate::protocol::key_trace::KeyTrace;
-use crate::protocol::route::Service;
 use crate::protocol::translate::error_body;
 use crate::protocol::usage::BackendFault;
 
@@ -40,7 +40,11 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     };
     let refused = Fault::new(code, blame, labelled(format!("the backend answered {status}"), &fault));
     let refused = match status {
-        429 | 502..=504 => refused.worth_another(),
+        429 => refused.worth_another(),
+        // Full, or not ready: a probe tells which.
+        503 => refused.worth_another().in_doubt().showing(Evidence::Overload),
+        // A gateway whose server broke or hangs.
+        502 | 504 => refused.worth_another().in_doubt().showing(Evidence::Crash),
         _ if blame == Blame::Unclear => refused.in_doubt(),
         _ => refused,
     };

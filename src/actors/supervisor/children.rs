@@ -14,9 +14,10 @@ use crate::actors::heartbeat::HeartbeatActor;
 use crate::actors::pool::WorkerPool;
 use crate::actors::router::{JobRouter, RouterSetup};
 use crate::backends::BackendFactory;
+use crate::core::scheduling::catalog::Terms;
+use crate::core::scheduling::router::RouterSettings;
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::protocol::backoff::EndClass;
-use crate::protocol::catalog::Terms;
 use crate::telemetry::Event;
 use crate::transport::uplink::Uplink;
 
@@ -49,8 +50,7 @@ impl SupervisorActor {
     pub(super) fn start_router(&mut self, ctx: &mut Context<Self>) {
         let guard = self.guard(Child::Router, ctx);
         let setup = RouterSetup {
-            limits: self.settings.limits,
-            settle_at: self.started + SETTLE,
+            settings: RouterSettings { limits: self.settings.limits, settle_at: (self.started + SETTLE).into_std() },
             events: self.events.clone(),
             discovery: ctx.address().recipient(),
             loads: ctx.address().recipient(),

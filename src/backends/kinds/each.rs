@@ -10,6 +10,7 @@ use super::{
     vllm,
 };
 use crate::messages::backend::BackendKind;
+use crate::messages::endpoint::{Endpoint, Endpoints};
 
 /// What a server of this kind offers.
 pub(in crate::backends) async fn offer(kind: BackendKind, api: &ApiClient) -> Result<Offer, LookError> {
@@ -51,6 +52,26 @@ pub(in crate::backends) fn question(kind: BackendKind) -> Question {
         BackendKind::Ollama | BackendKind::KoboldCpp | BackendKind::LocalAi | BackendKind::Mlx => Question::Broken,
         kind if kind.is_service() => Question::Documented,
         _ => Question::Empty,
+    }
+}
+
+/// The endpoints that its documentation names. Not messages: where a server does not prove to have those, they are
+/// translated, which loses nothing if it has them after all.
+pub(in crate::backends) fn documented(kind: BackendKind) -> Endpoints {
+    let generates = Endpoints::NONE.with(Endpoint::ChatCompletions).with(Endpoint::Completions);
+    match kind {
+        BackendKind::Tgi | BackendKind::Mlx => generates,
+        BackendKind::KoboldCpp | BackendKind::TabbyApi => generates.with(Endpoint::Embeddings),
+        BackendKind::Vllm
+        | BackendKind::LlamaCpp
+        | BackendKind::LmStudio
+        | BackendKind::Ollama
+        | BackendKind::SgLang
+        | BackendKind::LocalAi
+        | BackendKind::LiteLlm
+        | BackendKind::Venice
+        | BackendKind::OpenRouter
+        | BackendKind::OpenAi => generates.with(Endpoint::Embeddings).with(Endpoint::Responses),
     }
 }
 

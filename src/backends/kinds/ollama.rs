@@ -1,5 +1,8 @@
 //! Ollama. The models are those it has on disk, since it loads what is asked for; the context it runs with is known of
 //! loaded ones only. What the model was trained for is not it, and is not reported.
+//!
+//! Its list also names cloud models, which it forwards to a service on the account of its owner. They are counted and
+//! not offered: their prompts would leave this host, at the price and the rank of a local model.
 
 use std::collections::HashMap;
 
@@ -36,6 +39,18 @@ struct Tag {
     capabilities: Option<Vec<Capability>>,
     #[serde(default, deserialize_with = "maybe")]
     details: Option<Details>,
+    /// Of a cloud model: what the service calls it.
+    #[serde(default, deserialize_with = "maybe")]
+    remote_model: Option<String>,
+    /// Of a cloud model: the service.
+    #[serde(default, deserialize_with = "maybe")]
+    remote_host: Option<String>,
+}
+
+impl Tag {
+    fn is_cloud_model(&self) -> bool {
+        [&self.remote_model, &self.remote_host].into_iter().flatten().any(|remote| !remote.is_empty())
+    }
 }
 
 #[derive(Deserialize)]
@@ -81,12 +96,13 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
     let (tags, loaded, version) = future::try_join3(api.json::<Tags>("/api/tags", LIST), loaded, version).await?;
     let windows: HashMap<String, Option<u64>> =
         loaded.models.into_iter().map(|model| (model.name, model.context_length)).collect();
-    let entries = tags.models.into_iter().filter_map(|tag| {
+    let (cloud, local): (Vec<_>, Vec<_>) = tags.models.into_iter().partition(Tag::is_cloud_model);
+    let entries = local.into_iter().filter_map(|tag| {
         let task = task(&tag)?;
         let window = windows.get(&tag.name).copied().flatten();
         Some(Entry::new(tag.name, window, task))
     });
-    Ok(Offer::new(entries).version(version.map(|told| told.version)))
+    Ok(Offer::new(entries).version(version.map(|told| told.version)).cloud_models(cloud.len()))
 }
 
 /// What a model is for; `None` where it is neither. Versions that don't say so name its family: those of BERT embed.

@@ -3,8 +3,10 @@
 //! A request of megabytes passes through here once. What becomes a value of a type is small, and `serde_json` reads that.
 
 mod members;
+mod salvage;
 mod scanner;
 mod string;
 
 pub use members::Members;
+pub use salvage::salvage;
 pub use scanner::{Malformed, Scanner, walk};

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Extensions, JobTarget, NamedPath};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::json::{Malformed, Members, Scanner};
+use crate::messages::json::{Malformed, Members, Scanner, salvage};
 
 /// The deadline of a job that names none, or names one that is no integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -111,8 +111,10 @@ pub enum FrameError {
 impl FromCoordinator {
     /// Reads one text frame.
     pub fn parse(frame: &Bytes) -> Result<Self, FrameError> {
-        simdutf8::basic::from_utf8(frame).map_err(|_| FrameError::NotAnObject)?;
-        let fields = Fields::read(frame).map_err(|_| FrameError::NotAnObject)?;
+        let is_utf8 = simdutf8::basic::from_utf8(frame).is_ok();
+        let Some(fields) = is_utf8.then(|| Fields::read(frame)).and_then(Result::ok) else {
+            return Self::parse_broken(frame);
+        };
         let kind = fields.kind.and_then(text).ok_or(FrameError::NoType)?;
         Ok(match kind.as_ref() {
             "auth_challenge" => {
@@ -131,6 +133,19 @@ impl FromCoordinator {
             "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
             _ => Self::Unknown { kind: kind.into_owned() },
         })
+    }
+
+    /// Reads a frame that is not JSON or nests too deeply. The only one that is still of use is a job with a readable id:
+    /// the coordinator waits for its end.
+    fn parse_broken(frame: &Bytes) -> Result<Self, FrameError> {
+        let (mut is_job, mut job_id) = (false, None);
+        salvage(frame, |key, value| match text(key).as_deref() {
+            Some("type") => is_job = text(value).map_or(is_job, |kind| kind == "job"),
+            Some("job_id") => job_id = readable_id(value).or(job_id),
+            _ => {}
+        });
+        let job_id = job_id.filter(|_| is_job).ok_or(FrameError::NotAnObject)?;
+        Ok(Self::MalformedJob(MalformedJob { job_id, why: "the frame is not a JSON object, or nests too deeply" }))
     }
 }
 
@@ -188,7 +203,8 @@ impl Serialize for FromCoordinator {
     }
 }
 
-/// The fields of any frame, unparsed. Where a key comes twice the last one holds.
+/// The fields of any frame, unparsed. Where a key comes twice the last one holds; of `type` and `job_id`, without which a
+/// job can't be answered, the last one that can be read.
 #[derive(Default)]
 struct Fields<'a> {
     kind: Option<&'a [u8]>,
@@ -208,7 +224,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn job_id(&self) -> Result<JobId, FrameError> {
-        self.job_id.and_then(text).and_then(|id| id.parse().ok()).ok_or(FrameError::NoJobId)
+        self.job_id.and_then(readable_id).ok_or(FrameError::NoJobId)
     }
 
     fn extensions(&self) -> Extensions {
@@ -253,6 +269,14 @@ impl<'a> Fields<'a> {
                 return Ok(());
             }
             let value = scanner.value()?;
+            let is_lost = match key.as_deref() {
+                Some("type") => fields.kind.is_some() && text(value).is_none(),
+                Some("job_id") => fields.job_id.is_some() && readable_id(value).is_none(),
+                _ => false,
+            };
+            if is_lost {
+                return Ok(());
+            }
             let field = match key.as_deref().unwrap_or_default() {
                 "type" => &mut fields.kind,
                 "nonce" => &mut fields.nonce,
@@ -278,6 +302,10 @@ impl<'a> Fields<'a> {
 
 fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<BorrowedText<'_>>(raw).ok().map(|text| text.0)
+}
+
+fn readable_id(raw: &[u8]) -> Option<JobId> {
+    text(raw)?.parse().ok()
 }
 
 #[derive(Deserialize)]

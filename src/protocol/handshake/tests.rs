@@ -17,13 +17,14 @@ struct Agent {
     key: SigningKey,
     code: Option<Secret>,
     signed: RefCell<Vec<Vec<u8>>>,
+    nonces: RefCell<SignedNonces>,
     state: Cell<Handshake>,
 }
 
 impl Agent {
     fn in_state(state: Handshake) -> Self {
         let key = SigningKey::from_bytes(&[7; 32]);
-        Self { key, code: None, signed: RefCell::default(), state: Cell::new(state) }
+        Self { key, code: None, signed: RefCell::default(), nonces: RefCell::default(), state: Cell::new(state) }
     }
 
     fn receives(&self, received: Received<'_>) -> Step {
@@ -32,8 +33,13 @@ impl Agent {
             self.signed.borrow_mut().push(message.to_vec());
             self.key.sign(message).to_bytes()
         };
-        let credentials =
-            Credentials { pubkey: &pubkey, sign: &sign, enrollment_code: self.code.as_ref(), agent_version: "1.2.3" };
+        let credentials = Credentials {
+            pubkey: &pubkey,
+            sign: &sign,
+            signed: &self.nonces,
+            enrollment_code: self.code.as_ref(),
+            agent_version: "1.2.3",
+        };
         let (state, step) = self.state.get().next(received, &credentials);
         self.state.set(state);
         step
@@ -285,4 +291,18 @@ proptest! {
         prop_assert!(signed.len() <= 1 && accepted <= signed.len());
         prop_assert!(signed.iter().all(|nonce| NONCE_BYTES.contains(&nonce.len())));
     }
+}
+
+#[test]
+fn a_nonce_is_not_signed_again_on_a_later_connection() {
+    let agent = Agent::in_state(Handshake::default());
+    let first = challenge(&STANDARD.encode([1; 32]));
+    assert!(matches!(agent.reads(&first), Step::Send(_)));
+    for _ in 0..2 {
+        agent.state.set(Handshake::default());
+        assert_eq!(failed(agent.reads(&first)), HandshakeFailure::UsedNonce);
+    }
+    agent.state.set(Handshake::default());
+    assert!(matches!(agent.reads(&challenge(&STANDARD.encode([2; 32]))), Step::Send(_)));
+    assert_eq!(*agent.signed.borrow(), [[1; 32], [2; 32]]);
 }

@@ -1,5 +1,7 @@
 //! What comes from a coordinator, well formed or not.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
@@ -113,5 +115,103 @@ fn a_frame_reads_back_as_it_was_written() {
     ] {
         let text = serde_json::to_vec(&frame).unwrap();
         assert_eq!(FromCoordinator::parse(&text.into()), Ok(frame));
+    }
+}
+
+/// The id of the job that a frame is answered for: it is worked, or ended with an error.
+fn answered(frame: &[u8]) -> Option<JobId> {
+    match FromCoordinator::parse(&Bytes::copy_from_slice(frame)) {
+        Ok(FromCoordinator::Job(job)) => Some(job.job_id),
+        Ok(FromCoordinator::MalformedJob(job)) => Some(job.job_id),
+        _ => None,
+    }
+}
+
+fn nested(depth: usize) -> String {
+    format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+}
+
+#[test]
+fn a_job_that_nests_too_deeply_can_be_answered_wherever_its_id_is() {
+    let (head, deep) = (format!(r#""type":"job","job_id":"{ID}","model_id":"m""#), nested(1030));
+    for frame in [
+        format!(r#"{{{head},"request":{{"x":{deep}}}}}"#),
+        format!(r#"{{"request":{{"x":{deep}}},{head}}}"#),
+        format!(r#"{{"request":{{}},"more":{deep},{head}}}"#),
+        format!(r#"{{{head},"request":{{"x":{}}}}}"#, nested(1_000_000)),
+    ] {
+        let parsed = parse(&frame);
+        assert!(matches!(parsed, Ok(FromCoordinator::MalformedJob(_))), "{parsed:?}");
+        assert_eq!(answered(frame.as_bytes()), Some(ID.parse().unwrap()));
+    }
+}
+
+#[test]
+fn a_job_that_is_broken_can_be_answered_where_its_type_and_id_can_be_read() {
+    let head = format!(r#"{{"type":"job","job_id":"{ID}""#);
+    for behind in [
+        "",
+        ",",
+        r#","model_id":"m","request":{"messages":[{"content":"and then"#,
+        r#","model_id":"m","request":{}} and more"#,
+        r#","model_id":"m","request":{}}{}"#,
+        r#","model_id":"m","request":{"a":tru}}"#,
+        ",\"model_id\":\"m\",\"request\":{\"a\":\"a\nb\"}}",
+        r#","job_id":7,"model_id":"m","request":{}}"#,
+        r#","type":null,"model_id":"m","request":{}}"#,
+    ] {
+        assert_eq!(answered(format!("{head}{behind}").as_bytes()), Some(ID.parse().unwrap()), "{behind}");
+    }
+    let not_utf8 = [head.as_bytes(), b",\"model_id\":\"\xff\",\"request\":{}}"].concat();
+    assert_eq!(answered(&not_utf8), Some(ID.parse().unwrap()));
+    // It names no job, or another frame does.
+    for other in [
+        format!(r#"{{"request":{{"type":"job","job_id":"{ID}"}},"#),
+        format!(r#"{{"type":"job_cancel","job_id":"{ID}","#),
+        format!(r#"{{"type":"job","id":"{ID}","#),
+        r#"{"type":"job","job_id":"6f1c","#.to_owned(),
+    ] {
+        assert_eq!(parse(&other), Err(FrameError::NotAnObject), "{other}");
+    }
+}
+
+/// A value of any shape, some deeper than is gone into.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "null|true|-1|0.5e3|7",
+        r#""([a-z{}\[\],:]|\\"|\\u00e9|\\ud800){0,12}""#,
+        Just(r#"{"type":"job_cancel","job_id":"x","request":[{"type":"job"}]}"#.to_owned()),
+        Just("{}".to_owned()),
+        (0_usize..2100).prop_map(nested),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_job_with_a_readable_id_is_answered_whatever_its_other_members_are(
+        others in prop::collection::vec((r#"request|model_id|format|deadline_ms|endpoint|stream|nonce|x|type|job_id"#, value()), 0..6),
+        at in prop::sample::select(vec![0_usize, 1, 2, 3, 4, 5, 6]),
+    ) {
+        // Of these two a later member that is a text is another one's.
+        let is_ours = |(key, value): &(String, String)| !(key == "type" || key == "job_id") || !value.starts_with('"');
+        let mut members: Vec<String> =
+            others.iter().filter(|member| is_ours(member)).map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        members.insert(at.min(members.len()), format!(r#""job_id":"{ID}""#));
+        members.insert(at.min(members.len()) / 2, r#""type":"job""#.to_owned());
+        let frame = format!("{{{}}}", members.join(","));
+        prop_assert_eq!(answered(frame.as_bytes()), Some(ID.parse().unwrap()), "{}", frame);
+    }
+
+    #[test]
+    fn a_job_is_answered_whatever_breaks_behind_its_type_and_id(
+        at in 0_usize..80, with in prop::collection::vec(any::<u8>(), 0..4), without in 0_usize..30, cut: bool,
+    ) {
+        let head = format!(r#"{{"type":"job","job_id":"{ID}""#);
+        let rest = br#","model_id":"m","request":{"messages":[{"content":"a\"b","x":[1,{}]}]},"format":"openai"}"#;
+        let at = at.min(rest.len());
+        let behind = if cut { &[][..] } else { &rest[(at + without).min(rest.len())..] };
+        let frame = [head.as_bytes(), &rest[..at], &with, behind].concat();
+        // A second id or type that the break has made would be the last one, but none can be made of these letters.
+        prop_assert_eq!(answered(&frame), Some(ID.parse().unwrap()), "{:?}", String::from_utf8_lossy(&frame));
     }
 }

@@ -1,0 +1,3 @@
+//! The pure core: no actor, no runtime, no clock, no environment. Time and randomness are arguments.
+
+pub mod scheduling;

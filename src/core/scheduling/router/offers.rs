@@ -1,0 +1,60 @@
+//! What the coordinator is sent of the agent's offer, and when the router has to be woken.
+
+use std::time::Instant;
+
+use super::effect::Effect;
+use super::job::Work;
+use super::{Connection, Router};
+use crate::core::scheduling::debounce::{Debounce, Due};
+use crate::messages::ids::BackendId;
+use crate::messages::wire::{Capabilities, Metadata};
+
+impl<W: Work> Router<W> {
+    /// Sends the coordinator what is on offer, if that is not what it was sent last: at once on a new connection, spaced
+    /// later.
+    pub(super) fn announce(&mut self, now: Instant) {
+        if !self.settled && now < self.settings.settle_at {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        self.settled = true;
+        connection.announce_at = None;
+        let usable = |backend: &BackendId| self.backends.usable(backend, now);
+        let capabilities = Capabilities {
+            models: self.catalog.models().filter_map(|model| model.offer_now(usable)).collect(),
+            limits: self.settings.limits,
+            metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
+        };
+        let capabilities = capabilities.as_agreed(connection.agreed);
+        if connection.announced.as_ref() == Some(&capabilities) {
+            return;
+        }
+        if connection.announced.is_none() {
+            connection.debounce = Debounce::default();
+        } else if let Due::At(at) = connection.debounce.on_change(now) {
+            connection.announce_at = Some(at);
+            return;
+        }
+        connection.announced = Some(capabilities.clone());
+        self.effects.push_back(Effect::Announce { generation: connection.generation, capabilities });
+    }
+
+    /// Sees to it that the driver wakes the router when something is due that no input will bring.
+    pub(super) fn schedule(&mut self, now: Instant) {
+        let Some(at) = self.due_at(now) else { return };
+        if self.wake_at.is_none_or(|set| at < set) {
+            self.wake_at = Some(at);
+            self.effects.push_back(Effect::WakeAt(at));
+        }
+    }
+
+    /// When something is due next: a job's timer, a change that is held back, the first capabilities, a load to be asked
+    /// for, the end of a cool-down.
+    pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
+        let settle_at = self.connection.as_ref().filter(|_| !self.settled).map(|_| self.settings.settle_at);
+        let announce_at = self.connection.as_ref().and_then(|Connection { announce_at, .. }| *announce_at);
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let backends = [self.backends.next_poll(now), self.backends.next_trial(now)];
+        [timer, announce_at, settle_at].into_iter().chain(backends).flatten().min()
+    }
+}

@@ -1,0 +1,263 @@
+//! Where a job goes: at first, when a backend fails it before the first byte of its answer was sent, and when it has
+//! waited for a slot.
+
+use std::time::{Duration, Instant};
+
+use super::effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};
+use super::job::{JobState, NewJob, Phase, Progress, Suspect, Work};
+use super::{Drain, Router};
+use crate::core::scheduling::affinity::PrefixHashes;
+use crate::core::scheduling::breaker::Verdict;
+use crate::core::scheduling::estimate::Estimate;
+use crate::core::scheduling::route::{Route, Service};
+use crate::core::scheduling::selection::{Demand, Standing, Unrouted, choose, fit};
+use crate::messages::ids::{BackendId, Generation, JobId};
+use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
+use crate::messages::wire::ErrorCode;
+
+/// How many backends a job may try after the first.
+const MORE_TRIES: usize = 2;
+/// How long a job waits for the slot of one that was cancelled.
+const WAIT: Duration = Duration::from_secs(2);
+/// Bytes of a stream that are taken for a token. An event with one token has 150 bytes and more: this counts rather more
+/// tokens than there were.
+const STREAMED_TOKEN: u64 = 64;
+
+impl<W: Work> Router<W> {
+    /// A job arrives by a connection. Where it is not accepted its work is dropped, and nothing else is done for it.
+    pub fn submit(&mut self, now: Instant, generation: Generation, job: NewJob, work: W) -> Submitted {
+        if let Some(answer) = self.not_for_us(generation, job.id) {
+            return answer;
+        }
+        if self.connection.as_ref().is_none_or(|connection| connection.announced.is_none()) {
+            return Submitted::Refused(Refusal::NotOffered);
+        }
+        if self.drain != Drain::No {
+            return Submitted::Refused(Refusal::Stopping);
+        }
+        let (estimate, prefixes) = self.read(&job, &work);
+        let (id, timer) = (job.id, job.deadline.min(job.received + WAIT));
+        let NewJob { model, endpoint, received, deadline, .. } = job;
+        let state = JobState {
+            work,
+            model: model.clone(),
+            endpoint,
+            received,
+            deadline,
+            timer,
+            phase: Phase::Waiting,
+            estimate,
+            prefixes,
+            token: None,
+            tried: Vec::new(),
+            suspects: Vec::new(),
+            reservation: None,
+        };
+        let ticket = match self.ledger.admit(id, generation, state) {
+            Ok(ticket) => ticket,
+            Err(refused) => return refused.into(),
+        };
+        let first_effect = self.effects.len();
+        let waits = match self.place(now, ticket) {
+            Ok(_) => false,
+            Err(Refusal::NoSlot(Unrouted::AllFull)) if self.slot_is_coming(now, ticket) => true,
+            Err(refusal) => {
+                self.ledger.end(ticket);
+                return Submitted::Refused(refusal);
+            }
+        };
+        if waits {
+            self.timers.insert((timer, ticket));
+            self.wait_queue.push_back(ticket);
+        }
+        self.effects.insert(first_effect, Effect::Event(RouterEvent::Accepted { job: id, model }));
+        self.schedule(now);
+        Submitted::Accepted
+    }
+
+    /// A job that can be named and not be done arrives by a connection.
+    pub fn submit_malformed(&self, generation: Generation, job: JobId, why: &'static str) -> Submitted {
+        self.not_for_us(generation, job).unwrap_or(Submitted::Refused(Refusal::Malformed(why)))
+    }
+
+    /// A backend failed a job before the first byte of its answer was sent. The driver has put the job's request back into
+    /// its work.
+    pub fn failed(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
+        let Some(state) = self.ledger.state(ticket).filter(|state| state.phase == Phase::Running) else { return };
+        let token = state.token.take();
+        let Some(backend) = self.ledger.unplace(ticket) else { return };
+        self.backends.on_end(&backend, now);
+        let Some(state) = self.ledger.state(ticket) else { return };
+        state.tried.push(backend.clone());
+        match failure.evidence {
+            Evidence::Overload | Evidence::Crash => {
+                let suspect = Suspect { backend: backend.clone(), token, evidence: failure.evidence };
+                state.suspects.push(suspect);
+            }
+            Evidence::Backend => self.report_verdict(now, &backend, token, Verdict::Fault),
+            Evidence::Nothing => self.report_verdict(now, &backend, token, Verdict::Neutral),
+        }
+        if failure.probe {
+            self.effects.push_back(Effect::Probe(backend));
+        }
+        self.retry(now, ticket, failure);
+        self.serve_queues(now);
+        self.schedule(now);
+    }
+
+    /// Gives a job that a backend has failed to another one. Where these are only full, a job whose backend was lost waits
+    /// for a slot until its deadline: it was accepted, and no other agent can take it. One that was refused ends with that,
+    /// which tells its client when to come back.
+    fn retry(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
+        let Some(state) = self.ledger.state(ticket) else { return };
+        let is_lost = failure.evidence == Evidence::Backend || failure.code == ErrorCode::BackendUnreachable;
+        let may_go_on = state.tried.len() <= MORE_TRIES && !state.breaks_backends() && self.drain != Drain::Ending;
+        let from = state.tried.last().cloned();
+        match may_go_on.then(|| self.place(now, ticket)) {
+            Some(Ok(to)) => {
+                if let (Some(job), Some(from)) = (self.job(ticket), from) {
+                    self.event(RouterEvent::Moved { job, from, to });
+                }
+            }
+            Some(Err(Refusal::NoSlot(Unrouted::AllFull))) if is_lost => {
+                if let Some(state) = self.ledger.state(ticket) {
+                    state.phase = Phase::Retrying(failure);
+                    self.retry_queue.push_back(ticket);
+                }
+            }
+            Some(Err(_)) | None => self.fail(ticket, FailCause::Backend),
+        }
+    }
+
+    /// Starts what has waited and has a slot now, those to be retried first.
+    pub(super) fn serve_queues(&mut self, now: Instant) {
+        for ticket in std::mem::take(&mut self.retry_queue) {
+            if let Some(Phase::Retrying(failure)) = self.ledger.get(ticket).map(|entry| entry.state.phase) {
+                self.retry(now, ticket, failure);
+            }
+        }
+        for ticket in std::mem::take(&mut self.wait_queue) {
+            let waits = self.ledger.get(ticket).is_some_and(|entry| entry.state.phase == Phase::Waiting);
+            if waits && self.place(now, ticket).is_err() {
+                self.wait_queue.push_back(ticket);
+            }
+        }
+        self.report_running();
+    }
+
+    /// The timer of a job that was not told to end.
+    pub(super) fn timer_fired(&mut self, now: Instant, ticket: Ticket) {
+        let Some(entry) = self.ledger.get(ticket) else { return };
+        if now >= entry.state.deadline {
+            return self.fail(ticket, FailCause::Deadline);
+        }
+        // It waited for its first slot. What keeps it from one now is what is said of it.
+        if let Err(refusal) = self.place(now, ticket) {
+            self.fail(ticket, FailCause::Refused(refusal));
+        }
+    }
+
+    /// Whether a job that arrives gets no answer: it is of another connection, or it runs already. That is asked before
+    /// anything that is answered: an answer would end the job that runs.
+    fn not_for_us(&self, generation: Generation, job: JobId) -> Option<Submitted> {
+        if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
+            return Some(Submitted::Stale);
+        }
+        self.ledger.contains(job).then_some(Submitted::AlreadyRuns)
+    }
+
+    /// What a request tells of its size and its conversation. It is read only where that matters.
+    fn read(&self, job: &NewJob, work: &W) -> (Estimate, PrefixHashes) {
+        let routes = self.catalog.model(&job.model).map_or(&[][..], |model| &model.routes);
+        let has_choice = routes.len() > 1;
+        let outline = if has_choice || self.budget.is_some() { work.outline() } else { None };
+        let Some(outline) = outline else { return Default::default() };
+        let window = routes.first().and_then(|route| route.context_window);
+        let prompt = if has_choice { outline.prompt } else { &[] };
+        (outline.estimate(job.endpoint, window), self.affinity.prefixes(&job.model, prompt))
+    }
+
+    /// Whether a cancelled job still holds a slot of the job's model, which will be free soon.
+    fn slot_is_coming(&self, now: Instant, ticket: Ticket) -> bool {
+        let Some(state) = self.ledger.get(ticket).map(|entry| &entry.state) else { return false };
+        let routes = self.catalog.model(&state.model).into_iter().flat_map(|model| &model.routes);
+        let mut serving = routes.filter(|route| route.serves(state.endpoint).is_some());
+        serving.any(|route| self.backends.lingers(&route.backend, now))
+    }
+
+    /// Gives a job a slot and dispatches it there.
+    fn place(&mut self, now: Instant, ticket: Ticket) -> Result<BackendId, Refusal> {
+        let (Route { backend, limit, .. }, service, may_retry) = self.choose(now, ticket)?;
+        self.ledger.place(ticket, &backend, limit).map_err(|_| Refusal::NoSlot(Unrouted::AllFull))?;
+        if !self.reserve(now, ticket) {
+            self.ledger.unplace(ticket);
+            return Err(Refusal::BudgetSpent);
+        }
+        let token = self.backends.begin(&backend, now);
+        let job = self.job(ticket);
+        if let Some(state) = self.ledger.state(ticket) {
+            (state.token, state.phase) = (token, Phase::Running);
+            self.timers.remove(&(state.timer, ticket));
+            state.timer = state.deadline;
+            self.timers.insert((state.timer, ticket));
+        }
+        if let Some(job) = job {
+            self.event(RouterEvent::Started { job, backend: backend.clone() });
+        }
+        self.effects.push_back(Effect::Dispatch { ticket, backend: backend.clone(), service, may_retry });
+        Ok(backend)
+    }
+
+    /// Finds a route for a job, how it serves the job, and whether another one could take the job after it.
+    fn choose(&self, now: Instant, ticket: Ticket) -> Result<(Route, Service, bool), Refusal> {
+        let state = self.ledger.get(ticket).map(|entry| &entry.state).ok_or(Refusal::NotServed)?;
+        let model = self.catalog.model(&state.model).ok_or(Refusal::NotServed)?;
+        let is_first = state.tried.is_empty();
+        let sticky = self.affinity.backend(&state.prefixes, now).filter(|_| is_first);
+        let demand =
+            Demand { endpoint: state.endpoint, context: state.estimate.context(), sticky, tried: &state.tried };
+        let choice = choose(&model.routes, &demand, |backend| self.standing(now, backend))?;
+        let mut others = fit(&model.routes, &demand).filter(|other| other.route.backend != choice.route.backend);
+        let may_retry = state.tried.len() < MORE_TRIES && others.next().is_some();
+        Ok((choice.route.clone(), choice.service, may_retry))
+    }
+
+    /// How a backend stands now. `None` while it has no workers.
+    fn standing(&self, now: Instant, backend: &BackendId) -> Option<Standing> {
+        self.ready.get(backend)?;
+        self.backends.standing(backend, self.ledger.on_backend(backend), now)
+    }
+
+    /// Reserves what a job may use of the token budget, once. False: there is no room for it.
+    fn reserve(&mut self, now: Instant, ticket: Ticket) -> bool {
+        let (Some(budget), Some(state)) = (&mut self.budget, self.ledger.state(ticket)) else { return true };
+        if state.reservation.is_none() {
+            state.reservation = budget.reserve(state.estimate.prompt, state.estimate.answers(), now).ok();
+        }
+        state.reservation.is_some()
+    }
+
+    /// Gives back what a job at its end did not use of the token budget.
+    pub(super) fn settle_budget(&mut self, state: &mut JobState<W>, outcome: &Outcome, now: Instant) {
+        if let (Some(budget), Some(reservation)) = (&mut self.budget, state.reservation.take()) {
+            budget.settle(reservation, used(state, outcome), now);
+        }
+    }
+}
+
+/// Tokens that a job used. `None`: that cannot be told, and what was reserved is taken for it.
+fn used<W: Work>(state: &JobState<W>, outcome: &Outcome) -> Option<u64> {
+    let Estimate { prompt, .. } = state.estimate;
+    match (outcome, state.work.progress()) {
+        (Outcome::Done { tokens }, _) => Some(tokens.input.saturating_add(tokens.output)).filter(|tokens| *tokens > 0),
+        // A backend that still was at it as the job was taken away has read the prompt at most.
+        (Outcome::Cancelled | Outcome::Failed(Failure { code: ErrorCode::BackendTimeout, .. }), Progress::NotBegun) => {
+            Some(prompt)
+        }
+        (Outcome::Failed(_), Progress::NotBegun) => Some(0),
+        (_, Progress::Streamed(bytes)) => {
+            Some(prompt.saturating_add((bytes / STREAMED_TOKEN).min(state.estimate.answers())))
+        }
+        (_, Progress::Begun) => None,
+    }
+}

@@ -1,0 +1,8 @@
+//! The router by name, and in ten thousand random sequences.
+
+mod invariants;
+mod rules;
+mod sequences;
+mod server;
+mod submission;
+mod world;

@@ -1,0 +1,218 @@
+//! The router's rules by name.
+
+use super::super::*;
+use super::server::{Known, Mood, Server};
+use super::submission::Fate;
+use super::world::{BUDGET, World, ms};
+use crate::core::scheduling::backend_states::BreakerView;
+use crate::core::scheduling::catalog::BackendPolicy;
+use crate::messages::backend::BackendKind;
+use crate::messages::discovery::{BackendReport, ModelReport};
+use crate::messages::endpoint::{Endpoint, Endpoints};
+
+/// A server of the one model, with so many slots, of which it does not tell.
+fn server(slots: u32) -> Server {
+    let model = ModelReport { id: "m0".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };
+    Server {
+        report: BackendReport {
+            kind: BackendKind::OpenAi,
+            models: vec![model],
+            slots: None,
+            busy: None,
+            cloud_models: 0,
+        },
+        policy: BackendPolicy { local: true, max_concurrent: Some(slots), ..BackendPolicy::default() },
+        slots,
+        up: true,
+        mood: Mood::Answers,
+        foreign: 0,
+        held: Vec::new(),
+        left: None,
+        known: Known::Exactly,
+        told: None,
+    }
+}
+
+fn world<const N: usize>(moods: [Mood; N], budget: Option<u64>) -> World {
+    World::new(moods.map(|mood| Server { mood, ..server(4) }).into(), budget)
+}
+
+fn id(n: u128) -> JobId {
+    JobId::from(uuid::Uuid::from_u128(n))
+}
+
+impl World {
+    /// Sends a job.
+    fn job(&mut self, n: u128, request: &str) {
+        self.submit(id(n), "m0", Endpoint::ChatCompletions, request.to_owned(), ms(600_000));
+    }
+
+    /// Sends a job and lets it come to its end.
+    fn whole_job(&mut self, n: u128) -> Fate {
+        self.job(n, "{}");
+        self.run_all();
+        self.submissions.last().unwrap().fate
+    }
+
+    fn usable(&self, backend: &str) -> u32 {
+        self.router.backends.usable(&backend.into(), self.now)
+    }
+
+    fn turns(&mut self, backend: &str, mood: Mood) {
+        self.servers.get_mut(&BackendId::from(backend)).unwrap().mood = mood;
+    }
+
+    fn counted(&mut self) -> u128 {
+        self.router.budget.as_mut().unwrap().counted(self.now)
+    }
+}
+
+#[test]
+fn a_job_whose_worker_is_gone_ends_at_its_deadline() {
+    let mut world = world([Mood::Stalls], None);
+    world.submit(id(1), "m0", Endpoint::ChatCompletions, "{}".into(), ms(5000));
+    world.running.clear();
+    world.wait(ms(4999));
+    assert!(world.ending.is_empty());
+    world.wait(ms(1));
+    assert_eq!(world.ending.len(), 1);
+    world.run_all();
+    assert_eq!(world.router.in_flight(), 0);
+}
+
+#[test]
+fn no_job_is_given_to_a_pool_that_is_lost() {
+    let mut world = world([Mood::Crashes, Mood::Answers], None);
+    world.job(1, "{}");
+    world.lose_pool(&"b1".into());
+    // It would have been retried there.
+    world.run_all();
+    assert_eq!((world.router.in_flight(), world.submissions[0].fate), (0, Fate::Ended));
+    world.restore_pools();
+    assert_eq!(world.whole_job(2), Fate::Ended);
+}
+
+#[test]
+fn jobs_that_break_every_backend_take_none_of_them_from_other_jobs() {
+    let mut world = world([Mood::Crashes; 3], None);
+    for n in 0..10 {
+        world.whole_job(n);
+    }
+    assert_eq!(["b0", "b1", "b2"].map(|backend| world.usable(backend)), [4; 3]);
+    world.job(11, "{}");
+    let mut tried = Vec::new();
+    while let Some(ticket) = world.running.keys().next().copied() {
+        tried.extend(world.router.ledger.get(ticket).and_then(|entry| entry.backend.clone()));
+        world.answer(ticket);
+        world.write(ticket);
+    }
+    assert_eq!(tried.len(), 2, "what breaks two backends is not given to a third");
+}
+
+#[test]
+fn a_backend_that_breaks_under_jobs_that_another_one_does_gets_none_for_a_while() {
+    for mood in [Mood::Crashes, Mood::Answers503] {
+        let mut world = world([mood, Mood::Answers], None);
+        for n in 0..3 {
+            assert_eq!(world.usable("b0"), 4);
+            assert_eq!(world.whole_job(n), Fate::Ended);
+        }
+        assert_eq!((world.usable("b0"), world.usable("b1")), (0, 4));
+    }
+}
+
+#[test]
+fn a_backend_that_is_full_or_breaks_alone_is_not_withdrawn_for_it() {
+    for mood in [Mood::Crashes, Mood::Answers503, Mood::Answers429, Mood::Answers400, Mood::LacksModel, Mood::BreaksOff]
+    {
+        let mut world = world([mood], None);
+        for n in 0..10 {
+            world.whole_job(n);
+        }
+        assert_eq!(world.usable("b0"), 4, "{mood:?}");
+    }
+}
+
+#[test]
+fn a_model_that_one_backend_lacks_is_served_by_the_other() {
+    let mut world = world([Mood::LacksModel, Mood::Answers], None);
+    world.job(1, "{}");
+    let ticket = *world.running.keys().next().unwrap();
+    world.answer(ticket);
+    let retried = world.router.ledger.get(ticket).and_then(|entry| entry.backend.clone());
+    assert_eq!(retried, Some("b1".into()));
+}
+
+#[test]
+fn jobs_longer_than_a_trial_close_the_breaker() {
+    let mut world = world([Mood::TakesNoConnection], None);
+    for n in 0..3 {
+        world.whole_job(n);
+    }
+    assert_eq!(world.usable("b0"), 0);
+    world.turns("b0", Mood::Stalls);
+    world.wait(ms(4000));
+    // Each takes longer than the next trial waits.
+    for n in 3..7 {
+        world.job(n, "{}");
+        world.wait(ms(35_000));
+    }
+    assert_eq!((world.running.len(), world.usable("b0")), (4, 1));
+    world.turns("b0", Mood::Answers);
+    let first = *world.running.keys().next().unwrap();
+    world.answer(first);
+    world.write(first);
+    let view = world.router.backends.view(world.now).next().unwrap().1;
+    assert_eq!((view.breaker, view.usable), (BreakerView::Closed, 4));
+}
+
+#[test]
+fn a_job_that_allows_any_number_of_tokens_leaves_the_budget_to_others() {
+    let mut world = world([Mood::Stalls], Some(BUDGET));
+    world.job(1, r#"{"max_tokens":1000000000000}"#);
+    assert_eq!(world.counted(), u128::from(BUDGET / 8));
+    world.job(2, r#"{"max_tokens":1000000000000}"#);
+    assert_eq!(world.router.in_flight(), 2);
+}
+
+#[test]
+fn a_job_that_is_taken_away_before_it_has_begun_used_its_prompt_at_most() {
+    let request = format!(r#"{{"prompt":"{}","max_tokens":1000000000000}}"#, "x".repeat(398));
+    for lost in [false, true] {
+        let mut world = world([Mood::Stalls], Some(BUDGET));
+        world.job(1, &request);
+        if lost {
+            world.disconnect()
+        } else {
+            world.cancel(id(1), ms(0))
+        }
+        assert_eq!(world.counted(), 100);
+    }
+}
+
+#[test]
+fn a_job_that_is_taken_away_later_used_its_prompt_and_what_was_streamed() {
+    let request = format!(r#"{{"prompt":"{}","max_tokens":1000000000000}}"#, "x".repeat(398));
+    let mut world = world([Mood::Answers], Some(BUDGET));
+    world.job(1, &request);
+    let ticket = *world.running.keys().next().unwrap();
+    world.answer(ticket);
+    world.cancel(id(1), ms(0));
+    assert_eq!(world.counted(), 110, "640 bytes were streamed");
+}
+
+#[test]
+fn a_job_that_waits_for_a_slot_counts_and_its_cancel_is_an_end() {
+    let mut slots = server(1);
+    (slots.report.slots, slots.mood) = (Some(1), Mood::Stalls);
+    let mut world = World::new(vec![slots], None);
+    world.job(1, "{}");
+    world.cancel(id(1), ms(3000));
+    world.job(2, "{}");
+    assert_eq!((world.router.in_flight(), world.running.len()), (1, 0));
+    assert_eq!(world.router.heartbeat(world.now).queue_depth, 1);
+    let view = serde_json::to_value(world.router.view(world.now)).unwrap();
+    assert_eq!((&view["waiting"], &view["jobs"][0]["phase"]), (&1.into(), &"waiting".into()));
+    world.cancel(id(2), ms(0));
+    assert_eq!(world.submissions[1].fate, Fate::Ended);
+}

@@ -1,0 +1,92 @@
+//! A server as it really is, and what it does with a job.
+
+use std::time::Instant;
+
+use crate::core::scheduling::catalog::BackendPolicy;
+use crate::messages::discovery::BackendReport;
+use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
+use crate::messages::wire::{ErrorCode, Tokens};
+
+/// What a server does with a job when it comes to answering it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Answers,
+    /// Begins, and breaks off.
+    BreaksOff,
+    /// Not yet.
+    Stalls,
+    TakesNoConnection,
+    Crashes,
+    Answers503,
+    Answers429,
+    Answers400,
+    /// 404: it does not have the model, whatever it listed.
+    LacksModel,
+}
+
+/// A server as it really is.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) report: BackendReport,
+    pub(super) policy: BackendPolicy,
+    pub(super) slots: u32,
+    pub(super) up: bool,
+    pub(super) mood: Mood,
+    pub(super) foreign: u32,
+    /// Until when cancelled jobs hold a slot.
+    pub(super) held: Vec<Instant>,
+    /// When a job left it last.
+    pub(super) left: Option<Instant>,
+    pub(super) known: Known,
+    /// When it told its load last.
+    pub(super) told: Option<Instant>,
+}
+
+/// How far the router can know a server's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// As it is.
+    Exactly,
+    /// Not before the next report that leaves no doubt.
+    Later,
+    /// It worked for longer on a cancelled job than is waited for, or works on one and does not tell.
+    Never,
+}
+
+/// How a server takes a job.
+pub(super) enum Answer {
+    NotYet,
+    /// It begins its answer, which ends so.
+    Begins(Outcome),
+    /// It fails the job, which another one may do better.
+    Fails {
+        failure: Failure,
+        elsewhere: bool,
+    },
+}
+
+impl Server {
+    pub(super) fn answer(&self) -> Answer {
+        let failure = |code, blame, evidence, probe| Failure { code, blame, evidence, probe };
+        let fails = |code, blame, evidence, probe, elsewhere| Answer::Fails {
+            failure: failure(code, blame, evidence, probe),
+            elsewhere,
+        };
+        let unreachable = ErrorCode::BackendUnreachable;
+        match self.mood {
+            Mood::Stalls => Answer::NotYet,
+            Mood::TakesNoConnection => fails(unreachable, Blame::Backend, Evidence::Backend, true, true),
+            _ if !self.up => fails(unreachable, Blame::Backend, Evidence::Backend, true, true),
+            Mood::Answers => Answer::Begins(Outcome::Done { tokens: Tokens::new(20, 10) }),
+            Mood::BreaksOff => {
+                let broken = failure(ErrorCode::Internal, Blame::Backend, Evidence::Crash, true);
+                Answer::Begins(Outcome::Failed(broken))
+            }
+            Mood::Crashes => fails(unreachable, Blame::Unclear, Evidence::Crash, true, true),
+            Mood::Answers503 => fails(ErrorCode::Internal, Blame::Backend, Evidence::Overload, true, true),
+            Mood::Answers429 => fails(ErrorCode::Internal, Blame::Operator, Evidence::Nothing, false, true),
+            Mood::Answers400 => fails(ErrorCode::Internal, Blame::Caller, Evidence::Nothing, false, false),
+            Mood::LacksModel => fails(ErrorCode::ModelNotLoaded, Blame::Caller, Evidence::Nothing, true, true),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Everything that the router decides from, as one value: for the status page and for tests.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::job::{Phase, Work};
+use super::{Drain, Router};
+use crate::core::scheduling::backend_states::BackendView;
+use crate::messages::ids::{BackendId, JobId, ModelId};
+use crate::messages::wire::ModelOffer;
+
+/// The state of a router at one moment. Times are milliseconds from that moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RouterView {
+    /// Jobs at once over all backends, at most.
+    max_concurrent_total: u32,
+    /// Whether it was told to stop.
+    drain: Drain,
+    /// The connection that jobs come by.
+    connection: Option<ConnectionView>,
+    /// Accepted jobs that have not ended, in the order of acceptance.
+    jobs: Vec<JobView>,
+    /// How many of them wait for their first slot.
+    waiting: usize,
+    /// How many of them wait for a slot on another backend.
+    retrying: usize,
+    /// The backends of the models on offer.
+    backends: BTreeMap<BackendId, BackendView>,
+    /// Backends whose workers can be given jobs.
+    ready: Vec<BackendId>,
+    /// The token budget, if there is one.
+    budget: Option<BudgetView>,
+    /// Beginnings of prompts of which it is known who served them.
+    remembered_prefixes: usize,
+    /// When something is due that no input will bring.
+    due_in_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ConnectionView {
+    generation: u64,
+    /// What it was sent last; none before the first capabilities.
+    announced: Option<Vec<ModelOffer>>,
+    /// When a change that is held back will be sent.
+    announce_in_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct JobView {
+    job: JobId,
+    model: ModelId,
+    phase: &'static str,
+    /// Where it has its slot.
+    backend: Option<BackendId>,
+    /// Backends that have failed it.
+    tried: Vec<BackendId>,
+    age_ms: u64,
+    deadline_in_ms: u64,
+    /// Tokens of the prompt, by estimate, and of the answers that it may ask for.
+    estimate: (u64, u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct BudgetView {
+    /// Tokens reserved by jobs that have not ended.
+    reserved: u64,
+    /// Tokens that count now, those reserved included.
+    counted: u64,
+    per_minute: u64,
+}
+
+impl<W: Work> Router<W> {
+    /// Its state now.
+    pub fn view(&self, now: Instant) -> RouterView {
+        let until = |at: Instant| millis(at.saturating_duration_since(now));
+        let jobs = self.ledger.iter().map(|entry| JobView {
+            job: entry.job,
+            model: entry.state.model.clone(),
+            phase: match entry.state.phase {
+                Phase::Waiting => "waiting",
+                Phase::Running => "running",
+                Phase::Retrying(_) => "retrying",
+                Phase::Ending => "ending",
+            },
+            backend: entry.backend.clone(),
+            tried: entry.state.tried.clone(),
+            age_ms: millis(now.saturating_duration_since(entry.state.received)),
+            deadline_in_ms: until(entry.state.deadline),
+            estimate: (entry.state.estimate.prompt, entry.state.estimate.answers()),
+        });
+        let in_phase =
+            |wanted: fn(&Phase) -> bool| self.ledger.iter().filter(|entry| wanted(&entry.state.phase)).count();
+        let mut ready: Vec<BackendId> = self.ready.iter().cloned().collect();
+        ready.sort();
+        RouterView {
+            max_concurrent_total: self.settings.limits.max_concurrent_total,
+            drain: self.drain,
+            connection: self.connection.as_ref().map(|connection| ConnectionView {
+                generation: connection.generation.0,
+                announced: connection.announced.as_ref().map(|announced| announced.models.clone()),
+                announce_in_ms: connection.announce_at.map(until),
+            }),
+            jobs: jobs.collect(),
+            waiting: in_phase(|phase| *phase == Phase::Waiting),
+            retrying: in_phase(|phase| matches!(phase, Phase::Retrying(_))),
+            backends: self.backends.view(now).map(|(id, view)| (id.clone(), view)).collect(),
+            ready,
+            budget: self.budget.as_ref().map(|budget| BudgetView {
+                reserved: tokens(budget.reserved()),
+                counted: tokens(budget.clone().counted(now)),
+                per_minute: self.settings.limits.max_tokens_per_minute.unwrap_or_default(),
+            }),
+            remembered_prefixes: self.affinity.len(),
+            due_in_ms: self.due_at(now).map(until),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn tokens(tokens: u128) -> u64 {
+    u64::try_from(tokens).unwrap_or(u64::MAX)
+}

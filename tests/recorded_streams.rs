@@ -25,8 +25,8 @@ const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
     ("llama-server-b11549/chat_stream_return_progress", OpenAi, 2008, 3),
     ("llama-server-b11549/completions_stream", Completions, 4, 12),
     ("llama-server-b11549/responses_stream", Responses, 36, 12),
-    ("llama-server-b11549/messages_stream", Anthropic, 1, 12),
-    ("llama-server-b11549/messages_stream_stopseq", Anthropic, 20, 8),
+    ("llama-server-b11549/messages_stream", Anthropic, 36, 12),
+    ("llama-server-b11549/messages_stream_stopseq", Anthropic, 25, 8),
     ("litellm-1.106.2/chat_stream_usage", OpenAi, 36, 12),
     ("litellm-1.106.2/chat_stream_nousage", OpenAi, 0, 0),
     ("litellm-1.106.2/chat_stream_n2", OpenAi, 36, 12),
@@ -34,8 +34,8 @@ const COMPLETE: &[(&str, Endpoint, u64, u64)] = &[
     ("litellm-1.106.2/chat_stream_tools_required", OpenAi, 34, 60),
     ("litellm-1.106.2/completions_stream", Completions, 4, 12),
     ("litellm-1.106.2/responses_stream", Responses, 36, 12),
-    ("litellm-1.106.2/messages_stream", Anthropic, 1, 12),
-    ("litellm-1.106.2/messages_stream_stopseq", Anthropic, 20, 8),
+    ("litellm-1.106.2/messages_stream", Anthropic, 36, 12),
+    ("litellm-1.106.2/messages_stream_stopseq", Anthropic, 25, 8),
 ];
 
 /// Error responses, and the labels of their faults.
@@ -180,7 +180,7 @@ fn one_json_body_is_complete_in_itself() {
     for (name, endpoint, input, output) in [
         ("cyllama-0.2.18/chat_stream_usage", OpenAi, 12, 0),
         ("llama-server-b11549/chat_nonstream", OpenAi, 36, 12),
-        ("litellm-1.106.2/messages_nonstream", Anthropic, 1, 12),
+        ("litellm-1.106.2/messages_nonstream", Anthropic, 36, 12),
         ("llama-server-b11549/completions_nonstream", Completions, 4, 12),
         ("litellm-1.106.2/completions_nonstream", Completions, 4, 12),
         ("llama-server-b11549/responses_nonstream", Responses, 36, 12),

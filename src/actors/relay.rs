@@ -2,8 +2,8 @@
 //! it is whole.
 //!
 //! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by what the job's stream holds,
-//! or 16 MiB of an answer that is sent as one body. Dropping the future at any point closes the backend's connection, which
-//! is what stops the GPU.
+//! or 16 MiB of a response that has to be held, and as much of one event that has to be translated. Dropping the future at
+//! any point closes the backend's connection, which is what stops the GPU.
 
 use actix::Recipient;
 use bytes::Bytes;
@@ -21,7 +21,6 @@ use crate::messages::wire::{FromAgent, JobDone, Tokens};
 use crate::protocol::assemble::Whole;
 use crate::protocol::policy::RequestPolicy;
 use crate::protocol::translate::MessageEvents;
-use crate::protocol::usage::ResponseScan;
 use crate::relay::job_stream::JobStream;
 
 mod fault;
@@ -53,6 +52,10 @@ pub(super) async fn work(backend: &dyn Backend, policy: RequestPolicy, dispatch:
         () = stream.stopped() => return,
         relayed = relay(backend, policy, job, service, &stream, &mut spare) => relayed,
     };
+    let relayed = relayed.map_err(|fault| match backend.key_trace() {
+        Some(trace) => fault.without_key(&trace),
+        None => fault,
+    });
     match (relayed, spare) {
         (Ok(tokens), _) => {
             let duration_ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -79,10 +82,10 @@ async fn relay(
     // The request is kept for the upload only, unless another backend may need it: it may be large, and the answer long.
     let asked = Asked { id, model: model.clone(), endpoint, request, members };
     let Prepared { endpoint, body, translated } = prepare(asked, policy, service).await?;
-    let events = translated.map(|thinking| MessageEvents::new(&model, thinking));
+    let events = translated.map(|thinking| MessageEvents::new(&model, thinking).without_key(backend.key_trace()));
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
-        return Err(refusal::of(response, service).await);
+        return Err(refusal::of(response, service, backend.key_trace().as_deref()).await);
     }
     stream.begin_answer();
     let (status, body) = (response.status, response.body);
@@ -92,14 +95,14 @@ async fn relay(
             sender.begin(status, EVENTS);
             let watch = match events {
                 Some(events) => Watch::translated(events),
-                None => Watch::AsIs(ResponseScan::new(endpoint)),
+                None => Watch::as_is(endpoint, backend.key_trace()),
             };
             return Transfer::new(watch, sender).run(body).await;
         }
         (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
         (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
         (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
-        (AnswerForm::Whole, Came::Whole, None) => whole::as_it_came(endpoint, body).await?,
+        (AnswerForm::Whole, Came::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
         // A server that takes no notice of `stream`. In the base protocol what goes up is what came, which is no stream.
         (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => whole::unfolded(endpoint, body).await?,
         (_, Came::Whole | Came::Other, _) => {

@@ -10,6 +10,7 @@ use super::http::{Method, Origin, Request};
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
+use crate::protocol::key_trace::KeyTrace;
 
 const USER_AGENT: &str = concat!("outpost/", env!("CARGO_PKG_VERSION"));
 
@@ -36,6 +37,11 @@ impl Api {
     /// One at a port of this host, without TLS.
     pub(super) fn local(port: u16, key: Option<Secret>) -> Self {
         Self { origin: Arc::new(Origin::local(port)), prefix: "".into(), key }
+    }
+
+    /// What finds the key in a text, if there is one.
+    pub(super) fn key_trace(&self) -> Option<KeyTrace> {
+        self.key.as_ref().and_then(KeyTrace::of)
     }
 
     /// A client.

@@ -19,6 +19,7 @@ use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError}
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
+use crate::protocol::key_trace::KeyTrace;
 
 /// Makes [`HttpBackend`]s of one server.
 pub struct HttpBackendFactory {
@@ -26,6 +27,7 @@ pub struct HttpBackendFactory {
     kind: BackendKind,
     api: Api,
     key: u64,
+    key_trace: Option<Arc<KeyTrace>>,
 }
 
 impl HttpBackendFactory {
@@ -46,7 +48,8 @@ impl HttpBackendFactory {
     }
 
     pub(super) fn of_api(id: BackendId, kind: BackendKind, api: Api) -> Self {
-        Self { id, kind, api, key: KEYS.fetch_add(1, Ordering::Relaxed) }
+        let key_trace = api.key_trace().map(Arc::new);
+        Self { id, kind, api, key: KEYS.fetch_add(1, Ordering::Relaxed), key_trace }
     }
 
     /// A client for looks at this server, for the calling thread.
@@ -72,7 +75,7 @@ impl BackendFactory for HttpBackendFactory {
             }
             let api = self.api.client();
             let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, api.clone()));
-            let client = Rc::new(HttpBackend { api, aborts });
+            let client = Rc::new(HttpBackend { api, aborts, key_trace: self.key_trace.clone() });
             open.insert(self.key, Rc::downgrade(&client));
             client
         })
@@ -93,9 +96,14 @@ pub struct HttpBackend {
     api: ApiClient,
     /// Where the server is told of requests that nobody waits for any more.
     aborts: Option<Aborts>,
+    key_trace: Option<Arc<KeyTrace>>,
 }
 
 impl Backend for HttpBackend {
+    fn key_trace(&self) -> Option<Arc<KeyTrace>> {
+        self.key_trace.clone()
+    }
+
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
         let BackendRequest { job, endpoint, body } = request;
         let (body, guard) = match &self.aborts {

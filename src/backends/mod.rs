@@ -35,6 +35,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
+use crate::protocol::key_trace::KeyTrace;
 
 /// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
 pub trait Source {
@@ -109,6 +110,11 @@ pub trait Backend {
     /// connection, which is how a request is cancelled; a server that may not notice is told as well, behind the
     /// caller's back. No deadline of its own but for connecting.
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>>;
+
+    /// What finds the backend's API key in its errors. None where it has no key.
+    fn key_trace(&self) -> Option<Arc<KeyTrace>> {
+        None
+    }
 }
 
 /// A request to a backend's API.
@@ -134,9 +140,13 @@ pub struct BackendResponse {
 /// Why no response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Refused, reset, not resolved, or closed before the response started.
+    /// Refused, not resolved, not verified, or closed before any byte of the request was written.
     #[error("no connection to the backend")]
     Unreachable,
+    /// The connection broke after a byte of the request was written and before the head of a response was there: the
+    /// request may be what broke it.
+    #[error("the connection to the backend broke before its response")]
+    Broke,
     /// The backend's answer is no HTTP.
     #[error("the backend's answer can't be read")]
     Garbled,

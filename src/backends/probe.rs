@@ -62,7 +62,7 @@ impl ApiClient {
 
 fn in_look(error: SendError) -> LookError {
     match error {
-        SendError::Unreachable => LookError::Unreachable,
+        SendError::Unreachable | SendError::Broke => LookError::Unreachable,
         SendError::Garbled => LookError::Unexpected("not HTTP"),
     }
 }

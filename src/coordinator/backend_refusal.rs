@@ -2,16 +2,14 @@
 //! backend's own words if they are in the shape of the client's API, else in that shape made of them.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{anthropic, openai};
 use crate::messages::backend::Format;
 use crate::messages::wire::{ErrorCode, ResponseHead};
+use crate::protocol::error_body::ErrorBody;
 
 /// The most bytes of a refusal that are kept.
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
-/// Characters of a message that are passed on where it is taken out of its body.
-const MAX_MESSAGE: usize = 2000;
 
 /// What a backend answered, where the fault is the request's. It has no `Debug` of its words, which may quote a prompt.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,7 +49,8 @@ impl BackendRefusal {
         if is_in_shape {
             return self.body.clone();
         }
-        let message = message(&self.body).unwrap_or_else(|| format!("the backend answered {}", self.status));
+        let message = ErrorBody::read(&self.body).message();
+        let message = message.unwrap_or_else(|| format!("the backend answered {}", self.status));
         let wrapped = match format {
             Format::OpenAi => openai::refusal(self.status, &message),
             Format::Anthropic => anthropic::refusal(self.status, &message),
@@ -60,47 +59,15 @@ impl BackendRefusal {
     }
 }
 
-/// What a body says for people, in one of the shapes that servers have: OpenAI's, Ollama's text, vLLM's bare object,
-/// FastAPI's `detail`.
-fn message(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-        #[serde(borrow)]
-        message: Option<&'a RawValue>,
-        #[serde(borrow)]
-        detail: Option<&'a RawValue>,
-    }
-    #[derive(Deserialize)]
-    struct Detail<'a> {
-        #[serde(borrow)]
-        message: Option<&'a RawValue>,
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-    }
-    let body: Body<'_> = object(body)?;
-    let within = |value: Option<&RawValue>| {
-        let detail: Detail<'_> = object(value?.get().as_bytes())?;
-        text(detail.message).or_else(|| text(detail.error))
-    };
-    let found = text(body.error).or_else(|| within(body.error)).or_else(|| text(body.message));
-    let found = found.or_else(|| text(body.detail)).or_else(|| within(body.detail))?;
-    Some(found.chars().filter(|c| !c.is_control() || *c == '\n').take(MAX_MESSAGE).collect())
-}
-
 /// Reads a struct from a JSON object; serde alone would also take an array.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-fn text(value: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str::<String>(value?.get()).ok().filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::error_body::MESSAGE_LIMIT;
 
     fn refusal(status: u16, body: &str) -> Option<BackendRefusal> {
         BackendRefusal::of(&ResponseHead::new(status, ""), body.into(), ErrorCode::Internal)
@@ -137,13 +104,15 @@ mod tests {
             r#"{"object":"error","message":"too long","code":400}"#,
             r#"{"detail":"too long"}"#,
             r#"{"detail":{"error":"too long"}}"#,
+            r#"{"detail":[{"loc":["body"],"msg":"too long"}]}"#,
+            "too long",
         ] {
             let want = r#"{"type":"error","error":{"type":"invalid_request_error","message":"too long"}}"#;
             assert_eq!(shaped(body, Format::Anthropic), want, "{body}");
         }
         let want = r#"{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":null}}"#;
         assert_eq!(shaped(r#"{"error":"too long"}"#, Format::OpenAi), want);
-        for body in ["", "<html>", "[]", r#"{"error":{"message":""}}"#, r#"{"detail":[{"msg":"x"}]}"#] {
+        for body in ["", "<html>", "[]", r#"{"error":{"message":""}}"#] {
             assert!(shaped(body, Format::Anthropic).contains("the backend answered 400"), "{body}");
         }
     }
@@ -151,6 +120,6 @@ mod tests {
     #[test]
     fn a_long_message_is_cut() {
         let body = shaped(&format!(r#"{{"error":"{}\u0000"}}"#, "x".repeat(9000)), Format::OpenAi);
-        assert!(body.len() < MAX_MESSAGE + 200);
+        assert!(body.len() < MESSAGE_LIMIT + 200);
     }
 }

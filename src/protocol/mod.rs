@@ -3,7 +3,10 @@
 pub mod assemble;
 pub mod backoff;
 pub mod close;
+pub mod error_body;
 pub mod handshake;
+pub mod key_filter;
+pub mod key_trace;
 pub mod liveness;
 pub mod nonces;
 pub mod pacing;

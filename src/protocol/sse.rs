@@ -1,9 +1,9 @@
 //! A splitter of server-sent events: bytes go in as they arrive, whole events come out.
 //!
 //! It follows the event stream format of the HTML standard, but for two points: an event that the end of the body cuts
-//! off from its blank line is delivered too, and events, like lines, have a bound. It knows nothing of JSON. Whoever
-//! reads a response body drives it: one splitter a body, [`SseSplitter::feed`] for each piece, [`SseSplitter::finish`]
-//! at its end.
+//! off from its blank line is delivered too, and events, like lines, have a bound. Of an event beyond the bound the data
+//! can be had in pieces, as they come. It knows nothing of JSON. Whoever reads a response body drives it: one splitter a
+//! body, [`SseSplitter::feed`] for each piece, [`SseSplitter::finish`] at its end.
 
 use memchr::memchr2;
 
@@ -23,6 +23,16 @@ pub struct Event<'a> {
     pub follows_gap: bool,
 }
 
+/// What a body consists of.
+pub enum Part<'a> {
+    /// A whole event.
+    Event(Event<'a>),
+    /// The next bytes of the data of an event that is longer than the limit.
+    Long(&'a [u8]),
+    /// The end of such an event, with its name.
+    LongEnd(&'a [u8]),
+}
+
 /// Splits a body into events, however it is cut into pieces.
 ///
 /// What it keeps is bounded by the limit: an unfinished line, and the name and the data of an unfinished event. An
@@ -31,8 +41,8 @@ pub struct SseSplitter {
     limit: usize,
     /// The line that the last piece left unfinished.
     line: Vec<u8>,
-    /// The unfinished line is a comment or too long: its bytes are dropped, up to its end.
-    skipping: bool,
+    /// What becomes of the rest of the unfinished line, where that is decided.
+    rest: Option<Rest>,
     /// The last byte was a CR: a line feed that comes next is the rest of that line's end.
     after_cr: bool,
     /// No line has ended yet: the next one may begin with a byte order mark.
@@ -41,9 +51,18 @@ pub struct SseSplitter {
     data: Vec<u8>,
     /// The event has a data line, perhaps an empty one.
     has_data: bool,
-    /// The event is too long: it is dropped, up to its end.
+    /// The event is too long: its data is handed on as it comes and not kept.
     spoiled: bool,
     oversized: u64,
+}
+
+/// What becomes of the rest of a line, up to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It is dropped: the line is a comment, or too long and no data.
+    Dropped,
+    /// It is the data of an event that is too long.
+    Data,
 }
 
 impl SseSplitter {
@@ -52,7 +71,7 @@ impl SseSplitter {
         Self {
             limit,
             line: Vec::new(),
-            skipping: false,
+            rest: None,
             after_cr: false,
             at_start: true,
             name: Vec::new(),
@@ -63,13 +82,32 @@ impl SseSplitter {
         }
     }
 
-    /// Events that were dropped because they, or one of their lines, are longer than the limit.
+    /// Events that are longer than the limit, or have a line that is.
     pub fn oversized(&self) -> u64 {
         self.oversized
     }
 
-    /// Takes the next piece of the body and delivers the events that end in it.
+    /// Takes the next piece of the body and delivers the events that end in it, without those that are too long.
     pub fn feed(&mut self, bytes: &[u8], mut on_event: impl FnMut(Event<'_>)) {
+        self.feed_parts(bytes, |part| {
+            if let Part::Event(event) = part {
+                on_event(event);
+            }
+        });
+    }
+
+    /// The body has ended: delivers the event that no blank line closed, unless it is too long.
+    pub fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
+        self.finish_parts(|part| {
+            if let Part::Event(event) = part {
+                on_event(event);
+            }
+        });
+    }
+
+    /// Takes the next piece of the body and delivers what it brings. Where the limit is shorter than what tells that a line
+    /// is data (9 bytes), the data of a line that is too long may be missing.
+    pub fn feed_parts(&mut self, bytes: &[u8], mut on_part: impl FnMut(Part<'_>)) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
@@ -79,7 +117,7 @@ impl SseSplitter {
         let mut held = None;
         while let Some(end) = memchr2(b'\n', b'\r', rest) {
             let (line, tail) = rest.split_at(end);
-            self.end_line(line, &mut held, &mut on_event);
+            self.end_line(line, &mut held, &mut on_part);
             rest = match tail {
                 [b'\r', b'\n', tail @ ..] | [_, tail @ ..] => tail,
                 [] => tail,
@@ -89,62 +127,77 @@ impl SseSplitter {
         if let Some(held) = held {
             self.data.extend_from_slice(held);
         }
-        self.keep_unfinished(rest);
+        self.keep_unfinished(rest, &mut on_part);
     }
 
     /// The body has ended: delivers the event that no blank line closed.
-    pub fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
+    pub fn finish_parts(&mut self, mut on_part: impl FnMut(Part<'_>)) {
         let mut held = None;
         if !self.line.is_empty() {
-            self.end_line(&[], &mut held, &mut on_event);
+            self.end_line(&[], &mut held, &mut on_part);
         }
-        self.end_event(&mut held, &mut on_event);
+        self.end_event(&mut held, &mut on_part);
     }
 
-    /// Keeps the start of a line whose end has not come yet, or drops it where it will not be needed.
-    fn keep_unfinished(&mut self, start: &[u8]) {
-        if self.skipping {
-            return;
+    /// Keeps the start of a line whose end has not come yet, unless what becomes of it is known.
+    fn keep_unfinished(&mut self, start: &[u8], on_part: &mut impl FnMut(Part<'_>)) {
+        match self.rest {
+            Some(Rest::Dropped) => return,
+            Some(Rest::Data) => return on_part(Part::Long(start)),
+            None => {}
         }
         let is_comment = self.line.first().or(start.first()) == Some(&b':');
-        let is_too_long = self.line.len() + start.len() > self.limit;
-        if is_comment || is_too_long {
-            self.skipping = true;
+        if is_comment {
             self.line.clear();
-            if !is_comment {
-                self.spoil();
-            }
+            self.rest = Some(Rest::Dropped);
+        } else if self.line.len() + start.len() > self.limit {
+            let line = std::mem::take(&mut self.line);
+            self.rest = Some(self.begin_long_line(&line, start, &mut None, on_part));
         } else {
             self.line.extend_from_slice(start);
         }
     }
 
     /// A line has ended whose last bytes are `ending`; what came before them was kept.
-    fn end_line<'a>(&mut self, ending: &'a [u8], held: &mut Option<&'a [u8]>, on_event: &mut impl FnMut(Event<'_>)) {
-        if std::mem::take(&mut self.skipping) {
+    fn end_line<'a>(&mut self, ending: &'a [u8], held: &mut Option<&'a [u8]>, on_part: &mut impl FnMut(Part<'_>)) {
+        if let Some(rest) = self.rest.take() {
             self.at_start = false;
+            if rest == Rest::Data {
+                on_part(Part::Long(ending));
+            }
         } else if self.line.is_empty() {
-            if let Some(data) = self.field(ending, held, on_event) {
+            if let Some(data) = self.field(ending, held, on_part) {
                 if self.has_data {
-                    self.add_data(data, held);
-                } else if self.fits(data.len()) {
+                    self.add_data(data, held, on_part);
+                } else if self.fits(data.len(), held, on_part) {
                     *held = Some(data);
                     self.has_data = true;
+                } else {
+                    on_part(Part::Long(data));
                 }
             }
         } else if self.line.len() + ending.len() > self.limit {
+            let line = std::mem::take(&mut self.line);
+            self.begin_long_line(&line, ending, held, on_part);
             self.at_start = false;
-            self.line.clear();
-            *held = None;
-            self.spoil();
         } else {
             let mut line = std::mem::take(&mut self.line);
             line.extend_from_slice(ending);
-            if let Some(data) = self.field(&line, held, on_event) {
-                self.add_data(data, held);
+            let data = self.field(&line, held, on_part).map(<[u8]>::len);
+            if let Some(data) = data {
+                let before = line.len() - data;
+                if !self.has_data && self.fits(data, held, on_part) {
+                    // Such a line may be long: it is not copied.
+                    line.drain(..before);
+                    std::mem::swap(&mut self.data, &mut line);
+                    self.has_data = true;
+                } else {
+                    self.add_data(line.get(before..).unwrap_or_default(), held, on_part);
+                }
             }
             line.clear();
             self.line = line;
+            self.give_back();
         }
     }
 
@@ -153,34 +206,34 @@ impl SseSplitter {
         &mut self,
         line: &'l [u8],
         held: &mut Option<&[u8]>,
-        on_event: &mut impl FnMut(Event<'_>),
+        on_part: &mut impl FnMut(Part<'_>),
     ) -> Option<&'l [u8]> {
         let may_be_marked = std::mem::take(&mut self.at_start);
         if line.first() == Some(&b':') {
             return None;
         }
         if line.len() > self.limit {
-            *held = None;
-            self.spoil();
+            self.at_start = may_be_marked;
+            self.begin_long_line(line, &[], held, on_part);
+            self.at_start = false;
             return None;
         }
         let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| may_be_marked).unwrap_or(line);
         if line.is_empty() {
-            self.end_event(held, on_event);
-            return None;
-        }
-        if self.spoiled {
+            self.end_event(held, on_part);
             return None;
         }
         if let Some(value) = value_of(line, b"data") {
-            return Some(value);
-        }
-        if let Some(value) = value_of(line, b"event") {
+            if !self.spoiled {
+                return Some(value);
+            }
+            on_part(Part::Long(b"\n"));
+            on_part(Part::Long(value));
+        } else if let (false, Some(value)) = (self.spoiled, value_of(line, b"event")) {
             self.name.clear();
             let data = held.map_or(self.data.len(), <[u8]>::len);
             if value.len() + data > self.limit {
-                *held = None;
-                self.spoil();
+                self.spoil(held, on_part);
             } else {
                 self.name.extend_from_slice(value);
             }
@@ -188,51 +241,101 @@ impl SseSplitter {
         None
     }
 
+    /// A line of which so much is there is longer than the limit, and so is its event. What becomes of the rest of it.
+    fn begin_long_line(
+        &mut self,
+        line: &[u8],
+        more: &[u8],
+        held: &mut Option<&[u8]>,
+        on_part: &mut impl FnMut(Part<'_>),
+    ) -> Rest {
+        if self.spoiled {
+            on_part(Part::Long(b"\n"));
+        }
+        self.spoil(held, on_part);
+        // The field's name may be cut in two.
+        let start: Vec<u8> = line.iter().chain(more).copied().take(START).collect();
+        let start =
+            start.strip_prefix(BYTE_ORDER_MARK).filter(|_| self.at_start).map_or((0, &*start), |rest| (3, rest));
+        let value = match start {
+            (mark, [b'd', b'a', b't', b'a', b':', b' ', ..]) => mark + 6,
+            (mark, [b'd', b'a', b't', b'a', b':', ..]) => mark + 5,
+            _ => return Rest::Dropped,
+        };
+        on_part(Part::Long(line.get(value.min(line.len())..).unwrap_or_default()));
+        on_part(Part::Long(more.get(value.saturating_sub(line.len())..).unwrap_or_default()));
+        Rest::Data
+    }
+
     /// Appends a data line to those that the event has.
-    fn add_data(&mut self, line: &[u8], held: &mut Option<&[u8]>) {
+    fn add_data(&mut self, line: &[u8], held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if let Some(first) = held.take() {
             self.data.extend_from_slice(first);
         }
-        if self.fits(line.len() + usize::from(self.has_data)) {
+        if self.fits(line.len() + usize::from(self.has_data), held, on_part) {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.data.extend_from_slice(line);
             self.has_data = true;
+        } else {
+            on_part(Part::Long(line));
         }
     }
 
-    /// Whether the event may grow by so many bytes. One that may not is dropped.
-    fn fits(&mut self, more: usize) -> bool {
+    /// Whether the event may grow by so many bytes. One that may not is not kept.
+    fn fits(&mut self, more: usize, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) -> bool {
         let fits = self.name.len() + self.data.len() + more <= self.limit;
         if !fits {
-            self.spoil();
+            self.spoil(held, on_part);
         }
         fits
     }
 
-    fn spoil(&mut self) {
+    /// Hands on what was kept of the event's data, and keeps no more. Between two lines of it is white space for whoever
+    /// reads them as one value.
+    fn spoil(&mut self, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if !std::mem::replace(&mut self.spoiled, true) {
             self.oversized += 1;
         }
-        self.name.clear();
-        self.data.clear();
+        if self.has_data {
+            on_part(Part::Long(held.unwrap_or(&self.data)));
+            on_part(Part::Long(b"\n"));
+        }
+        *held = None;
+        self.data = Vec::new();
         self.has_data = false;
     }
 
     /// A blank line, or the end of the body. An event without data is none.
-    fn end_event(&mut self, held: &mut Option<&[u8]>, on_event: &mut impl FnMut(Event<'_>)) {
-        if self.has_data && !self.spoiled {
+    fn end_event(&mut self, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
+        if self.spoiled {
+            on_part(Part::LongEnd(&self.name));
+        } else if self.has_data {
             let (data, follows_gap) = (held.unwrap_or(&self.data), self.oversized > 0);
-            on_event(Event { name: &self.name, data, follows_gap });
+            on_part(Part::Event(Event { name: &self.name, data, follows_gap }));
         }
         *held = None;
         self.name.clear();
         self.data.clear();
         self.has_data = false;
         self.spoiled = false;
+        self.rest = None;
+        self.give_back();
+    }
+
+    /// Gives the buffers of a long event back when nothing is in them.
+    fn give_back(&mut self) {
+        for buffer in [&mut self.line, &mut self.data] {
+            if buffer.is_empty() && buffer.capacity() > EVENT_LIMIT {
+                *buffer = Vec::new();
+            }
+        }
     }
 }
+
+/// Bytes at the start of a line that tell whether it is data: a byte order mark, the field, a colon and a space.
+const START: usize = 9;
 
 /// The value of a line `field: value`, without the one space that may precede it.
 fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {

@@ -9,15 +9,17 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::abridged::Abridged;
 use self::figures::{AnthropicEvent, AnthropicMessage, AnyObject, OpenAiChunk, ResponseBody, ResponsesEvent, Usage};
-use super::sse::{EVENT_LIMIT, Event, SseSplitter};
+use super::sse::{EVENT_LIMIT, Event, Part, SseSplitter};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
+mod abridged;
 mod fault;
 mod figures;
 
-pub use fault::{BackendFault, ERROR_BODY_LIMIT};
+pub use fault::BackendFault;
 
 /// What an event of completions holds if there is anything to read in it. Within a text of the model the quotes would
 /// be escaped.
@@ -42,23 +44,29 @@ pub enum Ending {
     Failed(BackendFault),
     /// Neither came: the stream broke off.
     Truncated,
+    /// Neither came in what could be read: an event was too long, and the body ended behind it.
+    Unread,
 }
 
-/// Watches the body of one streamed response.
+/// Watches the body of one streamed response. It keeps at most [`EVENT_LIMIT`] of it: of a longer event it reads what
+/// tells of an end, an error or a cost, as it comes.
 pub struct ResponseScan {
     splitter: SseSplitter,
     tally: Tally,
+    /// The long event that has begun.
+    long: Option<Box<Abridged>>,
 }
 
 impl ResponseScan {
     /// A scan of a response of this endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint) }
+        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), long: None }
     }
 
     /// Takes the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.splitter.feed(bytes, |event| self.tally.take(event));
+        let Self { splitter, tally, long } = self;
+        splitter.feed_parts(bytes, |part| take_part(part, tally, long));
     }
 
     /// Whether the end mark or an error was seen: how the response ends is known, whatever the rest of its body is.
@@ -66,10 +74,52 @@ impl ResponseScan {
         self.tally.is_complete() || self.tally.fault().is_some()
     }
 
+    /// Whether the backend has reported an error.
+    pub fn has_failed(&self) -> bool {
+        self.tally.fault().is_some()
+    }
+
     /// The body has ended.
     pub fn finish(mut self) -> Ending {
-        self.splitter.finish(|event| self.tally.take(event));
+        let Self { splitter, tally, long } = &mut self;
+        splitter.finish_parts(|part| take_part(part, tally, long));
         self.tally.ending()
+    }
+}
+
+/// Watches one JSON body that is too long to be held.
+pub struct LongBodyScan {
+    endpoint: Endpoint,
+    abridged: Abridged,
+}
+
+impl LongBodyScan {
+    /// A scan of the body of an answer of this endpoint.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, abridged: Abridged::new() }
+    }
+
+    /// Takes the next piece of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.abridged.feed(bytes);
+    }
+
+    /// The body has ended.
+    pub fn finish(self) -> Ending {
+        let mut tally = Tally::new(self.endpoint);
+        tally.take_whole(&self.abridged.finish().unwrap_or_default());
+        tally.ending()
+    }
+}
+
+fn take_part(part: Part<'_>, tally: &mut Tally, long: &mut Option<Box<Abridged>>) {
+    match part {
+        Part::Event(event) => tally.take(event),
+        Part::Long(piece) => long.get_or_insert_with(|| Box::new(Abridged::new())).feed(piece),
+        Part::LongEnd(name) => match long.take().and_then(|long| long.finish()) {
+            Some(data) => tally.take(Event { name, data: &data, follows_gap: false }),
+            None => tally.miss(name),
+        },
     }
 }
 
@@ -81,12 +131,14 @@ pub struct Tally {
     usage: Usage,
     /// llama.cpp's own figures, which stand in where it was not asked for usage.
     timings: Option<Usage>,
+    /// An event could not be read: it may have been the end mark.
+    missed: bool,
 }
 
 impl Tally {
     /// Nothing seen yet.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None }
+        Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None, missed: false }
     }
 
     /// Whether the end mark was seen.
@@ -124,10 +176,17 @@ impl Tally {
         }
     }
 
+    /// An event of this name was too long and could not be read.
+    fn miss(&mut self, name: &[u8]) {
+        self.missed |= !self.complete;
+        if name == b"error" && !self.complete {
+            self.fail(b"");
+        }
+    }
+
     /// What the backend has reported so far, 0 where it has not.
     pub fn tokens(&self) -> Tokens {
-        let usage = self.timings.filter(|_| self.usage.is_empty()).unwrap_or(self.usage);
-        Tokens::new(usage.input.unwrap_or(0), usage.output.unwrap_or(0))
+        self.timings.filter(|_| self.usage.is_empty()).unwrap_or(self.usage).tokens()
     }
 
     /// How it ends if no more comes.
@@ -136,7 +195,7 @@ impl Tally {
             return Ending::Failed(fault);
         }
         if !self.complete {
-            return Ending::Truncated;
+            return if self.missed { Ending::Unread } else { Ending::Truncated };
         }
         Ending::Complete { tokens: self.tokens() }
     }
@@ -168,9 +227,9 @@ impl Tally {
             self.complete = true;
         } else if is_text(body.kind, "message_start") {
             let message = parse::<AnthropicMessage<'_>>(body.message);
-            self.add(Usage::of_input(message.and_then(|message| message.usage)));
+            self.add(Usage::of_message(message.and_then(|message| message.usage)));
         } else if is_text(body.kind, "message_delta") || is_text(body.kind, "message") {
-            self.add(Usage::of_input(body.usage));
+            self.add(Usage::of_message(body.usage));
         }
     }
 

@@ -20,6 +20,8 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, ModelId};
+use crate::messages::secret::Secret;
+use crate::protocol::key_trace::KeyTrace;
 
 /// What a look at the backend finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ struct State {
     factory: Arc<dyn BackendFactory>,
     script: VecDeque<Reply>,
     otherwise: Option<Reply>,
+    key_trace: Option<Arc<KeyTrace>>,
     requests: Vec<Request>,
     /// Requests that the test has not asked for yet.
     news: VecDeque<Request>,
@@ -76,6 +79,7 @@ impl ScriptedBackend {
                 factory,
                 script: VecDeque::new(),
                 otherwise: None,
+                key_trace: None,
                 requests: Vec::new(),
                 news: VecDeque::new(),
                 peak: 0,
@@ -94,6 +98,11 @@ impl ScriptedBackend {
     /// Changes the models.
     pub fn set_models(&self, models: &[&str]) {
         self.set_report(|report| report.models = reports(models));
+    }
+
+    /// Has it be reached with this API key.
+    pub fn set_key(&self, key: &str) {
+        self.state().key_trace = KeyTrace::of(&Secret::new(key)).map(Arc::new);
     }
 
     /// Changes anything of what it reports.
@@ -258,6 +267,10 @@ impl BackendFactory for ScriptedFactory {
 struct ScriptedClient(std::sync::Weak<Shared>);
 
 impl Backend for ScriptedClient {
+    fn key_trace(&self) -> Option<Arc<KeyTrace>> {
+        self.0.upgrade().and_then(|shared| shared.state().key_trace.clone())
+    }
+
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
         let backend = self.0.clone();
         Box::pin(async move {

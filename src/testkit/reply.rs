@@ -20,6 +20,8 @@ pub enum Reply {
     Content(&'static str, Bytes),
     /// The connection is refused.
     Refuse,
+    /// The connection breaks once the request is there.
+    Break,
     /// An answer that is no HTTP.
     Garble,
     /// No answer at all.

@@ -170,6 +170,10 @@ impl Running {
                 self.finish();
                 Err(SendError::Unreachable)
             }
+            Reply::Break => {
+                self.finish();
+                Err(SendError::Broke)
+            }
             Reply::Garble => {
                 self.finish();
                 Err(SendError::Garbled)
@@ -187,7 +191,7 @@ impl Running {
                 }
                 Some(Step::Break) => {
                     self.finish();
-                    Err(SendError::Unreachable)
+                    Err(SendError::Broke)
                 }
                 Some(Step::Piece(_) | Step::End) => panic!("a reply by hand starts with its head"),
                 None => std::future::pending().await,

@@ -1,5 +1,6 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
+mod backend_errors;
 mod base_protocol;
 mod breaker;
 mod cancel;
@@ -17,6 +18,7 @@ mod heartbeat;
 mod job_errors;
 mod jobs;
 mod liveness;
+mod long_responses;
 mod moving;
 mod request_policy;
 mod stranded;

@@ -85,7 +85,7 @@ async fn a_base_coordinator_has_its_anthropic_jobs_streamed() {
 #[actix_rt::test]
 async fn errors_have_anthropics_shape_where_they_go_up() {
     for form in [Stream, Whole] {
-        for (status, code) in [(400, ErrorCode::Internal), (404, ErrorCode::ModelNotLoaded), (503, ErrorCode::Internal)]
+        for (status, code) in [(400, ErrorCode::Internal), (404, ErrorCode::ModelNotLoaded), (429, ErrorCode::Internal)]
         {
             let backend = [chat_only("box")];
             backend[0].reply([Reply::Status(status, r#"{"error":{"message":"too long","type":"x"}}"#.into())]);

@@ -53,11 +53,11 @@ async fn a_refusal_in_the_middle_of_the_request_is_the_answer() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_leaves_in_the_middle_of_the_request_without_an_answer_is_unreachable() {
+async fn a_server_that_leaves_in_the_middle_of_the_request_without_an_answer_broke_the_connection() {
     let left = ask(|mut stream| async move {
         stream.read_exact(&mut [0; 100]).await.unwrap();
     });
-    assert_eq!(left.await.err(), Some(SendError::Unreachable));
+    assert_eq!(left.await.err(), Some(SendError::Broke));
 }
 
 #[actix_rt::test]

@@ -173,10 +173,10 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[actix_rt::test]
-async fn a_connection_lost_before_the_head_is_unreachable() {
+async fn a_connection_lost_behind_the_request_and_before_the_head_is_broken_and_not_unreachable() {
     for reply in [|| Reply::Reset, || Reply::Bytes(vec![]), || Reply::Bytes(b"HTTP/1.1 200 OK\r\ncont".to_vec())] {
         let server = Server::start(move |_| reply()).await;
-        assert_eq!(ask(&server).await.err(), Some(SendError::Unreachable));
+        assert_eq!(ask(&server).await.err(), Some(SendError::Broke));
     }
 }
 

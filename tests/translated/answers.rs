@@ -118,6 +118,48 @@ fn calls_without_an_index_or_an_id_get_one() {
 }
 
 #[test]
+fn another_id_at_an_index_that_is_taken_begins_another_call() {
+    let message = message(&[
+        call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\""}})),
+        call(json!({"index": 0, "id": "a", "function": {"arguments": ":1"}})),
+        call(json!({"index": 0, "id": "", "function": {"arguments": "}"}})),
+        call(json!({"index": 0, "id": "b", "function": {"name": "g", "arguments": "{\"y\""}})),
+        call(json!({"index": 0, "function": {"arguments": ":2}"}})),
+        call(json!({"index": 1, "id": "c", "function": {"name": "h", "arguments": "{}"}})),
+        call(json!({"index": 0, "id": "d", "function": {"name": "i"}})),
+    ]);
+    let expected = json!([
+        {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "g", "input": {"y": 2}},
+        {"type": "tool_use", "id": "d", "name": "i", "input": {}},
+        {"type": "tool_use", "id": "c", "name": "h", "input": {}},
+    ]);
+    assert_eq!(message["content"], expected);
+}
+
+#[test]
+fn arguments_that_are_json_instead_of_a_text_are_the_input() {
+    let message = message(&[
+        call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": "\"é"}}})),
+        call(json!({"index": 1, "id": "b", "function": {"name": "g", "arguments": {"y": [1]}}})),
+    ]);
+    let expected = json!([
+        {"type": "tool_use", "id": "a", "name": "f", "input": {"x": "\"é"}},
+        {"type": "tool_use", "id": "b", "name": "g", "input": {"y": [1]}},
+    ]);
+    assert_eq!(message["content"], expected);
+}
+
+#[test]
+fn arguments_that_are_no_json_are_passed_on_as_they_come_and_are_an_empty_input_of_a_whole_message() {
+    let chunks = [call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{'x': "}})), stop("stop")];
+    let (out, ending) = translated(&[&stream_of(&chunks)], Thinking::Hidden);
+    assert!(matches!(ending, Ending::Complete { .. }), "{ending:?}");
+    assert!(memchr::memmem::find(&out, br#""partial_json":"{'x': "}"#).is_some());
+    assert_eq!(message(&chunks)["content"], json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}]));
+}
+
+#[test]
 fn thinking_is_a_block_of_its_own_for_those_who_asked_for_it() {
     let chunks = [
         delta(json!({"reasoning_content": "a", "reasoning": "a", "content": null})),
@@ -206,7 +248,7 @@ fn what_is_not_of_the_format_fails() {
         r#"{"choices":[7]}"#,
         r#"{"choices":[{"index":-1}]}"#,
         r#"{"choices":[{"delta":{"content":7}}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{}}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"function":7}]}}]}"#,
     ] {
         let stream = format!("data: {event}\n\n");
         let expected = json!({"type": "api_error", "message": "the answer of the model's server is not of its format"});

@@ -63,7 +63,7 @@ pub(crate) fn check(events: &[Event], ending: &Ending) {
     }
     match ending {
         Ending::Complete { .. } => assert_eq!(state, State::Over),
-        Ending::Failed(_) => assert_eq!(state, State::Failed),
+        Ending::Failed(_) | Ending::Unread => assert_eq!(state, State::Failed),
         Ending::Truncated => assert!(matches!(state, State::Nothing | State::Between | State::Within(_)), "{state:?}"),
     }
 }

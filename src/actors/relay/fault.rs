@@ -11,8 +11,12 @@ use crate::core::scheduling::router::Refusal;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 use crate::protocol::assemble::AssembleError;
+use crate::protocol::key_trace::KeyTrace;
 use crate::protocol::usage::BackendFault;
 use crate::relay::job_stream::JobStream;
+
+/// What is said where a bound of this program is to blame.
+pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
 
 /// Ends a job with `job_error`, unless it has ended; the router hears of it as that frame is written.
 pub(in crate::actors) fn end(stream: &JobStream, admission: Admission, fault: Fault) {
@@ -45,7 +49,7 @@ pub(in crate::actors) async fn give_up(stream: &JobStream, admission: Admission,
 pub(super) struct Said {
     pub(super) status: u16,
     pub(super) content_type: String,
-    /// At most [`ERROR_BODY_LIMIT`](crate::protocol::usage::ERROR_BODY_LIMIT), or what that is translated to.
+    /// At most [`ERROR_BODY_LIMIT`](crate::protocol::error_body::ERROR_BODY_LIMIT), or what that is translated to.
     pub(super) body: Bytes,
 }
 
@@ -146,6 +150,15 @@ impl Fault {
         Self { said: Some(Box::new(said)), ..self }
     }
 
+    /// The same, without any text that contains the backend's API key.
+    pub(super) fn without_key(mut self, key: &KeyTrace) -> Self {
+        if key.is_in(self.message.as_bytes()) {
+            self.message = "the backend failed with an error that contains its API key".to_owned();
+        }
+        self.said = self.said.filter(|said| !key.is_in(&said.body) && !key.is_in(said.content_type.as_bytes()));
+        self
+    }
+
     /// Whether another backend may do what this one could not.
     pub(super) fn is_worth_another(&self) -> bool {
         self.elsewhere
@@ -178,6 +191,9 @@ impl From<SendError> for Fault {
             SendError::Garbled => {
                 Self::backend("the backend's answer is no HTTP").by_connection().showing(Evidence::Backend)
             }
+            SendError::Broke => Self::new(ErrorCode::BackendUnreachable, Blame::Unclear, error.to_string())
+                .by_connection()
+                .showing(Evidence::Crash),
         }
     }
 }
@@ -195,9 +211,7 @@ impl From<AssembleError> for Fault {
             AssembleError::Truncated => {
                 Self::backend("the backend's response ended without its end mark").by_connection()
             }
-            AssembleError::TooLarge | AssembleError::TooMany => {
-                Self::agent("the backend's answer is too large for one body")
-            }
+            AssembleError::TooLarge | AssembleError::TooMany => Self::agent(TOO_LARGE),
             AssembleError::Malformed | AssembleError::Empty => {
                 Self::backend("the backend's stream is not of the kind that was asked for")
             }

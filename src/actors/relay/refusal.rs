@@ -14,9 +14,11 @@ use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::jobs::{Blame, Evidence};
 use crate::messages::wire::ErrorCode;
+use crate::protocol::error_body::ERROR_BODY_LIMIT;
+use crate::protocol::key_trace::KeyTrace;
 use crate::protocol::policy::PolicyError;
 use crate::protocol::translate::error_body;
-use crate::protocol::usage::{BackendFault, ERROR_BODY_LIMIT};
+use crate::protocol::usage::BackendFault;
 
 /// How long the body of an error may take: the status alone decides the code.
 const ERROR_BODY: Duration = Duration::from_secs(1);
@@ -27,11 +29,12 @@ pub(super) fn by_policy(error: PolicyError, endpoint: Endpoint) -> Fault {
     Fault::caller(error.to_string()).saying(Said { status: error.status(), content_type: JSON.to_owned(), body })
 }
 
-/// The fault that the response stands for, with its body, as far as it was read. A backend that refuses the operator's key
-/// is an exception, whose words may hint at the key.
-pub(super) async fn of(response: BackendResponse, service: Service) -> Fault {
+/// The fault that the response stands for. A refusal of the request (4xx) has its body, for the caller to read, unless the
+/// body contains the key or was not read to its end, where half a key may stand. The body of any other error is not sent:
+/// it may tell of the operator's host. Nor is that of a refusal of the operator's key, which may hint at the key.
+pub(super) async fn of(response: BackendResponse, service: Service, trace: Option<&KeyTrace>) -> Fault {
     let BackendResponse { status, content_type, body } = response;
-    let text = read(body).await;
+    let Read { text, is_whole } = read(body).await;
     let fault = BackendFault::from_body(&text);
     let (code, blame) = match status {
         401 | 403 => (ErrorCode::AuthRejectedByBackend, Blame::Operator),
@@ -46,7 +49,6 @@ pub(super) async fn of(response: BackendResponse, service: Service) -> Fault {
     };
     let refused = Fault::new(code, blame, labelled(format!("the backend answered {status}"), &fault));
     let refused = match status {
-        401 | 403 => return refused,
         429 => refused.worth_another(),
         // Full, or not ready: a probe tells which.
         503 => refused.worth_another().in_doubt().showing(Evidence::Overload),
@@ -55,24 +57,38 @@ pub(super) async fn of(response: BackendResponse, service: Service) -> Fault {
         _ if blame == Blame::Unclear => refused.in_doubt(),
         _ => refused,
     };
+    if !(400..500).contains(&status) || matches!(status, 401 | 403) {
+        return refused;
+    }
+    let may_be_read = is_whole && !trace.is_some_and(|trace| trace.is_in(&text));
+    let (text, content_type) = if may_be_read { (text.freeze(), content_type) } else { Default::default() };
     refused.saying(match service {
-        Service::Native => Said { status, content_type, body: text.freeze() },
+        Service::Native => Said { status, content_type, body: text },
         Service::Translated => Said { status, content_type: JSON.to_owned(), body: error_body(status, &text).into() },
     })
 }
 
-/// What came of a body in time and up to a bound.
-async fn read(mut body: super::Body) -> BytesMut {
+/// What was read of a body.
+struct Read {
+    text: BytesMut,
+    /// Whether that is all of it.
+    is_whole: bool,
+}
+
+/// Reads a body in time and up to a bound.
+async fn read(mut body: super::Body) -> Read {
     let mut text = BytesMut::new();
     let all = async {
-        while let Some(Ok(bytes)) = body.next().await {
+        while let Some(bytes) = body.next().await {
+            let Ok(bytes) = bytes else { return false };
             let room = ERROR_BODY_LIMIT - text.len();
             text.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
-            if text.len() == ERROR_BODY_LIMIT {
-                break;
+            if bytes.len() > room {
+                return false;
             }
         }
+        true
     };
-    let _ = timeout(ERROR_BODY, all).await;
-    text
+    let is_whole = timeout(ERROR_BODY, all).await.unwrap_or(false);
+    Read { text, is_whole }
 }

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::Body;
-use super::fault::Fault;
+use super::fault::{Fault, TOO_LARGE};
 use super::sender::ChunkSender;
 use super::watch::Watch;
 use crate::backends::BodyError;
@@ -89,14 +89,20 @@ impl<'a> Transfer<'a> {
             }
         };
         let Self { watch, out, any } = &mut self;
+        let has_cut_answer = watch.has_cut_answer();
         let ending = watch.finish(|bytes| out.append(bytes));
         if !out.waiting.is_empty() {
             out.send().await;
         }
         match (ending, broken) {
+            (Ending::Complete { .. } | Ending::Truncated | Ending::Unread, _) if has_cut_answer => {
+                Err(Fault::agent("a part of the backend's answer contains its API key"))
+            }
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => Err(fault.into()),
-            (Ending::Truncated, Some(error)) => Err(Fault::from(error).by_connection()),
+            (Ending::Truncated | Ending::Unread, Some(error)) => Err(Fault::from(error).by_connection()),
+            // Not the backend's fault: the bound is this program's.
+            (Ending::Unread, None) => Err(Fault::agent(TOO_LARGE)),
             (Ending::Truncated, None) if !*any => {
                 Err(Fault::backend("the backend's response is empty").by_connection())
             }

@@ -1,22 +1,26 @@
 //! Answers that go up as a whole, or came as one: one JSON body of a stream, one as it came, a stream made of one.
 //!
-//! Nothing goes up before the answer is known to be whole, so what is held of it has a bound.
+//! Nothing goes up before the answer is known to be whole, so what is held of it has a bound. Only a body that is passed on
+//! as it came may be longer.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::Body;
-use super::fault::Fault;
+use super::fault::{Fault, TOO_LARGE};
+use super::sender::ChunkSender;
 use super::transfer::AFTER_THE_END;
+use super::{Body, JSON};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
+use crate::messages::wire::Tokens;
 use crate::protocol::assemble::{AssembleError, Assembly, Whole};
 use crate::protocol::translate::MessageEvents;
 use crate::protocol::unfold::unfold;
-use crate::protocol::usage::{Ending, Tally};
+use crate::protocol::usage::{Ending, LongBodyScan, Tally};
 
 /// The most bytes that are held of an answer.
 const LIMIT: usize = 16 << 20;
+const NO_OBJECT: &str = "the backend's answer is no JSON object";
 
 /// The one body that a stream comes to.
 pub(super) async fn assembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
@@ -55,22 +59,75 @@ async fn read(mut body: Body, mut take: impl FnMut(&[u8]) -> Result<Progress, As
     Ok(())
 }
 
-/// A body that came as one, as it is.
-pub(super) async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
+/// A body that came as one goes up as it is: once it is whole, as long as it can be held; a longer one as it comes.
+pub(super) async fn relayed(
+    endpoint: Endpoint,
+    status: u16,
+    mut body: Body,
+    mut sender: ChunkSender<'_>,
+) -> Result<Tokens, Fault> {
+    let (text, mut next) = match held(&mut body).await? {
+        Held::All(text) => {
+            let Whole { body, tokens } = checked(endpoint, text)?;
+            sender.begin(status, JSON);
+            sender.append_all(&body).await;
+            return Ok(tokens);
+        }
+        Held::Start(text, next) => (text, Some(Ok(next))),
+    };
+    let mut scan = LongBodyScan::new(endpoint);
+    scan.feed(&text);
+    sender.begin(status, JSON);
+    sender.append_all(&text).await;
+    drop(text);
+    while let Some(bytes) = next {
+        let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
+        scan.feed(&bytes);
+        sender.append_all(&bytes).await;
+        next = body.next().await;
+    }
+    match scan.finish() {
+        Ending::Complete { tokens } => Ok(tokens),
+        Ending::Failed(fault) => Err(fault.into()),
+        Ending::Truncated | Ending::Unread => Err(Fault::backend(NO_OBJECT)),
+    }
+}
+
+/// What is held of a body.
+enum Held {
+    /// All of it.
+    All(BytesMut),
+    /// As much as may be held, and the piece behind that.
+    Start(BytesMut, Bytes),
+}
+
+async fn held(body: &mut Body) -> Result<Held, Fault> {
     let mut text = BytesMut::new();
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
         if text.len() + bytes.len() > LIMIT {
-            return Err(Fault::agent("the backend's answer is too large for one body"));
+            return Ok(Held::Start(text, bytes));
         }
         text.extend_from_slice(&bytes);
     }
+    Ok(Held::All(text))
+}
+
+/// A body that came as one and is needed whole.
+async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
+    match held(&mut body).await? {
+        Held::All(text) => checked(endpoint, text),
+        Held::Start(..) => Err(Fault::agent(TOO_LARGE)),
+    }
+}
+
+fn checked(endpoint: Endpoint, text: BytesMut) -> Result<Whole, Fault> {
     let mut tally = Tally::new(endpoint);
     tally.take_whole(&text);
     match tally.ending() {
         Ending::Complete { tokens } => Ok(Whole { body: text.into(), tokens }),
         Ending::Failed(fault) => Err(fault.into()),
-        Ending::Truncated => Err(Fault::backend("the backend's answer is no JSON object")),
+        Ending::Truncated | Ending::Unread => Err(Fault::backend(NO_OBJECT)),
     }
 }
 
@@ -87,7 +144,10 @@ pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> 
     let mut out = BytesMut::new();
     read(body, |bytes| {
         events.feed(bytes, &mut out);
-        assembly.feed(&out)?;
+        // The event that tells of an error is no part of a message: the end of the events does.
+        if !events.has_failed() {
+            assembly.feed(&out)?;
+        }
         out.clear();
         Ok(Progress::of(events.is_over()))
     })
@@ -103,6 +163,7 @@ pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form
     match form {
         AnswerForm::Stream => match events.finish(&mut out) {
             Ending::Failed(fault) => Err(fault.into()),
+            Ending::Unread => Err(Fault::agent(TOO_LARGE)),
             Ending::Complete { .. } | Ending::Truncated => Ok(Whole { body: out.into(), tokens }),
         },
         AnswerForm::Whole => message(events, Assembly::new(Endpoint::Messages, LIMIT), out),
@@ -110,12 +171,14 @@ pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form
 }
 
 fn message(events: MessageEvents, mut assembly: Assembly, mut out: BytesMut) -> Result<Whole, Fault> {
-    // The tokens are those that the chat completion reports; Anthropic's count leaves cached ones out.
-    let ending = events.finish(&mut out);
-    assembly.feed(&out)?;
-    match ending {
-        Ending::Complete { tokens } => Ok(Whole { tokens, ..assembly.finish()? }),
+    // The tokens are those that the chat completion reports, not those of the message that is made of it.
+    match events.finish(&mut out) {
+        Ending::Complete { tokens } => {
+            assembly.feed(&out)?;
+            Ok(Whole { tokens, ..assembly.finish()? })
+        }
         Ending::Failed(fault) => Err(fault.into()),
+        Ending::Unread => Err(Fault::agent(TOO_LARGE)),
         Ending::Truncated => Err(Fault::backend("the backend's response ended without its end mark").by_connection()),
     }
 }

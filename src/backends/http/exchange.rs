@@ -34,36 +34,37 @@ impl Response {
 /// Writes the request and waits for the head of the response, which may come before the request is written. Then a
 /// success has the rest written while its body is read; after a refusal the server wants no more of it.
 pub(super) async fn exchange(mut stream: Box<dyn Stream>, upload: Upload) -> Result<Response, SendError> {
-    let mut upload = Some(upload);
+    let (mut upload, mut is_written) = (upload, false);
     let mut reader = HeadReader::default();
     let (head, ahead) = poll_fn(|cx| {
-        if upload.as_mut().is_some_and(|upload| upload.poll(&mut *stream, cx).is_ready()) {
-            upload = None;
-        }
-        poll_head(&mut *stream, &mut reader, cx)
+        is_written = is_written || upload.poll(&mut *stream, cx).is_ready();
+        let lost = if upload.has_written() { SendError::Broke } else { SendError::Unreachable };
+        poll_head(&mut *stream, &mut reader, lost, cx)
     })
     .await?;
     let Head { status, content_type, server, framing } = head;
-    let upload = upload.filter(|_| (200..300).contains(&status)).map(Box::new);
+    let upload = (!is_written && (200..300).contains(&status)).then(|| Box::new(upload));
     let body = Body::new(stream, framing, ahead, upload);
     Ok(Response { status, content_type, server, body })
 }
 
+/// `lost`: what it means if the connection is gone.
 fn poll_head(
     stream: &mut dyn Stream,
     reader: &mut HeadReader,
+    lost: SendError,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(Head, Bytes), SendError>> {
     loop {
         let read = buffer::poll_read(stream, cx, |buffer| match buffer.as_ref() {
-            [] => Err(SendError::Unreachable),
+            [] => Err(lost),
             piece => reader.feed(piece),
         });
         match ready!(read) {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(whole))) => return Poll::Ready(Ok(whole)),
             Ok(Err(error)) => return Poll::Ready(Err(error)),
-            Err(_) => return Poll::Ready(Err(SendError::Unreachable)),
+            Err(_) => return Poll::Ready(Err(lost)),
         }
     }
 }

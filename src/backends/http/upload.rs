@@ -15,11 +15,18 @@ const AT_ONCE: usize = 16;
 /// What is not written yet.
 pub(super) struct Upload {
     left: VecDeque<Bytes>,
+    has_written: bool,
 }
 
 impl Upload {
     pub(super) fn new(head: Bytes, body: Vec<Bytes>) -> Self {
-        Self { left: std::iter::once(head).chain(body).filter(|piece| !piece.is_empty()).collect() }
+        let left = std::iter::once(head).chain(body).filter(|piece| !piece.is_empty()).collect();
+        Self { left, has_written: false }
+    }
+
+    /// Whether any byte was written.
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// Writes what it can. Ready when nothing more is to be written: all is, or the server takes no more. Why it does not
@@ -29,7 +36,10 @@ impl Upload {
         while !self.left.is_empty() {
             match ready!(self.poll_write(stream.as_mut(), cx)) {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(0) | Err(_) => {
+                    self.left = VecDeque::new();
+                    return Poll::Ready(());
+                }
             }
         }
         stream.poll_flush(cx).map(drop)
@@ -49,6 +59,7 @@ impl Upload {
     }
 
     fn advance(&mut self, mut written: usize) {
+        self.has_written |= written > 0;
         while let Some(piece) = self.left.front_mut() {
             if written < piece.len() {
                 piece.advance(written);

@@ -87,8 +87,7 @@ impl MessageAssembly {
         if !self.has_started {
             return Err(AssembleError::Empty);
         }
-        let is_cut = is_text(self.stop_reason.get(), "max_tokens");
-        let blocks = self.blocks.into_values().map(|block| block.finish(is_cut));
+        let blocks = self.blocks.into_values().map(Block::finish);
         let message = Message {
             id: self.id.into_inner(),
             kind: "message",
@@ -176,9 +175,10 @@ impl Block {
         }
     }
 
-    /// `is_cut`: the answer reached its token limit, which may have cut off the input of its last tool. Half an input
-    /// can't be passed on as JSON; it is left out then.
-    fn finish(self, is_cut: bool) -> Result<Box<RawValue>, AssembleError> {
+    /// The whole block. The input of a tool is what a model wrote: it may be cut off by a token limit or a stop sequence,
+    /// or be no JSON at all. What is not a JSON object can't be passed on as one, and an input of another type would be
+    /// refused when the client sends it back; so it is an empty object then.
+    fn finish(self) -> Result<Box<RawValue>, AssembleError> {
         let block = match self {
             Self::Whole(block) => return block.into_inner().ok_or(AssembleError::Malformed),
             Self::Text { text, citations } => {
@@ -193,7 +193,7 @@ impl Block {
                 let input = match input.into_inner() {
                     Some(input) if partial_input.is_empty() => input,
                     _ if partial_input.is_empty() => raw("{}")?,
-                    _ => partial_input.decode().or_else(|error| if is_cut { raw("{}") } else { Err(error) })?,
+                    _ => partial_input.into_object().map_or_else(|| raw("{}"), Ok)?,
                 };
                 to_raw(&ToolBlock { kind: kind.into_inner(), id: id.into_inner(), name: name.into_inner(), input })
             }

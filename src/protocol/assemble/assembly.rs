@@ -6,8 +6,11 @@ use super::openai::ChatAssembly;
 use super::responses::LastResponse;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
-use crate::protocol::sse::{EVENT_LIMIT, Event, SseSplitter};
+use crate::protocol::sse::{Event, SseSplitter};
 use crate::protocol::usage::{BackendFault, Ending, Tally};
+
+/// What an event may have around what is kept of it: an answer may come in one.
+const AROUND: usize = 64 << 10;
 
 /// Why a stream makes no body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +21,7 @@ pub enum AssembleError {
     /// The backend reported an error within it.
     #[error("the backend reported an error")]
     Failed(BackendFault),
-    /// It holds more than the limit, or one event that is too long.
+    /// It holds more than the limit.
     #[error("the response is too large")]
     TooLarge,
     /// More choices, tool calls or content blocks than anybody asks for, or an index beyond them.
@@ -66,7 +69,8 @@ impl Assembly {
             Endpoint::Messages => Fold::Message(MessageAssembly::new(limit)),
             Endpoint::Responses => Fold::Response(LastResponse::new(limit)),
         };
-        Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), fold, error: None }
+        let splitter = SseSplitter::new(limit.saturating_add(AROUND));
+        Self { splitter, tally: Tally::new(endpoint), fold, error: None }
     }
 
     /// Takes the next piece of the stream, of any length: what is kept of it is bounded event by event. After an error no
@@ -99,6 +103,7 @@ impl Assembly {
             Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
             // Also where half an event, cut off by the end, could not be read.
             Ending::Truncated => Err(AssembleError::Truncated),
+            Ending::Unread => Err(AssembleError::TooLarge),
             Ending::Complete { tokens } => {
                 let body = match (self.error, self.fold) {
                     (Some(error), _) => Err(error),

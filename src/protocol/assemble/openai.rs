@@ -30,10 +30,17 @@ struct Choice {
     /// What newer vLLM, Ollama and OpenRouter call it.
     reasoning: JsonText,
     refusal: JsonText,
-    tool_calls: BTreeMap<usize, ToolCall>,
+    tool_calls: ToolCalls,
     finish_reason: Kept,
     logprobs: JsonList,
     refusal_logprobs: JsonList,
+}
+
+/// The calls by their index. Some servers give all calls the same one: then they are told apart by their ids, and come in
+/// the order in which they began.
+#[derive(Default)]
+struct ToolCalls {
+    calls: BTreeMap<(usize, usize), ToolCall>,
 }
 
 #[derive(Default)]
@@ -112,16 +119,13 @@ impl Choice {
         self.refusal.push(delta.refusal, budget)?;
         for call in delta.tool_calls.map_or(Ok(Vec::new()), Few::into_vec)? {
             let call: ToolDelta<'_> = object(call.get().as_bytes())?;
-            // Servers that give whole calls leave the index out: an id begins a call, what has none goes on with it.
-            let last = self.tool_calls.last_key_value().map(|(&index, _)| index as u64);
-            let next = last.map_or(0, |last| if call.id.is_some() { last + 1 } else { last });
-            part(&mut self.tool_calls, call.index.unwrap_or(next), MAX_TOOL_CALLS, budget)?.take(&call, budget)?;
+            self.tool_calls.take(&call, budget)?;
         }
         Ok(())
     }
 
     fn finish(self, index: usize) -> Result<CompletionChoice, AssembleError> {
-        let tool_calls = self.tool_calls.into_values().map(ToolCall::finish).collect::<Result<Vec<_>, _>>()?;
+        let tool_calls = self.tool_calls.calls.into_values().map(ToolCall::finish).collect::<Result<Vec<_>, _>>()?;
         let says_nothing = self.content.is_empty() && !(tool_calls.is_empty() && self.refusal.is_empty());
         let (content, refusal) = (self.logprobs.into_json()?, self.refusal_logprobs.into_json()?);
         let has_logprobs = content.is_some() || refusal.is_some();
@@ -141,13 +145,38 @@ impl Choice {
     }
 }
 
-impl ToolCall {
+impl ToolCalls {
     fn take(&mut self, delta: &ToolDelta<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
-        self.id.first(delta.id, budget)?;
+        // Servers that give whole calls leave the index out: an id begins a call, what has none goes on with it.
+        let last = self.calls.last_key_value().map(|(&(index, _), _)| index as u64);
+        let next = last.map_or(0, |last| if delta.id.is_some() { last + 1 } else { last });
+        let index = usize::try_from(delta.index.unwrap_or(next)).ok().filter(|&index| index < MAX_TOOL_CALLS);
+        let index = index.ok_or(AssembleError::TooMany)?;
+        let id = delta.id.filter(|id| id.get() != "\"\"");
+        let latest = self.calls.range((index, 0)..=(index, usize::MAX)).next_back();
+        let place = match latest {
+            Some((&(_, nth), call)) if id.is_some_and(|id| call.id.differs_from(id)) => (index, nth + 1),
+            Some((&place, _)) => place,
+            None => (index, 0),
+        };
+        if !self.calls.contains_key(&place) {
+            if self.calls.len() >= MAX_TOOL_CALLS {
+                return Err(AssembleError::TooMany);
+            }
+            budget.spend_part()?;
+        }
+        self.calls.entry(place).or_default().take(delta, id, budget)
+    }
+}
+
+impl ToolCall {
+    /// `id`: the one in `delta`, if it says anything.
+    fn take(&mut self, delta: &ToolDelta<'_>, id: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        self.id.first(id, budget)?;
         self.kind.first(delta.kind, budget)?;
         if let Some(function) = member::<FunctionDelta<'_>>(delta.function)? {
             self.name.first(function.name, budget)?;
-            self.arguments.push(function.arguments, budget)?;
+            self.arguments.push_text_of(function.arguments, budget)?;
         }
         Ok(())
     }

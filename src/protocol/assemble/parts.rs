@@ -62,8 +62,9 @@ impl Kept {
         Ok(())
     }
 
-    pub(super) fn get(&self) -> Option<&RawValue> {
-        self.0.as_deref()
+    /// Whether it is another one than this value.
+    pub(super) fn differs_from(&self, value: &RawValue) -> bool {
+        self.0.as_deref().is_some_and(|kept| kept.get() != value.get())
     }
 
     pub(super) fn into_inner(self) -> Option<Box<RawValue>> {
@@ -90,6 +91,14 @@ impl JsonText {
         Ok(())
     }
 
+    /// Appends a piece that should be a string and may be JSON of another kind: then the text of that.
+    pub(super) fn push_text_of(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        match piece {
+            Some(json) if !json.get().starts_with('"') => self.push(Some(&*quoted(json)?), budget),
+            _ => self.push(piece, budget),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -105,10 +114,10 @@ impl JsonText {
         if self.is_empty() { Ok(None) } else { self.into_json().map(Some) }
     }
 
-    /// What the string says: JSON of its own.
-    pub(super) fn decode(self) -> Result<Box<RawValue>, AssembleError> {
-        let text: String = serde_json::from_str(self.into_json()?.get()).map_err(|_| AssembleError::Malformed)?;
-        RawValue::from_string(text).map_err(|_| AssembleError::Malformed)
+    /// What the string says, if that is the text of a JSON object.
+    pub(super) fn into_object(self) -> Option<Box<RawValue>> {
+        let text: String = serde_json::from_str(self.into_json().ok()?.get()).ok()?;
+        RawValue::from_string(text).ok().filter(|json| json.get().starts_with('{'))
     }
 }
 
@@ -216,6 +225,11 @@ pub(in crate::protocol) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Res
 /// The same for a member that may be missing.
 pub(super) fn member<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Result<Option<T>, AssembleError> {
     value.map(|value| object(value.get().as_bytes())).transpose()
+}
+
+/// The JSON string whose text is this JSON.
+fn quoted(json: &RawValue) -> Result<Box<RawValue>, AssembleError> {
+    serde_json::value::to_raw_value(json.get()).map_err(|_| AssembleError::Malformed)
 }
 
 /// JSON that this crate itself adds.

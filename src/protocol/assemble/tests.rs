@@ -6,6 +6,7 @@ use super::anthropic::MessageAssembly;
 use super::openai::ChatAssembly;
 use super::{AssembleError, Assembly};
 use crate::messages::endpoint::Endpoint;
+use crate::protocol::sse::EVENT_LIMIT;
 use crate::protocol::usage::BackendFault;
 
 const LIMIT: usize = 1 << 20;
@@ -128,6 +129,9 @@ fn parts_beyond_the_bounds_are_refused() {
     let unnumbered: Vec<_> = (0..257).map(|_| delta(json!({"tool_calls": [{"id": "x"}]}))).collect();
     assert_eq!(chat(&unnumbered[1..]).map(|_| ()), Ok(()));
     assert_eq!(chat(&unnumbered), Err(AssembleError::TooMany));
+    let call = |n: u64| delta(json!({"tool_calls": [{"index": 0, "id": n.to_string()}]}));
+    assert_eq!(chat(&(1..257).map(call).collect::<Vec<_>>()).map(|_| ()), Ok(()));
+    assert_eq!(chat(&(0..257).map(call).collect::<Vec<_>>()), Err(AssembleError::TooMany));
     let block = |index| message(&[start(index, json!({"type": "text"}))]).map(|_| ());
     assert_eq!((block(255), block(256)), (Ok(()), Err(AssembleError::TooMany)));
 }
@@ -191,13 +195,51 @@ fn a_message_has_its_blocks_in_order_and_its_figures_merged() {
 }
 
 #[test]
-fn a_tool_input_cut_off_by_the_token_limit_is_left_out() {
-    let cut = |reason| {
-        let half = block_delta(0, json!({"type": "input_json_delta", "partial_json": "{\"x\":"}));
-        message(&[start(0, json!({"type": "tool_use", "id": "t", "name": "f"})), half, stop(reason)])
-    };
-    assert_eq!(cut("max_tokens").unwrap()["content"][0]["input"], json!({}));
-    assert_eq!(cut("tool_use"), Err(AssembleError::Malformed));
+fn a_tool_input_that_is_no_json_object_is_an_empty_one_whatever_ended_the_answer() {
+    for input in ["{\"x\":", "{'x': 1}", "none", "[1]", "\"x\"", "\\"] {
+        for reason in ["max_tokens", "stop_sequence", "tool_use"] {
+            let half = block_delta(0, json!({"type": "input_json_delta", "partial_json": input}));
+            let tool = start(0, json!({"type": "tool_use", "id": "t", "name": "f"}));
+            assert_eq!(message(&[tool, half, stop(reason)]).unwrap()["content"][0]["input"], json!({}), "{input}");
+        }
+    }
+    // Half of a pair of surrogates is no text either.
+    let mut cut = MessageAssembly::new(LIMIT);
+    for event in [
+        r#"{"type":"message_start","message":{"id":"m"}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"f"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"x\":\"\ud83d"}}"#,
+    ] {
+        cut.feed(event.as_bytes()).unwrap();
+    }
+    let body: Value = serde_json::from_slice(&cut.finish().unwrap()).unwrap();
+    assert_eq!(body["content"][0]["input"], json!({}));
+}
+
+#[test]
+fn arguments_that_are_json_instead_of_a_text_are_passed_on_as_the_text_of_it() {
+    let whole = json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": "\"é"}}}]});
+    let calls = chat(&[delta(whole)]).unwrap()["choices"][0]["message"]["tool_calls"].take();
+    assert_eq!(calls[0]["function"]["arguments"], json!("{\"x\":\"\\\"é\"}"));
+}
+
+#[test]
+fn another_id_at_an_index_that_is_taken_begins_another_call() {
+    let call = |call: Value| delta(json!({"tool_calls": [call]}));
+    let chat = chat(&[
+        call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\""}})),
+        call(json!({"index": 0, "id": "a", "function": {"arguments": ":1"}})),
+        call(json!({"index": 0, "id": "", "function": {"arguments": "}"}})),
+        call(json!({"index": 0, "id": "b", "function": {"name": "g", "arguments": "{\"y\""}})),
+        call(json!({"index": 0, "function": {"arguments": ":2}"}})),
+        call(json!({"index": 1, "id": "c", "function": {"name": "h", "arguments": "{}"}})),
+    ]);
+    let calls = &chat.unwrap()["choices"][0]["message"]["tool_calls"];
+    let expected = [("a", "f", "{\"x\":1}"), ("b", "g", "{\"y\":2}"), ("c", "h", "{}")];
+    let expected = expected.map(|(id, name, arguments)| {
+        json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+    });
+    assert_eq!(calls, &json!(expected));
 }
 
 #[test]
@@ -211,7 +253,7 @@ fn an_assembly_gives_the_same_error_again() {
 
 #[test]
 fn an_event_that_was_too_long_to_read_is_missed() {
-    let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"choices\":[]}\n\ndata: ").unwrap();
     assert_eq!(assembly.feed(&vec![b'x'; 2 * LIMIT]), Err(AssembleError::TooLarge));
 }
@@ -222,14 +264,29 @@ fn an_answer_with_a_gap_is_none_though_all_of_it_comes_at_once() {
     let (short, long, end) = (event("a".into()), event("b".repeat(2 * LIMIT)), "data: [DONE]\n\n");
     let stream = [short.as_str(), &long, &short, end].concat();
     for cut in [1000, LIMIT, stream.len()] {
-        let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
+        let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
         let fed = stream.as_bytes().chunks(cut).try_for_each(|piece| assembly.feed(piece));
         assert_eq!(fed, Err(AssembleError::TooLarge), "pieces of {cut}");
         assert_eq!(assembly.finish().map(|_| ()), Err(AssembleError::TooLarge));
     }
-    let mut assembly = Assembly::new(Endpoint::ChatCompletions, usize::MAX);
+    let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed([short.as_str(), end, &long, &short].concat().as_bytes()).unwrap();
     assert!(assembly.finish().is_ok(), "what follows the end mark may be of any length");
+}
+
+#[test]
+fn an_answer_that_comes_in_one_event_may_be_as_long_as_any() {
+    let limit = 3 * EVENT_LIMIT;
+    for (length, fits) in [(2 * EVENT_LIMIT, true), (limit - 50, true), (limit, false)] {
+        let response = format!(r#"{{"id":1,"instructions":"{}"}}"#, "x".repeat(length));
+        let stream = format!("data: {{\"type\":\"response.completed\",\"response\":{response}}}\n\n");
+        let mut assembly = Assembly::new(Endpoint::Responses, limit);
+        let fed = stream.as_bytes().chunks(60_000).try_for_each(|piece| assembly.feed(piece));
+        match fed.and_then(|()| assembly.finish()) {
+            Ok(whole) => assert!(fits && whole.body == response.as_bytes(), "{length}"),
+            Err(error) => assert!(!fits && error == AssembleError::TooLarge, "{length}: {error}"),
+        }
+    }
 }
 
 #[test]

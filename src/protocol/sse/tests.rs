@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{EVENT_LIMIT, Event, SseSplitter};
+use super::{EVENT_LIMIT, Event, Part, START, SseSplitter};
 
 type Owned = (Vec<u8>, Vec<u8>);
 
@@ -201,4 +201,55 @@ proptest! {
         let (left, right) = body.split_at(at.index(body.len() + 1));
         prop_assert_eq!(split(limit, &[left, right]), split(limit, &[&body]));
     }
+
+    #[test]
+    fn any_cut_gives_the_same_parts(
+        lines in prop::collection::vec(long_line(), 0..8),
+        limit in START..24,
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let body = lines.concat();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+        cuts.extend([0, body.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|ends| &body.as_bytes()[ends[0]..ends[1]]).collect();
+        let whole = parts(limit, &[body.as_bytes()]);
+        prop_assert_eq!(parts(limit, &pieces), whole.clone());
+        // A long event that is all data lines comes whole: white space apart, as the standard has it.
+        let events = by_the_book(body.as_bytes());
+        if lines.iter().all(|line| line.starts_with("data: ") || line.trim().is_empty()) {
+            let squeezed = |data: &[u8]| data.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>();
+            let ours: Vec<_> = whole.iter().map(|(_, _, data)| squeezed(data)).collect();
+            let theirs: Vec<_> = events.iter().map(|(_, data)| squeezed(data)).collect();
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+}
+
+/// A line of an event stream whose length is about that of the limits in these tests, with its end.
+fn long_line() -> impl Strategy<Value = String> {
+    let start = prop::sample::select(
+        &["data: ", "data: ", "data: ", "data:", "data", "event: ", ": ", "da", "\u{FEFF}data: "][..],
+    );
+    let end = prop::sample::select(&["\n", "\r\n", "\r", "\n\n", "\r\r"][..]);
+    prop_oneof![
+        4 => (start, "[a-c]{0,24}", end).prop_map(|(start, text, end)| [start, &text, end].concat()),
+        1 => Just("\n".to_owned()),
+    ]
+}
+
+/// The events of a body, and of those that are too long the joined pieces: whether it was one, its name and its data.
+fn parts(limit: usize, pieces: &[&[u8]]) -> Vec<(bool, Vec<u8>, Vec<u8>)> {
+    let mut splitter = SseSplitter::new(limit);
+    let (mut parts, mut long) = (Vec::new(), Vec::new());
+    let mut take = |part: Part<'_>| match part {
+        Part::Event(Event { name, data, .. }) => parts.push((false, name.to_vec(), data.to_vec())),
+        Part::Long(piece) => long.extend_from_slice(piece),
+        Part::LongEnd(name) => parts.push((true, name.to_vec(), std::mem::take(&mut long))),
+    };
+    for piece in pieces {
+        splitter.feed_parts(piece, &mut take);
+    }
+    splitter.finish_parts(&mut take);
+    parts
 }

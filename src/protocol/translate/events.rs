@@ -1,5 +1,7 @@
 //! A stream of chat completions as Anthropic's events.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,8 +13,12 @@ use super::json::{each, spelling};
 use super::request::Thinking;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-use crate::protocol::sse::{EVENT_LIMIT, Event, SseSplitter};
+use crate::protocol::key_trace::KeyTrace;
+use crate::protocol::sse::{Event, SseSplitter};
 use crate::protocol::usage::{BackendFault, Ending, Tally, is_text, object, parse};
+
+/// The longest event that is translated, in bytes: servers may give a whole answer in one.
+pub const LONGEST_EVENT: usize = 16 << 20;
 
 /// Stands in where the backend gives its answer no id.
 const NO_ID: &str = "msg_unnamed";
@@ -41,47 +47,61 @@ pub struct MessageEvents {
     tally: Tally,
     answer: Answer,
     fault: Option<StreamFault>,
+    key: Option<Arc<KeyTrace>>,
 }
 
 impl MessageEvents {
     /// A translation of an answer of this model, which is the name that the caller gets to see.
     pub fn new(model: &ModelId, thinking: Thinking) -> Self {
         Self {
-            splitter: SseSplitter::new(EVENT_LIMIT),
+            splitter: SseSplitter::new(LONGEST_EVENT),
             tally: Tally::new(Endpoint::ChatCompletions),
             answer: Answer::new(model, thinking),
             fault: None,
+            key: None,
         }
+    }
+
+    /// The same, which leaves out the text of an error that contains this API key.
+    pub fn without_key(self, key: Option<Arc<KeyTrace>>) -> Self {
+        Self { key, ..self }
     }
 
     /// Takes the next piece of the body and appends the events that follow from it.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
-        let Self { splitter, tally, answer, fault } = self;
+        let Self { splitter, tally, answer, fault, key } = self;
         if fault.is_some() || tally.is_complete() {
             return;
         }
         splitter.feed(bytes, |event| {
             if fault.is_none() && !tally.is_complete() {
-                *fault = take(event, tally, answer, out).inspect_err(|fault| fail(*fault, event.data, out)).err();
+                *fault = take(event, tally, answer, out)
+                    .inspect_err(|fault| fail(*fault, event.data, key.as_deref(), out))
+                    .err();
             }
         });
         // Where no event follows the gap yet.
         if splitter.oversized() > 0 && fault.is_none() && !tally.is_complete() {
             *fault = Some(StreamFault::TooLarge);
-            fail(StreamFault::TooLarge, b"", out);
+            fail(StreamFault::TooLarge, b"", None, out);
         }
     }
 
     /// Takes the body of a server that was asked for a stream and answered with one JSON value.
     pub fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
-        let Self { tally, answer, fault, .. } = self;
+        let Self { tally, answer, fault, key, .. } = self;
         tally.take_whole(body);
         let taken = if tally.fault().is_some() {
             Err(StreamFault::Reported)
         } else {
             answer.take(body, |choice| choice.message, tally, out).and_then(|()| answer.finish(tally, out))
         };
-        *fault = taken.inspect_err(|fault| fail(*fault, body, out)).err();
+        *fault = taken.inspect_err(|fault| fail(*fault, body, key.as_deref(), out)).err();
+    }
+
+    /// Whether it came to an error: the last event tells of that.
+    pub fn has_failed(&self) -> bool {
+        self.fault.is_some()
     }
 
     /// Whether the last event was written: nothing that matters comes any more.
@@ -91,19 +111,22 @@ impl MessageEvents {
 
     /// The body has ended. Appends the events that follow from its last line, and tells how it ended: complete, with the
     /// tokens that the backend reported; failed, with an `error` event as the last one; or truncated, with neither that
-    /// nor a `message_stop`. What is malformed or too large has failed, without a label.
+    /// nor a `message_stop`. What is malformed has failed, without a label; what is too large is unread, and has an `error`
+    /// event too.
     pub fn finish(mut self, out: &mut BytesMut) -> Ending {
-        let Self { splitter, tally, answer, fault } = &mut self;
+        let Self { splitter, tally, answer, fault, key } = &mut self;
         if fault.is_none() && !tally.is_complete() {
             splitter.finish(|event| match take(event, tally, answer, out) {
                 // Half an event, cut off by the end.
                 Err(StreamFault::Malformed) if !tally.is_complete() => {}
-                taken => *fault = taken.inspect_err(|fault| fail(*fault, event.data, out)).err(),
+                taken => *fault = taken.inspect_err(|fault| fail(*fault, event.data, key.as_deref(), out)).err(),
             });
         }
         match (self.tally.ending(), self.fault) {
-            (Ending::Complete { .. } | Ending::Truncated, Some(_)) => Ending::Failed(BackendFault { label: None }),
-            (ending, _) => ending,
+            (Ending::Failed(fault), _) => Ending::Failed(fault),
+            (_, Some(StreamFault::TooLarge)) => Ending::Unread,
+            (_, Some(StreamFault::Malformed | StreamFault::Reported)) => Ending::Failed(BackendFault { label: None }),
+            (ending, None) => ending,
         }
     }
 }
@@ -125,9 +148,11 @@ fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut Byte
     }
 }
 
-/// Appends the event that ends a stream with an error. `data` is what it came in.
-fn fail(fault: StreamFault, data: &[u8], out: &mut BytesMut) {
+/// Appends the event that ends a stream with an error. `data` is what it came in; its text is left out where it contains
+/// the key.
+fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut BytesMut) {
     let error = match fault {
+        StreamFault::Reported if key.is_some_and(|key| key.is_in(data)) => event_error(b""),
         StreamFault::Reported => event_error(data),
         StreamFault::Malformed | StreamFault::TooLarge => envelope("api_error", &fault.to_string()),
     };

@@ -24,5 +24,5 @@ mod request;
 mod tools;
 
 pub use error::error_body;
-pub use events::MessageEvents;
+pub use events::{LONGEST_EVENT, MessageEvents};
 pub use request::{Thinking, TranslateError, Translated, chat_request};

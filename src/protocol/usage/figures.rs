@@ -4,17 +4,31 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::parse;
+use crate::messages::wire::Tokens;
 
 /// What was counted; none where nothing was said.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Usage {
-    pub(super) input: Option<u64>,
-    pub(super) output: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    /// Tokens of the prompt that are not in `input`: read from a cache, or written to one.
+    cache_read: Option<u64>,
+    cache_creation: Option<u64>,
 }
 
 impl Usage {
     pub(super) fn is_empty(self) -> bool {
-        self.input.is_none() && self.output.is_none()
+        self.input().is_none() && self.output.is_none()
+    }
+
+    /// Tokens of the whole prompt.
+    fn input(self) -> Option<u64> {
+        [self.input, self.cache_read, self.cache_creation].into_iter().flatten().reduce(u64::saturating_add)
+    }
+
+    /// These figures, 0 where there is none.
+    pub(super) fn tokens(self) -> Tokens {
+        Tokens::new(self.input().unwrap_or(0), self.output.unwrap_or(0))
     }
 
     /// As completions, chat completions and embeddings report it.
@@ -27,10 +41,26 @@ impl Usage {
             completion_tokens: Count,
         }
         let figures = parse::<Figures>(value);
-        figures.map_or(Self::default(), |it| Self { input: it.prompt_tokens.0, output: it.completion_tokens.0 })
+        figures.map_or(Self::default(), |it| Self::of(it.prompt_tokens, it.completion_tokens))
     }
 
-    /// As messages and responses report it.
+    /// As messages report it: what was cached of the prompt is counted apart.
+    pub(super) fn of_message(value: Option<&RawValue>) -> Self {
+        #[derive(Deserialize)]
+        struct Figures {
+            #[serde(default)]
+            cache_read_input_tokens: Count,
+            #[serde(default)]
+            cache_creation_input_tokens: Count,
+        }
+        let Some(Figures { cache_read_input_tokens: read, cache_creation_input_tokens: creation }) = parse(value)
+        else {
+            return Self::default();
+        };
+        Self { cache_read: read.0, cache_creation: creation.0, ..Self::of_input(value) }
+    }
+
+    /// As responses report it: what was cached is in it.
     pub(super) fn of_input(value: Option<&RawValue>) -> Self {
         #[derive(Deserialize)]
         struct Figures {
@@ -40,7 +70,7 @@ impl Usage {
             output_tokens: Count,
         }
         let figures = parse::<Figures>(value);
-        figures.map_or(Self::default(), |it| Self { input: it.input_tokens.0, output: it.output_tokens.0 })
+        figures.map_or(Self::default(), |it| Self::of(it.input_tokens, it.output_tokens))
     }
 
     /// As llama.cpp counts on its own.
@@ -56,12 +86,21 @@ impl Usage {
         }
         let Figures { cache_n, prompt_n, predicted_n } = parse(value)?;
         let input = cache_n.0.unwrap_or(0).saturating_add(prompt_n.0.unwrap_or(0));
-        Some(Self { input: Some(input), output: predicted_n.0 })
+        Some(Self::of(Count(Some(input)), predicted_n))
+    }
+
+    fn of(input: Count, output: Count) -> Self {
+        Self { input: input.0, output: output.0, ..Self::default() }
     }
 
     /// These figures, and where there is none the earlier ones.
     pub(super) fn or(self, earlier: Self) -> Self {
-        Self { input: self.input.or(earlier.input), output: self.output.or(earlier.output) }
+        Self {
+            input: self.input.or(earlier.input),
+            output: self.output.or(earlier.output),
+            cache_read: self.cache_read.or(earlier.cache_read),
+            cache_creation: self.cache_creation.or(earlier.cache_creation),
+        }
     }
 }
 

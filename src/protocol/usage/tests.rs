@@ -1,8 +1,10 @@
 //! Endings and figures of made-up streams; the recorded ones are in `tests/recorded_streams.rs`.
 
-use super::{BackendFault, ERROR_BODY_LIMIT, Ending, ResponseScan};
+use super::{BackendFault, Ending, ResponseScan};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
+use crate::protocol::error_body::ERROR_BODY_LIMIT;
+use crate::protocol::sse::EVENT_LIMIT;
 
 fn openai(events: &[&str]) -> Ending {
     let mut scan = ResponseScan::new(Endpoint::ChatCompletions);
@@ -81,6 +83,90 @@ fn figures_of_a_message_come_from_its_start_and_its_delta() {
     assert_eq!(anthropic(&[start, &delta(r#"{"input_tokens":6,"output_tokens":9}"#), stop]), complete(6, 9));
     assert_eq!(anthropic(&[start, &delta(r#"{"input_tokens":null}"#), stop]), complete(5, 1));
     assert_eq!(anthropic(&[start]), Ending::Truncated);
+}
+
+#[test]
+fn a_prompt_that_was_cached_counts_as_input() {
+    let stop = r#"{"type":"message_stop"}"#;
+    let start = |usage| format!(r#"{{"type":"message_start","message":{{"usage":{usage}}}}}"#);
+    let cached = start(r#"{"input_tokens":1,"cache_read_input_tokens":9999,"cache_creation_input_tokens":20}"#);
+    let delta = r#"{"type":"message_delta","usage":{"output_tokens":7}}"#;
+    assert_eq!(anthropic(&[&cached, delta, stop]), complete(10_020, 7));
+    let again = r#"{"type":"message_delta","usage":{"input_tokens":2,"cache_read_input_tokens":30,"output_tokens":7}}"#;
+    assert_eq!(anthropic(&[&cached, again, stop]), complete(52, 7), "each figure is the last one reported");
+    let huge = start(r#"{"input_tokens":18446744073709551615,"cache_read_input_tokens":9}"#);
+    assert_eq!(anthropic(&[&huge, stop]), complete(u64::MAX, 0));
+    assert_eq!(anthropic(&[&start(r#"{"cache_read_input_tokens":9}"#), stop]), complete(9, 0));
+    // Responses count what was cached already.
+    let usage = r#"{"input_tokens":5,"output_tokens":9,"cache_read_input_tokens":4}"#;
+    let last = format!(r#"{{"type":"response.completed","response":{{"usage":{usage}}}}}"#);
+    assert_eq!(responses(&[&last]), complete(5, 9));
+    let mut tally = super::Tally::new(Endpoint::Messages);
+    tally.take_whole(br#"{"type":"message","usage":{"input_tokens":1,"cache_read_input_tokens":6,"output_tokens":2}}"#);
+    assert_eq!(tally.ending(), complete(7, 2));
+}
+
+/// An event of responses whose `metadata` alone is longer than what is read of an event at once.
+fn long_event(kind: &str, behind: &str) -> String {
+    let metadata = "\\\"{usage}".repeat(2 * EVENT_LIMIT / 10);
+    format!(
+        "event: {kind}\ndata: {{\"type\":\"{kind}\",\"response\":{{\"metadata\":{{\"a\":\"{metadata}\",\"usage\":{{\"input_tokens\":99}}}},\"status\":\"x\",\"error\":null{behind}}}}}\n\n"
+    )
+}
+
+#[test]
+fn an_event_that_is_longer_than_what_is_read_at_once_ends_a_response_too() {
+    let usage = r#","usage":{"input_tokens":5,"output_tokens":9},"tools":[{"usage":1}]"#;
+    for (stream, ending) in [
+        (long_event("response.completed", usage), complete(5, 9)),
+        (long_event("response.incomplete", usage), complete(5, 9)),
+        (long_event("response.completed", ""), complete(0, 0)),
+        (long_event("response.created", usage), Ending::Truncated),
+        (long_event("response.failed", r#","status":"failed","code":"busy""#), failed("busy")),
+    ] {
+        for cut in [1000, 1 << 16, stream.len()] {
+            let mut scan = ResponseScan::new(Endpoint::Responses);
+            stream.as_bytes().chunks(cut).for_each(|piece| scan.feed(piece));
+            assert_eq!(scan.finish(), ending, "{:.40} in pieces of {cut}", stream);
+        }
+    }
+}
+
+#[test]
+fn a_long_event_is_read_however_its_end_is_cut_into_pieces() {
+    let stream = long_event("response.completed", r#","usage":{"input_tokens":5,"output_tokens":9}"#);
+    for at in (EVENT_LIMIT - 30..EVENT_LIMIT + 30).step_by(3).chain(stream.len() - 90..stream.len()).step_by(3) {
+        let (left, right) = stream.as_bytes().split_at(at);
+        let mut scan = ResponseScan::new(Endpoint::Responses);
+        scan.feed(left);
+        scan.feed(right);
+        assert_eq!(scan.finish(), complete(5, 9), "cut at {at}");
+    }
+    let whole = stream.trim_end().len();
+    for cut_off in [whole - 1, whole - 20, EVENT_LIMIT + 9] {
+        let mut scan = ResponseScan::new(Endpoint::Responses);
+        scan.feed(&stream.as_bytes()[..cut_off]);
+        assert_ne!(scan.finish(), complete(5, 9), "the end is missing");
+    }
+}
+
+#[test]
+fn figures_of_long_events_of_other_endpoints_are_read() {
+    let long = "x".repeat(2 * EVENT_LIMIT);
+    let chunk = format!(r#"{{"x":"{long}","usage":{{"prompt_tokens":7,"completion_tokens":2}}}}"#);
+    assert_eq!(openai(&[&chunk, "[DONE]"]), complete(7, 2));
+    let start = format!(r#"{{"message":{{"x":"{long}","usage":{{"input_tokens":4}}}},"type":"message_start"}}"#);
+    assert_eq!(anthropic(&[&start, r#"{"type":"message_stop"}"#]), complete(4, 0));
+    let error = format!(r#"{{"x":"{long}","error":{{"type":"busy"}}}}"#);
+    assert_eq!(openai(&[&error, "[DONE]"]), failed("busy"));
+}
+
+#[test]
+fn a_response_that_ends_behind_a_long_event_that_could_not_be_read_is_told_from_a_truncated_one() {
+    let long = "x".repeat(2 * EVENT_LIMIT);
+    assert_eq!(responses(&[&long]), Ending::Unread);
+    assert_eq!(openai(&[&long, "[DONE]"]), complete(0, 0));
+    assert_eq!(openai(&["{}"]), Ending::Truncated);
 }
 
 #[test]

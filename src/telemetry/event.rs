@@ -231,43 +231,6 @@ impl Event {
     }
 }
 
-impl Event {
-    /// What a log filter selects it by.
-    pub fn target(&self) -> &'static str {
-        match self {
-            Self::Dialling { .. }
-            | Self::Connected { .. }
-            | Self::ProviderIdReplaced { .. }
-            | Self::ProviderIdNotStored { .. }
-            | Self::Disconnected { .. }
-            | Self::ConnectFailed { .. }
-            | Self::StillTrying { .. }
-            | Self::Retrying { .. }
-            | Self::CapabilitiesSent { .. }
-            | Self::FrameSkipped { .. }
-            | Self::MoreFramesSkipped { .. }
-            | Self::StaleDropped { .. } => "outpost::connection",
-            Self::BackendUp { .. }
-            | Self::CloudModelsNotOffered { .. }
-            | Self::BackendDown { .. }
-            | Self::NothingOnOffer { .. }
-            | Self::BreakerOpened { .. } => "outpost::backends",
-            Self::JobAccepted { .. }
-            | Self::JobStarted { .. }
-            | Self::JobRefused { .. }
-            | Self::JobMoved { .. }
-            | Self::JobEnded { .. } => "outpost::jobs",
-            Self::ChildReplaced { .. }
-            | Self::WorkerLost { .. }
-            | Self::GivingUp
-            | Self::Draining { .. }
-            | Self::DrainProgress { .. }
-            | Self::DrainCutShort { .. }
-            | Self::Stopped => "outpost::agent",
-        }
-    }
-}
-
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = Duration::as_millis;

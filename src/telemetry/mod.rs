@@ -8,6 +8,7 @@ pub mod outside;
 pub mod prometheus;
 pub mod snapshot;
 mod stderr;
+mod target;
 
 pub use event::{Event, Events};
 pub use outside::{Label, Outside, OutsideJson};

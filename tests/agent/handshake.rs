@@ -187,7 +187,7 @@ async fn a_refusal_is_retried_for_ever_with_growing_waits() {
         link.send(&FromCoordinator::AuthFailed { reason });
         let (counted, cause) = harness.event(failed).await;
         assert_eq!(counted, failures);
-        assert!(cause.contains(if failures > 1 { r"who\nare you" } else { "unknown" }), "{cause}");
+        assert!(cause.contains(if failures > 1 { "who\nare you" } else { "unknown" }), "{cause}");
         let wait = harness.event(wait).await;
         let base = Duration::from_secs(1 << (failures - 1).min(6)).min(Duration::from_secs(60));
         assert!(wait >= base * 4 / 5 && wait < base * 6 / 5, "{wait:?} after failure {failures}");

@@ -64,11 +64,13 @@ pub(crate) fn answer(kind: BackendKind, endpoint: Endpoint) -> Answer {
 /// The tokens of that answer as its server reports them.
 pub(crate) fn tokens(kind: BackendKind, endpoint: Endpoint) -> Tokens {
     let (input, output) = match (kind, endpoint) {
-        (BackendKind::LlamaCpp | BackendKind::LiteLlm, Endpoint::ChatCompletions | Endpoint::Responses) => (36, 12),
         (BackendKind::LlamaCpp | BackendKind::LiteLlm, Endpoint::Completions) => (4, 12),
-        // As Anthropic counts: without what was cached.
-        (BackendKind::LlamaCpp | BackendKind::LiteLlm, Endpoint::Messages) => (1, 12),
         (BackendKind::LlamaCpp, Endpoint::Embeddings) => (2, 0),
+        // Cached prompt tokens are counted, also where a message reports them apart.
+        (
+            BackendKind::LlamaCpp | BackendKind::LiteLlm,
+            Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::Messages,
+        ) => (36, 12),
         (BackendKind::OpenAi, Endpoint::ChatCompletions) => (12, 0),
         (BackendKind::OpenAi, Endpoint::Embeddings) => (13, 0),
         (_, Endpoint::Embeddings) => (TOKENS.0, 0),

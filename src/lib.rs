@@ -25,7 +25,6 @@ pub mod core;
 pub mod dev;
 pub mod identity;
 pub mod messages;
-pub mod protocol;
 pub mod relay;
 pub mod telemetry;
 #[cfg(feature = "testkit")]

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use outpost::core::formats::assemble::{AssembleError, Assembly};
+use outpost::core::formats::usage::{BackendFault, Ending, ResponseScan, Tally};
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
-use outpost::protocol::assemble::{AssembleError, Assembly};
-use outpost::protocol::usage::{BackendFault, Ending, ResponseScan, Tally};
 use proptest::prelude::*;
 use serde_json::Value;
 

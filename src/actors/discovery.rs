@@ -13,9 +13,9 @@ use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
 use crate::backends::{BackendFactory, LookError, Sighting, Source};
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
+use crate::core::scheduling::pacing::{GAP, Pacing};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
-use crate::protocol::pacing::{GAP, Pacing};
 use crate::telemetry::{Event, Events};
 
 /// The time between probes of a backend that should be there and is not.

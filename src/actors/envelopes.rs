@@ -6,13 +6,13 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::time::Instant;
 
-use super::relay::Fault;
 use crate::backends::BackendFactory;
 use crate::core::scheduling::catalog::Catalog;
 use crate::core::scheduling::route::Service;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
+use crate::relay::Fault;
 use crate::relay::job_stream::JobStream;
 use crate::relay::outbox::Outbox;
 
@@ -71,10 +71,12 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Reports that the job has ended: as its last frame is written, or if there will be none.
-    pub(super) fn ended(self, outcome: Outcome) {
-        let duration = self.received.elapsed();
-        self.ledger.do_send(JobEnded { ticket: self.ticket, outcome, duration });
+    /// Reports how the job ended, to be called as its last frame is written.
+    pub(super) fn report(self) -> impl FnOnce(Outcome) + Send + 'static {
+        move |outcome| {
+            let duration = self.received.elapsed();
+            self.ledger.do_send(JobEnded { ticket: self.ticket, outcome, duration });
+        }
     }
 }
 

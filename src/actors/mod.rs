@@ -26,7 +26,6 @@ mod envelopes;
 mod guard;
 mod heartbeat;
 mod pool;
-mod relay;
 mod routed_job;
 mod router;
 mod supervisor;

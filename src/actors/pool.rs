@@ -11,11 +11,11 @@ use actix::prelude::*;
 
 use super::envelopes::{Admission, Dispatch, Stop, WorkerFree, WorkerGone, WorkerId};
 use super::guard::{Census, End, Guard};
-use super::relay::{self, Fault};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
-use crate::protocol::policy::RequestPolicy;
+use crate::core::formats::policy::RequestPolicy;
 use crate::relay::job_stream::JobStream;
+use crate::relay::{self, Fault};
 use crate::telemetry::{Event, Events};
 
 /// Workers without a job that are kept for the next one.
@@ -148,7 +148,7 @@ impl Handler<WorkerGone> for WorkerPool {
         self.idle.retain(|id| *id != gone.worker);
         let job = self.workers.remove(&gone.worker).and_then(|slot| slot.job);
         if let Some(Assigned { stream, admission }) = job {
-            relay::end(&stream, admission, Fault::worker_lost());
+            relay::end(&stream, Fault::worker_lost(), admission.report());
         }
     }
 }

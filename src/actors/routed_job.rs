@@ -4,7 +4,6 @@ use actix::Recipient;
 use tokio::time::Instant;
 
 use super::envelopes::{Admission, Dispatch, TryElsewhere};
-use super::relay::{self, Fault};
 use crate::core::scheduling::estimate::Outline;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::{Progress, Work};
@@ -12,6 +11,7 @@ use crate::messages::endpoint::AnswerForm;
 use crate::messages::jobs::{Job, JobEnded, Ticket};
 use crate::relay::job_stream::JobHandle;
 use crate::relay::outbox::Outbox;
+use crate::relay::{self, Fault};
 
 /// A job between its acceptance and its end. Dropping it cancels the job.
 pub(super) struct RoutedJob {
@@ -53,7 +53,7 @@ impl RoutedJob {
 
     /// Ends the job with `job_error` and stops its worker, unless its end is on its way already.
     pub(super) fn end(&self, admission: Admission, fault: Fault) {
-        relay::end(self.handle.stream(), admission, fault);
+        relay::end(self.handle.stream(), fault, admission.report());
     }
 
     /// Sends what the last backend reported, and ends the job with it.
@@ -61,7 +61,7 @@ impl RoutedJob {
         self.job = None;
         let fault = self.fault.take().unwrap_or_else(Fault::worker_lost);
         let stream = self.handle.stream().clone();
-        async move { relay::give_up(&stream, admission, fault).await }
+        async move { relay::give_up(&stream, fault, admission.report()).await }
     }
 
     /// The job ended by itself: its last frames are sent.

@@ -13,12 +13,12 @@ use super::envelopes::{
     RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, SubmitReply, TryElsewhere,
 };
 use super::guard::Guard;
-use super::relay::Fault;
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, JobEnded, Ticket};
 use crate::messages::wire::{FromAgent, JobError, MalformedJob};
+use crate::relay::Fault;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
 

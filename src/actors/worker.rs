@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{Dispatch, Stop, WorkerFree, WorkerId};
+use super::envelopes::{Dispatch, Stop, TryElsewhere, WorkerFree, WorkerId};
 use super::guard::Guard;
-use super::relay;
 use crate::backends::{Backend, BackendFactory};
-use crate::protocol::policy::RequestPolicy;
+use crate::core::formats::policy::RequestPolicy;
+use crate::relay::{self, Relayed};
 
 /// Works jobs on a data arbiter, with its own client of the backend.
 pub(super) struct JobWorker {
@@ -34,8 +34,7 @@ impl Handler<Dispatch> for JobWorker {
             return self.pool.do_send(WorkerFree { worker: self.id });
         }
         let backend = Rc::clone(self.backend.get_or_insert_with(|| self.factory.open()));
-        let policy = self.policy;
-        let work = async move { relay::work(&*backend, policy, dispatch).await };
+        let work = work(backend, self.policy, dispatch);
         ctx.spawn(work.into_actor(self).map(|(), worker, _| {
             worker.pool.do_send(WorkerFree { worker: worker.id });
         }));
@@ -47,5 +46,23 @@ impl Handler<Stop> for JobWorker {
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         ctx.stop();
+    }
+}
+
+/// Works a job to its end, unless it is cancelled or ended by another. The router hears of the end as the terminal frame is
+/// written. A job that another backend may do better goes back to the router instead.
+async fn work(backend: Rc<dyn Backend>, policy: RequestPolicy, dispatch: Dispatch) {
+    let Dispatch { job, service, elsewhere, stream, admission } = dispatch;
+    let received = job.received;
+    let copy = elsewhere.as_ref().map(|_| job.clone());
+    match (relay::run(&*backend, policy, job, service, &stream, copy).await, elsewhere) {
+        (Some(Relayed::Done(tokens)), _) => relay::finish(&stream, tokens, received, admission.report()),
+        (Some(Relayed::Retry { job, fault }), Some(router)) => {
+            router.do_send(TryElsewhere { job, stream, admission, fault });
+        }
+        (Some(Relayed::Failed(fault) | Relayed::Retry { fault, .. }), _) => {
+            relay::give_up(&stream, fault, admission.report()).await;
+        }
+        (None, _) => {}
     }
 }

@@ -11,11 +11,11 @@ use url::{Host, Url};
 use crate::actors::{PolicyOf, Settings};
 use crate::backends::{Source, auto, configured};
 use crate::config::{AgentConfig, BackendOptions, Backends};
+use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::wire::Limits;
-use crate::protocol::policy::RemoteMedia;
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tcp::ProxyTarget;
 

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::BodyError;
 use super::api::ApiClient;
+use crate::core::formats::request::with_member;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
-use crate::protocol::request::with_member;
 
 /// How long a server may take to be told.
 const TOLD: Duration = Duration::from_secs(2);

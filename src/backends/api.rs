@@ -7,10 +7,10 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::http::{Method, Origin, Request};
+use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
-use crate::protocol::key_trace::KeyTrace;
 
 const USER_AGENT: &str = concat!("outpost/", env!("CARGO_PKG_VERSION"));
 

@@ -16,10 +16,10 @@ use super::api::{Api, ApiClient};
 use super::http::Response;
 use super::kinds::each;
 use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
-use crate::protocol::key_trace::KeyTrace;
 
 /// Makes [`HttpBackend`]s of one server.
 pub struct HttpBackendFactory {

@@ -31,11 +31,11 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 
+use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
-use crate::protocol::key_trace::KeyTrace;
 
 /// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
 pub trait Source {

@@ -15,9 +15,9 @@ use super::errors::ApiError;
 use super::relay::{End, Relayed};
 use super::request::AnswerKind;
 use super::usage_filter::UsageFilter;
+use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
-use crate::protocol::assemble::{AssembleError, Assembly};
 
 /// The largest answer that is put together in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 
 use super::{anthropic, openai};
+use crate::core::formats::error_body::ErrorBody;
 use crate::messages::backend::Format;
 use crate::messages::wire::{ErrorCode, ResponseHead};
-use crate::protocol::error_body::ErrorBody;
 
 /// The most bytes of a refusal that are kept.
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
@@ -67,7 +67,7 @@ pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::error_body::MESSAGE_LIMIT;
+    use crate::core::formats::error_body::MESSAGE_LIMIT;
 
     fn refusal(status: u16, body: &str) -> Option<BackendRefusal> {
         BackendRefusal::of(&ResponseHead::new(status, ""), body.into(), ErrorCode::Internal)

@@ -14,11 +14,11 @@ use super::keyless::NotLocal;
 use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
+use crate::core::formats::assemble::AssembleError;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 use crate::messages::wire::ErrorCode;
-use crate::protocol::assemble::AssembleError;
 
 /// Why a client gets no answer, or only the start of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use awc::http::header::AUTHORIZATION;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
+use crate::core::formats::sse::{EVENT_LIMIT, SseSplitter};
 use crate::messages::secret::Secret;
-use crate::protocol::sse::{EVENT_LIMIT, SseSplitter};
 use crate::telemetry::Outside;
 
 /// How long the answer's head may take: a model may have to read a long prompt first.

@@ -1,7 +1,19 @@
-//! One job at work: the bounded way of its bytes to the wire.
+//! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
 
 pub mod chunk;
+mod fault;
 pub mod job_stream;
 pub mod outbox;
+mod prepare;
+mod refusal;
+mod run;
+mod sender;
+mod transfer;
+mod watch;
+mod whole;
+
+pub(crate) use fault::{Fault, end, give_up};
+pub(crate) use run::{Relayed, finish, run};
+
 #[cfg(test)]
 mod tests;

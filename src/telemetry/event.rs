@@ -8,12 +8,12 @@ use log::Level;
 
 use super::Outside;
 use crate::core::scheduling::router::Refusal;
+use crate::core::session::close::is_expected;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, Generation, JobId, ModelId, ProviderId};
 use crate::messages::jobs::{Failure, Outcome};
 use crate::messages::lifecycle::{Child, CloseKind};
 use crate::messages::wire::{ErrorCode, Extensions};
-use crate::protocol::close::is_expected;
 
 /// Something happened. None of them holds a prompt, a completion, a key or a code.
 #[derive(Clone, Debug)]
@@ -347,8 +347,8 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::close::LinkEnd;
-    use crate::protocol::handshake::HandshakeFailure;
+    use crate::core::session::close::LinkEnd;
+    use crate::core::session::handshake::HandshakeFailure;
 
     #[test]
     fn what_a_coordinator_says_at_the_end_is_escaped_once() {

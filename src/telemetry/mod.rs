@@ -6,6 +6,7 @@ pub mod event;
 pub mod log;
 pub mod outside;
 pub mod prometheus;
+pub mod repeats;
 pub mod snapshot;
 mod stderr;
 mod target;

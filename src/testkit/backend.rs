@@ -16,12 +16,12 @@ use super::request::{Request, Running};
 use crate::backends::{
     Backend, BackendFactory, BackendRequest, BackendResponse, LookError, SendError, Sighting, Source,
 };
+use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::secret::Secret;
-use crate::protocol::key_trace::KeyTrace;
 
 /// What a look at the backend finds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use super::harness::{Harness, World};
 use super::journal::Journal;
 use crate::actors::{Census, Parts, PolicyOf, Settings, SupervisorActor};
 use crate::backends::Source;
+use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
 use crate::identity::Identity;
 use crate::messages::backend::BackendKind;
@@ -17,7 +18,6 @@ use crate::messages::ids::BackendId;
 use crate::messages::prices::{Price, PriceList};
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
-use crate::protocol::policy::RemoteMedia;
 use crate::telemetry::Event;
 
 /// Bytes that each direction of a connection holds.

@@ -24,7 +24,7 @@ use url::{Host, Url};
 use super::link::{Connector, DialError, Stream, Upgraded};
 use super::refusal::RefusalReader;
 use super::tcp::{self, ProxyTarget};
-use crate::protocol::liveness::DEAD_AFTER;
+use crate::core::session::liveness::DEAD_AFTER;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);

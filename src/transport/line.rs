@@ -20,9 +20,9 @@ use super::control::ControlQueue;
 use super::frame::{Frame, Role};
 use super::frame_buffer::FrameBuffer;
 use super::link::Stream;
+use crate::core::session::close::LinkEnd;
+use crate::core::session::liveness::Liveness;
 use crate::messages::wire::FromAgent;
-use crate::protocol::close::LinkEnd;
-use crate::protocol::liveness::Liveness;
 
 /// How long a write may make no progress.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 
 use super::frame::{Frame, FrameReader, Role, Violation};
 use super::line::{Line, Writer};
-use crate::protocol::close::LinkEnd;
+use crate::core::session::close::LinkEnd;
 
 /// A byte stream in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::frame::Frame;
 use super::line::{Line, Next, Source};
 use super::link::Reader;
+use crate::core::session::close::LinkEnd;
 use crate::messages::wire::FromAgent;
-use crate::protocol::close::LinkEnd;
 
 /// How often we ping.
 const PING_EVERY: Duration = Duration::from_secs(20);

@@ -2,9 +2,9 @@
 //! coordinator; without it, nothing of all that is said.
 
 use bytes::Bytes;
+use outpost::core::formats::assemble::Assembly;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{BinaryChunk, ErrorCode, Extension, Extensions, FromAgent, ResponseHead, Tokens};
-use outpost::protocol::assemble::Assembly;
 use outpost::testkit::{
     CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, order, order_at, whole_answer,
 };

@@ -1,9 +1,9 @@
 //! What a client puts into a request, and what of it reaches the backend, by kind of server and by endpoint.
 
+use outpost::core::formats::policy::RemoteMedia;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
-use outpost::protocol::policy::RemoteMedia;
 use outpost::testkit::{CoordinatorLink, Harness, JobTrace, ScriptedBackend, order_at};
 use serde_json::{Value, json};
 

@@ -6,11 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use outpost::core::formats::assemble::Assembly;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::AnswerForm::{Stream, Whole};
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{Capabilities, ErrorCode, Extensions, ModelOffer, ResponseHead};
-use outpost::protocol::assemble::Assembly;
 use outpost::testkit::{Clock, CoordinatorLink, Harness, JobTrace, order_at};
 use serde_json::Value;
 

@@ -1,10 +1,10 @@
 //! Made-up answers: what the recorded ones do not hold.
 
 use bytes::BytesMut;
+use outpost::core::formats::translate::{MessageEvents, Thinking};
+use outpost::core::formats::usage::{BackendFault, Ending};
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
-use outpost::protocol::translate::{MessageEvents, Thinking};
-use outpost::protocol::usage::{BackendFault, Ending};
 use serde_json::{Value, json};
 
 use crate::grammar::check;

@@ -1,8 +1,8 @@
 //! Streams that no server should send: they never panic, are bounded, and keep to the order of events.
 
-use outpost::protocol::sse::EVENT_LIMIT;
-use outpost::protocol::translate::{LONGEST_EVENT, Thinking};
-use outpost::protocol::usage::Ending;
+use outpost::core::formats::sse::EVENT_LIMIT;
+use outpost::core::formats::translate::{LONGEST_EVENT, Thinking};
+use outpost::core::formats::usage::Ending;
 use proptest::prelude::*;
 
 use crate::grammar::check;

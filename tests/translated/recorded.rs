@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use outpost::core::formats::translate::{MessageEvents, Thinking, chat_request};
+use outpost::core::formats::usage::{BackendFault, Ending, ResponseScan};
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
-use outpost::protocol::translate::{MessageEvents, Thinking, chat_request};
-use outpost::protocol::usage::{BackendFault, Ending, ResponseScan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Requests that can't be translated, and why.
 
 use bytes::Bytes;
-use outpost::protocol::translate::{TranslateError, chat_request, error_body};
+use outpost::core::formats::translate::{TranslateError, chat_request, error_body};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Pairs of requests: for Anthropic's messages, and for chat completions.
 
 use bytes::Bytes;
-use outpost::protocol::translate::{Thinking, chat_request};
+use outpost::core::formats::translate::{Thinking, chat_request};
 use serde_json::{Value, json};
 
 use crate::stream::model;

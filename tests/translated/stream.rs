@@ -1,12 +1,12 @@
 //! A stream put through the translation, and what comes out taken apart.
 
 use bytes::BytesMut;
+use outpost::core::formats::assemble::{AssembleError, Assembly};
+use outpost::core::formats::sse::SseSplitter;
+use outpost::core::formats::translate::{MessageEvents, Thinking};
+use outpost::core::formats::usage::Ending;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::ModelId;
-use outpost::protocol::assemble::{AssembleError, Assembly};
-use outpost::protocol::sse::SseSplitter;
-use outpost::protocol::translate::{MessageEvents, Thinking};
-use outpost::protocol::usage::Ending;
 use serde_json::Value;
 
 /// An event's name and its data.
@@ -29,7 +29,7 @@ pub(crate) fn translated(pieces: &[&[u8]], thinking: Thinking) -> (BytesMut, End
 pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut splitter = SseSplitter::new(usize::MAX);
-    let mut add = |event: outpost::protocol::sse::Event<'_>| {
+    let mut add = |event: outpost::core::formats::sse::Event<'_>| {
         let name = std::str::from_utf8(event.name).unwrap().to_owned();
         events.push((name, serde_json::from_slice(event.data).unwrap()));
     };

@@ -13,7 +13,7 @@ use crate::actors::envelopes::{CancelJob, SubmitJob, SubmitReply};
 use crate::messages::ids::Generation;
 use crate::messages::jobs::Job;
 use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
-use crate::protocol::repeats::Repeats;
+use crate::telemetry::repeats::Repeats;
 use crate::telemetry::{Event, Events, Label};
 use crate::transport::pump::Inbox;
 

@@ -14,11 +14,11 @@ use crate::actors::heartbeat::HeartbeatActor;
 use crate::actors::pool::WorkerPool;
 use crate::actors::router::{JobRouter, RouterSetup};
 use crate::backends::BackendFactory;
+use crate::core::formats::policy::RequestPolicy;
 use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
+use crate::core::session::backoff::EndClass;
 use crate::messages::lifecycle::{Child, CloseKind};
-use crate::protocol::backoff::EndClass;
-use crate::protocol::policy::RequestPolicy;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::Event;
 

@@ -10,7 +10,7 @@ use super::super::SendError;
 use super::exchange::{Response, exchange};
 use super::origin::Origin;
 use super::upload::Upload;
-use crate::protocol::request::body_len;
+use crate::core::formats::request::body_len;
 
 /// What can't stand in a request's first line.
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS.add(b' ');

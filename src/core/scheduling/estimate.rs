@@ -6,9 +6,9 @@
 //! at most the model's context; nothing where embeddings are asked for. The request's members were noted as it was received:
 //! it is neither parsed nor walked again, except for the first prompts of a batch. Driven by the router.
 
+use crate::core::formats::policy::{self, MOST_CHOICES};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::json::{Malformed, Members, name_of};
-use crate::protocol::policy::{self, MOST_CHOICES};
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;

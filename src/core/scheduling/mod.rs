@@ -10,6 +10,7 @@ pub mod debounce;
 pub mod estimate;
 pub mod ledger;
 pub mod load;
+pub mod pacing;
 pub mod route;
 pub mod router;
 pub mod selection;

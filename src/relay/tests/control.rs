@@ -4,9 +4,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
 use super::connection::{Connection, failed};
+use crate::core::session::close::LinkEnd;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{Capabilities, Extensions, FromAgent, Heartbeat, Limits, Metadata};
-use crate::protocol::close::LinkEnd;
 use crate::relay::outbox::Outbox;
 use crate::transport::frame::{Frame, Role, encode};
 use crate::transport::pump::{self, Inbox, PumpEnd};

@@ -1,0 +1,141 @@
+//! From the bytes of a stream to the one body, for every endpoint that has streams. Whoever answers the client drives it.
+
+use super::anthropic::MessageAssembly;
+use super::completions::TextAssembly;
+use super::openai::ChatAssembly;
+use super::responses::LastResponse;
+use crate::core::formats::sse::{Event, SseSplitter};
+use crate::core::formats::usage::{BackendFault, Ending, Tally};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
+
+/// What an event may have around what is kept of it: an answer may come in one.
+const AROUND: usize = 64 << 10;
+
+/// Why a stream makes no body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// It broke off before its end mark.
+    #[error("the stream broke off")]
+    Truncated,
+    /// The backend reported an error within it.
+    #[error("the backend reported an error")]
+    Failed(BackendFault),
+    /// It holds more than the limit.
+    #[error("the response is too large")]
+    TooLarge,
+    /// More choices, tool calls or content blocks than anybody asks for, or an index beyond them.
+    #[error("the response has too many parts")]
+    TooMany,
+    /// An event that is not of the format.
+    #[error("the stream is not of its format")]
+    Malformed,
+    /// The end mark came, and no answer before it.
+    #[error("the stream holds no answer")]
+    Empty,
+}
+
+/// A whole answer. It has no `Debug`: it holds somebody's completion.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The body: one JSON object.
+    pub body: Vec<u8>,
+    /// What the backend reported that it cost, 0 where it did not.
+    pub tokens: Tokens,
+}
+
+/// A response in the making. It has no `Debug`: it holds somebody's completion.
+pub struct Assembly {
+    splitter: SseSplitter,
+    tally: Tally,
+    fold: Fold,
+    error: Option<AssembleError>,
+}
+
+enum Fold {
+    Chat(ChatAssembly),
+    Text(TextAssembly),
+    Message(MessageAssembly),
+    Response(LastResponse),
+}
+
+impl Assembly {
+    /// An assembly that keeps at most `limit` bytes.
+    pub fn new(endpoint: Endpoint, limit: usize) -> Self {
+        let fold = match endpoint {
+            // Embeddings have no stream: whatever comes as one is not of its format.
+            Endpoint::ChatCompletions | Endpoint::Embeddings => Fold::Chat(ChatAssembly::new(limit)),
+            Endpoint::Completions => Fold::Text(TextAssembly::new(limit)),
+            Endpoint::Messages => Fold::Message(MessageAssembly::new(limit)),
+            Endpoint::Responses => Fold::Response(LastResponse::new(limit)),
+        };
+        let splitter = SseSplitter::new(limit.saturating_add(AROUND));
+        Self { splitter, tally: Tally::new(endpoint), fold, error: None }
+    }
+
+    /// Takes the next piece of the stream, of any length: what is kept of it is bounded event by event. After an error no
+    /// more is taken, and the same error is given again.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
+        let Self { splitter, tally, fold, error } = self;
+        if error.is_none() {
+            splitter.feed(bytes, |event| take(event, tally, fold, error));
+            // Where no event follows the gap yet.
+            if splitter.oversized() > 0 && !tally.is_complete() {
+                error.get_or_insert(AssembleError::TooLarge);
+            }
+        }
+        error.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether the end mark was seen: nothing that matters comes after it.
+    pub fn is_complete(&self) -> bool {
+        self.tally.is_complete()
+    }
+
+    /// The stream has ended: the body, and what it cost.
+    pub fn finish(mut self) -> Result<Whole, AssembleError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let Self { splitter, tally, fold, error } = &mut self;
+        splitter.finish(|event| take(event, tally, fold, error));
+        match self.tally.ending() {
+            Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
+            // Also where half an event, cut off by the end, could not be read.
+            Ending::Truncated => Err(AssembleError::Truncated),
+            Ending::Unread => Err(AssembleError::TooLarge),
+            Ending::Complete { tokens } => {
+                let body = match (self.error, self.fold) {
+                    (Some(error), _) => Err(error),
+                    (None, Fold::Chat(chat)) => chat.finish(),
+                    (None, Fold::Text(text)) => text.finish(),
+                    (None, Fold::Message(message)) => message.finish(),
+                    (None, Fold::Response(response)) => response.finish(),
+                };
+                body.map(|body| Whole { body, tokens })
+            }
+        }
+    }
+}
+
+fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
+    // What follows the end mark is no part of the response.
+    if error.is_some() || tally.is_complete() {
+        return;
+    }
+    if event.follows_gap {
+        *error = Some(AssembleError::TooLarge);
+        return;
+    }
+    tally.take(event);
+    let taken = match (tally.fault(), fold) {
+        (Some(fault), _) => Err(AssembleError::Failed(fault.clone())),
+        // Its last event holds the response; the others only mark the end with theirs.
+        (None, Fold::Response(response)) => response.feed(event.data),
+        (None, _) if tally.is_complete() => Ok(()),
+        (None, Fold::Chat(chat)) => chat.feed(event.data),
+        (None, Fold::Text(text)) => text.feed(event.data),
+        (None, Fold::Message(message)) => message.feed(event.data),
+    };
+    *error = taken.err();
+}

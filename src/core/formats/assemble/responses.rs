@@ -1,0 +1,49 @@
+//! OpenAI's responses: the last event of a stream holds the whole `response`, which is the body as it is spelled.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::AssembleError;
+use super::parts::{Budget, Kept, object};
+use crate::core::formats::usage::is_text;
+
+/// A `response` to come.
+pub struct LastResponse {
+    budget: Budget,
+    response: Kept,
+}
+
+#[derive(Deserialize)]
+struct StreamEvent<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+}
+
+impl LastResponse {
+    /// One that keeps at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { budget: Budget::new(limit), response: Kept::default() }
+    }
+
+    /// Takes the data of the next event, which is no error. After an error it is of no use.
+    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
+        // Some servers send the end mark of another endpoint after the last event, or before it.
+        if data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        let event: StreamEvent<'_> = object(data)?;
+        if is_text(event.kind, "response.completed") || is_text(event.kind, "response.incomplete") {
+            let response = event.response.filter(|response| response.get().starts_with('{'));
+            return self.response.last(Some(response.ok_or(AssembleError::Malformed)?), &mut self.budget);
+        }
+        Ok(())
+    }
+
+    /// The stream has ended well: the `response`.
+    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
+        let response = self.response.into_inner().ok_or(AssembleError::Empty)?;
+        Ok(String::from(Box::<str>::from(response)).into_bytes())
+    }
+}

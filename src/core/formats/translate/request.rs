@@ -1,0 +1,174 @@
+//! A request for Anthropic's messages, as a request for OpenAI's chat completions.
+//!
+//! It goes down the levels that the API names and no further, so nesting can't exhaust the stack. Whoever sends the
+//! request drives it.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::spelling;
+use super::{conversation, tools};
+use crate::core::formats::request::Body;
+use crate::core::formats::usage::{is_text, object, parse};
+use crate::messages::ids::ModelId;
+
+/// Why a request can't be translated. All are the caller's fault. The text names what is wrong and quotes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TranslateError {
+    /// Not the text of a JSON object, or of one that names a member of the API twice.
+    #[error("the request is not a JSON object with distinct members")]
+    Malformed,
+    /// A member is missing, or of another type or value than the API names.
+    #[error("{0}: missing, or not of the form that the API asks for")]
+    Invalid(&'static str),
+    /// A kind of content that chat completions have no place for.
+    #[error("{0}: this model's server takes no content of this type")]
+    UnsupportedContent(&'static str),
+    /// An image that is neither in the request nor at a URL.
+    #[error("image: this model's server takes images only as base64 or by URL")]
+    UnsupportedImage,
+    /// A tool that the API's own servers would run.
+    #[error("tools: this model's server runs no tools of its own")]
+    UnsupportedTool,
+    /// The name of a model is no text for JSON.
+    #[error("the model's name can't be written")]
+    BadModel,
+}
+
+/// What a request became.
+pub struct Translated {
+    /// The body for the backend, in pieces, the large ones slices of the request.
+    pub body: Vec<Bytes>,
+    /// The members of the request that were ignored although they may matter to the caller. For a warning in the log.
+    pub dropped: Vec<&'static str>,
+    /// What [`super::MessageEvents`] shall do with the model's thinking.
+    pub thinking: Thinking,
+}
+
+/// Whether the caller gets to see the thinking of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// In blocks of its own.
+    Shown,
+    /// Not at all: callers that did not ask for it take the first block for the answer.
+    Hidden,
+}
+
+/// The request for chat completions that asks for what a messages request asks for, from `model` and as a stream with
+/// its usage.
+///
+/// `top_k`, which OpenAI's own API does not know, goes along: local servers take it. Other figures go along unchecked
+/// too, for the backend to judge.
+pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
+    let request: Request<'_> = object(messages_request).ok_or(TranslateError::Malformed)?;
+    let model = serde_json::to_string(model).map_err(|_| TranslateError::BadModel)?;
+    let mut body = Body::new(messages_request);
+    body.open();
+    body.member(br#""model""#, model.as_bytes());
+    body.key(br#""messages""#);
+    body.open_list();
+    conversation::write_system(request.system, &mut body)?;
+    conversation::write_messages(request.messages, &mut body)?;
+    body.close_list();
+    tools::write_tools(request.tools, request.tool_choice, &mut body)?;
+    let figures = [
+        (br#""max_tokens""#.as_slice(), request.max_tokens),
+        (br#""temperature""#, request.temperature),
+        (br#""top_p""#, request.top_p),
+        (br#""top_k""#, request.top_k),
+    ];
+    for (key, figure) in figures {
+        if let Some(figure) = figure {
+            body.member(key, figure.get().as_bytes());
+        }
+    }
+    if let Some(sequences) = request.stop_sequences {
+        write_stop(sequences, &mut body)?;
+    }
+    if let Some(user) = parse::<Metadata<'_>>(request.metadata).and_then(|metadata| metadata.user_id) {
+        spelling(user).ok_or(TranslateError::Invalid("metadata.user_id"))?;
+        body.member(br#""user""#, user.get().as_bytes());
+    }
+    body.member(br#""stream""#, b"true");
+    body.member(br#""stream_options""#, br#"{"include_usage":true}"#);
+    body.close();
+    Ok(Translated { body: body.finish(), dropped: request.dropped(), thinking: request.shown_thinking() })
+}
+
+fn write_stop(sequences: &RawValue, body: &mut Body<'_>) -> Result<(), TranslateError> {
+    let inside = sequences.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if !inside.ok_or(TranslateError::Invalid("stop_sequences"))?.trim_ascii().is_empty() {
+        body.member(br#""stop""#, sequences.get().as_bytes());
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    system: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_choice: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    temperature: Option<&'a RawValue>,
+    #[serde(borrow)]
+    top_p: Option<&'a RawValue>,
+    #[serde(borrow)]
+    top_k: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stop_sequences: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mcp_servers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    container: Option<&'a RawValue>,
+    #[serde(borrow)]
+    context_management: Option<&'a RawValue>,
+}
+
+impl Request<'_> {
+    fn shown_thinking(&self) -> Thinking {
+        match parse::<ThinkingSetting<'_>>(self.thinking) {
+            Some(setting) if !is_text(setting.kind, "disabled") => Thinking::Shown,
+            _ => Thinking::Hidden,
+        }
+    }
+
+    fn dropped(&self) -> Vec<&'static str> {
+        let dropped = [
+            ("thinking", self.shown_thinking() == Thinking::Shown),
+            ("output_config", self.output_config.is_some()),
+            ("output_format", self.output_format.is_some()),
+            ("mcp_servers", self.mcp_servers.is_some()),
+            ("container", self.container.is_some()),
+            ("context_management", self.context_management.is_some()),
+        ];
+        dropped.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ThinkingSetting<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+}

@@ -1,0 +1,227 @@
+//! Why a job failed, and the frames that say so.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::job_stream::JobStream;
+use super::sender::ChunkSender;
+use crate::backends::{BodyError, SendError};
+use crate::core::formats::assemble::AssembleError;
+use crate::core::formats::key_trace::KeyTrace;
+use crate::core::formats::usage::BackendFault;
+use crate::core::scheduling::router::Refusal;
+use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
+use crate::messages::wire::{ErrorCode, FromAgent, JobError};
+
+/// What is said where a bound of this program is to blame.
+pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
+
+/// Ends a job with `job_error`, unless it has ended. `ended` is called as that frame is written.
+pub(crate) fn end(stream: &JobStream, fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
+    let failure = fault.failure();
+    let (job_id, error_code, message) = (stream.job(), failure.code, fault.message);
+    let error = JobError { job_id, error_code, message, tokens_emitted: 0 };
+    stream.end(FromAgent::JobError(error), Box::new(move || ended(Outcome::Failed(failure))));
+}
+
+/// Ends a job with `job_error`, unless another ends it first. What a backend said is sent before, where the connection
+/// carries heads, as there is room for it: a job that nobody can do costs no more memory than one that runs.
+pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
+    if let Some(said) = fault.said.take().filter(|_| stream.carries_heads()) {
+        let Said { status, content_type, body } = *said;
+        let mut copy = None;
+        let mut sender = ChunkSender::new(stream, &mut copy);
+        sender.begin(status, &content_type);
+        tokio::select! {
+            biased;
+            () = stream.stopped() => return,
+            () = sender.append_all(&body) => {}
+        }
+    }
+    end(stream, fault, ended);
+}
+
+/// What a backend said instead of an answer: the client's own software may know what to make of it.
+#[derive(Clone)]
+pub(super) struct Said {
+    pub(super) status: u16,
+    pub(super) content_type: String,
+    /// At most [`ERROR_BODY_LIMIT`](crate::core::formats::error_body::ERROR_BODY_LIMIT), or what that is translated to.
+    pub(super) body: Bytes,
+}
+
+impl fmt::Debug for Said {
+    /// Without the body, which may repeat the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Said({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels and
+/// what the backend said to the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    code: ErrorCode,
+    blame: Blame,
+    message: String,
+    /// The backend's connection failed or broke, or its answer makes one doubt its health.
+    by_connection: bool,
+    /// Another backend may do what this one could not.
+    elsewhere: bool,
+    /// What it shows of the backend.
+    evidence: Evidence,
+    /// For the caller, where the connection carries it.
+    said: Option<Box<Said>>,
+}
+
+impl Fault {
+    pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            blame,
+            message: message.into(),
+            by_connection: false,
+            elsewhere: false,
+            evidence: Evidence::Nothing,
+            said: None,
+        }
+    }
+
+    /// The backend did something that has no code of its own.
+    pub(super) fn backend(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Backend, message)
+    }
+
+    /// The request can't be served as it is.
+    pub(super) fn caller(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Caller, message)
+    }
+
+    /// The deadline passed before the end.
+    pub(crate) fn late() -> Self {
+        Self::new(ErrorCode::BackendTimeout, Blame::Caller, "the deadline passed")
+    }
+
+    /// The job has no slot.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), Blame::Operator, refusal.to_string())
+    }
+
+    /// The actors that worked it are gone.
+    pub(crate) fn worker_lost() -> Self {
+        Self::agent("the agent failed while working the job")
+    }
+
+    /// This program failed.
+    pub(super) fn agent(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, Blame::Agent, message)
+    }
+
+    /// The operator has ended it.
+    pub(crate) fn stopping() -> Self {
+        Self::new(ErrorCode::Internal, Blame::Operator, "the agent is stopping")
+    }
+
+    /// The same, with the backend's connection to blame: the job may do better elsewhere.
+    pub(super) fn by_connection(self) -> Self {
+        Self { by_connection: true, elsewhere: true, ..self }
+    }
+
+    /// The same, with what it shows of the backend.
+    pub(super) fn showing(self, evidence: Evidence) -> Self {
+        Self { evidence, ..self }
+    }
+
+    /// The same, with a look at the backend's health to follow.
+    pub(super) fn in_doubt(self) -> Self {
+        Self { by_connection: true, ..self }
+    }
+
+    /// The same, where another backend may have what this one has not at the moment.
+    pub(super) fn worth_another(self) -> Self {
+        Self { elsewhere: true, ..self }
+    }
+
+    /// The same, with what the caller is to read of it.
+    pub(super) fn saying(self, said: Said) -> Self {
+        Self { said: Some(Box::new(said)), ..self }
+    }
+
+    /// The same, without any text that contains the backend's API key.
+    pub(super) fn without_key(mut self, key: &KeyTrace) -> Self {
+        if key.is_in(self.message.as_bytes()) {
+            self.message = "the backend failed with an error that contains its API key".to_owned();
+        }
+        self.said = self.said.filter(|said| !key.is_in(&said.body) && !key.is_in(said.content_type.as_bytes()));
+        self
+    }
+
+    /// Whether another backend may do what this one could not.
+    pub(super) fn is_worth_another(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// What is decided from it.
+    pub(crate) fn failure(&self) -> Failure {
+        let Self { code, blame, evidence, by_connection: probe, .. } = *self;
+        Failure { code, blame, evidence, probe }
+    }
+}
+
+impl From<BackendFault> for Fault {
+    /// An error that the backend reported within a response that had begun well. SGLang and TGI report a caller's mistake
+    /// so, too.
+    fn from(fault: BackendFault) -> Self {
+        let what = labelled("the backend reported an error".into(), &fault);
+        Self::new(ErrorCode::Internal, Blame::Unclear, what).in_doubt()
+    }
+}
+
+impl From<SendError> for Fault {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unreachable => {
+                Self::new(ErrorCode::BackendUnreachable, Blame::Backend, "no connection to the backend")
+                    .by_connection()
+                    .showing(Evidence::Backend)
+            }
+            SendError::Garbled => {
+                Self::backend("the backend's answer is no HTTP").by_connection().showing(Evidence::Backend)
+            }
+            SendError::Broke => Self::new(ErrorCode::BackendUnreachable, Blame::Unclear, error.to_string())
+                .by_connection()
+                .showing(Evidence::Crash),
+        }
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        Self::backend(error.to_string())
+    }
+}
+
+impl From<AssembleError> for Fault {
+    fn from(error: AssembleError) -> Self {
+        match error {
+            AssembleError::Failed(fault) => fault.into(),
+            AssembleError::Truncated => {
+                Self::backend("the backend's response ended without its end mark").by_connection()
+            }
+            AssembleError::TooLarge | AssembleError::TooMany => Self::agent(TOO_LARGE),
+            AssembleError::Malformed | AssembleError::Empty => {
+                Self::backend("the backend's stream is not of the kind that was asked for")
+            }
+        }
+    }
+}
+
+/// The connection went away under the job: whatever is reported now reaches nobody.
+/// What happened, with the label of what the backend says of it.
+pub(super) fn labelled(what: String, fault: &BackendFault) -> String {
+    match &fault.label {
+        Some(label) => format!("{what} ({label})"),
+        None => what,
+    }
+}

@@ -1,0 +1,58 @@
+//! One job's bytes on their way to its stream. Knows nothing of what is in them.
+
+use super::job_stream::JobStream;
+use crate::messages::jobs::Job;
+use crate::messages::wire::ResponseHead;
+
+/// Appends the bytes of one job.
+pub(super) struct ChunkSender<'a> {
+    stream: &'a JobStream,
+    /// For another try. Dropped once there are bytes of an answer.
+    copy: &'a mut Option<Job>,
+}
+
+impl<'a> ChunkSender<'a> {
+    pub(super) fn new(stream: &'a JobStream, copy: &'a mut Option<Job>) -> Self {
+        Self { stream, copy }
+    }
+
+    pub(super) fn carries_heads(&self) -> bool {
+        self.stream.carries_heads()
+    }
+
+    /// To be called once, before anything is appended, with the head of the response.
+    pub(super) fn begin(&mut self, status: u16, content_type: &str) {
+        self.stream.set_head(ResponseHead::new(status, content_type));
+    }
+
+    /// Takes as many bytes as there is room for, and returns how many.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+        *self.copy = None;
+        self.stream.append(bytes)
+    }
+
+    /// Sends what was appended.
+    pub(super) fn send(&self) {
+        self.stream.send();
+    }
+
+    /// Waits until there is room.
+    pub(super) async fn room(&self) {
+        self.stream.room().await;
+    }
+
+    /// Appends bytes of any number, as there is room for them. The last ones are sent with the end of the job.
+    pub(super) async fn append_all(&mut self, bytes: &[u8]) {
+        self.stream.need_head();
+        let mut rest = bytes;
+        loop {
+            let taken = self.append(rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            if rest.is_empty() {
+                return;
+            }
+            self.send();
+            self.room().await;
+        }
+    }
+}

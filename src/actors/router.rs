@@ -53,7 +53,10 @@ impl JobRouter {
         while let Some(effect) = self.router.next_effect() {
             match effect {
                 Effect::Dispatch { ticket, backend, service, may_retry } => {
-                    let (Some(pool), Some(work)) = (self.pools.get(&backend), self.router.work(ticket)) else {
+                    let Some(work) = self.router.work(ticket) else { continue };
+                    let Some(pool) = self.pools.get(&backend) else {
+                        // A bug: the router was told that this backend has workers. The job ends all the same.
+                        self.fail(ticket, FailCause::WorkerLost, ctx);
                         continue;
                     };
                     let elsewhere = may_retry.then(|| ctx.address().recipient());

@@ -14,6 +14,8 @@ use crate::core::scheduling::router::Refusal;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 
+/// What is said of an answer that is not sent, or not all of it, because of the key in it.
+pub(super) const KEY_IN_ANSWER: &str = "a part of the backend's answer contains its API key";
 /// What is said where a bound of this program is to blame.
 pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
 
@@ -36,7 +38,7 @@ pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl Fn
         tokio::select! {
             biased;
             () = stream.stopped() => return,
-            () = sender.append_all(&body) => {}
+            () = sender.send_all(&body) => {}
         }
     }
     end(stream, fault, ended);

@@ -1,7 +1,7 @@
 //! The bytes of one job on their way to the coordinator, its terminal frame, and its phase.
 //!
-//! The worker appends the bytes of the answer and sends them. On an idle line they are encoded and written at once, on the
-//! worker's thread; else the job waits for its turn at the pump. Bytes are encoded as they are written, for the connection
+//! The worker sends the bytes of the answer. On an idle line they are encoded and written at once, on the worker's thread;
+//! else they are held, and the job waits for its turn at the pump. Bytes are encoded as they are written, for the connection
 //! that exists then.
 //!
 //! - STREAM-1: at most one terminal frame is written, behind all bytes that were appended before the end.
@@ -129,8 +129,9 @@ impl JobStream {
 
     /// Sets the head of the response for its first frame, where the connection carries heads. To be called before any byte.
     pub fn set_head(&self, head: ResponseHead) {
-        if self.carries_heads() {
-            self.held().head = Some(head);
+        let mut held = self.held();
+        if self.carries_heads() && self.is_running() {
+            held.head = Some(head);
         }
     }
 
@@ -139,43 +140,71 @@ impl JobStream {
         self.held().written
     }
 
-    /// Takes bytes of the response, as many as there is room for, and returns how many. They are not sent before
-    /// [`Self::send`], or before bytes that wait already.
-    pub fn append(&self, bytes: &[u8]) -> usize {
+    /// Sends bytes of the response, at most [`MAX_CHUNK`], and empties the buffer: at once where nothing waits and the line
+    /// is idle, else in the job's turn. False: there is no room for them, and nothing changed.
+    pub fn send(&self, buffer: &mut Vec<u8>) -> bool {
         let mut held = self.held();
         if !self.is_running() {
-            // Nobody will read them: the worker is about to stop.
-            return bytes.len();
+            // The worker is about to stop.
+            buffer.clear();
+            return true;
         }
-        let own = GUARANTEED.saturating_sub(held.bytes.len()).min(bytes.len());
-        let wanted = (bytes.len() - own).min(MOST.saturating_sub(held.bytes.len() + own));
-        let borrowed = self.0.outbox.borrow_spare(wanted);
-        held.borrowed += borrowed;
-        let taken = own + borrowed;
-        held.bytes.append(bytes.get(..taken).unwrap_or_default());
-        taken
+        if held.is_empty() && self.0.outbox.try_write(|out| self.append_chunk(&mut held, out, buffer)) {
+            buffer.clear();
+            return true;
+        }
+        let has_room = self.take_room(&mut held, buffer.len());
+        if has_room {
+            held.bytes.push(std::mem::take(buffer));
+        }
+        self.queue(held);
+        has_room
     }
 
-    /// Sends what was appended: at once where the line is idle, else in the job's turn.
-    pub fn send(&self) {
-        self.send_held(self.held());
+    /// The same, but the bytes are sent with the next ones, or with the end of the job.
+    pub fn hold(&self, buffer: &mut Vec<u8>) -> bool {
+        let mut held = self.held();
+        if !self.is_running() {
+            buffer.clear();
+            return true;
+        }
+        let has_room = self.take_room(&mut held, buffer.len());
+        if has_room {
+            held.bytes.push(std::mem::take(buffer));
+        } else {
+            self.queue(held);
+        }
+        has_room
+    }
+
+    /// Takes room for so many bytes more.
+    fn take_room(&self, held: &mut Held, count: usize) -> bool {
+        let total = held.bytes.len() + count;
+        let wanted = total.saturating_sub(GUARANTEED + held.borrowed);
+        if total > MOST {
+            return false;
+        }
+        let borrowed = self.0.outbox.borrow_spare(wanted);
+        if borrowed < wanted {
+            self.0.outbox.return_spare(borrowed);
+            return false;
+        }
+        held.borrowed += borrowed;
+        true
     }
 
     /// Has the head of the response sent also where the response has no bytes.
     pub fn need_head(&self) {
         let mut held = self.held();
-        held.head_is_due = held.head.is_some();
+        held.head_is_due = held.head.is_some() && self.is_running();
     }
 
-    /// Waits until there is room for bytes. To be called by the worker alone, after [`Self::send`].
-    pub async fn room(&self) {
+    /// Waits until there is room for so many bytes, at most [`MAX_CHUNK`]. To be called by the worker alone, after it was
+    /// told that there is none.
+    pub async fn room(&self, count: usize) {
         loop {
             let written = self.0.room.notified();
-            let is_full = {
-                let held = self.held();
-                held.bytes.len() >= GUARANTEED
-            };
-            if !is_full {
+            if self.held().bytes.len() + count <= GUARANTEED {
                 return;
             }
             written.await;
@@ -196,17 +225,26 @@ impl JobStream {
         true
     }
 
-    /// Writes what is held at once where the line is idle and it fits into one frame, else queues the job.
+    /// Writes what is held at once where the line is idle and it is no more than one full frame has, else queues the job.
     fn send_held(&self, mut held: MutexGuard<'_, Held>) {
-        if held.is_queued || held.is_empty() {
-            return;
+        let is_short = !held.is_queued && held.bytes.len() <= MAX_CHUNK;
+        let append_all = |out: &mut FrameBuffer| {
+            while !held.is_empty() {
+                self.append_frames(&mut held, out);
+            }
+        };
+        if !(is_short && self.0.outbox.try_write(append_all)) {
+            self.queue(held);
         }
-        if held.bytes.len() <= MAX_CHUNK && self.0.outbox.try_write(|out| self.append_frames(&mut held, out)) {
-            return;
+    }
+
+    /// Gives the job a turn at the pump, if it has something to write and has none.
+    fn queue(&self, mut held: MutexGuard<'_, Held>) {
+        if !held.is_queued && !held.is_empty() {
+            held.is_queued = true;
+            drop(held);
+            self.0.outbox.queue(self.clone());
         }
-        held.is_queued = true;
-        drop(held);
-        self.0.outbox.queue(self.clone());
     }
 
     /// The job's turn: appends its next frames. True where more is left for another turn.
@@ -217,16 +255,11 @@ impl JobStream {
         held.is_queued
     }
 
-    /// Appends a frame of bytes, and the terminal frame where that is all.
+    /// Appends a frame of the bytes held, and the terminal frame where that is all.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
         if !held.bytes.is_empty() || held.head_is_due {
             let bytes = held.bytes.pop();
-            match held.head.take() {
-                Some(head) => chunk::append_first(out, self.0.job, &head, &bytes),
-                None => self.0.outbox.encoding().append(out, self.0.job, held.written, &bytes),
-            }
-            held.head_is_due = false;
-            held.written += bytes.len() as u64;
+            self.append_chunk(held, out, &bytes);
             let borrowed = held.bytes.len().saturating_sub(GUARANTEED).min(held.borrowed);
             self.0.outbox.return_spare(held.borrowed - borrowed);
             held.borrowed = borrowed;
@@ -239,6 +272,16 @@ impl JobStream {
             self.0.phase.store(WRITTEN, Ordering::Release);
             written();
         }
+    }
+
+    /// Appends a frame of these bytes, the first one with the head of the response.
+    fn append_chunk(&self, held: &mut Held, out: &mut FrameBuffer, bytes: &[u8]) {
+        match held.head.take() {
+            Some(head) => chunk::append_first(out, self.0.job, &head, bytes),
+            None => self.0.outbox.encoding().append(out, self.0.job, held.written, bytes),
+        }
+        held.head_is_due = false;
+        held.written += bytes.len() as u64;
     }
 
     fn cancel(&self) {

@@ -116,7 +116,9 @@ async fn relay(
         (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
         (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
         (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
-        (AnswerForm::Whole, Came::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
+        (AnswerForm::Whole, Came::Whole, None) => {
+            return whole::relayed(endpoint, status, body, sender, backend.key_trace().as_deref()).await;
+        }
         // A server that takes no notice of `stream`. In the base protocol the bytes that came are sent, which are not a stream.
         (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => {
             whole::disassembled(endpoint, body).await?
@@ -126,7 +128,7 @@ async fn relay(
         }
     };
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });
-    sender.append_all(&body).await;
+    sender.send_all(&body).await;
     Ok(tokens)
 }
 

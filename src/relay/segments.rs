@@ -5,12 +5,15 @@ use std::collections::VecDeque;
 
 use super::chunk::MAX_CHUNK;
 
+/// A shorter segment is copied behind the one before it, where that has room.
+const COPIED: usize = 4 * 1024;
+
 /// Bytes in order.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     /// The next frame's bytes. Empty only if all is.
     front: Vec<u8>,
-    /// What comes behind it. All but the last are full.
+    /// What comes behind it.
     rest: VecDeque<Vec<u8>>,
     len: usize,
 }
@@ -24,18 +27,20 @@ impl Segments {
         self.len == 0
     }
 
-    pub(super) fn append(&mut self, mut bytes: &[u8]) {
-        self.len += bytes.len();
-        while !bytes.is_empty() {
-            let last = self.rest.back_mut().unwrap_or(&mut self.front);
-            let room = MAX_CHUNK - last.len();
-            if room == 0 {
-                self.rest.push_back(Vec::with_capacity(MAX_CHUNK));
-                continue;
-            }
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            last.extend_from_slice(now);
-            bytes = later;
+    /// Appends a segment of at most [`MAX_CHUNK`] bytes.
+    pub(super) fn push(&mut self, mut segment: Vec<u8>) {
+        if segment.capacity() > 2 * segment.len() + COPIED {
+            // What is held is bounded by the bytes in it.
+            segment.shrink_to_fit();
+        }
+        self.len += segment.len();
+        let last = self.rest.back_mut().unwrap_or(&mut self.front);
+        if last.is_empty() {
+            *last = segment;
+        } else if segment.len() <= COPIED && last.len() + segment.len() <= MAX_CHUNK {
+            last.extend_from_slice(&segment);
+        } else {
+            self.rest.push_back(segment);
         }
     }
 
@@ -56,13 +61,13 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_come_out_in_order_in_segments_of_a_frame(
-            pieces in proptest::collection::vec((0_usize..100_000, any::<bool>()), 0..20),
+            pieces in proptest::collection::vec((prop_oneof![0_usize..300, 0..=MAX_CHUNK], any::<bool>()), 0..40),
         ) {
             let (mut segments, mut appended, mut popped) = (Segments::default(), Vec::new(), Vec::new());
             for (n, (len, pops)) in pieces.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
-                segments.append(&piece);
                 appended.extend_from_slice(&piece);
+                segments.push(piece);
                 if pops {
                     let segment = segments.pop();
                     prop_assert!(segment.len() <= MAX_CHUNK);

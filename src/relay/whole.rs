@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::fault::{Fault, TOO_LARGE};
+use super::fault::{Fault, KEY_IN_ANSWER, TOO_LARGE};
 use super::run::{Body, JSON};
 use super::sender::ChunkSender;
 use super::transfer::AFTER_THE_END;
 use crate::core::formats::assemble::{AssembleError, Assembly, Whole};
 use crate::core::formats::disassemble::disassemble;
+use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::translate::MessageEvents;
 use crate::core::formats::usage::{Ending, LongBodyScan, Tally};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
@@ -65,12 +66,16 @@ pub(super) async fn relayed(
     status: u16,
     mut body: Body,
     mut sender: ChunkSender<'_>,
+    key: Option<&KeyTrace>,
 ) -> Result<Tokens, Fault> {
     let (text, mut next) = match held(&mut body).await? {
         Held::All(text) => {
+            if key.is_some_and(|key| key.is_rare() && key.is_in(&text)) {
+                return Err(Fault::agent(KEY_IN_ANSWER));
+            }
             let Whole { body, tokens } = checked(endpoint, text)?;
             sender.begin(status, JSON);
-            sender.append_all(&body).await;
+            sender.send_all(&body).await;
             return Ok(tokens);
         }
         Held::Start(text, next) => (text, Some(Ok(next))),
@@ -78,12 +83,12 @@ pub(super) async fn relayed(
     let mut scan = LongBodyScan::new(endpoint);
     scan.feed(&text);
     sender.begin(status, JSON);
-    sender.append_all(&text).await;
+    sender.send_all(&text).await;
     drop(text);
     while let Some(bytes) = next {
         let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
         scan.feed(&bytes);
-        sender.append_all(&bytes).await;
+        sender.send_all(&bytes).await;
         next = body.next().await;
     }
     match scan.finish() {

@@ -69,6 +69,8 @@ pub(super) struct Writer {
     out: FrameBuffer,
     /// The stream may hold bytes back until it is flushed, as TLS does.
     unflushed: bool,
+    /// Our close frame was appended: nothing follows it.
+    is_closed: bool,
 }
 
 /// What one write did.
@@ -81,7 +83,7 @@ enum Progress {
 
 impl Writer {
     pub(super) fn new(stream: WriteHalf<Box<dyn Stream>>, role: Role) -> Self {
-        Self { stream: Some(stream), out: FrameBuffer::new(role), unflushed: false }
+        Self { stream: Some(stream), out: FrameBuffer::new(role), unflushed: false, is_closed: false }
     }
 
     fn is_idle(&self) -> bool {
@@ -140,7 +142,7 @@ impl Line {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        if !writer.is_idle() || writer.stream.is_none() {
+        if !writer.is_idle() || writer.is_closed || writer.stream.is_none() {
             return false;
         }
         append(&mut writer.out);
@@ -172,6 +174,11 @@ impl Line {
     /// Appends one frame for the next write.
     pub(super) fn push(&self, frame: &Frame) {
         self.append(|out| out.push(frame));
+    }
+
+    /// Nothing is written behind what was appended before.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// Writes everything that waits. Ends if the stream takes nothing for [`WRITE_STALL`].

@@ -61,6 +61,7 @@ pub async fn run(mut reader: Reader, line: &Line, source: &impl Source, inbox: &
         PumpEnd::Link(_) => return end,
     };
     line.push(&Frame::Close { code: parting, reason: String::new() });
+    line.close();
     // The connection ends either way.
     let _ = timeout(CLOSE_GRACE, line.flush()).await;
     end
@@ -147,6 +148,9 @@ async fn write_all(line: &Line, source: &impl Source, urgent: &Urgent) -> PumpEn
             }
             Next::Appended
         });
+        if next == Next::Closed {
+            line.close();
+        }
         if let Err(end) = line.flush().await {
             return PumpEnd::Link(end);
         }

@@ -61,7 +61,7 @@ impl KeyTrace {
     }
 
     /// Whether a text that contains the key contains it because it quotes it, and not by chance.
-    pub(super) fn is_rare(&self) -> bool {
+    pub fn is_rare(&self) -> bool {
         self.length >= SHORTEST_RARE
     }
 

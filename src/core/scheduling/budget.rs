@@ -63,7 +63,7 @@ impl TokenBudget {
     /// Reserves a job's estimate, its prompt and its answers, where the budget has room for it next to all that counts now. Of
     /// the answers an eighth of the budget is reserved at most.
     pub fn reserve(&mut self, prompt: u64, answers: u64, now: Instant) -> Result<Reservation, Spent> {
-        let estimate = prompt.saturating_add(answers.min(self.per_minute / MOST_OF_AN_ANSWER));
+        let estimate = prompt.saturating_add(answers.min(self.share()));
         let counts = self.counted(now);
         let fits = counts + u128::from(estimate) <= u128::from(self.per_minute);
         if !fits && (counts > 0 || !self.reserved.is_empty()) {
@@ -96,6 +96,11 @@ impl TokenBudget {
     pub fn counted(&mut self, now: Instant) -> u128 {
         self.advance(now);
         self.reserved_sum + self.used.iter().map(|bucket| bucket.tokens).sum::<u128>()
+    }
+
+    /// What one job may count for where it is not known that it used more.
+    pub fn share(&self) -> u64 {
+        self.per_minute / MOST_OF_AN_ANSWER
     }
 
     /// Jobs whose estimates are reserved.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{BinaryChunk, ErrorCode, Extensions, FromAgent, JobError};
+use crate::relay::chunk::MAX_CHUNK;
 use crate::relay::job_stream::{JobHandle, JobStream};
 use crate::relay::outbox::Outbox;
 use crate::transport::frame::{Frame, FrameReader, Role};
@@ -80,7 +81,7 @@ impl Connection {
     pub(super) fn clogged(agreed: Extensions) -> (Self, JobHandle) {
         let connection = Self::new(8 * 1024, agreed);
         let (handle, stream) = connection.outbox.open(JobId::random());
-        append_all(&stream, &[b'c'; 30 * 1024]);
+        send_all(&stream, &[b'c'; 30 * 1024]);
         (connection, handle)
     }
 
@@ -119,10 +120,17 @@ pub(super) fn end(stream: &JobStream) -> bool {
     stream.end(failed(stream.job()), Box::new(|| {}))
 }
 
-/// Takes bytes of any number, as there is room.
-pub(super) fn append_all(stream: &JobStream, bytes: &[u8]) {
-    assert_eq!(stream.append(bytes), bytes.len());
-    stream.send();
+/// Sends bytes of any number, for which there is room.
+pub(super) fn send_all(stream: &JobStream, bytes: &[u8]) {
+    for piece in bytes.chunks(MAX_CHUNK) {
+        assert!(stream.send(&mut piece.to_vec()));
+    }
+}
+
+/// Holds bytes, as many frames of them as there is room for, and returns how many bytes that is.
+pub(super) fn hold(stream: &JobStream, bytes: &[u8]) -> usize {
+    let held = bytes.chunks(MAX_CHUNK).take_while(|piece| stream.hold(&mut piece.to_vec()));
+    held.map(<[u8]>::len).sum()
 }
 
 /// The job and the bytes of a chunk.

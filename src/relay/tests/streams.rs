@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
 
-use super::connection::{Connection, Deaf, append_all, chunk, end, failed, terminal};
+use super::connection::{Connection, Deaf, chunk, end, failed, hold, send_all, terminal};
 use crate::messages::ids::JobId;
 use crate::messages::wire::{Extension, Extensions, FromAgent, Heartbeat, ResponseHead};
 use crate::relay::chunk::MAX_CHUNK;
@@ -19,7 +19,7 @@ use crate::transport::pump::{self, PumpEnd};
 async fn on_an_idle_line_bytes_are_written_at_once_without_the_pump() {
     let mut connection = Connection::new(1 << 20, Extensions::NONE);
     let (_handle, stream) = connection.outbox.open(JobId::random());
-    append_all(&stream, b"token");
+    send_all(&stream, b"token");
     let frames = connection.written();
     assert_eq!(frames.iter().map(chunk).collect::<Vec<_>>(), [Some((stream.job(), b"token".to_vec()))]);
 }
@@ -28,7 +28,7 @@ async fn on_an_idle_line_bytes_are_written_at_once_without_the_pump() {
 async fn the_last_bytes_and_the_terminal_frame_share_a_write() {
     let mut connection = Connection::new(1 << 20, Extensions::NONE);
     let (handle, stream) = connection.outbox.open(JobId::random());
-    assert_eq!(stream.append(b"all of it"), 9);
+    assert_eq!(hold(&stream, b"all of it"), 9);
     assert!(end(&stream));
     handle.release();
     let frames = connection.written();
@@ -41,7 +41,7 @@ async fn what_the_stream_has_no_room_for_is_written_by_the_pump_in_order() {
     let (connection, handle) = Connection::clogged(Extensions::NONE);
     let stream = handle.stream().clone();
     for piece in ["one ", "two ", "three"] {
-        append_all(&stream, piece.as_bytes());
+        send_all(&stream, piece.as_bytes());
     }
     assert!(end(&stream));
     let frames = connection.pumped().await;
@@ -55,7 +55,7 @@ async fn what_the_stream_has_no_room_for_is_written_by_the_pump_in_order() {
 async fn small_frames_that_wait_share_a_write() {
     let (connection, _clog) = Connection::clogged(Extensions::NONE);
     let jobs: Vec<_> = (0..100).map(|_| connection.outbox.open(JobId::random())).collect();
-    jobs.iter().for_each(|(_, stream)| append_all(stream, b"token"));
+    jobs.iter().for_each(|(_, stream)| send_all(stream, b"token"));
     let writes = Arc::clone(&connection.writes);
     let before = writes.load(Ordering::Relaxed);
     let frames = connection.pumped().await;
@@ -69,12 +69,12 @@ async fn nothing_is_written_after_a_cancel_nor_after_the_terminal_frame() {
     let (connection, clog) = Connection::clogged(Extensions::NONE);
     let (cancelled, first) = connection.outbox.open(JobId::random());
     let (ended, second) = connection.outbox.open(JobId::random());
-    append_all(&first, b"never");
+    send_all(&first, b"never");
     assert!(first.end(failed(first.job()), Box::new(|| panic!("it is not written"))));
     assert!(!end(&first), "it has ended");
     drop(cancelled);
     assert!(end(&second));
-    append_all(&second, b"too late");
+    send_all(&second, b"too late");
     let frames = connection.pumped().await;
     let of = |stream: &JobStream| {
         let jobs = frames.iter().filter_map(|frame| chunk(frame).map(|(job, _)| job).or(terminal(frame).map(|t| t.0)));
@@ -88,7 +88,7 @@ async fn nothing_is_written_after_a_cancel_nor_after_the_terminal_frame() {
 async fn jobs_take_turns() {
     let (connection, _clog) = Connection::clogged(Extensions::NONE);
     let jobs: Vec<_> = (0..3).map(|_| connection.outbox.open(JobId::random())).collect();
-    jobs.iter().for_each(|(_, stream)| append_all(stream, &[0; 3 * MAX_CHUNK]));
+    jobs.iter().for_each(|(_, stream)| send_all(stream, &[0; 3 * MAX_CHUNK]));
     let frames = connection.pumped().await;
     let turns: Vec<JobId> = frames.iter().filter_map(chunk).map(|(job, _)| job).skip(1).collect();
     let expected: Vec<JobId> = (0..3).flat_map(|_| jobs.iter().map(|(_, stream)| stream.job())).collect();
@@ -100,14 +100,14 @@ async fn what_is_held_is_bounded_for_each_job_and_for_all_and_each_has_its_part(
     let (connection, _clog) = Connection::clogged(Extensions::NONE);
     let large = vec![0; 1 << 20];
     let jobs: Vec<_> = (0..100).map(|_| connection.outbox.open(JobId::random())).collect();
-    let held: Vec<usize> = jobs.iter().map(|(_, stream)| stream.append(&large)).collect();
+    let held: Vec<usize> = jobs.iter().map(|(_, stream)| hold(stream, &large)).collect();
     assert_eq!((held[0], held[99]), (MOST, GUARANTEED));
     assert_eq!(held.iter().sum::<usize>(), 100 * GUARANTEED + (4 << 20));
-    assert!(jobs[0].1.room().now_or_never().is_none());
+    assert!(jobs[0].1.room(1).now_or_never().is_none());
     // Cancelled jobs give back what they held.
     drop(jobs);
     let (_handle, stream) = connection.outbox.open(JobId::random());
-    assert_eq!(stream.append(&large), MOST);
+    assert_eq!(hold(&stream, &large), MOST);
 }
 
 #[actix_rt::test]
@@ -117,11 +117,10 @@ async fn a_worker_that_waits_for_room_goes_on_as_bytes_are_written() {
     let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
     let outbox = connection.outbox.clone();
     let worker = async {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            rest = &rest[stream.append(rest)..];
-            stream.send();
-            stream.room().await;
+        for piece in bytes.chunks(20_000) {
+            while !stream.send(&mut piece.to_vec()) {
+                stream.room(piece.len()).await;
+            }
         }
         assert!(end(&stream));
         outbox.close(1000, "").unwrap();
@@ -177,7 +176,7 @@ async fn after_the_end_of_the_connection_nothing_waits_for_it() {
     let ended = pump::run(reader, &line, &outbox, &mut Deaf).await;
     assert!(matches!(ended, PumpEnd::Link(_)));
     let stream = clog.stream().clone();
-    append_all(&stream, b"for nobody");
+    send_all(&stream, b"for nobody");
     assert!(outbox.control(&FromAgent::Heartbeat(Heartbeat::default())).is_err() && outbox.close(1000, "").is_err());
     let weak = stream.downgrade();
     drop((stream, clog));

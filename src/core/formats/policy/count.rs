@@ -71,14 +71,22 @@ pub fn inputs(value: &[u8], most: u64) -> u64 {
     if is_number(list.trim_ascii_start()) {
         return 1;
     }
-    let mut inputs = 0;
+    let (mut inputs, mut numbers) = (0, 0);
     let walked = Scanner::new(value).list(|element| {
-        inputs += u64::from(!is_number(element));
-        if inputs > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let is_number = is_number(element);
+        inputs += u64::from(!is_number);
+        numbers += u32::from(is_number);
+        if inputs > most || numbers > MOST_NUMBERS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
+    if numbers > MOST_NUMBERS {
+        return most.saturating_add(1);
+    }
     // The grammar of the whole request was checked before.
     if walked.is_ok() { inputs.max(1) } else { most.saturating_add(1) }
 }
+
+/// Numbers that may stand among texts. A longer list is too many inputs: it is not worth a walk to its end.
+const MOST_NUMBERS: u32 = 4096;
 
 fn is_number(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'-' | b'0'..=b'9'))
@@ -116,6 +124,8 @@ mod tests {
         ] {
             assert_eq!(inputs(value.as_bytes(), 8), expected, "{value}");
         }
+        let numbers = format!(r#"["text"{}]"#, ",1".repeat(5000));
+        assert_eq!(inputs(numbers.as_bytes(), 8), 9);
         // Nothing is read behind the first input too many.
         assert_eq!(inputs(br#"["a","b","c", broken"#, 2), 3);
     }

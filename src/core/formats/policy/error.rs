@@ -20,6 +20,9 @@ pub enum PolicyError {
     /// Media that the backend would fetch or read from its own disk.
     #[error("media must be part of the request, as data: URLs: this server does not fetch media")]
     RemoteMedia,
+    /// A serialized tensor, which the backend would load.
+    #[error("embeddings as input (image_embeds and the like): not supported")]
+    Tensor,
     /// A reference to something that an earlier request left at the backend.
     #[error("{0}: not supported, because this server keeps nothing between requests; send the content itself")]
     Stored(&'static str),

@@ -171,6 +171,8 @@ pub(super) const DENIED: Names = &[
     b"vllm_xargs",
     b"prompt_embeds",
     b"input_embeds",
+    b"mm_processor_kwargs",
+    b"media_io_kwargs",
     b"chat_template",
     b"prompt_template",
     // What all clients of the backend share: its slots, queue, sessions, loaded models, and names of requests.

@@ -41,6 +41,8 @@ enum KeyClass {
     Media,
     /// It holds a part with audio, whose `data` is media.
     Audio,
+    /// It is a serialized tensor.
+    Tensor,
     /// It names the type of an item.
     Type,
     /// It is the id of a file that is kept at the backend.
@@ -110,6 +112,7 @@ impl Walk {
             KeyClass::Media | KeyClass::Audio if self.rules.keys && !is_contained(text) => {
                 return Err(PolicyError::RemoteMedia);
             }
+            KeyClass::Tensor => return Err(PolicyError::Tensor),
             KeyClass::Type if is(text, b"item_reference") => return Err(PolicyError::Stored("item_reference")),
             KeyClass::FileId if !text.is_empty() => return Err(PolicyError::Stored("file_id")),
             _ => {}
@@ -130,9 +133,11 @@ impl Walk {
 fn class_of(name: &[u8], around: KeyClass) -> KeyClass {
     match name {
         _ if around == KeyClass::Quoted => KeyClass::Quoted,
+        _ if around == KeyClass::Tensor => KeyClass::Tensor,
         b"input" | b"arguments" | b"annotations" | b"citations" => KeyClass::Quoted,
         b"text" | b"content" => KeyClass::Text,
         b"type" => KeyClass::Type,
+        _ if name.ends_with(b"_embeds") => KeyClass::Tensor,
         b"file_id" => KeyClass::FileId,
         b"input_audio" => KeyClass::Audio,
         b"data" if around == KeyClass::Audio => KeyClass::Media,

@@ -240,19 +240,21 @@ impl<W: Work> Router<W> {
     /// Gives back what a job at its end did not use of the token budget.
     pub(super) fn settle_budget(&mut self, state: &mut JobState<W>, outcome: &Outcome, now: Instant) {
         if let (Some(budget), Some(reservation)) = (&mut self.budget, state.reservation.take()) {
-            budget.settle(reservation, used(state, outcome), now);
+            let most = budget.share();
+            budget.settle(reservation, used(state, outcome, most), now);
         }
     }
 }
 
-/// Tokens that a job used. `None`: that cannot be told, and what was reserved is taken for it.
-fn used<W: Work>(state: &JobState<W>, outcome: &Outcome) -> Option<u64> {
+/// Tokens that a job used. `None`: that cannot be told, and what was reserved is taken for it. One that was taken away before
+/// its answer began counts for `most` at most: its prompt may be longer than any model reads.
+fn used<W: Work>(state: &JobState<W>, outcome: &Outcome, most: u64) -> Option<u64> {
     let Estimate { prompt, .. } = state.estimate;
     match (outcome, state.work.progress()) {
         (Outcome::Done { tokens }, _) => Some(tokens.input.saturating_add(tokens.output)).filter(|tokens| *tokens > 0),
         // A backend that still was at it as the job was taken away has read the prompt at most.
         (Outcome::Cancelled | Outcome::Failed(Failure { code: ErrorCode::BackendTimeout, .. }), Progress::NotBegun) => {
-            Some(prompt)
+            Some(prompt.min(most))
         }
         (Outcome::Failed(_), Progress::NotBegun) => Some(0),
         (_, Progress::Streamed(bytes)) => {

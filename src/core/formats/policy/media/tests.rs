@@ -46,6 +46,18 @@ fn a_url_is_refused_wherever_media_are_named() {
 }
 
 #[test]
+fn a_serialized_tensor_is_refused_whatever_the_operator_allows() {
+    for media in [
+        r#"{"type":"image_embeds","image_embeds":"gAJ9"}"#,
+        r#"{"type":"image_embeds","image_embeds":{"pixels":"gAJ9"}}"#,
+        "{\"type\":\"audio_embeds\",\"audio_\\u0065mbeds\":[\"gAJ9\"]}",
+    ] {
+        let rules = MediaRules { keys: false, markdown: false };
+        assert_eq!(check(b"messages", part(media).as_bytes(), rules), Err(PolicyError::Tensor), "{media}");
+    }
+}
+
+#[test]
 fn no_spelling_hides_a_url() {
     for media in [
         r#"{"image_url":{"url":"\u0068ttp://10.0.0.1/"}}"#,

@@ -191,6 +191,15 @@ fn a_job_that_is_taken_away_before_it_has_begun_used_its_prompt_at_most() {
 }
 
 #[test]
+fn a_long_prompt_that_is_taken_away_before_it_has_begun_leaves_the_budget_to_others() {
+    let request = format!(r#"{{"prompt":"{}","max_tokens":1}}"#, "x".repeat(4 * BUDGET as usize - 100));
+    let mut world = world([Mood::Stalls], Some(BUDGET));
+    world.job(1, &request);
+    world.cancel(id(1), ms(0));
+    assert_eq!(world.counted(), u128::from(BUDGET / 8));
+}
+
+#[test]
 fn a_job_that_is_taken_away_later_used_its_prompt_and_what_was_streamed() {
     let request = format!(r#"{{"prompt":"{}","max_tokens":1000000000000}}"#, "x".repeat(398));
     let mut world = world([Mood::Answers], Some(BUDGET));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use url::Url;
 
-use super::http::{Method, Origin, Request};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
+use crate::transport::http::{Method, Origin, Request};
 
 const USER_AGENT: &str = concat!("outpost/", env!("CARGO_PKG_VERSION"));
 

@@ -6,20 +6,20 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::{StreamExt, TryStreamExt};
 use rustls::ClientConfig;
 use url::Url;
 
 use super::abort::{AbortGuard, Aborts, watched};
 use super::api::{Api, ApiClient};
-use super::http::Response;
 use super::kinds::each;
-use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use super::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
+use crate::transport::http::Response;
 
 /// Makes [`HttpBackend`]s of one server.
 pub struct HttpBackendFactory {
@@ -116,14 +116,18 @@ impl Backend for HttpBackend {
                 Ok(response) => response,
                 Err(error) => {
                     guard.into_iter().for_each(AbortGuard::disarm);
-                    return Err(error);
+                    return Err(error.into());
                 }
             };
             // A request that was refused generates nothing.
             let (guard, refused) = if response.is_success() { (guard, None) } else { (None, guard) };
             refused.into_iter().for_each(AbortGuard::disarm);
             let Response { status, content_type, body, .. } = response;
-            Ok(BackendResponse { status, content_type, body: watched(body.boxed_local(), guard) })
+            Ok(BackendResponse {
+                status,
+                content_type,
+                body: watched(body.map_err(BodyError::from).boxed_local(), guard),
+            })
         }
         .boxed_local()
     }

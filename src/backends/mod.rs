@@ -13,7 +13,6 @@ pub mod auto;
 pub mod client;
 pub mod configured;
 mod gauges;
-mod http;
 mod identify;
 mod kinds;
 mod lenient;
@@ -36,6 +35,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
+use crate::transport::http::{HttpBodyError, HttpError};
 
 /// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
 pub trait Source {
@@ -161,4 +161,23 @@ pub enum BodyError {
     /// A content encoding that was not asked for.
     #[error("the backend's response is encoded")]
     Encoded,
+}
+
+impl From<HttpError> for SendError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Unreachable => Self::Unreachable,
+            HttpError::Broke => Self::Broke,
+            HttpError::Garbled => Self::Garbled,
+        }
+    }
+}
+
+impl From<HttpBodyError> for BodyError {
+    fn from(error: HttpBodyError) -> Self {
+        match error {
+            HttpBodyError::Broken => Self::Broken,
+            HttpBodyError::Encoded => Self::Encoded,
+        }
+    }
 }

@@ -4,9 +4,9 @@
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
+use super::LookError;
 use super::api::ApiClient;
-use super::http::{Method, Response};
-use super::{BodyError, LookError, SendError};
+use crate::transport::http::{HttpBodyError, HttpError, Method, Response};
 
 /// Most that is read of a list of models, in bytes.
 pub(super) const LIST: usize = 8 * 1024 * 1024;
@@ -32,8 +32,8 @@ impl ApiClient {
         if is_success {
             while let Some(bytes) = pieces.next().await {
                 let bytes = bytes.map_err(|error| match error {
-                    BodyError::Broken => LookError::Unreachable,
-                    BodyError::Encoded => LookError::Unexpected("an encoded body"),
+                    HttpBodyError::Broken => LookError::Unreachable,
+                    HttpBodyError::Encoded => LookError::Unexpected("an encoded body"),
                 })?;
                 if body.len() + bytes.len() > most {
                     return Err(LookError::Unexpected("too long"));
@@ -60,10 +60,10 @@ impl ApiClient {
     }
 }
 
-fn in_look(error: SendError) -> LookError {
+fn in_look(error: HttpError) -> LookError {
     match error {
-        SendError::Unreachable | SendError::Broke => LookError::Unreachable,
-        SendError::Garbled => LookError::Unexpected("not HTTP"),
+        HttpError::Unreachable | HttpError::Broke => LookError::Unreachable,
+        HttpError::Garbled => LookError::Unexpected("not HTTP"),
     }
 }
 

@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::api::ApiClient;
-use super::http;
 use super::offer::Offer;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
+use crate::transport::http;
 
 /// How long a server may take to say whether it has an endpoint.
 const ANSWER: Duration = Duration::from_secs(1);

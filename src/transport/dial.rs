@@ -21,9 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::link::{Connector, DialError, Stream, Upgraded};
 use super::refusal::RefusalReader;
+use super::stream::{DialError, Stream};
 use super::tcp::{self, ProxyTarget};
+use super::websocket::link::{Connector, Upgraded};
 use crate::core::session::liveness::DEAD_AFTER;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.

@@ -13,7 +13,7 @@ use awc::middleware::Transform;
 use awc::{ConnectRequest, ConnectResponse};
 use futures_util::future::LocalBoxFuture;
 
-use super::link::DialError;
+use super::stream::DialError;
 
 /// Has an answer that is no upgrade fail with its [`DialError`], as a custom error.
 pub(super) struct RefusalReader;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-use super::link::DialError;
+use super::stream::DialError;
 use crate::messages::secret::Secret;
 
 /// How long an address has before the next one is tried beside it (RFC 8305).

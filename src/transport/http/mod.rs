@@ -11,6 +11,7 @@
 mod body;
 mod buffer;
 mod chunked;
+mod error;
 mod exchange;
 mod framing;
 mod head;
@@ -18,7 +19,8 @@ mod origin;
 mod request;
 mod upload;
 
-pub(super) use body::Body;
-pub(super) use exchange::Response;
-pub(super) use origin::Origin;
-pub(super) use request::{Method, Request};
+pub(crate) use body::Body;
+pub(crate) use error::{HttpBodyError, HttpError};
+pub(crate) use exchange::Response;
+pub(crate) use origin::Origin;
+pub(crate) use request::{Method, Request};

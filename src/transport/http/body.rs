@@ -5,11 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::BodyError;
+use super::super::stream::Stream;
 use super::buffer::{keep, poll_read};
+use super::error::HttpBodyError;
 use super::framing::{Framing, Progress};
 use super::upload::Upload;
-use crate::transport::link::Stream;
 
 /// A body as it arrives. Ends for good at its first error. Its connection closes when it ends or is dropped.
 ///
@@ -18,13 +18,13 @@ use crate::transport::link::Stream;
 /// then nothing but the content's own end mark proves that it is whole.
 ///
 /// A piece of 8 KiB or more keeps a buffer of 64 KiB alive; a shorter one is as large as it is.
-pub(in crate::backends) struct Body {
+pub(crate) struct Body {
     state: State,
 }
 
 enum State {
     Open(Open),
-    Broken(BodyError),
+    Broken(HttpBodyError),
     Ended,
 }
 
@@ -40,7 +40,7 @@ struct Open {
 impl Body {
     pub(super) fn new(
         stream: Box<dyn Stream>,
-        framing: Result<Framing, BodyError>,
+        framing: Result<Framing, HttpBodyError>,
         ahead: Bytes,
         upload: Option<Box<Upload>>,
     ) -> Self {
@@ -54,7 +54,7 @@ impl Body {
 }
 
 impl futures_util::Stream for Body {
-    type Item = Result<Bytes, BodyError>;
+    type Item = Result<Bytes, HttpBodyError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -71,7 +71,7 @@ impl futures_util::Stream for Body {
             match progress {
                 Progress::More => {}
                 Progress::End => self.state = State::Ended,
-                Progress::Broken => self.state = State::Broken(BodyError::Broken),
+                Progress::Broken => self.state = State::Broken(HttpBodyError::Broken),
             }
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data)));

@@ -5,40 +5,40 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::super::SendError;
+use super::super::stream::Stream;
 use super::body::Body;
 use super::buffer;
+use super::error::HttpError;
 use super::head::{Head, HeadReader};
 use super::upload::Upload;
-use crate::transport::link::Stream;
 
 /// A response whose body is to come. Dropping it closes its connection.
-pub(in crate::backends) struct Response {
+pub(crate) struct Response {
     /// The HTTP status.
-    pub(in crate::backends) status: u16,
+    pub(crate) status: u16,
     /// `Content-Type` without its parameters, in lower case; empty where there is none.
-    pub(in crate::backends) content_type: String,
+    pub(crate) content_type: String,
     /// `Server` in lower case; empty where there is none.
-    pub(in crate::backends) server: String,
+    pub(crate) server: String,
     /// The body as it arrives.
-    pub(in crate::backends) body: Body,
+    pub(crate) body: Body,
 }
 
 impl Response {
     /// Whether the server did what it was asked for.
-    pub(in crate::backends) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
 /// Writes the request and waits for the head of the response, which may come before the request is written. Then a
 /// success has the rest written while its body is read; after a refusal the server wants no more of it.
-pub(super) async fn exchange(mut stream: Box<dyn Stream>, upload: Upload) -> Result<Response, SendError> {
+pub(super) async fn exchange(mut stream: Box<dyn Stream>, upload: Upload) -> Result<Response, HttpError> {
     let (mut upload, mut is_written) = (upload, false);
     let mut reader = HeadReader::default();
     let (head, ahead) = poll_fn(|cx| {
         is_written = is_written || upload.poll(&mut *stream, cx).is_ready();
-        let lost = if upload.has_written() { SendError::Broke } else { SendError::Unreachable };
+        let lost = if upload.has_written() { HttpError::Broke } else { HttpError::Unreachable };
         poll_head(&mut *stream, &mut reader, lost, cx)
     })
     .await?;
@@ -52,9 +52,9 @@ pub(super) async fn exchange(mut stream: Box<dyn Stream>, upload: Upload) -> Res
 fn poll_head(
     stream: &mut dyn Stream,
     reader: &mut HeadReader,
-    lost: SendError,
+    lost: HttpError,
     cx: &mut Context<'_>,
-) -> Poll<Result<(Head, Bytes), SendError>> {
+) -> Poll<Result<(Head, Bytes), HttpError>> {
     loop {
         let read = buffer::poll_read(stream, cx, |buffer| match buffer.as_ref() {
             [] => Err(lost),

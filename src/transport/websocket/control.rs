@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::frame::Frame;
+use super::codec::Frame;
 use super::line::LinkGone;
 use crate::messages::wire::FromAgent;
 

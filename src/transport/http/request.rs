@@ -6,7 +6,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::super::SendError;
+use super::error::HttpError;
 use super::exchange::{Response, exchange};
 use super::origin::Origin;
 use super::upload::Upload;
@@ -20,7 +20,7 @@ const HEAD: usize = 1024;
 
 /// What is done with the path.
 #[derive(Clone, Copy)]
-pub(in crate::backends) enum Method {
+pub(crate) enum Method {
     /// Reads it.
     Get,
     /// Asks what reading it would be answered, without the body: for those who want the status alone.
@@ -30,14 +30,14 @@ pub(in crate::backends) enum Method {
 }
 
 /// A request to one server. Has no Debug, since its head may hold a key; the head is wiped when it is dropped.
-pub(in crate::backends) struct Request {
+pub(crate) struct Request {
     origin: Arc<Origin>,
     head: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
     /// A request for a path in parts, which may have a query.
-    pub(in crate::backends) fn new(origin: &Arc<Origin>, method: Method, path: &[&str]) -> Self {
+    pub(crate) fn new(origin: &Arc<Origin>, method: Method, path: &[&str]) -> Self {
         let method = match method {
             Method::Get => "GET ",
             Method::Head => "HEAD ",
@@ -56,7 +56,7 @@ impl Request {
 
     /// Adds a header whose value is these parts, one after the other. A value that can't stand in a header is left out
     /// with its name.
-    pub(in crate::backends) fn header(mut self, name: &'static str, value: &[&str]) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &[&str]) -> Self {
         if value.iter().all(|part| part.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))) {
             self.head.extend_from_slice(name.as_bytes());
             self.head.extend_from_slice(b": ");
@@ -67,17 +67,17 @@ impl Request {
     }
 
     /// Sends it without a body and waits for the head of the response.
-    pub(in crate::backends) async fn send(self) -> Result<Response, SendError> {
+    pub(crate) async fn send(self) -> Result<Response, HttpError> {
         self.perform(Vec::new()).await
     }
 
     /// Sends it with a body in pieces, which are neither joined nor copied, and waits for the head of the response.
-    pub(in crate::backends) async fn send_body(self, body: Vec<Bytes>) -> Result<Response, SendError> {
+    pub(crate) async fn send_body(self, body: Vec<Bytes>) -> Result<Response, HttpError> {
         let length = body_len(&body).to_string();
         self.header("content-length", &[&length]).perform(body).await
     }
 
-    async fn perform(mut self, body: Vec<Bytes>) -> Result<Response, SendError> {
+    async fn perform(mut self, body: Vec<Bytes>) -> Result<Response, HttpError> {
         self.head.extend_from_slice(b"\r\n");
         let Self { origin, head } = self;
         let upload = Upload::new(Bytes::from_owner(head), body);
@@ -87,7 +87,7 @@ impl Request {
     }
 
     #[cfg(test)]
-    pub(in crate::backends) fn head(&self) -> &str {
+    pub(crate) fn head(&self) -> &str {
         std::str::from_utf8(&self.head).unwrap()
     }
 }

@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
+use super::super::stream::Stream;
+use super::codec::{Frame, Role};
 use super::control::ControlQueue;
-use super::frame::{Frame, Role};
 use super::frame_buffer::FrameBuffer;
-use super::link::Stream;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::liveness::Liveness;
 use crate::messages::wire::FromAgent;

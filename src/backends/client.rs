@@ -73,8 +73,8 @@ impl BackendFactory for HttpBackendFactory {
             if let Some(client) = open.get(&self.key).and_then(Weak::upgrade) {
                 return client;
             }
-            let api = self.api.client();
-            let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, api.clone()));
+            let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, self.api.client()));
+            let api = self.api.reusing_client();
             let client = Rc::new(HttpBackend { api, aborts, key_trace: self.key_trace.clone() });
             open.insert(self.key, Rc::downgrade(&client));
             client
@@ -91,7 +91,8 @@ thread_local! {
 /// Tells factories apart.
 static KEYS: AtomicU64 = AtomicU64::new(0);
 
-/// A thread's client of one server. Every request has a connection of its own.
+/// A thread's client of one server. Requests at the same time have a connection each; one that ended leaves its connection
+/// to the next.
 pub struct HttpBackend {
     api: ApiClient,
     /// Where the server is told of requests that nobody waits for any more.

@@ -69,7 +69,8 @@ impl Chunked {
                 continue;
             }
             if matches!((self.place, byte), (Place::LastLf, b'\n')) {
-                return (data, Progress::End);
+                let has_more = at + 1 < buffer.len();
+                return (data, if has_more { Progress::Surplus } else { Progress::End });
             }
             self.between += 1;
             match self.place.next(byte) {

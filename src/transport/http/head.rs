@@ -23,6 +23,8 @@ pub(super) struct Head {
     pub(super) server: String,
     /// How the body comes, or why it can't be read.
     pub(super) framing: Result<Framing, HttpBodyError>,
+    /// Whether the server takes another request on this connection.
+    pub(super) keeps_alive: bool,
 }
 
 /// Reads one head. Keeps bytes only while the head is not whole.
@@ -30,12 +32,19 @@ pub(super) struct Head {
 pub(super) struct HeadReader {
     held: Vec<u8>,
     interim: u32,
+    has_read: bool,
 }
 
 impl HeadReader {
+    /// Whether any byte of a response arrived.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read
+    }
+
     /// Takes the next piece: the head, once it is whole, and what of the body came with it. Answers that are none yet
     /// are passed over. An error is final.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Option<(Head, Bytes)>, HttpError> {
+        self.has_read = true;
         if self.held.is_empty() {
             let (head, rest) = self.take(piece)?;
             return Ok(self.hold_or_give(head, rest));
@@ -76,7 +85,7 @@ impl HeadReader {
                 // Another protocol, which nobody asked for.
                 101 => return Err(HttpError::Garbled),
                 100..=199 if self.interim < INTERIM => self.interim += 1,
-                200..=999 => return Ok((Some(Head::new(status, response.headers)?), rest)),
+                200..=999 => return Ok((Some(Head::new(status, response.version, response.headers)?), rest)),
                 _ => return Err(HttpError::Garbled),
             }
             bytes = rest;
@@ -85,13 +94,14 @@ impl HeadReader {
 }
 
 impl Head {
-    fn new(status: u16, headers: &[httparse::Header<'_>]) -> Result<Self, HttpError> {
+    fn new(status: u16, version: Option<u8>, headers: &[httparse::Header<'_>]) -> Result<Self, HttpError> {
         let content_type = text(headers, "content-type");
         let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let server = text(headers, "server").to_ascii_lowercase();
         let framing = framing(status, headers)?;
         let framing = if is_encoded(headers) { Err(HttpBodyError::Encoded) } else { Ok(framing) };
-        Ok(Self { status, content_type, server, framing })
+        let keeps_alive = version == Some(1) && !closes(headers);
+        Ok(Self { status, content_type, server, framing, keeps_alive })
     }
 }
 
@@ -124,6 +134,11 @@ fn framing(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, Htt
 fn number(value: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(value.trim_ascii()).ok()?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+fn closes(headers: &[httparse::Header<'_>]) -> bool {
+    let mut options = all(headers, "connection").flat_map(|value| value.split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 fn is_encoded(headers: &[httparse::Header<'_>]) -> bool {

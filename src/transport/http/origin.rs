@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
 use super::super::stream::Stream;
@@ -15,6 +17,24 @@ use super::error::HttpError;
 
 /// Bounds finding and reaching the server (DNS and TCP over all its addresses), and once more the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// A connection to a server, over TLS or not.
+pub(super) trait Connection: Stream {
+    /// Its socket.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Connection for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
 
 /// Scheme, host and port. Shared by all threads.
 pub(crate) struct Origin {
@@ -58,7 +78,7 @@ impl Origin {
     }
 
     /// A new connection, with TCP_NODELAY set: the last piece of a body must not wait for an ACK of the one before.
-    pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, HttpError> {
+    pub(super) async fn connect(&self) -> Result<Box<dyn Connection>, HttpError> {
         let connecting = timeout(CONNECT, tcp::connect(&self.host, self.port)).await;
         let tcp = connecting.map_err(|_| HttpError::Unreachable)?.map_err(|_| HttpError::Unreachable)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };

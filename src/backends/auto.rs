@@ -11,7 +11,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use super::api::Api;
 use super::client::HttpBackendFactory;
 use super::identify::Identifier;
-use super::kinds::each;
+use super::kinds::table;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -72,7 +72,7 @@ fn id(kind: BackendKind, port: u16) -> BackendId {
 /// The endpoints that a server of `kind` is taken to have. One that shows what it is has those of its kind, as if it had been
 /// declared. One with nothing but a list of models may be anything: it has what it proves to have.
 fn presumed(kind: BackendKind) -> Endpoints {
-    if kind == BackendKind::OpenAi { Endpoints::NONE } else { each::documented(kind) }
+    if kind == BackendKind::OpenAi { Endpoints::NONE } else { table::of(kind).documented }
 }
 
 struct Found(Rc<Port>);

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::abort::{AbortGuard, Aborts, watched};
 use super::api::{Api, ApiClient};
-use super::kinds::each;
+use super::kinds::table;
 use super::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
@@ -73,7 +73,7 @@ impl BackendFactory for HttpBackendFactory {
             if let Some(client) = open.get(&self.key).and_then(Weak::upgrade) {
                 return client;
             }
-            let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, self.api.client()));
+            let aborts = table::of(self.kind).abort.map(|abort| Aborts::start(abort, self.api.client()));
             let api = self.api.reusing_client();
             let client = Rc::new(HttpBackend { api, aborts, key_trace: self.key_trace.clone() });
             open.insert(self.key, Rc::downgrade(&client));

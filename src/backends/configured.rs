@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::client::HttpBackendFactory;
-use super::kinds::each;
+use super::kinds::table;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -41,7 +41,8 @@ struct Place {
 impl Place {
     fn observer(&self) -> &Observer {
         // What the operator declares is taken at its word.
-        self.observer.get_or_init(|| Observer::new(self.kind, self.factory.api_client(), each::documented(self.kind)))
+        self.observer
+            .get_or_init(|| Observer::new(self.kind, self.factory.api_client(), table::of(self.kind).documented))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::LookError;
 use super::api::ApiClient;
 use super::kinds::openai::{MODELS, Models};
-use super::kinds::{each, llamacpp, vllm};
+use super::kinds::{llamacpp, table, vllm};
 use super::probe::LIST;
 use crate::messages::backend::BackendKind;
 
@@ -26,20 +26,6 @@ const COORDINATOR: &str = "outpost-coordinator";
 const FIRST: Duration = Duration::from_millis(900);
 /// How long the other signs may take. Both together leave time for the look that follows.
 const SIGNS: Duration = Duration::from_millis(500);
-
-/// The kinds with routes of their own. Each comes before those whose routes it imitates: KoboldCpp, LocalAI and SGLang
-/// imitate Ollama, the last down to its greeting.
-const WITH_ROUTES: [BackendKind; 9] = [
-    BackendKind::KoboldCpp,
-    BackendKind::TabbyApi,
-    BackendKind::LiteLlm,
-    BackendKind::LocalAi,
-    BackendKind::SgLang,
-    BackendKind::Tgi,
-    BackendKind::Ollama,
-    BackendKind::LmStudio,
-    BackendKind::Mlx,
-];
 
 /// Identifies the server at one place, again and again, and remembers what it was.
 pub(super) struct Identifier {
@@ -106,7 +92,7 @@ impl Identifier {
     /// What the server is now, where `last` is what it was.
     async fn compare(&self, last: Option<Known>) -> Result<Known, LookError> {
         let last_kind = last.as_ref().and_then(|last| last.kind);
-        if let Some(kind) = last_kind.filter(|kind| WITH_ROUTES.contains(kind)) {
+        if let Some(kind) = last_kind.filter(|kind| table::with_routes().any(|row| row.kind == *kind)) {
             match self.sign(kind).await {
                 Sign::Shown => return Ok(Known::of_kind(kind)),
                 Sign::Silent => return Err(LookError::TimedOut),
@@ -156,10 +142,11 @@ impl Identifier {
                 Sign::Missing | Sign::Unclear => Ok(Routes::OfNone { clearly: false }),
             };
         }
-        let others = future::join_all(WITH_ROUTES.map(|kind| self.sign(kind)));
+        let others = future::join_all(table::with_routes().map(|row| self.sign(row.kind)));
         let (vllm, others) = future::join(vllm, others).await;
         let mut clearly = true;
-        for (kind, sign) in WITH_ROUTES.into_iter().zip(others).chain([(BackendKind::Vllm, vllm)]) {
+        let kinds = table::with_routes().map(|row| row.kind);
+        for (kind, sign) in kinds.zip(others).chain([(BackendKind::Vllm, vllm)]) {
             match sign {
                 Sign::Shown => return Ok(Routes::Of(kind)),
                 // It may be the one that the next ones imitate.
@@ -172,7 +159,8 @@ impl Identifier {
     }
 
     async fn sign(&self, kind: BackendKind) -> Sign {
-        match timeout(SIGNS, each::answers(kind, &self.api)).await {
+        let Some(identify) = table::of(kind).identify else { return Sign::Missing };
+        match timeout(SIGNS, identify(&self.api)).await {
             Ok(Ok(())) => Sign::Shown,
             Ok(Err(LookError::Unexpected(_) | LookError::Unauthorized)) => Sign::Missing,
             Ok(Err(LookError::Unreachable | LookError::NotReady | LookError::TimedOut)) => Sign::Unclear,

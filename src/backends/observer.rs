@@ -8,10 +8,10 @@ use tokio::time::{Instant, timeout};
 
 use super::LookError;
 use super::api::ApiClient;
-use super::kinds::each;
 use super::kinds::openai::MODELS;
+use super::kinds::table;
 use super::offer::Offer;
-use super::proof::{self, Proof, Question};
+use super::proof::{self, CapabilityProbe, Proof};
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoints;
@@ -47,10 +47,10 @@ impl Observer {
             return Ok(report);
         }
         let asked = Instant::now();
-        let offer = each::offer(self.kind, &self.api).await;
+        let offer = (table::of(self.kind).offer)(&self.api).await;
         let mut offer = offer.inspect_err(|_| self.forget())?;
-        let question = each::question(self.kind);
-        if !matches!(question, Question::Documented) {
+        let question = table::of(self.kind).probe;
+        if !matches!(question, CapabilityProbe::Documented) {
             let open = self.proof.borrow_mut().questions(&offer);
             let answers = proof::ask(&self.api, question, open).await;
             if !self.proof.borrow_mut().settle(&answers, &mut offer) {
@@ -78,6 +78,7 @@ impl Observer {
 
     /// How many requests the server works, and nothing else.
     pub(super) async fn load(&self) -> Option<u32> {
-        timeout(LOAD, each::load(self.kind, &self.api)).await.ok()?
+        let load = table::of(self.kind).load?;
+        timeout(LOAD, load(&self.api)).await.ok()?
     }
 }

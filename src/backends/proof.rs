@@ -30,7 +30,7 @@ const WITHOUT_POOLING: &str = "Pooling type 'none'";
 
 /// How a kind's endpoints are proved.
 #[derive(Clone, Copy)]
-pub(super) enum Question {
+pub(super) enum CapabilityProbe {
     /// An empty object, which lacks what every request must have.
     Empty,
     /// The start of an object: for servers that take an empty one for a request and would work it, or that answer it as
@@ -132,7 +132,7 @@ impl Proof {
 }
 
 /// Asks for these endpoints, all at once.
-pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
+pub(super) async fn ask(api: &ApiClient, question: CapabilityProbe, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
     let asked = endpoints.iter().map(|endpoint| async move {
         let told = tokio::time::timeout(ANSWER, ask_for(api, question, endpoint)).await;
         (endpoint, told.ok().flatten().unwrap_or(Told::Silent))
@@ -141,8 +141,8 @@ pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoint
 }
 
 /// `None`: no answer, or one that breaks off.
-async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<Told> {
-    let body: &[u8] = if matches!(question, Question::Broken) { b"{" } else { b"{}" };
+async fn ask_for(api: &ApiClient, question: CapabilityProbe, endpoint: Endpoint) -> Option<Told> {
+    let body: &[u8] = if matches!(question, CapabilityProbe::Broken) { b"{" } else { b"{}" };
     let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
     Some(match response.status {
         // It works what it was sent, which ends here.

@@ -14,7 +14,7 @@ struct Seen {
 }
 
 fn seen((head, rest): (Head, Bytes)) -> Seen {
-    let Head { status, content_type, server, framing } = head;
+    let Head { status, content_type, server, framing, .. } = head;
     let length = framing.map(|framing| match framing {
         Framing::Length(length) => Some(Some(length)),
         Framing::Chunked(_) => Some(None),
@@ -163,5 +163,21 @@ proptest! {
         // A line that has not ended may be garbage already, which is only seen with its end or at once.
         let wire = [start.as_bytes(), &garbage, b"\n"].concat();
         prop_assert_eq!(read_in_pieces(&wire, piece), read(&wire));
+    }
+}
+
+#[test]
+fn only_http_1_1_without_a_close_option_keeps_the_connection() {
+    for (head, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nconnection: not-close\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nconnection: a,close , b\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\n", false),
+    ] {
+        let (read, _) = HeadReader::default().feed(head.as_bytes()).unwrap().unwrap();
+        assert_eq!(read.keeps_alive, expected, "{head:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! An HTTP API: where it is, the key that opens it, and a client for it. Knows nothing of what is asked; driven by
-//! `client` for jobs and by `probe` for looks.
+//! An HTTP API: where it is, the key that opens it, and a client for it. Knows nothing of the requests; driven by
+//! `client` for jobs and by `probe` for probes.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl ApiClient {
         let Api { origin, prefix, key } = &self.api;
         let request =
             Request::new(origin, self.idle.as_ref(), method, &[prefix, path]).header("user-agent", &[USER_AGENT]);
-        // A key that can't stand in a header is left out; the server then says that it wants one.
+        // A key that can't stand in a header is left out; the server then reports that it wants one.
         match key {
             Some(key) => request.header("authorization", &["Bearer ", key.reveal()]),
             None => request,

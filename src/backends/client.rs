@@ -1,4 +1,4 @@
-//! The one HTTP client that works jobs, whatever the kind of server. Not a look at the server; driven by a worker.
+//! The one HTTP client that works jobs, whatever the kind of server. Does not probe; driven by a worker.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ impl HttpBackendFactory {
         Self { id, kind, api, key: KEYS.fetch_add(1, Ordering::Relaxed), key_trace }
     }
 
-    /// A client for looks at this server, for the calling thread.
+    /// A client for probes of this server, for the calling thread.
     pub(super) fn api_client(&self) -> ApiClient {
         self.api.client()
     }
@@ -84,18 +84,18 @@ impl BackendFactory for HttpBackendFactory {
 
 thread_local! {
     /// This thread's clients in use, by the key of their factory: workers of one thread share one, so that
-    /// the bounds of what is told to a server hold for all of them.
+    /// the bounds of abort requests hold for all of them.
     static OPEN: RefCell<HashMap<u64, Weak<HttpBackend>>> = RefCell::default();
 }
 
-/// Tells factories apart.
+/// Distinguishes factories.
 static KEYS: AtomicU64 = AtomicU64::new(0);
 
 /// A thread's client of one server. Requests at the same time have a connection each; one that ended leaves its connection
 /// to the next.
 pub struct HttpBackend {
     api: ApiClient,
-    /// Where the server is told of requests that nobody waits for any more.
+    /// Ends requests at the server that no one waits for any more.
     aborts: Option<Aborts>,
     key_trace: Option<Arc<KeyTrace>>,
 }

@@ -1,9 +1,9 @@
-//! Tells what kind of server answers at a place, by its routes and headers: ports are shared by many kinds and mean
-//! nothing. Asks without a key, so that none is ever shown to a stranger. Driven by `auto`.
+//! Identifies the kind of server at an address by its routes and headers: ports are shared by many kinds and mean
+//! nothing. Sends no key, so that no unknown server ever receives one. Driven by `auto`.
 //!
-//! The list of models comes first: what has none, or shows by a header what it is, is asked nothing else. Then the routes
-//! by which kinds are told from each other are asked for at once; later only those of the kind that it is, until they are
-//! gone. A server that has none of them is asked for all again when its list changes or after it was gone.
+//! The list of models comes first: a server without one, or one that a header identifies, is sent nothing else. Then the
+//! routes that distinguish the kinds are requested at once; later only those of the identified kind, until they are gone.
+//! A server that has none of them is probed for all again when its list changes or after it was gone.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ const COORDINATOR: &str = "outpost-coordinator";
 
 /// How long the list of models may take.
 const FIRST: Duration = Duration::from_millis(900);
-/// How long the other signs may take. Both together leave time for the look that follows.
+/// How long the other signs may take. Both together leave time for the probe that follows.
 const SIGNS: Duration = Duration::from_millis(500);
 
 /// Identifies the server at one place, again and again, and remembers what it was.
@@ -40,7 +40,7 @@ pub(super) struct Identifier {
 struct Known {
     /// `None`: its list is locked, and it shows the routes of no kind.
     kind: Option<BackendKind>,
-    /// Where it clearly has the routes of no kind: its list. While that stays the same, it is not asked for them again.
+    /// Where it clearly has the routes of no kind: its list. While that stays the same, it is not probed for them again.
     plain: Option<Listing>,
 }
 
@@ -50,7 +50,7 @@ impl Known {
     }
 }
 
-/// The answer for the list of models, as far as it tells one server from another.
+/// The answer for the list of models, as far as it distinguishes servers.
 #[derive(Clone, PartialEq, Eq)]
 struct Listing {
     status: u16,
@@ -178,7 +178,7 @@ impl Listing {
 /// Whose routes a server has.
 enum Routes {
     Of(BackendKind),
-    /// None that is known here; `clearly`: each answer said so.
+    /// None that is known here; `clearly`: each response showed it.
     OfNone {
         clearly: bool,
     },

@@ -1,5 +1,5 @@
-//! One request of a look: a bounded answer, and its JSON as a type, or the status alone. Knows no kind of server; driven by `kinds` and
-//! `identify`.
+//! One request of a probe: a bounded response, and its JSON as a type, or the status alone. Knows no kind of server; driven
+//! by `kinds` and `identify`.
 
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -23,7 +23,7 @@ pub(super) struct Answer {
 }
 
 impl ApiClient {
-    /// Asks for `path`. An answer of more than `most` bytes is an error; at most that many are held.
+    /// Reads `path`. A response of more than `most` bytes is an error; at most that many are held.
     pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
         let response = self.request(Method::Get, path).send().await.map_err(in_look)?;
         let is_success = response.is_success();
@@ -44,8 +44,8 @@ impl ApiClient {
         Ok(Answer { status, server, body })
     }
 
-    /// Asks only whether the server is there, takes the key and is ready. Any other answer will do: not every server
-    /// knows the method.
+    /// Checks only that the server is there, takes the key and is ready. Any other response counts: not every server knows
+    /// the method.
     pub(super) async fn is_there(&self, path: &str) -> Result<(), LookError> {
         match self.request(Method::Head, path).send().await.map_err(in_look)?.status {
             401 | 403 => Err(LookError::Unauthorized),
@@ -54,7 +54,7 @@ impl ApiClient {
         }
     }
 
-    /// Asks for a JSON document.
+    /// Reads a JSON document.
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, LookError> {
         self.get(path, most).await?.json()
     }
@@ -68,7 +68,7 @@ fn in_look(error: HttpError) -> LookError {
 }
 
 impl Answer {
-    /// The document in a success, or what the status says.
+    /// The document in a success, or the error that the status stands for.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, LookError> {
         match self.status {
             200 => {

@@ -154,7 +154,7 @@ impl ActixStream for Lent {
     }
 }
 
-/// What awc dials with: it goes where the route leads, whatever it is asked for.
+/// What awc dials with: it connects along the route, whatever host it is given.
 #[derive(Clone)]
 struct Dialer {
     route: Arc<Route>,
@@ -229,7 +229,7 @@ fn cause(error: &WsClientError) -> &'static str {
         WsClientError::MissingWebSocketAcceptHeader | WsClientError::InvalidChallengeResponse(..) => {
             "the answer's accept key is missing or wrong"
         }
-        _ => "the answer is no HTTP that makes sense here",
+        _ => "the answer is not a valid HTTP response",
     }
 }
 

@@ -19,7 +19,7 @@ pub enum DialError {
     /// No address takes the connection.
     #[error("no connection: {0}")]
     Connect(io::ErrorKind),
-    /// The proxy refuses, or is none.
+    /// The proxy refuses, or is not a proxy.
     #[error("the proxy does not connect us: {0}")]
     Proxy(String),
     /// TLS failed: an unknown issuer, another name, an expired certificate.
@@ -36,7 +36,7 @@ pub enum DialError {
     Busy {
         /// Its status.
         status: u16,
-        /// How long it asks to be left alone.
+        /// How long it asks not to be dialled.
         retry_after: Option<Duration>,
     },
     /// The server is elsewhere. That is not followed: it would have the key prove itself to somebody else.

@@ -67,7 +67,7 @@ async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let of_slot = props.default_generation_settings.and_then(|settings| settings.n_ctx).filter(|&tokens| tokens > 0);
     let models = models.data.into_iter().filter(is_loaded).map(|model| {
         let window = of_slot.or_else(|| model.meta.as_ref()?.n_ctx);
-        // It is told by the model's endpoint alone whether it embeds: 501 without the flag for it.
+        // That is shown by the model's endpoint alone whether it embeds: 501 without the flag for it.
         Entry::new(without_path(model.id), window, Task::Any)
     });
     Ok(Offer::new(models).slots(props.total_slots).busy(busy).version(props.build_info))

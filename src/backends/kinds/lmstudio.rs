@@ -1,4 +1,4 @@
-//! LM Studio. Its own lists tell what is loaded, which the OpenAI-style one does not: that lists whatever was downloaded.
+//! LM Studio. Its own lists show what is loaded, which the OpenAI-style one does not: that lists whatever was downloaded.
 //!
 //! Only loaded models are offered. Asking for another would load it, for minutes, and may push out a loaded one.
 //! An unknown path is answered 200 with an error in JSON, so only the shape of an answer counts.
@@ -39,7 +39,7 @@ struct Current {
 
 #[derive(Deserialize)]
 struct CurrentModel {
-    /// Present in every entry; what tells this list from another's.
+    /// Present in every entry; what distinguishes this list from others.
     #[serde(rename = "key")]
     _key: String,
     #[serde(rename = "type", default, deserialize_with = "maybe")]
@@ -116,7 +116,7 @@ fn offer_of_current(list: Current) -> Offer {
             model.loaded_instances.into_iter().map(move |instance| (instance, task, longest))
         })
         .collect();
-    // Each instance that generates has its own slots; the server has them all. One that tells none makes the sum unknown.
+    // Each instance that generates has its own slots; the server has them all. One that reports none makes the sum unknown.
     let generating = loaded.iter().filter(|(_, task, _)| *task == Task::Generate);
     let mut slots = generating.map(|(instance, ..)| instance.config.as_ref()?.parallel);
     let slots = slots.try_fold(0_u64, |sum, slots| Some(sum.saturating_add(slots?)));

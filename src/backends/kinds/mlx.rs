@@ -1,4 +1,4 @@
-//! MLX-LM's server. It has no route of its own and tells neither context nor slots: its list of models, which are those
+//! MLX-LM's server. It has no route of its own and reports neither context nor slots: its list of models, which are those
 //! that it would load, is all there is.
 
 use futures_util::future;
@@ -34,7 +34,7 @@ struct Health {
 }
 
 /// Whether the server is built as MLX-LM's is, says that it is well, and lists models that nobody owns. A sign rather than
-/// a proof: what else looks so is treated the same as any other server.
+/// a proof: a server like it is treated the same as any other server.
 async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
     let list: Models = models.json()?;

@@ -63,7 +63,7 @@ pub(in crate::backends) struct Meta {
     pub(in crate::backends) n_ctx: Option<u64>,
 }
 
-/// What llama.cpp's router says of a model.
+/// What llama.cpp's router reports about a model.
 #[derive(Deserialize)]
 pub(in crate::backends) struct Status {
     /// `loaded`, `loading`, `unloaded`, `sleeping`, `downloading` or `failed`.

@@ -1,4 +1,4 @@
-//! OpenRouter, a service. Everything is in its public list of models; nothing is asked that it could bill.
+//! OpenRouter, a service. Everything is in its public list of models; it is sent nothing that it could bill.
 //!
 //! A model goes by the price that the list has for it. Left out are models whose price can't be read or is none at all,
 //! those that cost something for each request too, which a price by tokens does not cover, and those that write no text.

@@ -1,4 +1,4 @@
-//! All kinds of servers: the one place besides [`BackendKind`] that lists them. Used by `observer`, `identify` and `client`.
+//! All kinds of servers: the one place that lists them, apart from [`BackendKind`]. Used by `observer`, `identify` and `client`.
 
 use super::kind::Kind;
 use super::{

@@ -1,4 +1,4 @@
-//! The head of a response, read from pieces as they come: its status, the few headers that anybody asks for, and how its
+//! The head of a response, read from pieces as they come: its status, the few headers that are used, and how its
 //! body is framed (RFC 9112, 6.3). No I/O; driven by `exchange`.
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ const HEADERS: usize = 128;
 /// Most answers that are none yet (`1xx`).
 const INTERIM: u32 = 16;
 
-/// What a head says.
+/// The content of a head.
 pub(super) struct Head {
     pub(super) status: u16,
     /// `Content-Type` without its parameters, in lower case; empty where there is none.
@@ -42,7 +42,7 @@ impl HeadReader {
     }
 
     /// Takes the next piece: the head, once it is whole, and what of the body came with it. Answers that are none yet
-    /// are passed over. An error is final.
+    /// are skipped. An error is final.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Option<(Head, Bytes)>, HttpError> {
         self.has_read = true;
         if self.held.is_empty() {
@@ -50,7 +50,7 @@ impl HeadReader {
             return Ok(self.hold_or_give(head, rest));
         }
         self.held.extend_from_slice(piece);
-        // A head is looked at when a line of it ends, so that a byte at a time costs no more than a line at a time.
+        // A head is parsed when a line of it ends, so that a byte at a time costs no more than a line at a time.
         if !piece.contains(&b'\n') && self.held.len() <= HEAD {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl HeadReader {
     /// The final head, if it is there, and what follows all that is whole.
     fn take<'a>(&mut self, mut bytes: &'a [u8]) -> Result<(Option<Head>, &'a [u8]), HttpError> {
         loop {
-            // Nothing else begins like this, and what is no HTTP may well never end a line.
+            // Nothing else begins like this, and other protocols may never end a line.
             if bytes.first().is_some_and(|byte| *byte != b'H') {
                 return Err(HttpError::Garbled);
             }
@@ -82,7 +82,7 @@ impl HeadReader {
             let rest = bytes.get(length..).unwrap_or_default();
             match status {
                 _ if length > HEAD => return Err(HttpError::Garbled),
-                // Another protocol, which nobody asked for.
+                // Another protocol, which was not requested.
                 101 => return Err(HttpError::Garbled),
                 100..=199 if self.interim < INTERIM => self.interim += 1,
                 200..=999 => return Ok((Some(Head::new(status, response.version, response.headers)?), rest)),

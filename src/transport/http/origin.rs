@@ -53,7 +53,7 @@ struct Tls {
 }
 
 impl Origin {
-    /// That of an `http` or `https` URL; what else is in the URL is not looked at.
+    /// That of an `http` or `https` URL; the rest of the URL is ignored.
     pub(crate) fn new(url: &Url, tls: Arc<ClientConfig>) -> Self {
         let (host, name) = match url.host() {
             Some(Host::Domain(domain)) => (domain.to_owned(), ServerName::try_from(domain.to_owned()).ok()),

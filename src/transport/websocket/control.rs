@@ -21,7 +21,7 @@ const MAX_ANSWERS: usize = 1024;
 #[derive(Default)]
 pub(super) struct ControlQueue {
     waiting: Mutex<Waiting>,
-    /// Tells the pump's reader that an answer was taken.
+    /// Wakes the pump's reader when an answer was taken.
     room: Notify,
 }
 

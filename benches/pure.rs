@@ -18,8 +18,8 @@ use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
 use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
 use outpost::relay::outbox::Outbox;
-use outpost::transport::frame::{Frame, FrameReader, Role, encode};
-use outpost::transport::link::{Link, Upgraded};
+use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
+use outpost::transport::websocket::link::{Link, Upgraded};
 
 fn main() {
     divan::Divan::default()

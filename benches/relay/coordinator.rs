@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent, FromCoordinator};
-use outpost::transport::frame::{Frame, FrameReader, Role, encode};
+use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

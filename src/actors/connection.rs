@@ -23,9 +23,10 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FromAgent};
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
-use crate::transport::frame::{Frame, Role};
-use crate::transport::link::{Connector, DialError, Link};
-use crate::transport::pump::{self, PumpEnd};
+use crate::transport::stream::DialError;
+use crate::transport::websocket::codec::{Frame, Role};
+use crate::transport::websocket::link::{Connector, Link};
+use crate::transport::websocket::pump::{self, PumpEnd};
 
 /// How long each step of the handshake may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);

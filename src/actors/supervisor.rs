@@ -39,7 +39,7 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
-use crate::transport::link::Connector;
+use crate::transport::websocket::link::Connector;
 
 mod children;
 mod drain;

@@ -1,5 +1,5 @@
-//! Telling a server by name to end a request, for kinds that may go on when its connection closes. The end of the
-//! connection stays the first means; this one is tried behind it. Driven by `client`.
+//! Ends a request at the server by its name, for kinds that may go on when its connection closes. Closing the connection
+//! stays the first means; this one is tried in addition. Driven by `client`.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,31 +17,31 @@ use crate::core::formats::request::with_member;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
 
-/// How long a server may take to be told.
+/// How long an abort request may take.
 const TOLD: Duration = Duration::from_secs(2);
-/// Names that wait to be told. More are dropped: the ends of their connections must do.
+/// Names that wait to be sent. More are dropped: for them the closed connection has to be enough.
 const WAITING: usize = 1024;
-/// Names that a server is told at once.
+/// Abort requests at the same time.
 const AT_ONCE: usize = 8;
 
-/// How a kind of server is told to end a request.
+/// How a kind of server is made to end a request.
 pub(super) struct Abort {
     /// The member of a request that names it, and of the body that ends it.
     pub(super) member: &'static str,
-    /// Where it is told.
+    /// Where it is sent.
     pub(super) path: &'static str,
     /// The endpoints whose requests can have a name.
     pub(super) endpoints: &'static [Endpoint],
 }
 
-/// What tells one server, from one thread.
+/// The abort requests of one thread to one server.
 pub(super) struct Aborts {
     how: &'static Abort,
     names: mpsc::Sender<String>,
 }
 
 impl Aborts {
-    /// Starts what tells it. It ends when this and every guard are gone and the last name was told.
+    /// Starts the task that sends them. It ends when this and every guard are gone and the last name was sent.
     pub(super) fn start(how: &'static Abort, api: ApiClient) -> Self {
         let (names, waiting) = mpsc::channel(WAITING);
         // A request is dropped where nothing can be awaited, often together with its actor: no owner is left then.
@@ -56,7 +56,7 @@ impl Aborts {
         if !self.how.endpoints.contains(&endpoint) {
             return (body, None);
         }
-        // A job that is tried again is another request.
+        // A retried job is another request.
         let name = format!("{job}-{}", TRIES.fetch_add(1, Ordering::Relaxed));
         match with_member(body, self.how.member, &name) {
             Ok(body) => (body, Some(AbortGuard { name: Some(name), names: self.names.clone() })),
@@ -65,7 +65,7 @@ impl Aborts {
     }
 }
 
-/// Tells requests of the same job apart.
+/// Distinguishes requests of the same job.
 static TRIES: AtomicU64 = AtomicU64::new(0);
 
 async fn tell(how: &'static Abort, api: ApiClient, names: mpsc::Receiver<String>) {

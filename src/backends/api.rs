@@ -1,16 +1,17 @@
-//! An HTTP API: where it is, the key that opens it, and a client for it. Knows nothing of what is asked; driven by
-//! `client` for jobs and by `probe` for looks.
+//! An HTTP API: where it is, the key that opens it, and a client for it. Knows nothing of the requests; driven by
+//! `client` for jobs and by `probe` for probes.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use url::Url;
 
-use super::http::{Method, Origin, Request};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::secret::Secret;
+use crate::transport::http::{IdleConnections, Method, Origin, Request};
 
 const USER_AGENT: &str = concat!("outpost/", env!("CARGO_PKG_VERSION"));
 
@@ -49,7 +50,12 @@ impl Api {
     /// It follows no redirect, so that the key and the prompt reach the configured host only, and reads no proxy from
     /// the environment. It has no limit of connections and no deadline beyond connecting: callers have both.
     pub(super) fn client(&self) -> ApiClient {
-        ApiClient { api: self.clone() }
+        ApiClient { api: self.clone(), idle: None }
+    }
+
+    /// The same, but its requests use connections that earlier ones have left open.
+    pub(super) fn reusing_client(&self) -> ApiClient {
+        ApiClient { api: self.clone(), idle: Some(Rc::default()) }
     }
 }
 
@@ -57,15 +63,16 @@ impl Api {
 #[derive(Clone)]
 pub(super) struct ApiClient {
     api: Api,
+    idle: Option<Rc<IdleConnections>>,
 }
 
 impl ApiClient {
-    /// A request with the key in it, on a connection of its own: closing that cancels the request, and no stale one is
-    /// ever reused.
+    /// A request with the key in it. Closing its connection cancels it.
     pub(super) fn request(&self, method: Method, path: &str) -> Request {
         let Api { origin, prefix, key } = &self.api;
-        let request = Request::new(origin, method, &[prefix, path]).header("user-agent", &[USER_AGENT]);
-        // A key that can't stand in a header is left out; the server then says that it wants one.
+        let request =
+            Request::new(origin, self.idle.as_ref(), method, &[prefix, path]).header("user-agent", &[USER_AGENT]);
+        // A key that can't stand in a header is left out; the server then reports that it wants one.
         match key {
             Some(key) => request.header("authorization", &["Bearer ", key.reveal()]),
             None => request,

@@ -1,5 +1,5 @@
-//! Sources for a host that nobody configured: the ports where inference servers usually listen. What listens there is
-//! told by `identify`. Driven by discovery.
+//! Sources for a host without configured backends: the ports where inference servers usually listen. `identify` finds out
+//! what listens there. Driven by discovery.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use super::api::Api;
 use super::client::HttpBackendFactory;
 use super::identify::Identifier;
-use super::kinds::each;
+use super::kinds::table;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -19,7 +19,7 @@ use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
-/// A port to look at.
+/// A port to probe.
 pub struct UsualPort {
     /// The port.
     pub port: u16,
@@ -33,8 +33,8 @@ const fn usual(port: u16, plain: Option<BackendKind>, servers: &'static str) -> 
     UsualPort { port, plain, servers }
 }
 
-/// The default ports of servers that speak OpenAI's API. Not looked at: 4000, LiteLLM, a proxy that as a rule spends the
-/// operator's account elsewhere and repeats what is found here; 80, where hardly ever a server of models listens.
+/// The default ports of servers that speak OpenAI's API. Not probed: 4000, LiteLLM, a proxy that as a rule spends the
+/// operator's account elsewhere and repeats what is found here; 80, where a model server hardly ever listens.
 pub const USUAL: &[UsualPort] = &[
     usual(8000, Some(BackendKind::Vllm), "vLLM"),
     usual(8080, Some(BackendKind::LlamaCpp), "llama.cpp, MLX-LM, LocalAI, llamafile, TGI in a container"),
@@ -72,7 +72,7 @@ fn id(kind: BackendKind, port: u16) -> BackendId {
 /// The endpoints that a server of `kind` is taken to have. One that shows what it is has those of its kind, as if it had been
 /// declared. One with nothing but a list of models may be anything: it has what it proves to have.
 fn presumed(kind: BackendKind) -> Endpoints {
-    if kind == BackendKind::OpenAi { Endpoints::NONE } else { each::documented(kind) }
+    if kind == BackendKind::OpenAi { Endpoints::NONE } else { table::of(kind).documented }
 }
 
 struct Found(Rc<Port>);
@@ -81,7 +81,7 @@ struct Port {
     name: String,
     port: u16,
     keys: BTreeMap<BackendKind, Secret>,
-    /// Made by the first look, on the thread that looks.
+    /// Made by the first probe, on the thread that probes.
     identifier: OnceCell<Identifier>,
     /// What was last seen to answer here. Kept while nothing answers, replaced when another kind does.
     known: RefCell<Option<Known>>,

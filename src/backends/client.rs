@@ -1,4 +1,4 @@
-//! The one HTTP client that works jobs, whatever the kind of server. Not a look at the server; driven by a worker.
+//! The one HTTP client that works jobs, whatever the kind of server. Does not probe; driven by a worker.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,20 +6,20 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::{StreamExt, TryStreamExt};
 use rustls::ClientConfig;
 use url::Url;
 
 use super::abort::{AbortGuard, Aborts, watched};
 use super::api::{Api, ApiClient};
-use super::http::Response;
-use super::kinds::each;
-use super::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use super::kinds::table;
+use super::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
+use crate::transport::http::Response;
 
 /// Makes [`HttpBackend`]s of one server.
 pub struct HttpBackendFactory {
@@ -52,7 +52,7 @@ impl HttpBackendFactory {
         Self { id, kind, api, key: KEYS.fetch_add(1, Ordering::Relaxed), key_trace }
     }
 
-    /// A client for looks at this server, for the calling thread.
+    /// A client for probes of this server, for the calling thread.
     pub(super) fn api_client(&self) -> ApiClient {
         self.api.client()
     }
@@ -73,8 +73,8 @@ impl BackendFactory for HttpBackendFactory {
             if let Some(client) = open.get(&self.key).and_then(Weak::upgrade) {
                 return client;
             }
-            let api = self.api.client();
-            let aborts = each::abort(self.kind).map(|abort| Aborts::start(abort, api.clone()));
+            let aborts = table::of(self.kind).abort.map(|abort| Aborts::start(abort, self.api.client()));
+            let api = self.api.reusing_client();
             let client = Rc::new(HttpBackend { api, aborts, key_trace: self.key_trace.clone() });
             open.insert(self.key, Rc::downgrade(&client));
             client
@@ -84,17 +84,18 @@ impl BackendFactory for HttpBackendFactory {
 
 thread_local! {
     /// This thread's clients in use, by the key of their factory: workers of one thread share one, so that
-    /// the bounds of what is told to a server hold for all of them.
+    /// the bounds of abort requests hold for all of them.
     static OPEN: RefCell<HashMap<u64, Weak<HttpBackend>>> = RefCell::default();
 }
 
-/// Tells factories apart.
+/// Distinguishes factories.
 static KEYS: AtomicU64 = AtomicU64::new(0);
 
-/// A thread's client of one server. Every request has a connection of its own.
+/// A thread's client of one server. Requests at the same time have a connection each; one that ended leaves its connection
+/// to the next.
 pub struct HttpBackend {
     api: ApiClient,
-    /// Where the server is told of requests that nobody waits for any more.
+    /// Ends requests at the server that no one waits for any more.
     aborts: Option<Aborts>,
     key_trace: Option<Arc<KeyTrace>>,
 }
@@ -116,14 +117,18 @@ impl Backend for HttpBackend {
                 Ok(response) => response,
                 Err(error) => {
                     guard.into_iter().for_each(AbortGuard::disarm);
-                    return Err(error);
+                    return Err(error.into());
                 }
             };
             // A request that was refused generates nothing.
             let (guard, refused) = if response.is_success() { (guard, None) } else { (None, guard) };
             refused.into_iter().for_each(AbortGuard::disarm);
             let Response { status, content_type, body, .. } = response;
-            Ok(BackendResponse { status, content_type, body: watched(body.boxed_local(), guard) })
+            Ok(BackendResponse {
+                status,
+                content_type,
+                body: watched(body.map_err(BodyError::from).boxed_local(), guard),
+            })
         }
         .boxed_local()
     }

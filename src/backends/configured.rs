@@ -1,4 +1,4 @@
-//! A source that the operator configured: its kind and place are given. Finds nothing by itself; driven by discovery.
+//! A source that the operator configured: its kind and place are given. Does not search; driven by discovery.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::client::HttpBackendFactory;
-use super::kinds::each;
+use super::kinds::table;
 use super::observer::Observer;
 use super::{BackendFactory, LookError, Sighting, Source};
 use crate::messages::backend::BackendKind;
@@ -34,14 +34,15 @@ struct Configured(Rc<Place>);
 struct Place {
     kind: BackendKind,
     factory: Arc<HttpBackendFactory>,
-    /// Made by the first look, on the thread that looks.
+    /// Made by the first probe, on the thread that probes.
     observer: OnceCell<Observer>,
 }
 
 impl Place {
     fn observer(&self) -> &Observer {
-        // What the operator declares is taken at its word.
-        self.observer.get_or_init(|| Observer::new(self.kind, self.factory.api_client(), each::documented(self.kind)))
+        // What the operator declares is not questioned.
+        self.observer
+            .get_or_init(|| Observer::new(self.kind, self.factory.api_client(), table::of(self.kind).documented))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Sums of single gauges in a page of metrics as Prometheus reads them. No parser of all that such a page can hold: lines
-//! that are not of a gauge asked for are passed over. Used by `kinds`.
+//! Sums of single gauges in a page of metrics as Prometheus reads them. Does not parse everything that such a page can hold: lines
+//! of other gauges are skipped. Used by `kinds`.
 
 use super::api::ApiClient;
 

@@ -1,9 +1,9 @@
-//! Tells what kind of server answers at a place, by its routes and headers: ports are shared by many kinds and mean
-//! nothing. Asks without a key, so that none is ever shown to a stranger. Driven by `auto`.
+//! Identifies the kind of server at an address by its routes and headers: ports are shared by many kinds and mean
+//! nothing. Sends no key, so that no unknown server ever receives one. Driven by `auto`.
 //!
-//! The list of models comes first: what has none, or shows by a header what it is, is asked nothing else. Then the routes
-//! by which kinds are told from each other are asked for at once; later only those of the kind that it is, until they are
-//! gone. A server that has none of them is asked for all again when its list changes or after it was gone.
+//! The list of models comes first: a server without one, or one that a header identifies, is sent nothing else. Then the
+//! routes that distinguish the kinds are requested at once; later only those of the identified kind, until they are gone.
+//! A server that has none of them is probed for all again when its list changes or after it was gone.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::LookError;
 use super::api::ApiClient;
 use super::kinds::openai::{MODELS, Models};
-use super::kinds::{each, llamacpp, vllm};
+use super::kinds::{llamacpp, table, vllm};
 use super::probe::LIST;
 use crate::messages::backend::BackendKind;
 
@@ -24,22 +24,8 @@ const COORDINATOR: &str = "outpost-coordinator";
 
 /// How long the list of models may take.
 const FIRST: Duration = Duration::from_millis(900);
-/// How long the other signs may take. Both together leave time for the look that follows.
+/// How long the other signs may take. Both together leave time for the probe that follows.
 const SIGNS: Duration = Duration::from_millis(500);
-
-/// The kinds with routes of their own. Each comes before those whose routes it imitates: KoboldCpp, LocalAI and SGLang
-/// imitate Ollama, the last down to its greeting.
-const WITH_ROUTES: [BackendKind; 9] = [
-    BackendKind::KoboldCpp,
-    BackendKind::TabbyApi,
-    BackendKind::LiteLlm,
-    BackendKind::LocalAi,
-    BackendKind::SgLang,
-    BackendKind::Tgi,
-    BackendKind::Ollama,
-    BackendKind::LmStudio,
-    BackendKind::Mlx,
-];
 
 /// Identifies the server at one place, again and again, and remembers what it was.
 pub(super) struct Identifier {
@@ -54,7 +40,7 @@ pub(super) struct Identifier {
 struct Known {
     /// `None`: its list is locked, and it shows the routes of no kind.
     kind: Option<BackendKind>,
-    /// Where it clearly has the routes of no kind: its list. While that stays the same, it is not asked for them again.
+    /// Where it clearly has the routes of no kind: its list. While that stays the same, it is not probed for them again.
     plain: Option<Listing>,
 }
 
@@ -64,7 +50,7 @@ impl Known {
     }
 }
 
-/// The answer for the list of models, as far as it tells one server from another.
+/// The answer for the list of models, as far as it distinguishes servers.
 #[derive(Clone, PartialEq, Eq)]
 struct Listing {
     status: u16,
@@ -106,7 +92,7 @@ impl Identifier {
     /// What the server is now, where `last` is what it was.
     async fn compare(&self, last: Option<Known>) -> Result<Known, LookError> {
         let last_kind = last.as_ref().and_then(|last| last.kind);
-        if let Some(kind) = last_kind.filter(|kind| WITH_ROUTES.contains(kind)) {
+        if let Some(kind) = last_kind.filter(|kind| table::with_routes().any(|row| row.kind == *kind)) {
             match self.sign(kind).await {
                 Sign::Shown => return Ok(Known::of_kind(kind)),
                 Sign::Silent => return Err(LookError::TimedOut),
@@ -156,10 +142,11 @@ impl Identifier {
                 Sign::Missing | Sign::Unclear => Ok(Routes::OfNone { clearly: false }),
             };
         }
-        let others = future::join_all(WITH_ROUTES.map(|kind| self.sign(kind)));
+        let others = future::join_all(table::with_routes().map(|row| self.sign(row.kind)));
         let (vllm, others) = future::join(vllm, others).await;
         let mut clearly = true;
-        for (kind, sign) in WITH_ROUTES.into_iter().zip(others).chain([(BackendKind::Vllm, vllm)]) {
+        let kinds = table::with_routes().map(|row| row.kind);
+        for (kind, sign) in kinds.zip(others).chain([(BackendKind::Vllm, vllm)]) {
             match sign {
                 Sign::Shown => return Ok(Routes::Of(kind)),
                 // It may be the one that the next ones imitate.
@@ -172,7 +159,8 @@ impl Identifier {
     }
 
     async fn sign(&self, kind: BackendKind) -> Sign {
-        match timeout(SIGNS, each::answers(kind, &self.api)).await {
+        let Some(identify) = table::of(kind).identify else { return Sign::Missing };
+        match timeout(SIGNS, identify(&self.api)).await {
             Ok(Ok(())) => Sign::Shown,
             Ok(Err(LookError::Unexpected(_) | LookError::Unauthorized)) => Sign::Missing,
             Ok(Err(LookError::Unreachable | LookError::NotReady | LookError::TimedOut)) => Sign::Unclear,
@@ -190,7 +178,7 @@ impl Listing {
 /// Whose routes a server has.
 enum Routes {
     Of(BackendKind),
-    /// None that is known here; `clearly`: each answer said so.
+    /// None that is known here; `clearly`: each response showed it.
     OfNone {
         clearly: bool,
     },

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 /// Entries of a list that are kept. Further ones are skipped.
 pub(super) const MOST_ENTRIES: usize = 4096;
 
-/// A field that counts as missing when it is not a `T`. Wants `#[serde(default)]` beside it.
+/// A field that counts as missing when it is not a `T`. Needs `#[serde(default)]` as well.
 pub(super) fn maybe<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,10 +1,10 @@
-//! The inference servers: how each kind is looked at, and how a request reaches it.
+//! The inference servers: how each kind is probed, and how a request reaches it.
 //!
-//! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. A look at one yields a
+//! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. Probing one yields a
 //! [`Sighting`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
 //!
-//! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a look reads models, context, slots
-//! and load (`kinds`). Which endpoints a server has is proved (`proof`). [`configured`] looks where the operator says,
+//! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a probe reads models, context, slots
+//! and load (`kinds`). Which endpoints a server has is probed (`proof`). [`configured`] probes where the operator says,
 //! [`auto`] at the usual ports of this host.
 
 mod abort;
@@ -13,7 +13,6 @@ pub mod auto;
 pub mod client;
 pub mod configured;
 mod gauges;
-mod http;
 mod identify;
 mod kinds;
 mod lenient;
@@ -36,8 +35,9 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
+use crate::transport::http::{HttpBodyError, HttpError};
 
-/// A place where a backend may be: a configured one, or a port of this host that `auto` looks at.
+/// A place where a backend may be: a configured one, or a port of this host that `auto` probes.
 pub trait Source {
     /// What it is called in logs and in the status.
     fn name(&self) -> &str;
@@ -47,23 +47,22 @@ pub trait Source {
         true
     }
 
-    /// How long one look may take.
+    /// How long one probe may take.
     fn patience(&self) -> Duration {
         Duration::from_secs(2)
     }
 
-    /// Looks once. The caller holds to the deadline and may drop the future at any time.
+    /// Probes once. The caller enforces the timeout and may drop the future at any time.
     fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>>;
 
-    /// Asks how many requests the backend that was last seen here works now, whoever's they are, and nothing else: for
-    /// polls between looks. At most one a second: llama.cpp does not notice a client that left while it is asked more
-    /// often. `None` where it does not say, or not within a second.
+    /// Reads how many active requests the backend last seen here has, from all its clients: for polls between probes. At
+    /// most one a second: llama.cpp does not notice a client that left while it is polled more often. `None` where it does not report them, or not within a second.
     fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
         Box::pin(std::future::ready(None))
     }
 }
 
-/// A healthy backend, seen.
+/// A probe result: a healthy backend.
 #[derive(Clone)]
 pub struct Sighting {
     /// Makes the clients that work its jobs. The same `Arc` as long as it is the same backend.
@@ -72,22 +71,22 @@ pub struct Sighting {
     pub report: BackendReport,
 }
 
-/// Why a look saw no healthy backend.
+/// Why a probe found no healthy backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookError {
-    /// Nobody listens, or the connection broke.
+    /// Nothing listens there, or the connection broke.
     #[error("no connection")]
     Unreachable,
     /// The server wants a key, or another one.
     #[error("the server refuses the API key or wants one")]
     Unauthorized,
-    /// The server is starting: it says itself that it is not ready.
+    /// The server is starting: it reports that it is not ready.
     #[error("not ready")]
     NotReady,
     /// The answer is not that of such a server.
     #[error("unexpected answer: {0}")]
     Unexpected(&'static str),
-    /// The look's own deadline passed.
+    /// The probe's timeout passed.
     #[error("no answer in time")]
     TimedOut,
 }
@@ -107,8 +106,8 @@ pub trait BackendFactory: Send + Sync {
 /// One backend, as a worker uses it.
 pub trait Backend {
     /// Sends a request and waits for the head of the response. Dropping the future, or the response, closes the
-    /// connection, which is how a request is cancelled; a server that may not notice is told as well, behind the
-    /// caller's back. No deadline of its own but for connecting.
+    /// connection, which is how a request is cancelled; a server that may not notice that is also sent a request that
+    /// ends it, in the background. No deadline of its own but for connecting.
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>>;
 
     /// What finds the backend's API key in its errors. None where it has no key.
@@ -147,7 +146,7 @@ pub enum SendError {
     /// request may be what broke it.
     #[error("the connection to the backend broke before its response")]
     Broke,
-    /// The backend's answer is no HTTP.
+    /// The backend's response is not valid HTTP.
     #[error("the backend's answer can't be read")]
     Garbled,
 }
@@ -158,7 +157,26 @@ pub enum BodyError {
     /// Reset, cut, or not as its framing says.
     #[error("the backend's response broke off")]
     Broken,
-    /// A content encoding that was not asked for.
+    /// A content encoding that was not requested.
     #[error("the backend's response is encoded")]
     Encoded,
+}
+
+impl From<HttpError> for SendError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Unreachable => Self::Unreachable,
+            HttpError::Broke => Self::Broke,
+            HttpError::Garbled => Self::Garbled,
+        }
+    }
+}
+
+impl From<HttpBodyError> for BodyError {
+    fn from(error: HttpBodyError) -> Self {
+        match error {
+            HttpBodyError::Broken => Self::Broken,
+            HttpBodyError::Encoded => Self::Encoded,
+        }
+    }
 }

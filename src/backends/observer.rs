@@ -1,4 +1,4 @@
-//! Looks at one server of a known kind, again and again, and remembers what need not be asked each time. Driven by the
+//! Probes one server of a known kind, again and again, and remembers what need not be read each time. Driven by the
 //! sources of `configured` and `auto`.
 
 use std::cell::RefCell;
@@ -8,38 +8,38 @@ use tokio::time::{Instant, timeout};
 
 use super::LookError;
 use super::api::ApiClient;
-use super::kinds::each;
 use super::kinds::openai::MODELS;
+use super::kinds::table;
 use super::offer::Offer;
-use super::proof::{self, Proof, Question};
+use super::proof::{self, CapabilityProbe, Proof};
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoints;
 
-/// How long a server may take to say how busy it is.
+/// How long a server may take to report its active requests.
 const LOAD: Duration = Duration::from_secs(1);
 
 /// How long a service's list holds: it is long and comes from far away, and its models and prices change by the hour. A
-/// rise of a price is noticed by the first look after that.
+/// rise of a price is noticed by the first probe after that.
 const LIST_HOLDS: Duration = Duration::from_secs(5 * 60);
 
 /// One server, seen from one thread.
 pub(super) struct Observer {
     kind: BackendKind,
     api: ApiClient,
-    /// Which endpoints the server has. A look that is given up leaves it as it is: a server that is slow is still there.
+    /// Which endpoints the server has. A probe that is given up leaves it as it is: a slow server is still there.
     proof: RefCell<Proof>,
-    /// Of a service: what it offered, and when it was asked for that.
+    /// Of a service: what it offered, and when that was read.
     list: RefCell<Option<(Instant, BackendReport)>>,
 }
 
 impl Observer {
-    /// `presumed`: the endpoints that it is taken to have until it says that it lacks them.
+    /// `presumed`: the endpoints that it is assumed to have until it reports that it lacks them.
     pub(super) fn new(kind: BackendKind, api: ApiClient, presumed: Endpoints) -> Self {
         Self { kind, api, proof: RefCell::new(Proof::new(presumed)), list: RefCell::default() }
     }
 
-    /// One look: what the server offers, then which endpoints it has, as far as that is not known. Of a service whose list
+    /// One probe: what the server offers, then which endpoints it has, as far as that is not known. Of a service whose list
     /// still holds, only whether it is there.
     pub(super) async fn look(&self) -> Result<BackendReport, LookError> {
         if let Some(report) = self.listed() {
@@ -47,10 +47,10 @@ impl Observer {
             return Ok(report);
         }
         let asked = Instant::now();
-        let offer = each::offer(self.kind, &self.api).await;
+        let offer = (table::of(self.kind).offer)(&self.api).await;
         let mut offer = offer.inspect_err(|_| self.forget())?;
-        let question = each::question(self.kind);
-        if !matches!(question, Question::Documented) {
+        let question = table::of(self.kind).probe;
+        if !matches!(question, CapabilityProbe::Documented) {
             let open = self.proof.borrow_mut().questions(&offer);
             let answers = proof::ask(&self.api, question, open).await;
             if !self.proof.borrow_mut().settle(&answers, &mut offer) {
@@ -70,14 +70,15 @@ impl Observer {
         list.as_ref().filter(|(asked, _)| asked.elapsed() < LIST_HOLDS).map(|(_, report)| report.clone())
     }
 
-    /// The server was seen not to be there: what comes back may be another one.
+    /// The server was unreachable: what comes back may be another one.
     pub(super) fn forget(&self) {
         self.proof.borrow_mut().forget();
         self.list.replace(None);
     }
 
-    /// How many requests the server works, and nothing else.
+    /// The active requests of the server.
     pub(super) async fn load(&self) -> Option<u32> {
-        timeout(LOAD, each::load(self.kind, &self.api)).await.ok()?
+        let load = table::of(self.kind).load?;
+        timeout(LOAD, load(&self.api)).await.ok()?
     }
 }

@@ -11,7 +11,7 @@ use crate::messages::prices::Price;
 /// Longest id of a model that is offered, in bytes.
 const LONGEST_ID: usize = 256;
 
-/// What a server says that a model is for.
+/// What a model is for, as its server reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// To generate text.
@@ -40,7 +40,7 @@ pub(super) struct Entry {
     pub(super) id: String,
     /// Tokens of context that one request can use.
     pub(super) window: Option<u64>,
-    /// What the server says that it is for.
+    /// What it is for, as the server reports it.
     pub(super) task: Task,
     /// What a service takes for it.
     pub(super) price: Option<Price>,
@@ -59,7 +59,7 @@ pub(super) struct Offer {
     pub(super) models: Vec<ModelReport>,
     pub(super) slots: Option<u32>,
     pub(super) busy: Option<u32>,
-    /// The server's build, where it tells it: another one may have other endpoints.
+    /// The server's build, where it reports it: another one may have other endpoints.
     pub(super) version: Option<String>,
     /// Models that it lists and forwards to a service. They are not among `models`.
     pub(super) cloud_models: usize,
@@ -96,7 +96,7 @@ impl Offer {
         Self { busy, ..self }
     }
 
-    /// What it says of its build.
+    /// Its build, as it reports it.
     pub(super) fn version(self, version: Option<String>) -> Self {
         Self { version, ..self }
     }
@@ -108,7 +108,7 @@ impl Offer {
 }
 
 /// The id of a model whose server takes any: without a name of its own the model has the path of its file for an id,
-/// which is nobody else's business.
+/// which stays private.
 pub(super) fn without_path(id: String) -> String {
     let is_path = id.starts_with(['/', '\\'])
         || matches!(id.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic());

@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Decimal {
 }
 
 impl Decimal {
-    /// In micro-USD per million tokens, rounded up. `None` for what is no decimal, negative, or beyond belief.
+    /// In micro-USD per million tokens, rounded up. `None` where it is not a decimal, negative, or implausible.
     pub(super) fn micro_usd(&self, per: Per) -> Option<u64> {
         let shift = match per {
             Per::Token => 12,

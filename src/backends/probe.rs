@@ -1,12 +1,12 @@
-//! One request of a look: a bounded answer, and its JSON as a type, or the status alone. Knows no kind of server; driven by `kinds` and
-//! `identify`.
+//! One request of a probe: a bounded response, and its JSON as a type, or the status alone. Knows no kind of server; driven
+//! by `kinds` and `identify`.
 
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
+use super::LookError;
 use super::api::ApiClient;
-use super::http::{Method, Response};
-use super::{BodyError, LookError, SendError};
+use crate::transport::http::{HttpBodyError, HttpError, Method, Response};
 
 /// Most that is read of a list of models, in bytes.
 pub(super) const LIST: usize = 8 * 1024 * 1024;
@@ -23,7 +23,7 @@ pub(super) struct Answer {
 }
 
 impl ApiClient {
-    /// Asks for `path`. An answer of more than `most` bytes is an error; at most that many are held.
+    /// Reads `path`. A response of more than `most` bytes is an error; at most that many are held.
     pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
         let response = self.request(Method::Get, path).send().await.map_err(in_look)?;
         let is_success = response.is_success();
@@ -32,8 +32,8 @@ impl ApiClient {
         if is_success {
             while let Some(bytes) = pieces.next().await {
                 let bytes = bytes.map_err(|error| match error {
-                    BodyError::Broken => LookError::Unreachable,
-                    BodyError::Encoded => LookError::Unexpected("an encoded body"),
+                    HttpBodyError::Broken => LookError::Unreachable,
+                    HttpBodyError::Encoded => LookError::Unexpected("an encoded body"),
                 })?;
                 if body.len() + bytes.len() > most {
                     return Err(LookError::Unexpected("too long"));
@@ -44,8 +44,8 @@ impl ApiClient {
         Ok(Answer { status, server, body })
     }
 
-    /// Asks only whether the server is there, takes the key and is ready. Any other answer will do: not every server
-    /// knows the method.
+    /// Checks only that the server is there, takes the key and is ready. Any other response counts: not every server knows
+    /// the method.
     pub(super) async fn is_there(&self, path: &str) -> Result<(), LookError> {
         match self.request(Method::Head, path).send().await.map_err(in_look)?.status {
             401 | 403 => Err(LookError::Unauthorized),
@@ -54,21 +54,21 @@ impl ApiClient {
         }
     }
 
-    /// Asks for a JSON document.
+    /// Reads a JSON document.
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, LookError> {
         self.get(path, most).await?.json()
     }
 }
 
-fn in_look(error: SendError) -> LookError {
+fn in_look(error: HttpError) -> LookError {
     match error {
-        SendError::Unreachable | SendError::Broke => LookError::Unreachable,
-        SendError::Garbled => LookError::Unexpected("not HTTP"),
+        HttpError::Unreachable | HttpError::Broke => LookError::Unreachable,
+        HttpError::Garbled => LookError::Unexpected("not HTTP"),
     }
 }
 
 impl Answer {
-    /// The document in a success, or what the status says.
+    /// The document in a success, or the error that the status stands for.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, LookError> {
         match self.status {
             200 => {

@@ -1,5 +1,5 @@
-//! Which endpoints a server has: each is asked for once with a body that is no request, and the answer is remembered
-//! until the server is another one. Knows no documents; driven by `observer`, which asks between the two steps of a proof.
+//! Which endpoints a server has: each is probed once with a body that is not a request, and the result is remembered
+//! until the server is another one. Knows no documents; driven by `observer`, which probes between the two steps.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::api::ApiClient;
-use super::http;
 use super::offer::Offer;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
+use crate::transport::http;
 
 /// How long a server may take to say whether it has an endpoint.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -28,15 +28,15 @@ const EVENTS: &str = "text/event-stream";
 /// How a llama.cpp server that was started with `--pooling none` begins to refuse whatever it is to embed.
 const WITHOUT_POOLING: &str = "Pooling type 'none'";
 
-/// How a kind's endpoints are proved.
+/// How a kind's endpoints are probed.
 #[derive(Clone, Copy)]
-pub(super) enum Question {
+pub(super) enum CapabilityProbe {
     /// An empty object, which lacks what every request must have.
     Empty,
     /// The start of an object: for servers that take an empty one for a request and would work it, or that answer it as
     /// they answer an unknown path.
     Broken,
-    /// None: a service is asked nothing that it could bill. It has what its documentation says.
+    /// Not at all: a service is sent nothing that it could bill. It has what its documentation says.
     Documented,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Question {
 pub(super) enum Told {
     /// It has it.
     Has,
-    /// It says that it does not.
+    /// It reports that it does not.
     Lacks,
     /// Neither. It would answer the same again.
     Unclear,
@@ -55,7 +55,7 @@ pub(super) enum Told {
 
 /// What is known of one server's endpoints.
 pub(super) struct Proof {
-    /// Those that it is taken to have until it says that it lacks them.
+    /// Those that it is assumed to have until it reports that it lacks them.
     presumed: Endpoints,
     /// Those that it has, by its last answers.
     has: Endpoints,
@@ -69,7 +69,7 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    /// Of a server that was not asked yet. What is `presumed` is offered unless the server clearly says that it lacks it:
+    /// Of a server that was not probed yet. What is `presumed` is offered unless the server clearly reports that it lacks it:
     /// a wrong yes costs a few jobs, a wrong no costs its operator all of them.
     pub(super) fn new(presumed: Endpoints) -> Self {
         let (has, known, told) = (presumed, Endpoints::NONE, Endpoints::NONE);
@@ -131,8 +131,8 @@ impl Proof {
     }
 }
 
-/// Asks for these endpoints, all at once.
-pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
+/// Probes these endpoints, all at once.
+pub(super) async fn ask(api: &ApiClient, question: CapabilityProbe, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
     let asked = endpoints.iter().map(|endpoint| async move {
         let told = tokio::time::timeout(ANSWER, ask_for(api, question, endpoint)).await;
         (endpoint, told.ok().flatten().unwrap_or(Told::Silent))
@@ -141,8 +141,8 @@ pub(super) async fn ask(api: &ApiClient, question: Question, endpoints: Endpoint
 }
 
 /// `None`: no answer, or one that breaks off.
-async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Option<Told> {
-    let body: &[u8] = if matches!(question, Question::Broken) { b"{" } else { b"{}" };
+async fn ask_for(api: &ApiClient, question: CapabilityProbe, endpoint: Endpoint) -> Option<Told> {
+    let body: &[u8] = if matches!(question, CapabilityProbe::Broken) { b"{" } else { b"{}" };
     let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
     Some(match response.status {
         // It works what it was sent, which ends here.
@@ -153,7 +153,7 @@ async fn ask_for(api: &ApiClient, question: Question, endpoint: Endpoint) -> Opt
     })
 }
 
-/// What a status other than 200 says of the path.
+/// What a status other than 200 means for the path.
 fn failure(status: u16) -> Told {
     match status {
         // Busy or not there yet.
@@ -169,7 +169,7 @@ fn failure(status: u16) -> Told {
     }
 }
 
-/// What a success says of the path.
+/// What a success means for the path.
 fn success(endpoint: Endpoint, body: &[u8]) -> Told {
     if is_answer(endpoint, body) {
         Told::Has
@@ -180,7 +180,7 @@ fn success(endpoint: Endpoint, body: &[u8]) -> Told {
     }
 }
 
-/// The start of a body. `None` where it breaks off or is no body at all.
+/// The start of a body. `None` where it ends early or is not readable.
 async fn read(mut response: http::Body) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(bytes) = response.next().await {
@@ -234,7 +234,7 @@ struct Words {
     message: String,
 }
 
-/// What the answers of the endpoints are told by.
+/// The members that distinguish the responses of the endpoints.
 #[derive(Deserialize)]
 struct Answer {
     choices: Option<IgnoredAny>,

@@ -5,60 +5,70 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What sort of server a backend is. The order is the order of preference where several serve the same model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendKind {
+/// Makes [`BackendKind`] of one row a kind: its name on the wire and in the configuration, and where a service is.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal $(at $url:literal)?;)*) => {
+        /// What sort of server a backend is. The order is the order of preference where several serve the same model.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum BackendKind {
+            $($(#[$doc])* #[serde(rename = $name)] $kind,)*
+        }
+
+        impl BackendKind {
+            /// Every kind, in the order of preference.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            /// The name on the wire and in the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// Where a service is, as it publishes it.
+            pub fn service_url(self) -> Option<&'static str> {
+                match self {
+                    $($(Self::$kind => Some($url),)?)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// vLLM.
-    Vllm,
+    Vllm = "vllm";
     /// llama.cpp's llama-server.
-    LlamaCpp,
+    LlamaCpp = "llamacpp";
     /// LM Studio.
-    LmStudio,
+    LmStudio = "lmstudio";
     /// Ollama.
-    Ollama,
+    Ollama = "ollama";
     /// SGLang.
-    SgLang,
+    SgLang = "sglang";
     /// Hugging Face's text-generation-inference.
-    Tgi,
+    Tgi = "tgi";
     /// LocalAI.
-    LocalAi,
+    LocalAi = "localai";
     /// KoboldCpp.
-    KoboldCpp,
+    KoboldCpp = "koboldcpp";
     /// TabbyAPI.
-    TabbyApi,
+    TabbyApi = "tabbyapi";
     /// MLX-LM's server.
-    Mlx,
+    Mlx = "mlx";
     /// LiteLLM's proxy.
-    LiteLlm,
+    LiteLlm = "litellm";
     /// Venice, a paid service.
-    Venice,
+    Venice = "venice" at "https://api.venice.ai/api/v1";
     /// OpenRouter, a paid service.
-    OpenRouter,
+    OpenRouter = "openrouter" at "https://openrouter.ai/api/v1";
     /// Any other server that speaks OpenAI's API. Where it is local it is the last of those, and never compared with a
     /// service; where it is remote it comes after the services.
-    OpenAi,
+    OpenAi = "openai";
 }
 
 impl BackendKind {
-    /// Every kind, in the order of preference.
-    pub const ALL: [Self; 14] = [
-        Self::Vllm,
-        Self::LlamaCpp,
-        Self::LmStudio,
-        Self::Ollama,
-        Self::SgLang,
-        Self::Tgi,
-        Self::LocalAi,
-        Self::KoboldCpp,
-        Self::TabbyApi,
-        Self::Mlx,
-        Self::LiteLlm,
-        Self::Venice,
-        Self::OpenRouter,
-        Self::OpenAi,
-    ];
-
     /// The kinds that can be found on a host: all but the services.
     pub fn of_servers() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| !kind.is_service())
@@ -67,35 +77,6 @@ impl BackendKind {
     /// Whether it is a paid service somewhere else, which needs a key, publishes its prices and is never local.
     pub fn is_service(self) -> bool {
         self.service_url().is_some()
-    }
-
-    /// Where a service is, as it publishes it.
-    pub fn service_url(self) -> Option<&'static str> {
-        match self {
-            Self::Venice => Some("https://api.venice.ai/api/v1"),
-            Self::OpenRouter => Some("https://openrouter.ai/api/v1"),
-            _ => None,
-        }
-    }
-
-    /// The name on the wire and in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Vllm => "vllm",
-            Self::LlamaCpp => "llamacpp",
-            Self::LmStudio => "lmstudio",
-            Self::Ollama => "ollama",
-            Self::SgLang => "sglang",
-            Self::Tgi => "tgi",
-            Self::LocalAi => "localai",
-            Self::KoboldCpp => "koboldcpp",
-            Self::TabbyApi => "tabbyapi",
-            Self::Mlx => "mlx",
-            Self::LiteLlm => "litellm",
-            Self::Venice => "venice",
-            Self::OpenRouter => "openrouter",
-            Self::OpenAi => "openai",
-        }
     }
 }
 

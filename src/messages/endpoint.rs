@@ -94,7 +94,7 @@ impl Endpoints {
 
     /// These and one more.
     #[must_use]
-    pub fn with(self, endpoint: Endpoint) -> Self {
+    pub const fn with(self, endpoint: Endpoint) -> Self {
         Self(self.0 | endpoint as u8)
     }
 

@@ -8,8 +8,8 @@
 
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, FromAgent, ResponseHead};
-use crate::transport::frame::Frame;
-use crate::transport::frame_buffer::FrameBuffer;
+use crate::transport::websocket::codec::Frame;
+use crate::transport::websocket::frame_buffer::FrameBuffer;
 
 /// The most response bytes in one frame: it stays under 64 KiB, which every WebSocket library takes by default.
 pub const MAX_CHUNK: usize = 32 * 1024;
@@ -96,7 +96,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::transport::frame::{FrameReader, Role};
+    use crate::transport::websocket::codec::{FrameReader, Role};
 
     fn written(append: impl FnOnce(&mut FrameBuffer)) -> Vec<u8> {
         let mut out = FrameBuffer::new(Role::Client);

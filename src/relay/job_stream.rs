@@ -19,7 +19,7 @@ use super::outbox::{GUARANTEED, MOST, Outbox};
 use super::segments::Segments;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
-use crate::transport::frame_buffer::FrameBuffer;
+use crate::transport::websocket::frame_buffer::FrameBuffer;
 
 /// The job is being worked.
 const RUNNING: u8 = 0;

@@ -13,9 +13,9 @@ use super::chunk::{Encoding, MAX_CHUNK};
 use super::job_stream::{JobHandle, JobStream};
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{Extension, Extensions, FromAgent};
-use crate::transport::frame::Frame;
-use crate::transport::frame_buffer::FrameBuffer;
-use crate::transport::line::{Line, LinkGone, Next, Source};
+use crate::transport::websocket::codec::Frame;
+use crate::transport::websocket::frame_buffer::FrameBuffer;
+use crate::transport::websocket::line::{Line, LinkGone, Next, Source};
 
 /// Bytes that each job may hold, whatever the others hold: one full frame.
 pub const GUARANTEED: usize = MAX_CHUNK;

@@ -10,7 +10,7 @@ use super::link::CoordinatorLink;
 use super::patience::within;
 use super::wire::{DialFault, MemoryConnector, Network, Opened};
 use crate::messages::wire::Extensions;
-use crate::transport::link::Connector;
+use crate::transport::websocket::link::Connector;
 
 /// What agents did that they must not do, in words. Shared by all connections of a test.
 #[derive(Clone, Default)]

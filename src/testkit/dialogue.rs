@@ -16,7 +16,7 @@ use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
     JobFrame, JobTarget, ResponseHead,
 };
-use crate::transport::frame::Frame;
+use crate::transport::websocket::codec::Frame;
 
 /// A model that no backend serves.
 const NO_MODEL: &str = "no-such-model";

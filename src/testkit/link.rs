@@ -22,7 +22,7 @@ use super::grammar::Grammar;
 use super::patience::within;
 use super::wire::{Cut, Opened};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
-use crate::transport::frame::{Frame, FrameReader, Role, encode};
+use crate::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 
 /// The largest message taken from an agent.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::transport::link::{Connector, DialError, Upgraded};
+use crate::transport::stream::DialError;
+use crate::transport::websocket::link::{Connector, Upgraded};
 
 /// The address that the agent believes to dial.
 pub const TARGET: &str = "coordinator.test:443";

@@ -21,9 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::link::{Connector, DialError, Stream, Upgraded};
 use super::refusal::RefusalReader;
+use super::stream::{DialError, Stream};
 use super::tcp::{self, ProxyTarget};
+use super::websocket::link::{Connector, Upgraded};
 use crate::core::session::liveness::DEAD_AFTER;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.
@@ -153,7 +154,7 @@ impl ActixStream for Lent {
     }
 }
 
-/// What awc dials with: it goes where the route leads, whatever it is asked for.
+/// What awc dials with: it connects along the route, whatever host it is given.
 #[derive(Clone)]
 struct Dialer {
     route: Arc<Route>,
@@ -228,7 +229,7 @@ fn cause(error: &WsClientError) -> &'static str {
         WsClientError::MissingWebSocketAcceptHeader | WsClientError::InvalidChallengeResponse(..) => {
             "the answer's accept key is missing or wrong"
         }
-        _ => "the answer is no HTTP that makes sense here",
+        _ => "the answer is not a valid HTTP response",
     }
 }
 

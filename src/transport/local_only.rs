@@ -1,4 +1,4 @@
-//! Tells an HTTP request by a program on this machine from one that a web page made a browser send.
+//! Distinguishes an HTTP request by a program on this machine from one that a web page made a browser send.
 //!
 //! Every page that a browser on this machine shows can send requests to a server on loopback. A page can also point a name
 //! of its own at 127.0.0.1 (DNS rebinding), and the `Host` header then has that name. `Origin` names the site of the page.

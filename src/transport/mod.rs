@@ -1,17 +1,13 @@
-//! The way to the coordinator: dialling, WebSocket frames, and the pump that moves them.
+//! Bytes on sockets: TCP, proxy and TLS, the WebSocket connection to the coordinator, and the HTTP client for backends.
 //!
-//! `local_only` is for servers on loopback: which HTTP requests are meant for this machine.
-//!
-//! Nothing here knows what a frame means. Driven by the connection actor.
+//! `dial` opens the connection to the coordinator, `websocket` moves its frames. `http` is the client for the inference
+//! servers. `local_only` is for servers on loopback: which HTTP requests are meant for this machine.
 
-mod control;
 pub mod dial;
-pub mod frame;
-pub mod frame_buffer;
-pub mod line;
-pub mod link;
+pub(crate) mod http;
 pub mod local_only;
-pub mod pump;
 mod refusal;
+pub mod stream;
 pub mod tcp;
 pub mod tls;
+pub mod websocket;

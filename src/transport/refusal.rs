@@ -1,4 +1,4 @@
-//! What an answer to the upgrade says that is none: whether to come back, and when.
+//! What a refused upgrade means: whether to dial again, and when.
 //!
 //! awc's WebSocket client keeps only the status of such an answer. [`RefusalReader`] stands between it and the connection, and
 //! sees the head.
@@ -13,9 +13,9 @@ use awc::middleware::Transform;
 use awc::{ConnectRequest, ConnectResponse};
 use futures_util::future::LocalBoxFuture;
 
-use super::link::DialError;
+use super::stream::DialError;
 
-/// Has an answer that is no upgrade fail with its [`DialError`], as a custom error.
+/// Turns an answer that is not an upgrade into its [`DialError`], as a custom error.
 pub(super) struct RefusalReader;
 
 impl<S> Transform<S, ConnectRequest> for RefusalReader
@@ -70,7 +70,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> DialErro
     }
 }
 
-/// Seconds, or a date (RFC 9110, 10.2.3). A date that has passed is none.
+/// Seconds, or a date (RFC 9110, 10.2.3). A date that has passed counts as missing.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

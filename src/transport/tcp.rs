@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-use super::link::DialError;
+use super::stream::DialError;
 use crate::messages::secret::Secret;
 
-/// How long an address has before the next one is tried beside it (RFC 8305).
+/// How long an address has before the next one is tried in parallel (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Bytes that the kernel may hold unsent: what a pong waits behind on a slow link.
 const UNSENT: u32 = 64 * 1024;
@@ -99,7 +99,7 @@ pub async fn connect_by_proxy(proxy: &ProxyTarget, host: &str, port: u16) -> Res
     match status(&head) {
         Some(200..=299) => Ok(stream),
         Some(status) => Err(DialError::Proxy(format!("it answers {status}"))),
-        None => Err(DialError::Proxy("its answer is no HTTP".to_owned())),
+        None => Err(DialError::Proxy("its answer is not HTTP".to_owned())),
     }
 }
 

@@ -16,10 +16,10 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file of extra roots is no PEM text.
+    /// The file of extra roots is not PEM text.
     #[error("{} is not PEM", path.display())]
     NotPem {
         /// The file.

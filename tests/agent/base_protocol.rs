@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use outpost::messages::endpoint::Endpoint;
 use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order};
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
 fn types(frames: &[Frame]) -> BTreeSet<String> {

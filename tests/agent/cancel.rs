@@ -95,9 +95,9 @@ async fn with_chunks_queued_behind_a_coordinator_that_does_not_read() {
     harness.stop().await;
 }
 
-fn frame_len(frame: &outpost::transport::frame::Frame) -> usize {
+fn frame_len(frame: &outpost::transport::websocket::codec::Frame) -> usize {
     match frame {
-        outpost::transport::frame::Frame::Text(text) => text.len(),
+        outpost::transport::websocket::codec::Frame::Text(text) => text.len(),
         _ => 0,
     }
 }

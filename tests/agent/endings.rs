@@ -7,8 +7,8 @@ use log::Level;
 use outpost::messages::lifecycle::CloseKind;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, DialFault, Harness, LinkFault};
-use outpost::transport::frame::Frame;
-use outpost::transport::link::DialError;
+use outpost::transport::stream::DialError;
+use outpost::transport::websocket::codec::Frame;
 use tokio::time::Instant;
 
 fn disconnected(event: &Event) -> Option<(CloseKind, Level)> {

@@ -7,7 +7,7 @@ use outpost::telemetry::Event;
 use outpost::testkit::{
     CoordinatorLink, Harness, JobEnd, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer,
 };
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
 /// Binary chunks alone.

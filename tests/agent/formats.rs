@@ -8,7 +8,7 @@ use outpost::messages::wire::{BinaryChunk, ErrorCode, Extension, Extensions, Fro
 use outpost::testkit::{
     CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, order, order_at, whole_answer,
 };
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
 use AnswerForm::{Stream, Whole};

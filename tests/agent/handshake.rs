@@ -9,7 +9,7 @@ use outpost::identity::Identity;
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator};
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, Harness, JobEnd, LinkFault, ScriptedBackend};
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use tokio::time::Instant;
 
 /// The event of a failed try: failures in a row, and its words.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use outpost::messages::lifecycle::CloseKind;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, ScriptedBackend};
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use tokio::time::Instant;
 
 fn lost(event: &Event) -> Option<(CloseKind, String)> {

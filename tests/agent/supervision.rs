@@ -12,7 +12,7 @@ use outpost::messages::lifecycle::{Child, CloseKind};
 use outpost::messages::wire::ErrorCode;
 use outpost::telemetry::Event;
 use outpost::testkit::{DialFault, Harness, Health, Reply, ScriptedBackend, StreamFault};
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 
 fn replaced(event: &Event) -> Option<Child> {
     match event {

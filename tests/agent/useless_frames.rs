@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use outpost::telemetry::Event;
 use outpost::testkit::{Harness, Reply, ScriptedBackend, order};
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 
 /// Events of single skipped frames so far, and how many frames were counted in others.
 fn skipped(harness: &Harness) -> (usize, Vec<u64>) {

@@ -13,6 +13,7 @@ mod looks;
 mod matrix;
 mod proofs;
 mod requests;
+mod reuse;
 mod server;
 mod servers;
 mod services;

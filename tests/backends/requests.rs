@@ -63,7 +63,7 @@ async fn the_pieces_of_a_body_arrive_as_one_with_their_length() {
     assert_eq!(got.header("transfer-encoding"), None);
     assert_eq!(got.header("content-type"), Some("application/json"));
     assert_eq!(got.header("accept-encoding"), Some("identity"));
-    assert_eq!(got.header("connection"), Some("close"));
+    assert_eq!(got.header("connection"), None);
     assert_eq!(got.header("authorization"), None);
 }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -208,7 +208,8 @@ async fn serve(mut stream: TcpStream, script: Rc<Script>, seen: Rc<Seen>) {
     seen.changed.notify_one();
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Request> {
+/// The next request of a connection. `None`: the client closed it.
+pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Request> {
     let mut raw = Vec::new();
     let end = loop {
         if let Some(at) = raw.windows(4).position(|bytes| bytes == b"\r\n\r\n") {

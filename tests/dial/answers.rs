@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use outpost::transport::link::DialError;
+use outpost::transport::stream::DialError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{Signature, VerifyingKey};
 use outpost::messages::wire::FromAgent;
-use outpost::transport::frame::{Frame, FrameReader, Role, encode};
+use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

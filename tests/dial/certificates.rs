@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outpost::transport::link::DialError;
+use outpost::transport::stream::DialError;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

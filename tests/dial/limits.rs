@@ -4,8 +4,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use outpost::transport::link::{Connector, DialError};
+use outpost::transport::stream::DialError;
 use outpost::transport::tcp::ProxyTarget;
+use outpost::transport::websocket::link::Connector;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};

@@ -3,7 +3,7 @@
 use std::io;
 
 use outpost::messages::secret::Secret;
-use outpost::transport::link::DialError;
+use outpost::transport::stream::DialError;
 use outpost::transport::tcp::ProxyTarget;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

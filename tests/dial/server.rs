@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outpost::transport::dial::WebSocketConnector;
-use outpost::transport::link::{Connector, DialError, Upgraded};
+use outpost::transport::stream::DialError;
 use outpost::transport::tcp::ProxyTarget;
 use outpost::transport::tls;
+use outpost::transport::websocket::link::{Connector, Upgraded};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use outpost::transport::link::{Connector, DialError};
+use outpost::transport::stream::DialError;
+use outpost::transport::websocket::link::Connector;
 use tokio::net::TcpListener;
 
 use super::server::{Server, connector, dial, left, refusal, untrusting, upgrade, within};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
-use outpost::transport::frame::{Frame, Role, encode};
+use outpost::transport::websocket::codec::{Frame, Role, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Backend, Coordinator, Home, NOBODY, agent, read_head, token, within};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use outpost::messages::wire::ErrorCode;
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use outpost::transport::frame::Frame;
+use outpost::transport::websocket::codec::Frame;
 use serde_json::json;
 
 use crate::support::{Backend, Coordinator, Home, Outpost, Setup, agent, job_with, request, token, within};

@@ -26,8 +26,9 @@ use outpost::messages::prices::{Price, PriceList};
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
 use outpost::telemetry::Events;
 use outpost::testkit::{ScriptedBackend, order};
-use outpost::transport::frame::{Frame, FrameReader, Role, encode};
-use outpost::transport::link::{Connector, DialError, Upgraded};
+use outpost::transport::stream::DialError;
+use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
+use outpost::transport::websocket::link::{Connector, Upgraded};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// Bytes that a direction of the connection holds: more than any test here sends, so that no write is cut.

@@ -15,7 +15,7 @@ use crate::messages::jobs::Job;
 use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::{Event, Events, Label};
-use crate::transport::pump::Inbox;
+use crate::transport::websocket::pump::Inbox;
 
 /// Frames above this are parsed off the arbiter.
 const LARGE: usize = 1024 * 1024;

@@ -9,12 +9,27 @@ use super::super::api::ApiClient;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{GENERATION_AND_EMBEDDINGS, Kind};
 use super::openai::{MODELS, Models};
+use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::KoboldCpp,
+    offer: |api| Box::pin(offer(api)),
+    load: Some(|api| Box::pin(load(api))),
+    identify: Some(|api| Box::pin(identify(api))),
+    // It works an empty request.
+    probe: CapabilityProbe::Broken,
+    documented: GENERATION_AND_EMBEDDINGS,
+    abort: Some(&ABORT),
+};
 
 /// Whether the end of a connection ends its generation is not documented for OpenAI's formats. Only the generation that
 /// has the key is ended.
-pub(in crate::backends) static ABORT: Abort = Abort {
+static ABORT: Abort = Abort {
     member: "genkey",
     path: "/api/extra/abort",
     endpoints: &[Endpoint::ChatCompletions, Endpoint::Completions],
@@ -55,11 +70,11 @@ async fn version(api: &ApiClient) -> Result<Version, LookError> {
     if version.result == "KoboldCpp" { Ok(version) } else { Err(LookError::Unexpected("another program")) }
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     version(api).await.map(drop)
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let context = async { Ok(api.json::<Context>("/api/extra/true_max_context_length", DOCUMENT).await.ok()) };
     let busy = async { Ok(load(api).await) };
     let (models, version, context, busy) =
@@ -75,7 +90,7 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
     Ok(Offer::new(entries).slots(Some(1)).busy(busy).version(version.version))
 }
 
-pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+async fn load(api: &ApiClient) -> Option<u32> {
     let perf: Perf = api.json("/api/extra/perf", DOCUMENT).await.ok()?;
     Some(perf.queue.saturating_add(u32::from(perf.idle == 0)))
 }

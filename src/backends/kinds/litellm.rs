@@ -11,7 +11,21 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::{MODELS, Models};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::LiteLlm,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// What it says while it lives.
 const ALIVE: &[u8] = b"I'm alive";
@@ -38,13 +52,13 @@ struct Info {
     max_input_tokens: Option<u64>,
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let alive = api.get("/health/liveliness", DOCUMENT).await?;
     let is_it = alive.status == 200 && alive.body.windows(ALIVE.len()).any(|part| part == ALIVE);
     if is_it { Ok(()) } else { Err(LookError::Unexpected("no sign of LiteLLM")) }
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let deployments = async { Ok(api.json::<Deployments>("/model/info", LIST).await.unwrap_or_default()) };
     let (models, deployments) = future::try_join(api.json::<Models>(MODELS, LIST), deployments).await?;
     let mut told: HashMap<String, Info> = HashMap::new();

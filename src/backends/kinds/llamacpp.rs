@@ -8,7 +8,21 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::{MODELS, Model, Models};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::LlamaCpp,
+    offer: |api| Box::pin(offer(api)),
+    load: Some(|api| Box::pin(load(api))),
+    identify: None,
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// The start of the header `Server`, in lower case.
 pub(in crate::backends) const SERVER: &str = "llama.cpp";
@@ -46,21 +60,21 @@ struct Slot {
     is_processing: bool,
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let props = async { Ok(api.json::<Props>("/props", DOCUMENT).await.unwrap_or_default()) };
     let busy = async { Ok(load(api).await) };
     let (models, props, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), props, busy).await?;
     let of_slot = props.default_generation_settings.and_then(|settings| settings.n_ctx).filter(|&tokens| tokens > 0);
     let models = models.data.into_iter().filter(is_loaded).map(|model| {
         let window = of_slot.or_else(|| model.meta.as_ref()?.n_ctx);
-        // It is told by the model's endpoint alone whether it embeds: 501 without the flag for it.
+        // That is shown by the model's endpoint alone whether it embeds: 501 without the flag for it.
         Entry::new(without_path(model.id), window, Task::Any)
     });
     Ok(Offer::new(models).slots(props.total_slots).busy(busy).version(props.build_info))
 }
 
 /// The slots that work. Requests that wait for one are not among them.
-pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+async fn load(api: &ApiClient) -> Option<u32> {
     // Old builds show each slot's prompt.
     let Slots { slots } = api.json("/slots", LIST).await.ok()?;
     let busy = slots.iter().filter(|slot| slot.is_processing).count();

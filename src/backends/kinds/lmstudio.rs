@@ -1,4 +1,4 @@
-//! LM Studio. Its own lists tell what is loaded, which the OpenAI-style one does not: that lists whatever was downloaded.
+//! LM Studio. Its own lists show what is loaded, which the OpenAI-style one does not: that lists whatever was downloaded.
 //!
 //! Only loaded models are offered. Asking for another would load it, for minutes, and may push out a loaded one.
 //! An unknown path is answered 200 with an error in JSON, so only the shape of an answer counts.
@@ -11,7 +11,21 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai;
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::LmStudio,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 const CURRENT: &str = "/api/v1/models";
 const OLDER: &str = "/api/v0/models";
@@ -25,7 +39,7 @@ struct Current {
 
 #[derive(Deserialize)]
 struct CurrentModel {
-    /// Present in every entry; what tells this list from another's.
+    /// Present in every entry; what distinguishes this list from others.
     #[serde(rename = "key")]
     _key: String,
     #[serde(rename = "type", default, deserialize_with = "maybe")]
@@ -73,14 +87,14 @@ struct OlderModel {
 }
 
 /// Whether the server has LM Studio's own list with at least one model in it: an empty one could be anybody's.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let (current, older) = ask(api).await;
     let is_it = current.is_ok_and(|list| !list.models.is_empty()) || older.is_ok_and(|list| !list.data.is_empty());
     if is_it { Ok(()) } else { Err(LookError::Unexpected("no list of LM Studio's")) }
 }
 
 /// One too old for both lists is asked for the OpenAI-style one.
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     match ask(api).await {
         (Ok(list), _) => Ok(offer_of_current(list)),
         (_, Ok(list)) => Ok(offer_of_older(list)),
@@ -102,7 +116,7 @@ fn offer_of_current(list: Current) -> Offer {
             model.loaded_instances.into_iter().map(move |instance| (instance, task, longest))
         })
         .collect();
-    // Each instance that generates has its own slots; the server has them all. One that tells none makes the sum unknown.
+    // Each instance that generates has its own slots; the server has them all. One that reports none makes the sum unknown.
     let generating = loaded.iter().filter(|(_, task, _)| *task == Task::Generate);
     let mut slots = generating.map(|(instance, ..)| instance.config.as_ref()?.parallel);
     let slots = slots.try_fold(0_u64, |sum, slots| Some(sum.saturating_add(slots?)));

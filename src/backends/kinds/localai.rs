@@ -10,7 +10,22 @@ use super::super::api::ApiClient;
 use super::super::lenient::list;
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::{MODELS, Models};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::LocalAi,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    // It works an empty request.
+    probe: CapabilityProbe::Broken,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// `/system`.
 #[derive(Deserialize)]
@@ -28,11 +43,11 @@ struct Version {
     version: String,
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     api.json("/system", DOCUMENT).await.map(|_: System| ())
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let version = async { Ok(api.json::<Version>("/version", DOCUMENT).await.ok()) };
     let (models, version) = future::try_join(api.json::<Models>(MODELS, LIST), version).await?;
     Ok(Offer::new(models.entries(Task::Any)).version(version.map(|told| told.version)))

@@ -1,4 +1,4 @@
-//! MLX-LM's server. It has no route of its own and tells neither context nor slots: its list of models, which are those
+//! MLX-LM's server. It has no route of its own and reports neither context nor slots: its list of models, which are those
 //! that it would load, is all there is.
 
 use futures_util::future;
@@ -7,7 +7,22 @@ use serde::Deserialize;
 use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::probe::{DOCUMENT, LIST};
-use super::openai::{MODELS, Models};
+use super::super::proof::CapabilityProbe;
+use super::kind::{GENERATION, Kind};
+use super::openai::{self, MODELS, Models};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::Mlx,
+    offer: |api| Box::pin(openai::offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    // It closes the connection after an empty request.
+    probe: CapabilityProbe::Broken,
+    documented: GENERATION,
+    abort: None,
+};
 
 /// The start of the header `Server`, in lower case: that of Python's own server, on which it is built like many.
 const SERVER: &str = "basehttp/";
@@ -19,8 +34,8 @@ struct Health {
 }
 
 /// Whether the server is built as MLX-LM's is, says that it is well, and lists models that nobody owns. A sign rather than
-/// a proof: what else looks so is treated the same as any other server.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+/// a proof: a server like it is treated the same as any other server.
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
     let list: Models = models.json()?;
     let nobody_owns = !list.data.is_empty() && list.data.iter().all(|model| model.owned_by.is_none());

@@ -1,25 +1,24 @@
-//! How each kind of server is asked what it offers: which documents, and where in them models, context, slots and load
-//! are.
+//! How each kind of server is probed: which documents it has, and where in them models, context, slots and load are.
 //!
-//! A kind's file has the typed documents and `offer`, which asks for all of them at once; `load`, where it tells how busy
-//! it is; `answers`, by which it is told from others, where it has routes of its own; and `ABORT`, where a request is
-//! ended by more than its connection. [`each`] finds them by kind. Shapes are read leniently: only what names the models
-//! must be there.
+//! A kind is one file and one row: its file has the typed documents and a `KIND`, the `table` lists it, and
+//! [`BackendKind`](crate::messages::backend::BackendKind) gives its name. Shapes are read leniently: only what names the
+//! models is required.
 //!
 //! llama.cpp and LiteLLM were measured; the others are written as documented by their projects.
 
-pub(super) mod each;
-pub(super) mod koboldcpp;
-pub(super) mod litellm;
+mod kind;
+mod koboldcpp;
+mod litellm;
 pub(super) mod llamacpp;
-pub(super) mod lmstudio;
-pub(super) mod localai;
-pub(super) mod mlx;
-pub(super) mod ollama;
+mod lmstudio;
+mod localai;
+mod mlx;
+mod ollama;
 pub(super) mod openai;
-pub(super) mod openrouter;
-pub(super) mod sglang;
-pub(super) mod tabbyapi;
-pub(super) mod tgi;
-pub(super) mod venice;
+mod openrouter;
+mod sglang;
+mod tabbyapi;
+pub(super) mod table;
+mod tgi;
+mod venice;
 pub(super) mod vllm;

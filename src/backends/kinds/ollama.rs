@@ -14,6 +14,21 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::Ollama,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    // It answers an empty request for a completion as if it did not have the path.
+    probe: CapabilityProbe::Broken,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 const GREETING: &[u8] = b"Ollama is running";
 const VERSION: &str = "/api/version";
@@ -84,13 +99,13 @@ struct LoadedModel {
 
 /// Whether the server greets as Ollama does and has its version. Others imitate its lists; those that imitate its greeting
 /// too have routes of their own, which are looked for before.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let (root, _) = future::try_join(api.get("/", DOCUMENT), api.json::<Version>(VERSION, DOCUMENT)).await?;
     let greets = root.status == 200 && root.body.trim_ascii().starts_with(GREETING);
     if greets { Ok(()) } else { Err(LookError::Unexpected("another greeting")) }
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let loaded = async { Ok(api.json::<Loaded>("/api/ps", LIST).await.unwrap_or_default()) };
     let version = async { Ok(api.json::<Version>(VERSION, DOCUMENT).await.ok()) };
     let (tags, loaded, version) = future::try_join3(api.json::<Tags>("/api/tags", LIST), loaded, version).await?;

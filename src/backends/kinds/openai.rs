@@ -7,6 +7,20 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::OpenAi,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: None,
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// The path of the list of models.
 pub(in crate::backends) const MODELS: &str = "/v1/models";
@@ -49,7 +63,7 @@ pub(in crate::backends) struct Meta {
     pub(in crate::backends) n_ctx: Option<u64>,
 }
 
-/// What llama.cpp's router says of a model.
+/// What llama.cpp's router reports about a model.
 #[derive(Deserialize)]
 pub(in crate::backends) struct Status {
     /// `loaded`, `loading`, `unloaded`, `sleeping`, `downloading` or `failed`.

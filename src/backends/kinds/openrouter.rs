@@ -1,4 +1,4 @@
-//! OpenRouter, a service. Everything is in its public list of models; nothing is asked that it could bill.
+//! OpenRouter, a service. Everything is in its public list of models; it is sent nothing that it could bill.
 //!
 //! A model goes by the price that the list has for it. Left out are models whose price can't be read or is none at all,
 //! those that cost something for each request too, which a price by tokens does not cover, and those that write no text.
@@ -11,8 +11,22 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::MODELS;
+use crate::messages::backend::BackendKind;
 use crate::messages::prices::Price;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::OpenRouter,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: None,
+    probe: CapabilityProbe::Documented,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// The list of models.
 #[derive(Deserialize)]
@@ -47,7 +61,7 @@ struct Architecture {
     output_modalities: Option<Vec<String>>,
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let models: Models = api.json(MODELS, LIST).await?;
     Ok(Offer::new(models.data.into_iter().filter(writes_text).filter_map(|model| {
         let price = price_of(&model.pricing)?;

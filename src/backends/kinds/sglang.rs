@@ -10,12 +10,26 @@ use super::super::api::ApiClient;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::{MODELS, Models};
+use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::SgLang,
+    offer: |api| Box::pin(offer(api)),
+    load: Some(|api| Box::pin(load(api))),
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: Some(&ABORT),
+};
 
 /// Releases around that of 2026-08 go on generating when the connection closes. A request's id is its own, chosen by the
 /// client; as documented by the project, the formats of others have no place for it.
-pub(in crate::backends) static ABORT: Abort = Abort {
+static ABORT: Abort = Abort {
     member: "rid",
     path: "/abort_request",
     endpoints: &[Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings],
@@ -60,7 +74,7 @@ struct Load {
     num_reqs: u32,
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     model_info(api).await.map(drop)
 }
 
@@ -76,7 +90,7 @@ async fn renamed<T: DeserializeOwned>(api: &ApiClient, now: &str, later: &str) -
     }
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let model = async { Ok(model_info(api).await.ok()) };
     let server = async { Ok(renamed::<ServerInfo>(api, "/get_server_info", "/server_info").await.unwrap_or_default()) };
     let busy = async { Ok(load(api).await) };
@@ -94,7 +108,7 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
 }
 
 /// From the document where there is one, else from the metrics, which are off by default.
-pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+async fn load(api: &ApiClient) -> Option<u32> {
     match api.json::<Loads>("/get_load", DOCUMENT).await {
         Ok(Loads { replicas }) if !replicas.is_empty() => {
             Some(replicas.iter().fold(0, |sum, replica| u32::saturating_add(sum, replica.num_reqs)))

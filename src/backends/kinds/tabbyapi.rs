@@ -9,6 +9,20 @@ use super::super::api::ApiClient;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::DOCUMENT;
+use super::super::proof::CapabilityProbe;
+use super::kind::{GENERATION_AND_EMBEDDINGS, Kind};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::TabbyApi,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: GENERATION_AND_EMBEDDINGS,
+    abort: None,
+};
 
 /// `/.well-known/serviceinfo`. Needs no key.
 #[derive(Deserialize)]
@@ -37,13 +51,13 @@ struct Parameters {
     max_batch_size: Option<u64>,
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let info: ServiceInfo = api.json("/.well-known/serviceinfo", DOCUMENT).await?;
     let is_it = info.software.name.eq_ignore_ascii_case("tabbyapi");
     if is_it { Ok(()) } else { Err(LookError::Unexpected("another program")) }
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let generates = api.json::<Card>("/v1/model", DOCUMENT);
     let embeds = api.json::<Card>("/v1/model/embedding", DOCUMENT);
     let (generates, embeds) = match future::join(generates, embeds).await {

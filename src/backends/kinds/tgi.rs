@@ -8,6 +8,20 @@ use super::super::api::ApiClient;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::DOCUMENT;
+use super::super::proof::CapabilityProbe;
+use super::kind::{GENERATION, Kind};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::Tgi,
+    offer: |api| Box::pin(offer(api)),
+    load: Some(|api| Box::pin(load(api))),
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: GENERATION,
+    abort: None,
+};
 
 /// `/info`.
 #[derive(Deserialize)]
@@ -26,11 +40,11 @@ async fn info(api: &ApiClient) -> Result<Info, LookError> {
     api.json("/info", DOCUMENT).await
 }
 
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     info(api).await.map(drop)
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let busy = async { Ok(load(api).await) };
     let (info, busy) = future::try_join(info(api), busy).await?;
     let entry = Entry::new(without_path(info.model_id), Some(info.max_total_tokens), Task::Generate);
@@ -38,6 +52,6 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
 }
 
 /// Those in the batch and those that wait.
-pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+async fn load(api: &ApiClient) -> Option<u32> {
     api.gauges(&["tgi_batch_current_size", "tgi_queue_size"]).await
 }

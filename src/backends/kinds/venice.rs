@@ -1,4 +1,4 @@
-//! Venice, a service. Everything is in its list of models; nothing is asked that it could bill.
+//! Venice, a service. Everything is in its list of models; it is sent nothing that it could bill.
 //!
 //! Left out are models whose price can't be read or is none at all, those that are offline, and those that neither
 //! generate nor embed text. A model whose price rises with a long context goes by the higher one.
@@ -11,8 +11,22 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
+use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::prices::Price;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::Venice,
+    offer: |api| Box::pin(offer(api)),
+    load: None,
+    identify: None,
+    probe: CapabilityProbe::Documented,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// Without the query the list has one sort of models alone.
 const MODELS: &str = "/v1/models?type=all";
@@ -61,7 +75,7 @@ struct Amount {
     usd: Decimal,
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let models: Models = api.json(MODELS, LIST).await?;
     let online = models.data.into_iter().filter(|model| model.model_spec.offline != Some(true));
     let mut offer = Offer::new(online.filter_map(|model| {

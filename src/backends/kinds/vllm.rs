@@ -8,7 +8,21 @@ use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
+use super::super::proof::CapabilityProbe;
+use super::kind::{ALL_OF_OPENAI, Kind};
 use super::openai::{MODELS, Models};
+use crate::messages::backend::BackendKind;
+
+/// The row of this kind.
+pub(super) static KIND: Kind = Kind {
+    kind: BackendKind::Vllm,
+    offer: |api| Box::pin(offer(api)),
+    load: Some(|api| Box::pin(load(api))),
+    identify: Some(|api| Box::pin(identify(api))),
+    probe: CapabilityProbe::Empty,
+    documented: ALL_OF_OPENAI,
+    abort: None,
+};
 
 /// Who owns the models in its list.
 pub(in crate::backends) const OWNER: &str = "vllm";
@@ -20,7 +34,7 @@ struct Version {
 }
 
 /// Whether the server has vLLM's own document. Others have one alike: the list of models must agree.
-pub(in crate::backends) async fn answers(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), LookError> {
     version(api).await.map(drop)
 }
 
@@ -28,7 +42,7 @@ async fn version(api: &ApiClient) -> Result<String, LookError> {
     api.json("/version", DOCUMENT).await.map(|Version { version }| version)
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let version = async { Ok(version(api).await.ok()) };
     let busy = async { Ok(load(api).await) };
     let (models, version, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), version, busy).await?;
@@ -37,6 +51,6 @@ pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookErr
 }
 
 /// Those that run and those that wait, over all engines.
-pub(in crate::backends) async fn load(api: &ApiClient) -> Option<u32> {
+async fn load(api: &ApiClient) -> Option<u32> {
     api.gauges(&["vllm:num_requests_running", "vllm:num_requests_waiting"]).await
 }

@@ -15,10 +15,10 @@ use crate::messages::wire::{BinaryChunk, ErrorCode, Extensions, FromAgent, JobEr
 use crate::relay::chunk::MAX_CHUNK;
 use crate::relay::job_stream::{JobHandle, JobStream};
 use crate::relay::outbox::Outbox;
-use crate::transport::frame::{Frame, FrameReader, Role};
-use crate::transport::line::Line;
-use crate::transport::link::{Link, Reader, Upgraded};
-use crate::transport::pump::{self, Inbox, PumpEnd};
+use crate::transport::websocket::codec::{Frame, FrameReader, Role};
+use crate::transport::websocket::line::Line;
+use crate::transport::websocket::link::{Link, Reader, Upgraded};
+use crate::transport::websocket::pump::{self, Inbox, PumpEnd};
 
 /// A stream that counts how often it is written to.
 struct Counted(DuplexStream, Arc<AtomicUsize>);

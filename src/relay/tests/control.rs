@@ -8,8 +8,8 @@ use crate::core::session::close::LinkEnd;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{Capabilities, Extensions, FromAgent, Heartbeat, Limits, Metadata};
 use crate::relay::outbox::Outbox;
-use crate::transport::frame::{Frame, Role, encode};
-use crate::transport::pump::{self, Inbox, PumpEnd};
+use crate::transport::websocket::codec::{Frame, Role, encode};
+use crate::transport::websocket::pump::{self, Inbox, PumpEnd};
 
 fn capabilities(version: &str) -> FromAgent {
     FromAgent::Capabilities(Capabilities {

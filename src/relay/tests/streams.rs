@@ -12,8 +12,8 @@ use crate::messages::wire::{Extension, Extensions, FromAgent, Heartbeat, Respons
 use crate::relay::chunk::MAX_CHUNK;
 use crate::relay::job_stream::JobStream;
 use crate::relay::outbox::{GUARANTEED, MOST};
-use crate::transport::frame::Frame;
-use crate::transport::pump::{self, PumpEnd};
+use crate::transport::websocket::codec::Frame;
+use crate::transport::websocket::pump::{self, PumpEnd};
 
 #[actix_rt::test]
 async fn on_an_idle_line_bytes_are_written_at_once_without_the_pump() {

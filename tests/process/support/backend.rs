@@ -139,13 +139,15 @@ impl Exchange {
     /// The whole of a response.
     pub(crate) async fn answer(&mut self, status: &str, body: &str) {
         let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
         self.raw(format!("{head}{body}").as_bytes()).await;
     }
 
     /// The head of a stream of events.
     pub(crate) async fn open_stream(&mut self) {
-        self.raw(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        self.raw(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
     }
 
     /// Bytes of the stream, in a chunk of their own.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{Signature, VerifyingKey};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, FromAgent, JobDone, JobError};
-use outpost::transport::frame::{Frame, FrameReader, Role, encode};
+use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

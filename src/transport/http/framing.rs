@@ -22,6 +22,8 @@ pub(super) enum Progress {
     More,
     /// It is whole.
     End,
+    /// It is whole, and bytes follow that belong to no response.
+    Surplus,
     /// It is not what its framing says.
     Broken,
 }
@@ -34,7 +36,12 @@ impl Framing {
             Self::Length(left) => {
                 let data = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= data as u64;
-                (0..data, if *left == 0 { Progress::End } else { Progress::More })
+                let progress = match *left {
+                    0 if data < buffer.len() => Progress::Surplus,
+                    0 => Progress::End,
+                    _ => Progress::More,
+                };
+                (0..data, progress)
             }
             Self::Chunked(chunked) => chunked.decode(buffer),
             Self::UntilClose => (0..buffer.len(), Progress::More),

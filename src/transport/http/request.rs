@@ -1,13 +1,15 @@
 //! A request before it is sent: its head as it will be written. Knows headers as text, not what they mean; made by `api`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::super::SendError;
-use super::exchange::{Response, exchange};
+use super::error::HttpError;
+use super::exchange::{NoResponse, Response, exchange};
+use super::idle::IdleConnections;
 use super::origin::Origin;
 use super::upload::Upload;
 use crate::core::formats::request::body_len;
@@ -15,12 +17,16 @@ use crate::core::formats::request::body_len;
 /// What can't stand in a request's first line.
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS.add(b' ');
 
+/// The longest body that is sent on a connection used before, in bytes: it is held until the response starts, since it may
+/// have to be sent again. A new connection costs little next to the work on a longer one.
+const RESENDABLE: usize = 64 * 1024;
+
 /// Room for a head with a key, in bytes: one that grows leaves copies of the key behind.
 const HEAD: usize = 1024;
 
 /// What is done with the path.
 #[derive(Clone, Copy)]
-pub(in crate::backends) enum Method {
+pub(crate) enum Method {
     /// Reads it.
     Get,
     /// Asks what reading it would be answered, without the body: for those who want the status alone.
@@ -30,14 +36,17 @@ pub(in crate::backends) enum Method {
 }
 
 /// A request to one server. Has no Debug, since its head may hold a key; the head is wiped when it is dropped.
-pub(in crate::backends) struct Request {
+pub(crate) struct Request {
     origin: Arc<Origin>,
+    /// `None`: the request has a connection of its own.
+    idle: Option<Rc<IdleConnections>>,
     head: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
-    /// A request for a path in parts, which may have a query.
-    pub(in crate::backends) fn new(origin: &Arc<Origin>, method: Method, path: &[&str]) -> Self {
+    /// A request for a path in parts, which may have a query. `idle` are connections to this origin that it may use, and
+    /// where its own goes afterwards.
+    pub(crate) fn new(origin: &Arc<Origin>, idle: Option<&Rc<IdleConnections>>, method: Method, path: &[&str]) -> Self {
         let method = match method {
             Method::Get => "GET ",
             Method::Head => "HEAD ",
@@ -48,15 +57,15 @@ impl Request {
         let path = path.iter().flat_map(|part| utf8_percent_encode(part, NOT_IN_A_PATH));
         path.for_each(|part| head.extend_from_slice(part.as_bytes()));
         head.extend_from_slice(b" HTTP/1.1\r\n");
-        Self { origin: Arc::clone(origin), head }
-            .header("host", &[origin.authority()])
-            .header("connection", &["close"])
-            .header("accept-encoding", &["identity"])
+        let request =
+            Self { origin: Arc::clone(origin), idle: idle.cloned(), head }.header("host", &[origin.authority()]);
+        let request = if idle.is_some() { request } else { request.header("connection", &["close"]) };
+        request.header("accept-encoding", &["identity"])
     }
 
     /// Adds a header whose value is these parts, one after the other. A value that can't stand in a header is left out
     /// with its name.
-    pub(in crate::backends) fn header(mut self, name: &'static str, value: &[&str]) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &[&str]) -> Self {
         if value.iter().all(|part| part.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))) {
             self.head.extend_from_slice(name.as_bytes());
             self.head.extend_from_slice(b": ");
@@ -67,27 +76,37 @@ impl Request {
     }
 
     /// Sends it without a body and waits for the head of the response.
-    pub(in crate::backends) async fn send(self) -> Result<Response, SendError> {
+    pub(crate) async fn send(self) -> Result<Response, HttpError> {
         self.perform(Vec::new()).await
     }
 
     /// Sends it with a body in pieces, which are neither joined nor copied, and waits for the head of the response.
-    pub(in crate::backends) async fn send_body(self, body: Vec<Bytes>) -> Result<Response, SendError> {
+    pub(crate) async fn send_body(self, body: Vec<Bytes>) -> Result<Response, HttpError> {
         let length = body_len(&body).to_string();
         self.header("content-length", &[&length]).perform(body).await
     }
 
-    async fn perform(mut self, body: Vec<Bytes>) -> Result<Response, SendError> {
+    async fn perform(mut self, body: Vec<Bytes>) -> Result<Response, HttpError> {
         self.head.extend_from_slice(b"\r\n");
-        let Self { origin, head } = self;
-        let upload = Upload::new(Bytes::from_owner(head), body);
-        // Boxed: it is large, and gone while the answer is waited for.
-        let stream = Box::pin(async move { origin.connect().await }).await?;
-        exchange(stream, upload).await
+        let Self { origin, idle, head } = self;
+        let head = Bytes::from_owner(head);
+        if body_len(&body) <= RESENDABLE
+            && let Some(connection) = idle.as_ref().and_then(|idle| idle.take())
+        {
+            let upload = Upload::new(head.clone(), body.clone());
+            match exchange(connection, upload, idle.clone()).await {
+                // The server closed an idle connection, as it may at any time. It did not answer the request.
+                Err(NoResponse::Silent(_)) => {}
+                exchanged => return exchanged.map_err(HttpError::from),
+            }
+        }
+        // Boxed: it is large, and gone while the response is waited for.
+        let connection = Box::pin(async move { origin.connect().await }).await?;
+        exchange(connection, Upload::new(head, body), idle).await.map_err(HttpError::from)
     }
 
     #[cfg(test)]
-    pub(in crate::backends) fn head(&self) -> &str {
+    pub(crate) fn head(&self) -> &str {
         std::str::from_utf8(&self.head).unwrap()
     }
 }
@@ -98,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_text_breaks_out_of_its_line() {
-        let request = Request::new(&Arc::new(Origin::local(1)), Method::Get, &["/a b\r\nx:", " y?é"])
+        let request = Request::new(&Arc::new(Origin::local(1)), None, Method::Get, &["/a b\r\nx:", " y?é"])
             .header("good", &["a ", "b"])
             .header("bad", &["a", "\r\ninjected: b"])
             .header("bad", &["é"]);

@@ -1,5 +1,5 @@
 //! The chunked coding of a body (RFC 9112, 7.1), taken off in place. Strict, as servers and proxies that read the same
-//! bytes differently are how content is smuggled. Extensions and trailers are passed over. No I/O; driven by `framing`.
+//! bytes differently are how content is smuggled. Extensions and trailers are skipped. No I/O; driven by `framing`.
 
 use std::ops::Range;
 
@@ -50,7 +50,7 @@ impl Chunked {
         Self { place: Place::Size { size: 0, digits: 0 }, between: 0 }
     }
 
-    /// Moves all data in the buffer together and says where it lies now.
+    /// Moves all data in the buffer together and returns its place.
     pub(super) fn decode(&mut self, buffer: &mut [u8]) -> (Range<usize>, Progress) {
         let mut data = 0..0;
         let mut at = 0;
@@ -69,7 +69,8 @@ impl Chunked {
                 continue;
             }
             if matches!((self.place, byte), (Place::LastLf, b'\n')) {
-                return (data, Progress::End);
+                let has_more = at + 1 < buffer.len();
+                return (data, if has_more { Progress::Surplus } else { Progress::End });
             }
             self.between += 1;
             match self.place.next(byte) {
@@ -83,7 +84,7 @@ impl Chunked {
 }
 
 impl Place {
-    /// The place behind a byte that is no data. `None`: the byte can't stand there.
+    /// The place behind a byte that is not data. `None`: the byte can't stand there.
     fn next(self, byte: u8) -> Option<Self> {
         let place = match (self, byte) {
             (Self::Size { size, digits: 1.. } | Self::Blank { size } | Self::Extension { size }, b'\r') => {

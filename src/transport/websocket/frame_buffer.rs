@@ -1,6 +1,6 @@
 //! Frames that wait to be written, encoded once into the very bytes that go over the wire.
 
-use super::frame::{Frame, Opcode, Role, encode, write_payload};
+use super::codec::{Frame, Opcode, Role, encode, write_payload};
 
 /// Frames in order, and how much of them the stream has taken.
 #[derive(Debug)]

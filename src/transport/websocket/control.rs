@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::frame::Frame;
+use super::codec::Frame;
 use super::line::LinkGone;
 use crate::messages::wire::FromAgent;
 
@@ -21,7 +21,7 @@ const MAX_ANSWERS: usize = 1024;
 #[derive(Default)]
 pub(super) struct ControlQueue {
     waiting: Mutex<Waiting>,
-    /// Tells the pump's reader that an answer was taken.
+    /// Wakes the pump's reader when an answer was taken.
     room: Notify,
 }
 

@@ -16,12 +16,13 @@ const AT_ONCE: usize = 16;
 pub(super) struct Upload {
     left: VecDeque<Bytes>,
     has_written: bool,
+    has_failed: bool,
 }
 
 impl Upload {
     pub(super) fn new(head: Bytes, body: Vec<Bytes>) -> Self {
         let left = std::iter::once(head).chain(body).filter(|piece| !piece.is_empty()).collect();
-        Self { left, has_written: false }
+        Self { left, has_written: false, has_failed: false }
     }
 
     /// Whether any byte was written.
@@ -29,8 +30,13 @@ impl Upload {
         self.has_written
     }
 
-    /// Writes what it can. Ready when nothing more is to be written: all is, or the server takes no more. Why it does not
-    /// is for its answer to say, or for the lack of one.
+    /// Whether the server took less than everything.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Writes what it can. Ready when nothing more can be written: either everything was, or the server takes no more. The
+    /// reason is in its response, or in the lack of one.
     pub(super) fn poll<W: AsyncWrite + Unpin + ?Sized>(&mut self, stream: &mut W, cx: &mut Context<'_>) -> Poll<()> {
         let mut stream = Pin::new(stream);
         while !self.left.is_empty() {
@@ -38,6 +44,7 @@ impl Upload {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => {
                     self.left = VecDeque::new();
+                    self.has_failed = true;
                     return Poll::Ready(());
                 }
             }

@@ -135,7 +135,7 @@ struct Partial {
 }
 
 /// Turns received bytes into frames. Bytes go in through [`FrameReader::space`], frames come out of
-/// [`FrameReader::pop`]; after an error nothing more may be asked of it.
+/// [`FrameReader::pop`]; after an error it may not be called again.
 pub struct FrameReader {
     role: Role,
     max_message: usize,

@@ -32,7 +32,7 @@ fn chunks_with_all_that_the_coding_allows_are_data() {
         "1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
         "0002  \r\nok\r\n000\r\n\r\n",
         "2;a=\"b c\";d\r\nok\r\n0;e\r\n\r\n",
-        "2 ; a\r\nok\r\n0\r\nx: y\r\nz: \tw\r\n\r\nbehind the end",
+        "2 ; a\r\nok\r\n0\r\nx: y\r\nz: \tw\r\n\r\n",
     ] {
         assert_eq!(text(input), ("ok".to_owned(), Progress::End), "{input:?}");
     }
@@ -88,7 +88,9 @@ fn what_is_between_data_is_bounded() {
 
 #[test]
 fn a_length_takes_no_more_than_it_says() {
-    assert_eq!(decoded(Framing::Length(3), &[b"ab", b"cd"]), (b"abc".to_vec(), Progress::End));
+    assert_eq!(decoded(Framing::Length(3), &[b"ab", b"cd"]), (b"abc".to_vec(), Progress::Surplus));
+    assert_eq!(decoded(Framing::Length(3), &[b"ab", b"c"]), (b"abc".to_vec(), Progress::End));
+    assert_eq!(text("2\r\nok\r\n0\r\n\r\nsurplus"), ("ok".to_owned(), Progress::Surplus));
     assert_eq!(decoded(Framing::Length(u64::MAX), &[b"ab"]), (b"ab".to_vec(), Progress::More));
     assert_eq!(Framing::Length(1).close(), Progress::Broken);
     assert_eq!(Framing::Chunked(Chunked::new()).close(), Progress::Broken);

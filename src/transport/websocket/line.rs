@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
+use super::super::stream::Stream;
+use super::codec::{Frame, Role};
 use super::control::ControlQueue;
-use super::frame::{Frame, Role};
 use super::frame_buffer::FrameBuffer;
-use super::link::Stream;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::liveness::Liveness;
 use crate::messages::wire::FromAgent;
@@ -34,11 +34,11 @@ pub struct LinkGone;
 
 /// Where the pump gets data frames from: everything that is neither a control frame nor made by the pump itself.
 pub trait Source {
-    /// Appends the next frames, of at most some 64 KiB. To be asked again until there is nothing more. Called with the line
+    /// Appends the next frames, of at most some 64 KiB. Called again until there is nothing more. Called with the line
     /// locked, so it must not call the line.
     fn append_next(&self, out: &mut FrameBuffer) -> Next;
 
-    /// The connection has ended: nothing will be asked for any more.
+    /// The connection has ended: no more calls follow.
     fn link_ended(&self);
 }
 
@@ -58,7 +58,7 @@ pub struct Line {
     writer: Mutex<Writer>,
     liveness: Mutex<Liveness>,
     pub(super) control: ControlQueue,
-    /// Tells the pump that something waits: a control frame, a frame of the source, or bytes that the stream did not take.
+    /// Wakes the pump when something waits: a control frame, a frame of the source, or bytes that the stream did not take.
     pub(super) work: Notify,
 }
 
@@ -122,7 +122,7 @@ impl Line {
         }
     }
 
-    /// Tells the pump that its source has something to write.
+    /// Wakes the pump: its source has something to write.
     pub fn wake(&self) {
         self.work.notify_one();
     }
@@ -211,7 +211,7 @@ impl Line {
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the stream. Whoever still writes writes nothing.
+    /// Closes the stream. Later writes have no effect.
     pub(super) fn shut(&self) {
         self.control.shut();
         self.lock().stream = None;

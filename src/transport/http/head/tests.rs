@@ -9,12 +9,12 @@ struct Seen {
     content_type: String,
     server: String,
     /// `None`: until the close; `Some(None)`: chunks.
-    length: Result<Option<Option<u64>>, BodyError>,
+    length: Result<Option<Option<u64>>, HttpBodyError>,
     rest: Vec<u8>,
 }
 
 fn seen((head, rest): (Head, Bytes)) -> Seen {
-    let Head { status, content_type, server, framing } = head;
+    let Head { status, content_type, server, framing, .. } = head;
     let length = framing.map(|framing| match framing {
         Framing::Length(length) => Some(Some(length)),
         Framing::Chunked(_) => Some(None),
@@ -23,12 +23,12 @@ fn seen((head, rest): (Head, Bytes)) -> Seen {
     Seen { status, content_type, server, length, rest: rest.to_vec() }
 }
 
-fn read(input: &[u8]) -> Result<Option<Seen>, SendError> {
+fn read(input: &[u8]) -> Result<Option<Seen>, HttpError> {
     HeadReader::default().feed(input).map(|head| head.map(seen))
 }
 
 /// Reads an input that comes in pieces of this length; what comes after the head belongs to the rest.
-fn read_in_pieces(input: &[u8], length: usize) -> Result<Option<Seen>, SendError> {
+fn read_in_pieces(input: &[u8], length: usize) -> Result<Option<Seen>, HttpError> {
     let mut reader = HeadReader::default();
     let mut pieces = input.chunks(length);
     while let Some(piece) = pieces.next() {
@@ -41,7 +41,7 @@ fn read_in_pieces(input: &[u8], length: usize) -> Result<Option<Seen>, SendError
     Ok(None)
 }
 
-fn framed(headers: &str) -> Result<Option<Option<u64>>, SendError> {
+fn framed(headers: &str) -> Result<Option<Option<u64>>, HttpError> {
     let head = read(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes())?;
     Ok(head.expect("a whole head").length.expect("no coding"))
 }
@@ -86,7 +86,7 @@ fn a_body_that_may_end_in_two_places_is_refused() {
         "transfer-encoding: gzip, chunked\r\n",
         "transfer-encoding: identity\r\n",
     ] {
-        assert_eq!(framed(headers), Err(SendError::Garbled), "{headers:?}");
+        assert_eq!(framed(headers), Err(HttpError::Garbled), "{headers:?}");
     }
 }
 
@@ -96,8 +96,8 @@ fn an_encoded_body_is_known_by_its_head() {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {value}\r\n\r\n");
         read(head.as_bytes()).unwrap().unwrap().length.err()
     };
-    assert_eq!(encoded("gzip"), Some(BodyError::Encoded));
-    assert_eq!(encoded("identity, br"), Some(BodyError::Encoded));
+    assert_eq!(encoded("gzip"), Some(HttpBodyError::Encoded));
+    assert_eq!(encoded("identity, br"), Some(HttpBodyError::Encoded));
     assert_eq!(encoded("Identity"), None);
     assert_eq!(encoded(""), None);
 }
@@ -110,14 +110,14 @@ fn answers_that_are_none_yet_are_passed_over_up_to_a_bound() {
     assert_eq!(read(format!("{interim}{last}").as_bytes()), expected);
     assert_eq!(read_in_pieces(format!("{interim}{last}").as_bytes(), 1), expected);
     assert_eq!(read(format!("{}{last}", interim.repeat(8)).as_bytes()), expected);
-    assert_eq!(read(format!("{}{last}", interim.repeat(9)).as_bytes()), Err(SendError::Garbled));
-    assert_eq!(read(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), Err(SendError::Garbled));
+    assert_eq!(read(format!("{}{last}", interim.repeat(9)).as_bytes()), Err(HttpError::Garbled));
+    assert_eq!(read(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), Err(HttpError::Garbled));
 }
 
 #[test]
 fn what_is_no_http_is_told_by_its_first_bytes() {
     for input in ["SSH", "\r\n", "\x15\x03\x01", "HTTP/2.0 200", "HTTP/1.1 2x", "HTTP/1.1 099 X\r\n\r\n"] {
-        assert_eq!(read(input.as_bytes()), Err(SendError::Garbled), "{input:?}");
+        assert_eq!(read(input.as_bytes()), Err(HttpError::Garbled), "{input:?}");
     }
 }
 
@@ -127,8 +127,8 @@ fn a_head_is_bounded() {
     for long in
         [head(&format!("x: {}\r\n", "y".repeat(HEAD))), head(&"x: y\r\n".repeat(HEADERS + 1)), vec![b'H'; 2 * HEAD]]
     {
-        assert_eq!(read(&long), Err(SendError::Garbled));
-        assert_eq!(read_in_pieces(&long, 1_000), Err(SendError::Garbled));
+        assert_eq!(read(&long), Err(HttpError::Garbled));
+        assert_eq!(read_in_pieces(&long, 1_000), Err(HttpError::Garbled));
     }
     assert!(matches!(read(&head(&"x: y\r\n".repeat(HEADERS))), Ok(Some(_))));
     assert!(matches!(read_in_pieces(&head(&format!("x: {}\r\n", "y".repeat(HEAD - 99))), 1_000), Ok(Some(_))));
@@ -163,5 +163,21 @@ proptest! {
         // A line that has not ended may be garbage already, which is only seen with its end or at once.
         let wire = [start.as_bytes(), &garbage, b"\n"].concat();
         prop_assert_eq!(read_in_pieces(&wire, piece), read(&wire));
+    }
+}
+
+#[test]
+fn only_http_1_1_without_a_close_option_keeps_the_connection() {
+    for (head, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nconnection: not-close\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nconnection: a,close , b\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\n", false),
+    ] {
+        let (read, _) = HeadReader::default().feed(head.as_bytes()).unwrap().unwrap();
+        assert_eq!(read.keeps_alive, expected, "{head:?}");
     }
 }

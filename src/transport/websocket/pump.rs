@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::Frame;
+use super::codec::Frame;
 use super::line::{Line, Next, Source};
 use super::link::Reader;
 use crate::core::session::close::LinkEnd;

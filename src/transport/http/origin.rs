@@ -5,19 +5,39 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
-use super::super::SendError;
-use crate::transport::link::Stream;
-use crate::transport::tcp;
+use super::super::stream::Stream;
+use super::super::tcp;
+use super::error::HttpError;
 
 /// Bounds finding and reaching the server (DNS and TCP over all its addresses), and once more the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// A connection to a server, over TLS or not.
+pub(super) trait Connection: Stream {
+    /// Its socket.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Connection for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Scheme, host and port. Shared by all threads.
-pub(in crate::backends) struct Origin {
+pub(crate) struct Origin {
     /// A name or an address, without brackets.
     host: String,
     port: u16,
@@ -33,8 +53,8 @@ struct Tls {
 }
 
 impl Origin {
-    /// That of an `http` or `https` URL; what else is in the URL is not looked at.
-    pub(in crate::backends) fn new(url: &Url, tls: Arc<ClientConfig>) -> Self {
+    /// That of an `http` or `https` URL; the rest of the URL is ignored.
+    pub(crate) fn new(url: &Url, tls: Arc<ClientConfig>) -> Self {
         let (host, name) = match url.host() {
             Some(Host::Domain(domain)) => (domain.to_owned(), ServerName::try_from(domain.to_owned()).ok()),
             Some(Host::Ipv4(address)) => (address.to_string(), Some(ServerName::IpAddress(address.into()))),
@@ -48,24 +68,24 @@ impl Origin {
     }
 
     /// A port of this host, without TLS.
-    pub(in crate::backends) fn local(port: u16) -> Self {
+    pub(crate) fn local(port: u16) -> Self {
         Self { host: "127.0.0.1".to_owned(), port, authority: format!("127.0.0.1:{port}"), tls: None }
     }
 
     /// Host and port as the header `Host` has them: no port where it is the scheme's own.
-    pub(in crate::backends) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
     /// A new connection, with TCP_NODELAY set: the last piece of a body must not wait for an ACK of the one before.
-    pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, SendError> {
+    pub(super) async fn connect(&self) -> Result<Box<dyn Connection>, HttpError> {
         let connecting = timeout(CONNECT, tcp::connect(&self.host, self.port)).await;
-        let tcp = connecting.map_err(|_| SendError::Unreachable)?.map_err(|_| SendError::Unreachable)?;
+        let tcp = connecting.map_err(|_| HttpError::Unreachable)?.map_err(|_| HttpError::Unreachable)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
-        let name = tls.name.clone().ok_or(SendError::Unreachable)?;
+        let name = tls.name.clone().ok_or(HttpError::Unreachable)?;
         let handshake = TlsConnector::from(Arc::clone(&tls.config)).connect(name, tcp);
         let shaken = timeout(CONNECT, handshake).await;
-        Ok(Box::new(shaken.map_err(|_| SendError::Unreachable)?.map_err(|_| SendError::Unreachable)?))
+        Ok(Box::new(shaken.map_err(|_| HttpError::Unreachable)?.map_err(|_| HttpError::Unreachable)?))
     }
 }
 

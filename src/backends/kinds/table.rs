@@ -1,0 +1,60 @@
+//! All kinds of servers: the one place that lists them, apart from [`BackendKind`]. Used by `observer`, `identify` and `client`.
+
+use super::kind::Kind;
+use super::{
+    koboldcpp, litellm, llamacpp, lmstudio, localai, mlx, ollama, openai, openrouter, sglang, tabbyapi, tgi, venice,
+    vllm,
+};
+use crate::messages::backend::BackendKind;
+
+/// Each kind before those whose routes it imitates: KoboldCpp, LocalAI and SGLang imitate Ollama, the last one also its
+/// greeting; the route of vLLM is one that others have too.
+static KINDS: [&Kind; 14] = [
+    &koboldcpp::KIND,
+    &tabbyapi::KIND,
+    &litellm::KIND,
+    &localai::KIND,
+    &sglang::KIND,
+    &tgi::KIND,
+    &ollama::KIND,
+    &lmstudio::KIND,
+    &mlx::KIND,
+    &vllm::KIND,
+    &llamacpp::KIND,
+    &venice::KIND,
+    &openrouter::KIND,
+    &openai::KIND,
+];
+
+/// The row of a kind.
+pub(in crate::backends) fn of(kind: BackendKind) -> &'static Kind {
+    // Every kind has a row, which a test checks.
+    KINDS.into_iter().find(|row| row.kind == kind).unwrap_or(&openai::KIND)
+}
+
+/// The kinds with routes that only they and their imitators have, in the order in which they are identified. Not vLLM:
+/// its route alone identifies nothing.
+pub(in crate::backends) fn with_routes() -> impl Iterator<Item = &'static Kind> {
+    KINDS.into_iter().filter(|row| row.identify.is_some() && row.kind != BackendKind::Vllm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::proof::CapabilityProbe;
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_row() {
+        assert_eq!(KINDS.len(), BackendKind::ALL.len());
+        for kind in BackendKind::ALL {
+            assert_eq!(of(kind).kind, kind);
+        }
+    }
+
+    #[test]
+    fn a_service_is_sent_no_probe_and_a_server_is() {
+        for row in KINDS {
+            assert_eq!(matches!(row.probe, CapabilityProbe::Documented), row.kind.is_service(), "{}", row.kind);
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub(super) struct RoutedJob {
 impl RoutedJob {
     pub(super) fn new(job: Job, outbox: &Outbox) -> Self {
         let (handle, _) = outbox.open(job.id);
-        Self { received: job.received, form: job.form, job: Some(job), handle, fault: None }
+        Self { received: job.received.into(), form: job.form, job: Some(job), handle, fault: None }
     }
 
     /// Where its end is to be reported.

@@ -121,8 +121,8 @@ impl JobRouter {
             id: job.id,
             model: job.model.clone(),
             endpoint: job.endpoint,
-            received: job.received.into_std(),
-            deadline: job.until().into_std(),
+            received: job.received,
+            deadline: job.until(),
         };
         self.router.submit(Instant::now().into_std(), generation, new, RoutedJob::new(job, outbox))
     }

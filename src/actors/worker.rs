@@ -53,7 +53,7 @@ impl Handler<Stop> for JobWorker {
 /// written. A job that another backend may do better goes back to the router instead.
 async fn work(backend: Rc<dyn Backend>, policy: RequestPolicy, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, stream, admission } = dispatch;
-    let received = job.received;
+    let received = job.received.into();
     let copy = elsewhere.as_ref().map(|_| job.clone());
     match (relay::run(&*backend, policy, job, service, &stream, copy).await, elsewhere) {
         (Some(Relayed::Done(tokens)), _) => relay::finish(&stream, tokens, received, admission.report()),

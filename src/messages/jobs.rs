@@ -1,14 +1,13 @@
 //! Jobs as the actors see them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{JobId, ModelId};
-use super::json::Members;
+use super::members::Members;
 use super::wire::{ErrorCode, Tokens};
 
 /// The longest deadline that is held to: far enough, and near enough for a timer.
@@ -39,11 +38,6 @@ impl Job {
     /// When its deadline passes.
     pub fn until(&self) -> Instant {
         self.received + self.deadline.min(FAR)
-    }
-
-    /// Whether its deadline has passed.
-    pub fn is_late(&self, now: Instant) -> bool {
-        now >= self.until()
     }
 }
 

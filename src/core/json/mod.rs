@@ -7,6 +7,8 @@ mod salvage;
 mod scanner;
 mod string;
 
-pub use members::{Members, name_of};
+pub use members::name_of;
 pub use salvage::salvage;
 pub use scanner::{Malformed, Scanner, walk};
+
+pub use crate::messages::members::Members;

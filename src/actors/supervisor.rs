@@ -45,7 +45,6 @@ mod children;
 mod drain;
 
 pub use super::discovery::PolicyOf;
-use drain::Draining;
 
 /// Unasked ends within [`BUDGET_WINDOW`] that are put up with.
 const BUDGET: u32 = 10;
@@ -113,6 +112,17 @@ struct Connection {
 struct Pool {
     addr: Addr<WorkerPool>,
     factory: Arc<dyn BackendFactory>,
+}
+
+/// Between the first [`Drain`](crate::messages::lifecycle::Drain) and the end.
+struct Draining {
+    until: Instant,
+    /// What the router said last; none before it did.
+    in_flight: Option<usize>,
+    /// Running jobs are to end as soon as the router has said how many there are.
+    hurry: bool,
+    /// The close frame is on its way, or nothing is left to close.
+    closing: bool,
 }
 
 /// Starts, replaces and stops the actors of one agent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::backends::Backends;
+use super::backends::{Backends, MAX_JOBS};
 use super::environment::Environment;
 use super::logging::LogConfig;
 use super::proxy::Proxy;
@@ -17,9 +17,6 @@ use super::urls::{self, Insecure};
 use super::{prices, units, unknown, vars};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
-
-/// The most jobs at once that can be asked for.
-pub(super) const MAX_JOBS: u32 = 4096;
 
 /// What a token budget may be at most: beyond what any machine makes, and exact in JSON.
 const MAX_TOKENS: u64 = 1_000_000_000_000;

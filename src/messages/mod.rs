@@ -1,6 +1,6 @@
-//! Data that travels: the wire's frames and the actors' plain messages.
+//! Plain data: the frames of the wire and the messages of the actors.
 //!
-//! Nothing here decides anything. The lowest floor of the crate: every other module may import it, it imports none.
+//! Nothing here decides anything. The lowest layer of the crate: every other module may import it, and it imports none.
 
 pub mod backend;
 pub mod discovery;

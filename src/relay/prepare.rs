@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::body::JSON;
 use super::fault::{Fault, Said};
 use super::refusal;
-use super::run::JSON;
 use crate::core::formats::policy::RequestPolicy;
 use crate::core::formats::request::backend_body;
 use crate::core::formats::translate::{Thinking, Translated, chat_request, error_body};

@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::backend::ScriptedBackend;
-use super::builder::{Clock, HarnessBuilder};
 use super::coordinator::ScriptedCoordinator;
 use super::journal::{Entry, Journal};
 use super::link::CoordinatorLink;
@@ -20,6 +19,16 @@ use crate::telemetry::{Event, Snapshot};
 
 /// Between two counts of the living: actors say that they end, but not to whom the test could listen.
 const COUNT_EVERY: Duration = Duration::from_millis(1);
+
+/// Which clock the agent lives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Stopped, and moved on whenever nothing else is left to do: a minute of waiting takes no time. Everything that the
+    /// agent talks to must then live on the test's own thread.
+    Paused,
+    /// As it is.
+    Unchanged,
+}
 
 /// A running agent.
 pub struct Harness {
@@ -54,11 +63,6 @@ enum Ending {
 }
 
 impl Harness {
-    /// An agent to be built.
-    pub fn builder() -> HarnessBuilder {
-        HarnessBuilder::new()
-    }
-
     /// A harness around an agent that was launched just now.
     pub(super) fn new(world: World, (supervisor, exit): (Addr<SupervisorActor>, oneshot::Receiver<Exit>)) -> Self {
         let World { coordinator, identity, journal, backends, census, clock } = world;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::{Exit, SupervisorActor};
+use super::{Draining, Exit, SupervisorActor};
 use crate::actors::envelopes::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::messages::lifecycle::{Child, Drain};
 use crate::telemetry::Event;
@@ -14,17 +14,6 @@ use crate::telemetry::Event;
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long the last frames and the close may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Between the first [`Drain`] and the end.
-pub(super) struct Draining {
-    until: Instant,
-    /// What the router said last; none before it did.
-    in_flight: Option<usize>,
-    /// Running jobs are to end as soon as the router has said how many there are.
-    hurry: bool,
-    /// The close frame is on its way, or nothing is left to close.
-    closing: bool,
-}
 
 impl SupervisorActor {
     /// Closes the connection after the last job, or ends if there is none to close.

@@ -1,6 +1,6 @@
 //! The frames of the wire protocol, both directions.
 //!
-//! What comes in is read leniently: unknown fields and types are passed over. What goes out is complete.
+//! Incoming frames are read leniently: unknown fields and types are ignored. Outgoing frames are complete.
 
 mod binary_chunk;
 mod code;

@@ -151,8 +151,6 @@ pub struct Heartbeat {
 pub struct JobChunk {
     /// The job.
     pub job_id: JobId,
-    /// Base64 of the bytes as the backend sent them.
-    pub data: String,
     /// The HTTP status of the backend's response: only in a job's first chunk, and only where the extension `endpoints`
     /// was agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
@@ -160,6 +158,8 @@ pub struct JobChunk {
     /// The type of the content, without parameters: in the same chunk as the status.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
     pub content_type: Option<String>,
+    /// Base64 of the bytes as the backend sent them.
+    pub data: String,
 }
 
 impl JobChunk {

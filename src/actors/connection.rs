@@ -11,14 +11,16 @@ use actix::prelude::*;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::inbox::{JobInbox, SkippedFrames};
-use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
+use super::messages::ConnectionUp;
 use crate::core::session::backoff::EndClass;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::core::session::nonces::SignedNonces;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
+use crate::messages::jobs::{CancelJob, SubmitJob};
+use crate::messages::lifecycle::Stop;
 use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FromAgent};
 use crate::relay::outbox::Outbox;

@@ -9,13 +9,15 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::{Instant, timeout};
 
-use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
+use super::messages::CatalogChanged;
 use crate::backends::{BackendFactory, LookError, Sighting, Source};
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::pacing::{GAP, Pacing};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
+use crate::messages::lifecycle::Stop;
+use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::telemetry::{Event, Events};
 
 /// The time between probes of a backend that should be there and is not.
@@ -129,7 +131,7 @@ impl DiscoveryActor {
         self.schedule(index, called.map_or(next, |called| called.min(next)), ctx);
         self.publish();
         if let Some((backend, busy)) = load {
-            self.setup.loads.do_send(LoadSeen { backend, busy, asked });
+            self.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
         }
     }
 
@@ -149,7 +151,7 @@ impl DiscoveryActor {
         }
         ctx.spawn(source.load().into_actor(self).map(move |busy, actor, _| {
             if let Some(busy) = busy {
-                actor.setup.loads.do_send(LoadSeen { backend, busy, asked });
+                actor.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
             }
         }));
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::envelopes::{SampleLoad, Stop};
 use super::guard::Guard;
+use crate::messages::lifecycle::Stop;
+use crate::messages::load::SampleLoad;
 use crate::messages::wire::FromAgent;
 use crate::relay::outbox::Outbox;
 

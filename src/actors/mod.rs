@@ -22,9 +22,9 @@
 
 mod connection;
 mod discovery;
-mod envelopes;
 mod guard;
 mod heartbeat;
+mod messages;
 mod pool;
 mod routed_job;
 mod router;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{Admission, Dispatch, Stop, WorkerFree, WorkerGone, WorkerId};
 use super::guard::{Census, End, Guard};
+use super::messages::{Admission, Dispatch};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
 use crate::core::formats::policy::RequestPolicy;
+use crate::messages::lifecycle::Stop;
+use crate::messages::workers::{WorkerFree, WorkerGone, WorkerId};
 use crate::relay::job_stream::JobStream;
 use crate::relay::{self, Fault};
 use crate::telemetry::{Event, Events};

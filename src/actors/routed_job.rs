@@ -3,7 +3,7 @@
 use actix::Recipient;
 use tokio::time::Instant;
 
-use super::envelopes::{Admission, Dispatch, TryElsewhere};
+use super::messages::{Admission, Dispatch, TryElsewhere};
 use crate::core::scheduling::estimate::Outline;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::{Progress, Work};

@@ -8,16 +8,16 @@ use std::time::SystemTime;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::envelopes::{
-    AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
-    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, SubmitReply, TryElsewhere,
-};
 use super::guard::Guard;
+use super::messages::{ConnectionUp, Dispatch, RoutesChanged, TryElsewhere};
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::BackendId;
-use crate::messages::jobs::{Job, JobEnded, Ticket};
+use crate::messages::jobs::{CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
+use crate::messages::lifecycle::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery, SampleLoad};
 use crate::messages::wire::{FromAgent, JobError, MalformedJob};
+use crate::messages::workers::PoolLost;
 use crate::relay::Fault;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
@@ -160,7 +160,7 @@ input!(CancelJob, |actor, cancel, now| actor.router.cancel(now, cancel.generatio
 input!(JobEnded, |actor, ended, now| {
     actor.router.ended(now, SystemTime::now(), ended.ticket, ended.outcome, ended.duration);
 });
-input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.busy, seen.asked.into_std()));
+input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.busy, seen.asked));
 input!(RoutesChanged, |actor, routes, now| {
     let ready = routes.pools.keys().cloned().collect();
     actor.pools = routes.pools;

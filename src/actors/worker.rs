@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{Dispatch, Stop, TryElsewhere, WorkerFree, WorkerId};
 use super::guard::Guard;
+use super::messages::{Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendFactory};
 use crate::core::formats::policy::RequestPolicy;
+use crate::messages::lifecycle::Stop;
+use crate::messages::workers::{WorkerFree, WorkerId};
 use crate::relay::{self, Relayed};
 
 /// Works jobs on a data arbiter, with its own client of the backend.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::endpoint::{AnswerForm, Endpoint};
-use super::ids::{JobId, ModelId};
+use super::ids::{Generation, JobId, ModelId};
 use super::members::Members;
-use super::wire::{ErrorCode, Tokens};
+use super::wire::{ErrorCode, JobError, MalformedJob, Tokens};
 
 /// The longest deadline that is held to: far enough, and near enough for a timer.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -131,4 +131,30 @@ pub struct JobEnded {
     pub outcome: Outcome,
     /// From receipt to the terminal frame.
     pub duration: Duration,
+}
+
+/// Connection to router: a job came, or one that can be named and not be done.
+#[derive(actix::Message)]
+#[rtype(result = "SubmitReply")]
+pub(crate) struct SubmitJob {
+    pub(crate) generation: Generation,
+    pub(crate) job: Result<Job, MalformedJob>,
+}
+
+/// What the connection does about a job that it submitted.
+pub(crate) enum SubmitReply {
+    /// Nothing: the job was accepted, or is of an earlier connection.
+    Nothing,
+    /// Skip the frame: a job with this id runs already, and an answer would end that job.
+    AlreadyRuns,
+    /// Send this.
+    Refused(JobError),
+}
+
+/// Connection to router: drop a job.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CancelJob {
+    pub(crate) generation: Generation,
+    pub(crate) job: JobId,
 }

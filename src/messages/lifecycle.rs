@@ -38,3 +38,32 @@ pub enum CloseKind {
     /// Any other close code, an end of stream, a read error, silence.
     Unexpected,
 }
+
+/// Stop now.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+/// Supervisor to router: that connection is over, and so are its jobs.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ConnectionDown {
+    pub(crate) generation: Generation,
+}
+
+/// Supervisor to router: admit nothing more and say when nothing runs.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopAdmitting;
+
+/// Supervisor to router: end what still runs.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndJobs;
+
+/// Router to supervisor while draining: so many jobs still run.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct StillRunning {
+    pub(crate) in_flight: usize,
+}

@@ -9,10 +9,9 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use crate::actors::envelopes::{CancelJob, SubmitJob, SubmitReply};
 use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
-use crate::messages::jobs::Job;
+use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::{Event, Events, Label};

@@ -6,8 +6,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::{Draining, Exit, SupervisorActor};
-use crate::actors::envelopes::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
-use crate::messages::lifecycle::{Child, Drain};
+use crate::messages::lifecycle::{Child, ConnectionDown, Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::Event;
 
 /// How often a drain says that it waits.

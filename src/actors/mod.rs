@@ -31,5 +31,5 @@ mod router;
 mod supervisor;
 mod worker;
 
-pub use guard::Census;
+pub use guard::ActorCount;
 pub use supervisor::{Exit, Parts, PolicyOf, Settings, SupervisorActor};

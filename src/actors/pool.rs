@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::guard::{Census, End, Guard};
+use super::guard::{ActorCount, End, Guard};
 use super::messages::{Admission, Dispatch};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
@@ -30,7 +30,7 @@ pub(super) struct WorkerPool {
     /// Where workers live, round robin. At least one.
     arbiters: Arc<[ArbiterHandle]>,
     events: Events,
-    census: Census,
+    actor_count: ActorCount,
     workers: HashMap<WorkerId, Slot>,
     /// Workers without a job, the one last used on top.
     idle: Vec<WorkerId>,
@@ -56,7 +56,7 @@ impl WorkerPool {
         policy: RequestPolicy,
         arbiters: Arc<[ArbiterHandle]>,
         events: Events,
-        census: Census,
+        actor_count: ActorCount,
         guard: Guard,
     ) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl WorkerPool {
             policy,
             arbiters,
             events,
-            census,
+            actor_count,
             workers: HashMap::new(),
             idle: Vec::new(),
             started: 0,
@@ -79,7 +79,7 @@ impl WorkerPool {
         let pool = ctx.address();
         let factory = Arc::clone(&self.factory);
         let events = self.events.clone();
-        let guard = Guard::new(&self.census, {
+        let guard = Guard::new(&self.actor_count, {
             let (pool, backend) = (pool.clone().recipient(), self.factory.id().clone());
             move |end| {
                 if end == End::Panicked {

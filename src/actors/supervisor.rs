@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
 use super::discovery::DiscoveryActor;
-use super::guard::{Census, Guard};
+use super::guard::{ActorCount, Guard};
 use super::heartbeat::HeartbeatActor;
 use super::messages::{CatalogChanged, ConnectionUp};
 use super::pool::WorkerPool;
@@ -89,7 +89,7 @@ pub struct Parts {
     /// Where events go.
     pub events: Events,
     /// Counts the living actors.
-    pub census: Census,
+    pub actor_count: ActorCount,
     /// Figures.
     pub settings: Settings,
 }
@@ -135,7 +135,7 @@ pub struct SupervisorActor {
     arbiters: Arc<[ArbiterHandle]>,
     settings: Settings,
     events: Events,
-    census: Census,
+    actor_count: ActorCount,
     started: Instant,
 
     generation: Generation,
@@ -158,7 +158,7 @@ pub struct SupervisorActor {
 /// A child's guard says that it is gone, whatever the cause: which start of it.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Obituary {
+struct ChildExited {
     child: Child,
     start: u64,
 }
@@ -183,8 +183,8 @@ impl SupervisorActor {
             arbiters: arbiters.into(),
             settings: parts.settings,
             events: parts.events,
-            _guard: Guard::new(&parts.census, |_| {}),
-            census: parts.census,
+            _guard: Guard::new(&parts.actor_count, |_| {}),
+            actor_count: parts.actor_count,
             started: Instant::now(),
             generation: Generation::default(),
             reconnect: Reconnect::default(),
@@ -237,12 +237,12 @@ impl Actor for SupervisorActor {
     }
 }
 
-impl Handler<Obituary> for SupervisorActor {
+impl Handler<ChildExited> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, obituary: Obituary, ctx: &mut Self::Context) {
-        let child = obituary.child;
-        if self.living.get(&child) != Some(&obituary.start) {
+    fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
+        let child = exited.child;
+        if self.living.get(&child) != Some(&exited.start) {
             return;
         }
         self.living.remove(&child);

@@ -8,7 +8,7 @@ use super::backend::ScriptedBackend;
 use super::coordinator::ScriptedCoordinator;
 use super::harness::{Clock, Harness, World};
 use super::journal::{Journal, Trap};
-use crate::actors::{Census, Parts, PolicyOf, Settings, SupervisorActor};
+use crate::actors::{ActorCount, Parts, PolicyOf, Settings, SupervisorActor};
 use crate::backends::Source;
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
@@ -136,7 +136,7 @@ impl HarnessBuilder {
         let Ok(identity) = identity else { panic!("no random numbers for a key") };
         let (journal, events) = Journal::new(self.panic_at);
         let (coordinator, connector) = ScriptedCoordinator::new(self.link_capacity);
-        let census = Census::default();
+        let actor_count = ActorCount::default();
         let launched = SupervisorActor::launch(Parts {
             connector,
             identity: identity.clone(),
@@ -145,10 +145,10 @@ impl HarnessBuilder {
             policy: self.policy,
             arbiters: Vec::new(),
             events,
-            census: census.clone(),
+            actor_count: actor_count.clone(),
             settings: self.settings,
         });
         let (backends, clock) = (self.backends, self.clock);
-        Harness::new(World { coordinator, identity, journal, backends, census, clock }, launched)
+        Harness::new(World { coordinator, identity, journal, backends, actor_count, clock }, launched)
     }
 }

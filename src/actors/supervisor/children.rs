@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::{Connection, Obituary, Pool, SETTLE, SupervisorActor};
+use super::{ChildExited, Connection, Pool, SETTLE, SupervisorActor};
 use crate::actors::connection::{ConnectionActor, Listeners};
 use crate::actors::discovery::{DiscoveryActor, DiscoverySetup};
 use crate::actors::guard::Guard;
@@ -29,7 +29,7 @@ impl SupervisorActor {
         let start = self.starts;
         self.living.insert(child.clone(), start);
         let supervisor = ctx.address();
-        Guard::new(&self.census, move |_| supervisor.do_send(Obituary { child, start }))
+        Guard::new(&self.actor_count, move |_| supervisor.do_send(ChildExited { child, start }))
     }
 
     pub(super) fn start_discovery(&mut self, ctx: &mut Context<Self>) {
@@ -74,7 +74,7 @@ impl SupervisorActor {
             RequestPolicy::new(factory.kind(), self.settings.remote_media),
             Arc::clone(&self.arbiters),
             self.events.clone(),
-            self.census.clone(),
+            self.actor_count.clone(),
             guard,
         );
         self.pools.insert(backend, Pool { addr: pool.start(), factory: Arc::clone(factory) });

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the living actors of one agent. When an agent has stopped it is zero.
+/// Counts the running actors of one agent. It is 0 after the agent has stopped.
 #[derive(Clone, Debug, Default)]
 pub struct ActorCount(Arc<AtomicUsize>);
 
 impl ActorCount {
-    /// How many live now.
+    /// How many actors run now.
     pub fn living(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Part of every actor. It is dropped with the actor, after a stop and after a panic alike, and then says so.
+/// Part of every actor. It is dropped with the actor, after a stop and after a panic alike, and reports that.
 pub(super) struct Guard {
     actor_count: ActorCount,
     tell: Option<Box<dyn FnOnce(End) + Send>>,

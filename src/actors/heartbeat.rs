@@ -1,4 +1,4 @@
-//! The heartbeat of one connection: every 15 s the router's figures are sent.
+//! The heartbeat of one connection: sends the router's figures every 15 s.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::relay::Fault;
 use crate::relay::job_stream::JobStream;
 use crate::relay::outbox::Outbox;
 
-/// Connection to supervisor and router: jobs can come.
+/// Connection to supervisor and router: the connection is authenticated and can receive jobs.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(super) struct ConnectionUp {
@@ -41,20 +41,21 @@ impl Admission {
     }
 }
 
-/// Router to pool to worker: work this job.
+/// Router to pool to worker: run this job.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Dispatch {
     pub(super) job: Job,
     /// How the backend serves what the job asks for.
     pub(super) service: Service,
-    /// Who may find another backend, where there is one, if this fails the job before anything of its answer went up.
+    /// Takes the job back if this backend fails it before the first response byte. `None` if no other backend could retry
+    /// it.
     pub(super) elsewhere: Option<Recipient<TryElsewhere>>,
     pub(super) stream: JobStream,
     pub(super) admission: Admission,
 }
 
-/// Worker to router: this backend failed the job, and nothing of an answer went up.
+/// Worker to router: this backend failed the job before the first response byte was sent.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct TryElsewhere {
@@ -64,14 +65,14 @@ pub(super) struct TryElsewhere {
     pub(super) fault: Fault,
 }
 
-/// Discovery to supervisor: what is on offer changed, or the first pass is complete.
+/// Discovery to supervisor: the offer changed, or the first round of probes is complete.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(super) struct CatalogChanged {
     pub(super) catalog: Arc<Catalog>,
     /// Every healthy backend: those that the catalog routes to are among them.
     pub(super) backends: Vec<Arc<dyn BackendFactory>>,
-    /// Whether each backend has been looked at once.
+    /// Whether each backend has been probed once.
     pub(super) complete: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It counts nothing: the ledger admits no more jobs than the backend takes, and a job is dispatched here only after it
 //! was admitted. A worker is free as soon as its job's last frame is queued, and the job leaves the ledger as that frame is
-//! written: so a dispatched job finds a worker, but for one whose word is still on its way.
+//! written: so a dispatched job finds a worker, unless that worker's message has not arrived yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::telemetry::{Event, Events};
 /// Workers without a job that are kept for the next one.
 const IDLE_KEPT: usize = 256;
 
-/// Keeps the workers of one backend.
+/// Owns the workers of one backend.
 pub(super) struct WorkerPool {
     factory: Arc<dyn BackendFactory>,
     policy: RequestPolicy,
@@ -38,13 +38,13 @@ pub(super) struct WorkerPool {
     _guard: Guard,
 }
 
-/// A worker and what it works.
+/// A worker and its job.
 struct Slot {
     addr: Addr<JobWorker>,
     job: Option<Assigned>,
 }
 
-/// What is needed to end a job whose worker can't.
+/// What is needed to end a job whose worker has died.
 struct Assigned {
     stream: JobStream,
     admission: Admission,

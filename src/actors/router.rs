@@ -97,7 +97,7 @@ impl JobRouter {
         let admission = work.admission(ticket, ctx.address().recipient());
         let fault = match cause {
             FailCause::Backend => {
-                // What the backend said goes before, as there is room for it.
+                // The backend's error body is sent first, as there is room for it.
                 let give_up = work.give_up(admission);
                 ctx.spawn(give_up.into_actor(self));
                 return;
@@ -110,7 +110,7 @@ impl JobRouter {
         work.end(admission, fault);
     }
 
-    /// Takes in a job that arrived, or one that can be named and not be done.
+    /// Submits a received job, or a malformed one with a readable id.
     fn submit(&mut self, job: Result<Job, MalformedJob>, outbox: &Outbox) -> Submitted {
         let generation = outbox.generation();
         let job = match job {
@@ -173,7 +173,7 @@ input!(PoolLost, |actor, lost, now| {
 input!(StopAdmitting, |actor, _stop, _now| actor.router.stop_accepting());
 input!(EndJobs, |actor, _end, now| actor.router.end_jobs(now));
 input!(TryElsewhere, |actor, failed, now| {
-    // It was cancelled meanwhile, or has been ended from outside.
+    // It was cancelled meanwhile, or another actor has ended it.
     if !failed.stream.is_running() {
         return;
     }

@@ -1,14 +1,15 @@
-//! The supervisor: starts the children, replaces them when they end, and ends the process in order.
+//! The supervisor: starts the children, replaces them when they end, and shuts the process down.
 //!
-//! | child that ends unasked | what follows |
+//! | child that ends unexpectedly | what follows |
 //! | --- | --- |
 //! | connection | the next one, after the backoff's wait |
 //! | heartbeat | a new one for the same connection |
 //! | router | its jobs are cancelled (they lived in its ledger), its connection is closed, a new router, the next connection |
 //! | pool | its jobs end with `internal`, a new pool |
-//! | discovery | a new one, which looks at everything again |
+//! | discovery | a new one, which probes everything again |
 //!
-//! Each unasked end but a connection's ordinary one counts against one budget. When it is spent, the process ends.
+//! Each unexpected end, except the ordinary end of a connection, counts against one budget. When it is spent, the process
+//! ends.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -48,21 +49,21 @@ mod drain;
 
 pub use super::discovery::PolicyOf;
 
-/// Unasked ends within [`BUDGET_WINDOW`] that are put up with.
+/// Unexpected ends of children that are tolerated within [`BUDGET_WINDOW`].
 const BUDGET: u32 = 10;
 /// See [`BUDGET`].
 const BUDGET_WINDOW: Duration = Duration::from_secs(60);
-/// From the start, how long the first capabilities wait for the first look at every backend.
+/// From the start, how long the first capabilities wait for the first probe of every backend.
 const SETTLE: Duration = Duration::from_millis(250);
 
 /// Figures that hold for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the coordinator is told of the agent's bounds, and what the ledger holds to.
+    /// The agent's limits, as sent to the coordinator and enforced by the ledger.
     pub limits: Limits,
     /// What models cost.
     pub prices: PriceList,
-    /// Between two looks at a backend.
+    /// Time between two probes of a backend.
     pub discovery_interval: Duration,
     /// How long running jobs have after a [`Drain`](crate::messages::lifecycle::Drain).
     pub shutdown_grace: Duration,
@@ -76,13 +77,13 @@ pub struct Settings {
 pub struct Parts {
     /// Makes connections.
     pub connector: Rc<dyn Connector>,
-    /// Who the agent is.
+    /// The agent's key and provider id.
     pub identity: Identity,
-    /// What lets it in while it has no provider id.
+    /// Enrolls the agent while it has no provider id.
     pub enrollment_code: Option<Secret>,
     /// Where backends may be.
     pub sources: Vec<Box<dyn Source>>,
-    /// What the operator said of them.
+    /// The operator's settings for them.
     pub policy: PolicyOf,
     /// Where workers live, round robin; none means the supervisor's own arbiter.
     pub arbiters: Vec<ArbiterHandle>,
@@ -97,7 +98,7 @@ pub struct Parts {
 /// How an agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Told to stop, and stopped in order.
+    /// A clean shutdown.
     Drained,
     /// Children ended faster than the budget allows.
     GaveUp,
@@ -119,9 +120,9 @@ struct Pool {
 /// Between the first [`Drain`](crate::messages::lifecycle::Drain) and the end.
 struct Draining {
     until: Instant,
-    /// What the router said last; none before it did.
+    /// The last report of the router; `None` before the first.
     in_flight: Option<usize>,
-    /// Running jobs are to end as soon as the router has said how many there are.
+    /// Running jobs are to end as soon as the router has reported how many there are.
     hurry: bool,
     /// The close frame is on its way, or nothing is left to close.
     closing: bool,
@@ -155,7 +156,7 @@ pub struct SupervisorActor {
     _guard: Guard,
 }
 
-/// A child's guard says that it is gone, whatever the cause: which start of it.
+/// From a child's guard: the child has ended, whatever the cause. `start` tells it from its successors.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct ChildExited {
@@ -164,7 +165,7 @@ struct ChildExited {
 }
 
 impl SupervisorActor {
-    /// Starts an agent on the current arbiter. The receiver says how it ended; if it fails, the supervisor panicked.
+    /// Starts an agent on the current arbiter. The receiver gets how it ended; if it fails, the supervisor panicked.
     pub fn launch(parts: Parts) -> (Addr<Self>, oneshot::Receiver<Exit>) {
         let (done, exit) = oneshot::channel();
         let connection_setup = ConnectionSetup {
@@ -202,7 +203,7 @@ impl SupervisorActor {
         (supervisor.start(), exit)
     }
 
-    /// The end of the current connection, however it came: its jobs go, the next one is set.
+    /// After the end of the current connection, whatever the cause: ends its jobs and schedules the next connection.
     fn after_connection(&mut self, class: EndClass, event: impl FnOnce(u32) -> Event, ctx: &mut Context<Self>) {
         let Some(connection) = self.connection.take() else { return };
         self.living.remove(&Child::Connection(connection.generation));
@@ -230,7 +231,7 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // The first look begins before the dial.
+        // The first probes start before the dial.
         self.start_discovery(ctx);
         self.start_router(ctx);
         self.start_connection(ctx);
@@ -302,7 +303,7 @@ impl Handler<CatalogChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, changed: CatalogChanged, ctx: &mut Self::Context) {
-        // A discovery that replaces another takes nothing back before it has looked everywhere itself.
+        // A discovery that replaces another removes nothing before it has probed every place itself.
         if !changed.complete && self.catalog.as_ref().is_some_and(|known| known.complete) {
             return;
         }

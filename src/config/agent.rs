@@ -41,13 +41,13 @@ pub struct AgentConfig {
     pub max_tokens_per_minute: Option<u64>,
     /// What models cost.
     pub prices: PriceList,
-    /// How often the backends are looked at, 1 s to 1 h.
+    /// How often the backends are probed, 1 s to 1 h.
     pub discovery_interval: Duration,
     /// How long a drain waits for running jobs, up to 1 h.
     pub shutdown_grace: Duration,
     /// Where the status is served.
     pub status_addr: StatusAddr,
-    /// PEM certificates that are trusted beside the built-in roots. Could be opened when the configuration was read.
+    /// PEM certificates that are trusted in addition to the built-in roots. Could be opened when the configuration was read.
     pub ca_file: Option<PathBuf>,
     /// The way to the coordinator.
     pub proxy: Option<Proxy>,

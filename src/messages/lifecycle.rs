@@ -1,4 +1,4 @@
-//! How connections and actors end, and what follows.
+//! Messages about the start and end of connections and of the process.
 
 use serde::Serialize;
 
@@ -20,12 +20,12 @@ pub enum Child {
     Pool(BackendId),
 }
 
-/// Stop: take no new job, let the running ones finish, then leave. A second one ends what still runs.
+/// Stop: accept no new job, let the running ones finish, then end the process. A second one ends the running jobs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct Drain;
 
-/// What a steady connection ended with, by what the peer did.
+/// How the peer ended an authenticated connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseKind {
@@ -39,29 +39,29 @@ pub enum CloseKind {
     Unexpected,
 }
 
-/// Stop now.
+/// To any actor: stop now.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct Stop;
 
-/// Supervisor to router: that connection is over, and so are its jobs.
+/// Supervisor to router: this connection has ended, and its jobs with it.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct ConnectionDown {
     pub(crate) generation: Generation,
 }
 
-/// Supervisor to router: admit nothing more and say when nothing runs.
+/// Supervisor to router: accept no more jobs, and report with [`StillRunning`] until none runs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct StopAdmitting;
 
-/// Supervisor to router: end what still runs.
+/// Supervisor to router: end the running jobs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct EndJobs;
 
-/// Router to supervisor while draining: so many jobs still run.
+/// Router to supervisor during a drain: how many jobs still run.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct StillRunning {

@@ -1,33 +1,33 @@
-//! Load and probes: what the router asks of discovery, and the heartbeat of the router.
+//! Messages about load and probes.
 
 use std::time::Instant;
 
 use super::ids::BackendId;
 use super::wire::Heartbeat;
 
-/// Heartbeat to router: your figures, please.
+/// Heartbeat to router: asks for the figures of a heartbeat frame.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "Heartbeat")]
 pub(crate) struct SampleLoad;
 
-/// Discovery by way of the supervisor to router: how many requests a server works now, whoever's they are.
+/// Discovery, through the supervisor, to router: the active requests of a server, of all its clients.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct LoadSeen {
     pub(crate) backend: BackendId,
     pub(crate) busy: u32,
-    /// When it was asked: the answer is of some moment since.
+    /// When the request for it was sent: the figure is not older.
     pub(crate) asked: Instant,
 }
 
-/// Router by way of the supervisor to discovery: ask that backend for its load.
+/// Router, through the supervisor, to discovery: request the load of this backend.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct AskLoad {
     pub(crate) backend: BackendId,
 }
 
-/// Router by way of the supervisor to discovery: look at that backend now.
+/// Router, through the supervisor, to discovery: probe this backend now.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct RunDiscovery {

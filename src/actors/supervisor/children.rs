@@ -117,7 +117,7 @@ impl SupervisorActor {
         match child {
             Child::Discovery => self.start_discovery(ctx),
             Child::Router => {
-                // Its ledger is gone and with it every job; a connection without them has nothing to say.
+                // Its ledger is gone, and every job with it; a connection without jobs is of no use.
                 if let Some(connection) = &self.connection {
                     connection.addr.do_send(Stop);
                 }
@@ -146,7 +146,7 @@ impl SupervisorActor {
         }
     }
 
-    /// The current connection can't go on for a reason of our own.
+    /// Closes the current connection for an internal reason.
     fn connection_failed(&mut self, cause: &str, ctx: &mut Context<Self>) {
         let Some(connection) = &self.connection else { return };
         let (generation, cause) = (connection.generation, cause.to_owned());

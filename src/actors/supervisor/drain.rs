@@ -1,4 +1,4 @@
-//! Stopping in order: no new jobs, then none, then no connection, then the end.
+//! Clean shutdown: accept no new jobs, wait for the running ones, close the connection, end.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Draining, Exit, SupervisorActor};
 use crate::messages::lifecycle::{Child, ConnectionDown, Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::Event;
 
-/// How often a drain says that it waits.
+/// How often a drain reports its progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long the last frames and the close may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl SupervisorActor {
         if exit == Exit::Drained {
             self.events.emit(Event::Stopped);
         }
-        // The receiver is gone only if nobody wants to know.
+        // The receiver is gone only if its owner does not need the result.
         let _ = done.send(exit);
         ctx.stop();
     }

@@ -13,14 +13,14 @@ use crate::messages::members::Members;
 /// A frame from coordinator to agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromCoordinator {
-    /// Opens the handshake. The nonce is base64 as received, empty if there is none.
+    /// Opens the handshake. The nonce is base64 as received, empty if it is missing.
     AuthChallenge {
         /// Base64 of the bytes to sign.
         nonce: String,
-        /// What is on offer beyond the base protocol. Left out where there is none.
+        /// The extensions on offer. Left out if there are none.
         extensions: Extensions,
     },
-    /// The agent is known.
+    /// The agent is authenticated.
     AuthOk {
         /// The name given, as received; not yet validated.
         provider_id: Option<String>,
@@ -30,11 +30,11 @@ pub enum FromCoordinator {
         /// Why, as received.
         reason: Option<String>,
     },
-    /// Work.
+    /// A job to do.
     Job(JobFrame),
-    /// Work that can be named and not be done.
+    /// A malformed job with a readable id.
     MalformedJob(MalformedJob),
-    /// Drop a job.
+    /// Cancels a job.
     JobCancel {
         /// Which.
         job_id: JobId,
@@ -76,7 +76,7 @@ impl fmt::Debug for JobFrame {
 pub struct MalformedJob {
     /// Its id.
     pub job_id: JobId,
-    /// What is wrong, for the coordinator's people.
+    /// What is wrong, for the coordinator's operators.
     pub why: &'static str,
 }
 
@@ -85,16 +85,16 @@ pub struct MalformedJob {
 pub struct JobTarget {
     /// `endpoint`.
     pub path: NamedPath,
-    /// `stream`: left out or null it means a stream; none where it is no bool.
+    /// `stream`: left out or null it means a stream; `None` if it is not a bool.
     pub form: Option<AnswerForm>,
 }
 
 /// What `endpoint` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedPath {
-    /// It is left out or null: the path goes by `format`.
+    /// It is left out or null: `format` determines the path.
     ByFormat,
-    /// A path that there is.
+    /// A known path.
     Known(Endpoint),
     /// Anything else.
     Unknown,

@@ -18,7 +18,7 @@ use crate::dev::{self, DevOptions};
 use crate::identity::Identity;
 use crate::telemetry::{self, Outside, OutsideJson, Snapshot};
 
-/// Where `dev` and `coordinator` listen unless told otherwise.
+/// Where `dev` and `coordinator` listen by default.
 const LISTEN: &str = "127.0.0.1:7700";
 
 #[derive(Parser)]
@@ -189,7 +189,7 @@ fn status(json: bool, env: &dyn Environment) -> ExitStatus {
     print(&summary(&snapshot))
 }
 
-/// A snapshot for a person. Any process may have answered on the port, so every text in it is escaped.
+/// A snapshot as text for people. Any process may have answered on the port, so every text in it is escaped.
 fn summary(snapshot: &Snapshot) -> String {
     let mut lines = vec![
         format!("outpost {} · {:?} · {}", Outside(&snapshot.version), snapshot.phase, Outside(&snapshot.coordinator)),

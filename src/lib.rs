@@ -1,8 +1,9 @@
-//! `outpost`: a daemon that offers the models of the inference servers beside it to a coordinator, and works its jobs.
+//! `outpost`: a daemon next to inference servers. It offers their models to a coordinator and works its jobs.
 //!
-//! Floors, lowest first; a module imports only from floors below it, which `tests/architecture.rs` holds:
-//! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` ·
-//! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `dev` · `cli`.
+//! Layers, lowest first; a module imports only from layers below it, which `tests/architecture.rs` checks:
+//! `messages` (plain data) · `core` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` · `relay`
+//! (one job at work) · `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app`
+//! (wires it) · `dev` · `cli`.
 #![warn(
     unreachable_pub,
     clippy::dbg_macro,

@@ -11,14 +11,16 @@ use actix::prelude::*;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::inbox::{JobInbox, SkippedFrames};
-use super::envelopes::{CancelJob, ConnectionUp, Stop, SubmitJob};
 use super::guard::Guard;
+use super::messages::ConnectionUp;
 use crate::core::session::backoff::EndClass;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
 use crate::core::session::nonces::SignedNonces;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
+use crate::messages::jobs::{CancelJob, SubmitJob};
+use crate::messages::lifecycle::Stop;
 use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FromAgent};
 use crate::relay::outbox::Outbox;
@@ -30,7 +32,7 @@ use crate::transport::websocket::pump::{self, PumpEnd};
 
 /// How long each step of the handshake may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
-/// How long saying goodbye to a coordinator that failed the handshake may take.
+/// How long the close after a failed handshake may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long storing the provider id may take.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ pub(super) enum ConnectionExit {
     Closed,
 }
 
-/// Why no connection came about.
+/// Why a connection failed before `auth_ok`.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ConnectFailure {
     #[error(transparent)]
@@ -88,7 +90,7 @@ pub(super) struct ConnectionSetup {
     pub(super) events: Events,
 }
 
-/// Who hears of what comes.
+/// The receivers of the connection's messages.
 #[derive(Clone)]
 pub(super) struct Listeners {
     pub(super) up: [Recipient<ConnectionUp>; 2],
@@ -168,14 +170,14 @@ async fn establish(generation: Generation, setup: &ConnectionSetup) -> Result<Es
         }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
-            // The connection is given up either way.
+            // The connection is closed in either case.
             let _ = timeout(GOODBYE, link.send(&goodbye)).await;
             Err(failure)
         }
     }
 }
 
-/// The name that the coordinator gave, and what was agreed on.
+/// The provider id that the coordinator assigned, and the agreed extensions.
 async fn authenticate(
     link: &mut Link,
     setup: &ConnectionSetup,
@@ -227,8 +229,8 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
     )
 }
 
-/// Stores a provider id that is new, before the agent goes on. Where the disk refuses it, or does not answer, the agent goes
-/// on all the same: the id holds for this process, and the next connection tries again.
+/// Stores a new provider id before the connection goes on. If the disk refuses it or does not respond, the connection goes
+/// on: the id holds for this process, and the next connection tries again.
 async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<ProviderId> {
     if let Some(new) = given {
         let (identity, id) = (setup.identity.clone(), new.clone());
@@ -241,7 +243,7 @@ async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<Pro
     setup.identity.provider_id()
 }
 
-/// Why it is not known that a provider id is on the disk.
+/// Why a provider id may not be on the disk.
 #[derive(Debug, thiserror::Error)]
 enum NotStored {
     #[error(transparent)]

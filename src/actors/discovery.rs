@@ -1,5 +1,5 @@
-//! Discovery: looks at every place where a backend may be, each by itself with its own deadline, and publishes what the
-//! looks add up to.
+//! Discovery: probes every place where a backend may be, each with a deadline of its own, and publishes the catalog of the
+//! probe results.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,22 +9,24 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::{Instant, timeout};
 
-use super::envelopes::{AskLoad, CatalogChanged, LoadSeen, RunDiscovery, Stop};
 use super::guard::Guard;
+use super::messages::CatalogChanged;
 use crate::backends::{BackendFactory, LookError, Sighting, Source};
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::pacing::{GAP, Pacing};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
+use crate::messages::lifecycle::Stop;
+use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::telemetry::{Event, Events};
 
-/// The time between probes of a backend that should be there and is not.
+/// The time between probes of a configured backend that is not available.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What the operator said of a backend of this name and kind.
+/// The operator's settings for a backend of this name and kind.
 pub type PolicyOf = Rc<dyn Fn(&BackendId, BackendKind) -> BackendPolicy>;
 
-/// What discovery is told once.
+/// What discovery is started with.
 pub(super) struct DiscoverySetup {
     pub(super) sources: Rc<[Box<dyn Source>]>,
     pub(super) policy: PolicyOf,
@@ -45,11 +47,11 @@ pub(super) struct DiscoveryActor {
 
 /// What is known of one source.
 struct Place {
-    /// When it may be asked.
+    /// When it may be probed.
     pacing: Pacing,
-    /// The last look's result; none before the first.
+    /// The last probe result; `None` before the first.
     last: Option<Result<Sighting, LookError>>,
-    /// The last look at a healthy backend got no answer in time: it may be busy, so it has one more look.
+    /// The last probe of a healthy backend timed out: it may be busy, so it is probed once more.
     late: bool,
     /// The next probe, and its timer.
     next: Option<(Instant, SpawnHandle)>,
@@ -68,7 +70,7 @@ impl DiscoveryActor {
         Self { setup, places, published: None, _guard: guard }
     }
 
-    /// Probes a place as soon as it may be asked. Calls that come before that, or while a probe runs, get one probe together.
+    /// Probes a place as soon as it may be probed. Calls that come before that, or while a probe runs, get one probe together.
     fn call(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(place) = self.places.get_mut(index) else { return };
         let now = Instant::now();
@@ -129,7 +131,7 @@ impl DiscoveryActor {
         self.schedule(index, called.map_or(next, |called| called.min(next)), ctx);
         self.publish();
         if let Some((backend, busy)) = load {
-            self.setup.loads.do_send(LoadSeen { backend, busy, asked });
+            self.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
         }
     }
 
@@ -149,18 +151,18 @@ impl DiscoveryActor {
         }
         ctx.spawn(source.load().into_actor(self).map(move |busy, actor, _| {
             if let Some(busy) = busy {
-                actor.setup.loads.do_send(LoadSeen { backend, busy, asked });
+                actor.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
             }
         }));
     }
 
-    /// Which place a backend was seen at.
+    /// The place at which a backend was found.
     fn place_of(&self, backend: &BackendId) -> Option<usize> {
         self.places.iter().position(|place| place.sighting().is_some_and(|seen| seen.factory.id() == backend))
     }
 
     /// Publishes the catalog if it changed, servers that took others' places even where they offer the same, and the moment
-    /// when every place was looked at once.
+    /// when every place was probed once.
     fn publish(&mut self) {
         let sightings = || self.places.iter().filter_map(Place::sighting);
         let seen: BTreeMap<BackendId, Seen> = sightings()
@@ -192,7 +194,7 @@ fn same_servers(before: &[Arc<dyn BackendFactory>], now: &[Arc<dyn BackendFactor
     before.len() == now.len() && before.iter().zip(now).all(|(before, now)| Arc::ptr_eq(before, now))
 }
 
-/// Says what changed for a place between two looks.
+/// Emits events for the changes of a place between two probes.
 fn report(
     events: &Events,
     source: &dyn Source,
@@ -217,7 +219,7 @@ fn report(
             let backend = before.factory.id().to_string();
             events.emit(Event::BackendDown { backend, cause: error.to_string() });
         }
-        // Most ports that `auto` looks at have nobody behind them.
+        // On most ports that `auto` probes no server listens.
         (None | Some(Err(_)), Err(error)) if source.expected() => {
             events.emit(Event::BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
         }

@@ -1,11 +1,12 @@
-//! The heartbeat of one connection: every 15 s the router's figures are sent.
+//! The heartbeat of one connection: sends the router's figures every 15 s.
 
 use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::envelopes::{SampleLoad, Stop};
 use super::guard::Guard;
+use crate::messages::lifecycle::Stop;
+use crate::messages::load::SampleLoad;
 use crate::messages::wire::FromAgent;
 use crate::relay::outbox::Outbox;
 

@@ -2,18 +2,20 @@
 //!
 //! It counts nothing: the ledger admits no more jobs than the backend takes, and a job is dispatched here only after it
 //! was admitted. A worker is free as soon as its job's last frame is queued, and the job leaves the ledger as that frame is
-//! written: so a dispatched job finds a worker, but for one whose word is still on its way.
+//! written: so a dispatched job finds a worker, unless that worker's message has not arrived yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{Admission, Dispatch, Stop, WorkerFree, WorkerGone, WorkerId};
-use super::guard::{Census, End, Guard};
+use super::guard::{ActorCount, End, Guard};
+use super::messages::{Admission, Dispatch};
 use super::worker::JobWorker;
 use crate::backends::BackendFactory;
 use crate::core::formats::policy::RequestPolicy;
+use crate::messages::lifecycle::Stop;
+use crate::messages::workers::{WorkerFree, WorkerGone, WorkerId};
 use crate::relay::job_stream::JobStream;
 use crate::relay::{self, Fault};
 use crate::telemetry::{Event, Events};
@@ -21,14 +23,14 @@ use crate::telemetry::{Event, Events};
 /// Workers without a job that are kept for the next one.
 const IDLE_KEPT: usize = 256;
 
-/// Keeps the workers of one backend.
+/// Owns the workers of one backend.
 pub(super) struct WorkerPool {
     factory: Arc<dyn BackendFactory>,
     policy: RequestPolicy,
     /// Where workers live, round robin. At least one.
     arbiters: Arc<[ArbiterHandle]>,
     events: Events,
-    census: Census,
+    actor_count: ActorCount,
     workers: HashMap<WorkerId, Slot>,
     /// Workers without a job, the one last used on top.
     idle: Vec<WorkerId>,
@@ -36,13 +38,13 @@ pub(super) struct WorkerPool {
     _guard: Guard,
 }
 
-/// A worker and what it works.
+/// A worker and its job.
 struct Slot {
     addr: Addr<JobWorker>,
     job: Option<Assigned>,
 }
 
-/// What is needed to end a job whose worker can't.
+/// What is needed to end a job whose worker has died.
 struct Assigned {
     stream: JobStream,
     admission: Admission,
@@ -54,7 +56,7 @@ impl WorkerPool {
         policy: RequestPolicy,
         arbiters: Arc<[ArbiterHandle]>,
         events: Events,
-        census: Census,
+        actor_count: ActorCount,
         guard: Guard,
     ) -> Self {
         Self {
@@ -62,7 +64,7 @@ impl WorkerPool {
             policy,
             arbiters,
             events,
-            census,
+            actor_count,
             workers: HashMap::new(),
             idle: Vec::new(),
             started: 0,
@@ -77,7 +79,7 @@ impl WorkerPool {
         let pool = ctx.address();
         let factory = Arc::clone(&self.factory);
         let events = self.events.clone();
-        let guard = Guard::new(&self.census, {
+        let guard = Guard::new(&self.actor_count, {
             let (pool, backend) = (pool.clone().recipient(), self.factory.id().clone());
             move |end| {
                 if end == End::Panicked {

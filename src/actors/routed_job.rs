@@ -3,7 +3,7 @@
 use actix::Recipient;
 use tokio::time::Instant;
 
-use super::envelopes::{Admission, Dispatch, TryElsewhere};
+use super::messages::{Admission, Dispatch, TryElsewhere};
 use crate::core::scheduling::estimate::Outline;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::{Progress, Work};
@@ -27,7 +27,7 @@ pub(super) struct RoutedJob {
 impl RoutedJob {
     pub(super) fn new(job: Job, outbox: &Outbox) -> Self {
         let (handle, _) = outbox.open(job.id);
-        Self { received: job.received, form: job.form, job: Some(job), handle, fault: None }
+        Self { received: job.received.into(), form: job.form, job: Some(job), handle, fault: None }
     }
 
     /// Where its end is to be reported.

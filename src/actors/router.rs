@@ -8,16 +8,16 @@ use std::time::SystemTime;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::envelopes::{
-    AskLoad, CancelJob, ConnectionDown, ConnectionUp, Dispatch, EndJobs, LoadSeen, PoolLost, RoutesChanged,
-    RunDiscovery, SampleLoad, StillRunning, Stop, StopAdmitting, SubmitJob, SubmitReply, TryElsewhere,
-};
 use super::guard::Guard;
+use super::messages::{ConnectionUp, Dispatch, RoutesChanged, TryElsewhere};
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::BackendId;
-use crate::messages::jobs::{Job, JobEnded, Ticket};
+use crate::messages::jobs::{CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
+use crate::messages::lifecycle::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery, SampleLoad};
 use crate::messages::wire::{FromAgent, JobError, MalformedJob};
+use crate::messages::workers::PoolLost;
 use crate::relay::Fault;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
@@ -100,7 +100,7 @@ impl JobRouter {
         let admission = work.admission(ticket, ctx.address().recipient());
         let fault = match cause {
             FailCause::Backend => {
-                // What the backend said goes before, as there is room for it.
+                // The backend's error body is sent first, as there is room for it.
                 let give_up = work.give_up(admission);
                 ctx.spawn(give_up.into_actor(self));
                 return;
@@ -113,7 +113,7 @@ impl JobRouter {
         work.end(admission, fault);
     }
 
-    /// Takes in a job that arrived, or one that can be named and not be done.
+    /// Submits a received job, or a malformed one with a readable id.
     fn submit(&mut self, job: Result<Job, MalformedJob>, outbox: &Outbox) -> Submitted {
         let generation = outbox.generation();
         let job = match job {
@@ -124,8 +124,8 @@ impl JobRouter {
             id: job.id,
             model: job.model.clone(),
             endpoint: job.endpoint,
-            received: job.received.into_std(),
-            deadline: job.until().into_std(),
+            received: job.received,
+            deadline: job.until(),
         };
         self.router.submit(Instant::now().into_std(), generation, new, RoutedJob::new(job, outbox))
     }
@@ -163,7 +163,7 @@ input!(CancelJob, |actor, cancel, now| actor.router.cancel(now, cancel.generatio
 input!(JobEnded, |actor, ended, now| {
     actor.router.ended(now, SystemTime::now(), ended.ticket, ended.outcome, ended.duration);
 });
-input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.busy, seen.asked.into_std()));
+input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.busy, seen.asked));
 input!(RoutesChanged, |actor, routes, now| {
     let ready = routes.pools.keys().cloned().collect();
     actor.pools = routes.pools;
@@ -176,7 +176,7 @@ input!(PoolLost, |actor, lost, now| {
 input!(StopAdmitting, |actor, _stop, _now| actor.router.stop_accepting());
 input!(EndJobs, |actor, _end, now| actor.router.end_jobs(now));
 input!(TryElsewhere, |actor, failed, now| {
-    // It was cancelled meanwhile, or has been ended from outside.
+    // It was cancelled meanwhile, or another actor has ended it.
     if !failed.stream.is_running() {
         return;
     }

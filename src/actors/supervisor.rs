@@ -1,14 +1,15 @@
-//! The supervisor: starts the children, replaces them when they end, and ends the process in order.
+//! The supervisor: starts the children, replaces them when they end, and shuts the process down.
 //!
-//! | child that ends unasked | what follows |
+//! | child that ends unexpectedly | what follows |
 //! | --- | --- |
 //! | connection | the next one, after the backoff's wait |
 //! | heartbeat | a new one for the same connection |
 //! | router | its jobs are cancelled (they lived in its ledger), its connection is closed, a new router, the next connection |
 //! | pool | its jobs end with `internal`, a new pool |
-//! | discovery | a new one, which looks at everything again |
+//! | discovery | a new one, which probes everything again |
 //!
-//! Each unasked end but a connection's ordinary one counts against one budget. When it is spent, the process ends.
+//! Each unexpected end, except the ordinary end of a connection, counts against one budget. When it is spent, the process
+//! ends.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,9 +22,9 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
 use super::discovery::DiscoveryActor;
-use super::envelopes::{AskLoad, CatalogChanged, ConnectionDown, ConnectionUp, LoadSeen, PoolLost, RunDiscovery, Stop};
-use super::guard::{Census, Guard};
+use super::guard::{ActorCount, Guard};
 use super::heartbeat::HeartbeatActor;
+use super::messages::{CatalogChanged, ConnectionUp};
 use super::pool::WorkerPool;
 use super::router::JobRouter;
 use crate::backends::{BackendFactory, Source};
@@ -33,10 +34,12 @@ use crate::core::session::backoff::{EndClass, Reconnect};
 use crate::core::session::close::classify;
 use crate::identity::Identity;
 use crate::messages::ids::{BackendId, Generation};
-use crate::messages::lifecycle::{Child, CloseKind};
+use crate::messages::lifecycle::{Child, CloseKind, ConnectionDown, Stop};
+use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
+use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::{Event, Events};
 use crate::transport::websocket::link::Connector;
@@ -45,23 +48,22 @@ mod children;
 mod drain;
 
 pub use super::discovery::PolicyOf;
-use drain::Draining;
 
-/// Unasked ends within [`BUDGET_WINDOW`] that are put up with.
+/// Unexpected ends of children that are tolerated within [`BUDGET_WINDOW`].
 const BUDGET: u32 = 10;
 /// See [`BUDGET`].
 const BUDGET_WINDOW: Duration = Duration::from_secs(60);
-/// From the start, how long the first capabilities wait for the first look at every backend.
+/// From the start, how long the first capabilities wait for the first probe of every backend.
 const SETTLE: Duration = Duration::from_millis(250);
 
 /// Figures that hold for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the coordinator is told of the agent's bounds, and what the ledger holds to.
+    /// The agent's limits, as sent to the coordinator and enforced by the ledger.
     pub limits: Limits,
     /// What models cost.
     pub prices: PriceList,
-    /// Between two looks at a backend.
+    /// Time between two probes of a backend.
     pub discovery_interval: Duration,
     /// How long running jobs have after a [`Drain`](crate::messages::lifecycle::Drain).
     pub shutdown_grace: Duration,
@@ -75,20 +77,20 @@ pub struct Settings {
 pub struct Parts {
     /// Makes connections.
     pub connector: Rc<dyn Connector>,
-    /// Who the agent is.
+    /// The agent's key and provider id.
     pub identity: Identity,
-    /// What lets it in while it has no provider id.
+    /// Enrolls the agent while it has no provider id.
     pub enrollment_code: Option<Secret>,
     /// Where backends may be.
     pub sources: Vec<Box<dyn Source>>,
-    /// What the operator said of them.
+    /// The operator's settings for them.
     pub policy: PolicyOf,
     /// Where workers live, round robin; none means the supervisor's own arbiter.
     pub arbiters: Vec<ArbiterHandle>,
     /// Where events go.
     pub events: Events,
     /// Counts the living actors.
-    pub census: Census,
+    pub actor_count: ActorCount,
     /// Figures.
     pub settings: Settings,
 }
@@ -96,7 +98,7 @@ pub struct Parts {
 /// How an agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Told to stop, and stopped in order.
+    /// A clean shutdown.
     Drained,
     /// Children ended faster than the budget allows.
     GaveUp,
@@ -115,6 +117,17 @@ struct Pool {
     factory: Arc<dyn BackendFactory>,
 }
 
+/// Between the first [`Drain`](crate::messages::lifecycle::Drain) and the end.
+struct Draining {
+    until: Instant,
+    /// The last report of the router; `None` before the first.
+    in_flight: Option<usize>,
+    /// Running jobs are to end as soon as the router has reported how many there are.
+    hurry: bool,
+    /// The close frame is on its way, or nothing is left to close.
+    closing: bool,
+}
+
 /// Starts, replaces and stops the actors of one agent.
 pub struct SupervisorActor {
     connection_setup: ConnectionSetup,
@@ -123,7 +136,7 @@ pub struct SupervisorActor {
     arbiters: Arc<[ArbiterHandle]>,
     settings: Settings,
     events: Events,
-    census: Census,
+    actor_count: ActorCount,
     started: Instant,
 
     generation: Generation,
@@ -143,16 +156,16 @@ pub struct SupervisorActor {
     _guard: Guard,
 }
 
-/// A child's guard says that it is gone, whatever the cause: which start of it.
+/// From a child's guard: the child has ended, whatever the cause. `start` tells it from its successors.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Obituary {
+struct ChildExited {
     child: Child,
     start: u64,
 }
 
 impl SupervisorActor {
-    /// Starts an agent on the current arbiter. The receiver says how it ended; if it fails, the supervisor panicked.
+    /// Starts an agent on the current arbiter. The receiver gets how it ended; if it fails, the supervisor panicked.
     pub fn launch(parts: Parts) -> (Addr<Self>, oneshot::Receiver<Exit>) {
         let (done, exit) = oneshot::channel();
         let connection_setup = ConnectionSetup {
@@ -171,8 +184,8 @@ impl SupervisorActor {
             arbiters: arbiters.into(),
             settings: parts.settings,
             events: parts.events,
-            _guard: Guard::new(&parts.census, |_| {}),
-            census: parts.census,
+            _guard: Guard::new(&parts.actor_count, |_| {}),
+            actor_count: parts.actor_count,
             started: Instant::now(),
             generation: Generation::default(),
             reconnect: Reconnect::default(),
@@ -190,7 +203,7 @@ impl SupervisorActor {
         (supervisor.start(), exit)
     }
 
-    /// The end of the current connection, however it came: its jobs go, the next one is set.
+    /// After the end of the current connection, whatever the cause: ends its jobs and schedules the next connection.
     fn after_connection(&mut self, class: EndClass, event: impl FnOnce(u32) -> Event, ctx: &mut Context<Self>) {
         let Some(connection) = self.connection.take() else { return };
         self.living.remove(&Child::Connection(connection.generation));
@@ -218,19 +231,19 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // The first look begins before the dial.
+        // The first probes start before the dial.
         self.start_discovery(ctx);
         self.start_router(ctx);
         self.start_connection(ctx);
     }
 }
 
-impl Handler<Obituary> for SupervisorActor {
+impl Handler<ChildExited> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, obituary: Obituary, ctx: &mut Self::Context) {
-        let child = obituary.child;
-        if self.living.get(&child) != Some(&obituary.start) {
+    fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
+        let child = exited.child;
+        if self.living.get(&child) != Some(&exited.start) {
             return;
         }
         self.living.remove(&child);
@@ -290,7 +303,7 @@ impl Handler<CatalogChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, changed: CatalogChanged, ctx: &mut Self::Context) {
-        // A discovery that replaces another takes nothing back before it has looked everywhere itself.
+        // A discovery that replaces another removes nothing before it has probed every place itself.
         if !changed.complete && self.catalog.as_ref().is_some_and(|known| known.complete) {
             return;
         }

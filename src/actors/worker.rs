@@ -1,17 +1,19 @@
-//! A slot of a backend: works one job at a time.
+//! A slot of a backend: runs one job at a time.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::envelopes::{Dispatch, Stop, TryElsewhere, WorkerFree, WorkerId};
 use super::guard::Guard;
+use super::messages::{Dispatch, TryElsewhere};
 use crate::backends::{Backend, BackendFactory};
 use crate::core::formats::policy::RequestPolicy;
+use crate::messages::lifecycle::Stop;
+use crate::messages::workers::{WorkerFree, WorkerId};
 use crate::relay::{self, Relayed};
 
-/// Works jobs on a data arbiter, with its own client of the backend.
+/// Runs jobs on a data arbiter, with its own client of the backend.
 pub(super) struct JobWorker {
     pub(super) id: WorkerId,
     pub(super) factory: Arc<dyn BackendFactory>,
@@ -49,11 +51,11 @@ impl Handler<Stop> for JobWorker {
     }
 }
 
-/// Works a job to its end, unless it is cancelled or ended by another. The router hears of the end as the terminal frame is
-/// written. A job that another backend may do better goes back to the router instead.
+/// Runs a job to its end, unless it is cancelled or ended by another actor. The end is reported to the router as the
+/// terminal frame is written. A job that another backend may complete is returned to the router instead.
 async fn work(backend: Rc<dyn Backend>, policy: RequestPolicy, dispatch: Dispatch) {
     let Dispatch { job, service, elsewhere, stream, admission } = dispatch;
-    let received = job.received;
+    let received = job.received.into();
     let copy = elsewhere.as_ref().map(|_| job.clone());
     match (relay::run(&*backend, policy, job, service, &stream, copy).await, elsewhere) {
         (Some(Relayed::Done(tokens)), _) => relay::finish(&stream, tokens, received, admission.report()),

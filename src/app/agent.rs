@@ -12,7 +12,7 @@ use super::limits::{TooFewFiles, raise_open_files};
 use super::signals::Signals;
 use super::status::{StatusError, StatusServer};
 use super::wiring;
-use crate::actors::{Census, Exit, Parts, SupervisorActor};
+use crate::actors::{ActorCount, Exit, Parts, SupervisorActor};
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
@@ -98,7 +98,7 @@ impl Agent {
             policy: wiring::policy(&config.backends),
             arbiters: arbiters.iter().map(Arbiter::handle).collect(),
             events,
-            census: Census::default(),
+            actor_count: ActorCount::default(),
             settings: wiring::settings(config),
         };
         let (supervisor, exit) = SupervisorActor::launch(parts);

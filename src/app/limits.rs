@@ -1,6 +1,6 @@
 //! Open files: as many as the system allows, and no promise of more jobs or connections than they allow.
 
-/// Descriptors beside those of jobs: the connection, the status page and its clients, runtimes, probes, the terminal.
+/// Descriptors in addition to those of jobs: the connection, the status page and its clients, runtimes, probes, the terminal.
 const OTHERS: u64 = 64;
 
 /// The operator asks for more jobs at once than the process may have files open for.
@@ -27,7 +27,7 @@ pub fn open_connections(wanted: usize) -> usize {
     fitting(wanted, raised())
 }
 
-/// The limit of open files once it is raised. `None` is no limit.
+/// The limit of open files once it is raised. `None` means unlimited.
 #[cfg(unix)]
 fn raised() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -37,7 +37,7 @@ fn raised() -> Option<u64> {
     if raised.is_ok() { found.maximum } else { found.current }
 }
 
-/// Elsewhere there is no such limit.
+/// Other systems do not have this limit.
 #[cfg(not(unix))]
 fn raised() -> Option<u64> {
     None

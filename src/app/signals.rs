@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Told to stop.
+/// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// SIGTERM, as a service manager sends it.

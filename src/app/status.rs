@@ -23,17 +23,17 @@ const MAX_CONNECTIONS: usize = 32;
 /// The largest status the client reads.
 const MAX_STATUS: usize = 4 * 1024 * 1024;
 
-/// Why there is no status page, or none could be read.
+/// Why the status page could not be served or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// The address can't be had.
     #[error("can't listen on {0} for the status page: {1}")]
     Bind(SocketAddr, io::Error),
-    /// Nobody answers.
+    /// No server answers.
     #[error("no agent answers on {0}: is it running, and with this OUTPOST_STATUS_ADDR?")]
     NoAnswer(SocketAddr),
-    /// Somebody else answers.
-    #[error("what answers on {0} is no outpost agent")]
+    /// Another program answers.
+    #[error("{0} answered, but it is not an outpost agent")]
     NotOurs(SocketAddr),
 }
 

@@ -36,7 +36,7 @@ pub fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Sour
     }
 }
 
-/// What the operator said of each backend.
+/// The operator's settings for each backend.
 pub(super) fn policy(backends: &Backends) -> PolicyOf {
     match backends {
         Backends::Auto(options) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::backends::Backends;
+use super::backends::{Backends, MAX_JOBS};
 use super::environment::Environment;
 use super::logging::LogConfig;
 use super::proxy::Proxy;
@@ -17,9 +17,6 @@ use super::urls::{self, Insecure};
 use super::{prices, units, unknown, vars};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
-
-/// The most jobs at once that can be asked for.
-pub(super) const MAX_JOBS: u32 = 4096;
 
 /// What a token budget may be at most: beyond what any machine makes, and exact in JSON.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
@@ -44,13 +41,13 @@ pub struct AgentConfig {
     pub max_tokens_per_minute: Option<u64>,
     /// What models cost.
     pub prices: PriceList,
-    /// How often the backends are looked at, 1 s to 1 h.
+    /// How often the backends are probed, 1 s to 1 h.
     pub discovery_interval: Duration,
     /// How long a drain waits for running jobs, up to 1 h.
     pub shutdown_grace: Duration,
     /// Where the status is served.
     pub status_addr: StatusAddr,
-    /// PEM certificates that are trusted beside the built-in roots. Could be opened when the configuration was read.
+    /// PEM certificates that are trusted in addition to the built-in roots. Could be opened when the configuration was read.
     pub ca_file: Option<PathBuf>,
     /// The way to the coordinator.
     pub proxy: Option<Proxy>,

@@ -13,6 +13,9 @@ use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::secret::Secret;
 
+/// The most jobs at once that can be asked for.
+pub(super) const MAX_JOBS: u32 = 4096;
+
 /// Which servers to use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Backends {
@@ -108,7 +111,7 @@ impl BackendOptions {
             let models: BTreeSet<ModelId> = units::entries(text).map(ModelId::from).collect();
             if models.is_empty() { Err(Cause::EmptyList) } else { Ok(models) }
         };
-        let max_concurrent = |text: &str| units::small_integer(text, 1, super::agent::MAX_JOBS);
+        let max_concurrent = |text: &str| units::small_integer(text, 1, MAX_JOBS);
         Self {
             api_key: reader.secret(&vars::BACKEND_API_KEY.for_backend(backend), SecretUse::Header),
             models: reader.parse(&vars::BACKEND_MODELS.for_backend(backend), models),

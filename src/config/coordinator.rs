@@ -1,4 +1,4 @@
-//! What the coordinator in this crate is told: who may use it, and who may serve it.
+//! The configuration of the coordinator in this crate: its clients and its agents.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 

@@ -1,4 +1,4 @@
-//! The configuration as it is in force, printed as a file of variables. Secrets are only said to be set.
+//! The configuration as it is in force, printed as a file of variables. Of a secret only that it is set.
 
 use std::io::{self, Write};
 

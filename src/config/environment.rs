@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-/// A set of variables. Read once at start; nothing looks at the process's environment later.
+/// A set of variables. Read once at start; nothing reads the process's environment later.
 pub trait Environment {
     /// The value of a variable, `None` where it is not set.
     ///

@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Who can read a file beside its owner.
+/// Who can read a file in addition to its owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
     MayRead,

@@ -1,6 +1,6 @@
-//! What is wrong with a configuration, all of it, in words an operator can act on; and what only looks odd.
+//! What is wrong with a configuration, all of it, in words an operator can act on; and what is only suspicious.
 //!
-//! A secret's value never gets in here: whoever makes a [`Problem`] of one leaves the value out.
+//! A secret's value never gets in here: the code that makes a [`Problem`] of one leaves the value out.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ impl Report {
         &self.problems
     }
 
-    /// What looks odd, in the order it was found.
+    /// Warnings, in the order they were found.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Report {
 pub struct Problem {
     /// The variable.
     pub variable: String,
-    /// Its value, or the one entry of a list that is meant. None where there is none, and where it is a secret.
+    /// Its value, or the one entry of a list that is meant. `None` if it is not set or is a secret.
     pub value: Option<String>,
     /// What is wrong with it.
     pub cause: Cause,
@@ -164,12 +164,12 @@ pub enum Cause {
     )]
     TlsToIpv6,
     /// A service without its key.
-    #[error("must be set: {0} serves nobody without an API key")]
+    #[error("must be set: {0} requires an API key")]
     KeyRequired(BackendKind),
     /// An entry of the backends without `=`.
     #[error("must be written as [name@]kind=url; only the services venice and openrouter need no url")]
     NotABackend,
-    /// An entry of the backends with a kind that nobody knows.
+    /// An entry of the backends with an unknown kind.
     #[error("has an unknown kind; the kinds are {}", BackendKind::ALL.map(BackendKind::as_str).join(", "))]
     UnknownKind,
     /// A backend's name with other letters.
@@ -226,7 +226,7 @@ pub enum Cause {
     NoHome,
 }
 
-/// What looks odd, but does not stop anything.
+/// A suspicious setting that does not prevent the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// A variable with our prefix that nothing reads.
@@ -270,7 +270,7 @@ pub enum Warning {
         addr: SocketAddr,
     },
     /// What `OUTPOST_ALLOW_INSECURE` lets through.
-    #[error("{variable}: {url} is not encrypted: whoever is on the way can read and change everything")]
+    #[error("{variable}: {url} is not encrypted: anyone on the network path can read and change the traffic")]
     Unencrypted {
         /// The variable with the URL.
         variable: String,

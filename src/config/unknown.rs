@@ -1,4 +1,4 @@
-//! Variables with our prefix that nothing reads: most likely misspelt, so said aloud.
+//! Variables with our prefix that nothing reads: most likely misspelt, so they are reported.
 
 use super::backends::Backends;
 use super::reader::Reader;

@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 use super::report::Cause;
 
-/// What the operator said about traffic to other hosts without encryption.
+/// The operator's setting for unencrypted traffic to other hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Insecure {
     /// Refuse it: the default.

@@ -13,9 +13,9 @@ use super::intake::Body;
 use super::relay::{End, Inlet, Relayed, relay};
 use super::request::Asked;
 use super::roster::{Assignment, NoAgent, SessionId};
+use crate::core::json::Members;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::json::Members;
 use crate::messages::wire::{ErrorCode, Extension, Extensions, FromCoordinator, JobFrame, JobTarget, ResponseHead};
 
 /// A body from here on is made a frame off the thread that serves connections.

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::core::json::{self, Malformed};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::ModelId;
-use crate::messages::json::{self, Malformed};
 
 /// Bytes of a model's name.
 const MAX_MODEL: usize = 512;

@@ -8,10 +8,10 @@ use crate::messages::ids::IdError;
 /// Why an identity can't be used. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// There is none, and none was to be made.
+    /// It does not exist, and was not to be created.
     #[error("there is no identity at {}; the first run makes one", path.display())]
     Missing {
-        /// Where it was looked for.
+        /// The path of the missing file.
         path: PathBuf,
     },
     /// A file is not what it must be. It is left as it is.
@@ -77,8 +77,8 @@ pub enum IdentityError {
     /// The system has no random numbers for a key.
     #[error("no random numbers for a new key: {0}")]
     NoRandomness(rand::rngs::SysError),
-    /// The identity was only looked at, without its lock, and must not be changed.
-    #[error("the identity {} was only looked at, so it can't be changed", path.display())]
+    /// The identity was opened read-only, without its lock, and must not be changed.
+    #[error("the identity {} was opened read-only, so it can't be changed", path.display())]
     OnlyLookedAt {
         /// The key's file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum IdentityError {
 /// What makes a file unfit to hold a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileFault {
-    /// A symbolic link, which somebody else may turn.
+    /// A symbolic link, whose target another user may change.
     #[error("it is a symbolic link; name the file that it leads to")]
     Symlink,
     /// A directory, a pipe, a device.

@@ -1,4 +1,4 @@
-//! Reads a file that nobody else may have touched, and refuses it otherwise.
+//! Reads a file, and refuses it if another user could have changed it.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -13,11 +13,11 @@ use super::error::{FileFault, IdentityError};
 /// The most that a file of an identity may hold, in bytes. A key takes 119.
 const MAX: u64 = 16 * 1024;
 
-/// The content of a file; `None` where there is none.
+/// The content of a file; `None` if it does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, IdentityError> {
     let unreadable = |source| IdentityError::Unreadable { path: path.to_owned(), source };
     let refused = |fault| IdentityError::File { path: path.to_owned(), fault };
-    // Looked at before it is opened, since opening a pipe would wait for its other end.
+    // Checked before it is opened, since opening a pipe would wait for its other end.
     let seen = match path.symlink_metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

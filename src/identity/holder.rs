@@ -49,7 +49,7 @@ pub enum Origin {
 }
 
 impl Identity {
-    /// Takes the identity at a path for this process, and makes one where there is none.
+    /// Opens the identity at a path for this process, and creates one if it does not exist.
     ///
     /// # Errors
     /// Where another process has it, where it can't be used, and where none can be made. Whatever is there stays.
@@ -74,10 +74,10 @@ impl Identity {
         Ok((Self::new(key, read_provider(&provider_path)?, home), origin))
     }
 
-    /// Looks at the identity at a path, which another process may be using. It can't be changed.
+    /// Reads the identity at a path, which another process may be using. It can't be changed.
     ///
     /// # Errors
-    /// Where there is none, and where it can't be used.
+    /// If it does not exist, or can't be used.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         guarded_file::check_directory_of(path)?;
         let key = read_key(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
@@ -121,7 +121,7 @@ impl Identity {
     ///
     /// # Errors
     /// Where it can't be written, or an earlier call still writes: then it holds for this process only, and the next call
-    /// with the same id tries again. And where the identity was only looked at: then nothing changes.
+    /// with the same id tries again. Also if the identity is read-only: then nothing changes.
     pub fn store_provider_id(&self, id: &ProviderId) -> Result<Option<ProviderId>, IdentityError> {
         let file = match &self.0.home {
             Home::LookedAt { path } => return Err(IdentityError::OnlyLookedAt { path: path.clone() }),

@@ -31,7 +31,7 @@ impl Lock {
     }
 }
 
-/// Opens the lock's file, and creates it if there is none. Refuses what another user can have put there: a symbolic link,
+/// Opens the lock's file, and creates it if it does not exist. Refuses what another user can have put there: a symbolic link,
 /// which would create or lock its target, a file that is not a regular one, a file of another user.
 fn open(path: &Path) -> Result<File, IdentityError> {
     let unlockable = |source| IdentityError::Unlockable { path: path.to_owned(), source };

@@ -1,4 +1,4 @@
-//! Who this agent is: an ed25519 key in a file, and beside it the id that the coordinator gave to it.
+//! Who this agent is: an ed25519 key in a file, and next to it the id that the coordinator assigned.
 //!
 //! | file | what it is |
 //! | --- | --- |

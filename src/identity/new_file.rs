@@ -29,7 +29,7 @@ pub(super) fn place(path: &Path, content: &[u8], existing: Existing) -> io::Resu
     })
 }
 
-/// The same, with a way of its own to fill the file.
+/// The same, with a function that fills the file.
 fn place_with(path: &Path, existing: Existing, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut draft = Draft::create(path)?;
     fill(&mut draft.file)?;
@@ -52,7 +52,7 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// A file under a name that nobody reads, gone when this is.
+/// A file under a temporary name. It is removed when this is dropped.
 struct Draft {
     path: PathBuf,
     file: File,

@@ -1,4 +1,4 @@
-//! What a look at a backend found.
+//! Probe results: a healthy backend and its models.
 
 use serde::Serialize;
 
@@ -10,13 +10,13 @@ use super::prices::Price;
 /// A model as its backend describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelReport {
-    /// The id to ask the backend for.
+    /// The id by which the backend knows it.
     pub id: ModelId,
-    /// Tokens of context that one request can use, where the backend says so.
+    /// Tokens of context that one request can use, if the backend reports it.
     pub context_window: Option<u64>,
-    /// What its backend can do with it, as far as that was proved.
+    /// The endpoints that were verified to work with it.
     pub endpoints: Endpoints,
-    /// What the backend itself takes for it, where it publishes a price.
+    /// The price that the backend publishes, if any.
     pub price: Option<Price>,
 }
 
@@ -27,16 +27,16 @@ pub struct BackendReport {
     pub kind: BackendKind,
     /// The models it can serve now.
     pub models: Vec<ModelReport>,
-    /// Requests it works at once, where the server says so.
+    /// Concurrent requests it can serve, if it reports that.
     pub slots: Option<u32>,
-    /// Requests it works right now, whoever's they are, where the server says so.
+    /// Active requests of all its clients, if it reports that.
     pub busy: Option<u32>,
     /// Models that it lists and forwards to a service on the account of its owner. They are not offered.
     pub cloud_models: usize,
 }
 
 impl BackendReport {
-    /// Whether it offers the same. How busy the backend is changes all the time.
+    /// Whether it offers the same. Active requests are not compared: they change all the time.
     pub fn same_offer(&self, other: &Self) -> bool {
         let Self { kind, models, slots, busy: _, cloud_models: _ } = self;
         (kind, models, slots) == (&other.kind, &other.models, &other.slots)

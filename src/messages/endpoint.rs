@@ -140,7 +140,7 @@ impl Serialize for Endpoints {
     }
 }
 
-/// A list of texts, in constant memory however long it is; paths that are not known are passed over.
+/// A list of texts, in constant memory however long it is. Unknown paths are skipped.
 impl<'de> Deserialize<'de> for Endpoints {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(ListVisitor)

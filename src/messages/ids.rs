@@ -67,7 +67,7 @@ impl From<Uuid> for JobId {
     }
 }
 
-/// Why a text is no id.
+/// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a UUID in the form `8-4-4-4-12`.

@@ -1,20 +1,19 @@
-//! Jobs as the actors see them.
+//! Jobs, their outcomes, and the messages that submit, cancel and end them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::endpoint::{AnswerForm, Endpoint};
-use super::ids::{JobId, ModelId};
-use super::json::Members;
-use super::wire::{ErrorCode, Tokens};
+use super::ids::{Generation, JobId, ModelId};
+use super::members::Members;
+use super::wire::{ErrorCode, JobError, MalformedJob, Tokens};
 
-/// The longest deadline that is held to: far enough, and near enough for a timer.
+/// Longer deadlines are cut to this one, which a timer can hold.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A job that came down the wire, well formed. It has no `Debug` of its fields: the request is somebody's prompt.
+/// A well-formed job from the coordinator. Its `Debug` does not show the request, which is a prompt.
 #[derive(Clone)]
 pub struct Job {
     /// The coordinator's id for it.
@@ -40,11 +39,6 @@ impl Job {
     pub fn until(&self) -> Instant {
         self.received + self.deadline.min(FAR)
     }
-
-    /// Whether its deadline has passed.
-    pub fn is_late(&self, now: Instant) -> bool {
-        now >= self.until()
-    }
 }
 
 impl fmt::Debug for Job {
@@ -53,22 +47,22 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Numbers the admissions of a process. A job id may come again after it ended; its admission is another.
+/// Numbers the accepted jobs of a process. A job id may be reused after its job ended; the ticket is a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// Whose fault an error is.
+/// The party that caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
-    /// The request, its deadline, or whoever made them.
+    /// The request, its deadline, or the client that sent them.
     Caller,
-    /// The inference server, or the way to it.
+    /// The inference server, or the network path to it.
     Backend,
-    /// The caller or the backend: a server that answers 500 does not say, and some do so to a bad request.
+    /// The caller or the backend: a 500 does not tell them apart, and some servers send it for a bad request.
     Unclear,
     /// This program.
     Agent,
-    /// What the operator has set: limits, keys, the order to stop.
+    /// The operator's settings: limits, keys, a shutdown.
     Operator,
 }
 
@@ -127,7 +121,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// An accepted job has ended: its last frame was written, or there will be none.
+/// An accepted job has ended: its last frame was written, or none will be.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct JobEnded {
@@ -137,4 +131,30 @@ pub struct JobEnded {
     pub outcome: Outcome,
     /// From receipt to the terminal frame.
     pub duration: Duration,
+}
+
+/// Connection to router: a job was received, or a malformed one with a readable id.
+#[derive(actix::Message)]
+#[rtype(result = "SubmitReply")]
+pub(crate) struct SubmitJob {
+    pub(crate) generation: Generation,
+    pub(crate) job: Result<Job, MalformedJob>,
+}
+
+/// What the connection does after it submitted a job.
+pub(crate) enum SubmitReply {
+    /// Nothing: the job was accepted, or is of an earlier connection.
+    Nothing,
+    /// Skip the frame: a job with this id is running, and an answer would end it.
+    AlreadyRuns,
+    /// Send this frame.
+    Refused(JobError),
+}
+
+/// Connection to router: cancel a job.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct CancelJob {
+    pub(crate) generation: Generation,
+    pub(crate) job: JobId,
 }

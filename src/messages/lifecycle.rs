@@ -1,4 +1,4 @@
-//! How connections and actors end, and what follows.
+//! Messages about the start and end of connections and of the process.
 
 use serde::Serialize;
 
@@ -20,12 +20,12 @@ pub enum Child {
     Pool(BackendId),
 }
 
-/// Stop: take no new job, let the running ones finish, then leave. A second one ends what still runs.
+/// Stop: accept no new job, let the running ones finish, then end the process. A second one ends the running jobs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct Drain;
 
-/// What a steady connection ended with, by what the peer did.
+/// How the peer ended an authenticated connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseKind {
@@ -37,4 +37,33 @@ pub enum CloseKind {
     GracefulOther,
     /// Any other close code, an end of stream, a read error, silence.
     Unexpected,
+}
+
+/// To any actor: stop now.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+/// Supervisor to router: this connection has ended, and its jobs with it.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct ConnectionDown {
+    pub(crate) generation: Generation,
+}
+
+/// Supervisor to router: accept no more jobs, and report with [`StillRunning`] until none runs.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopAdmitting;
+
+/// Supervisor to router: end the running jobs.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndJobs;
+
+/// Router to supervisor during a drain: how many jobs still run.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct StillRunning {
+    pub(crate) in_flight: usize,
 }

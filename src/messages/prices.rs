@@ -16,7 +16,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// A model whose price is 0 both ways is not offered.
+    /// Whether both prices are 0. Such a model is not offered.
     pub fn is_zero(self) -> bool {
         self.input_per_1m == 0 && self.output_per_1m == 0
     }

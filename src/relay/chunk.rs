@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn chunks_are_written_as_in_the_golden_files() {
+        let job: JobId = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10".parse().unwrap();
+        let bytes = b"data: {\"choices\":[]}\n\n";
+        let text = |frame: &[u8]| match read(frame) {
+            Frame::Text(text) => String::from_utf8(text.to_vec()).unwrap() + "\n",
+            _ => panic!("not text"),
+        };
+        let chunk = written(|out| Encoding::Json.append(out, job, 0, bytes));
+        assert_eq!(text(&chunk), include_str!("../../tests/golden/wire/job_chunk.json"));
+        let head = ResponseHead::new(200, "text/event-stream");
+        let first = written(|out| append_first(out, job, &head, bytes));
+        assert_eq!(text(&first), include_str!("../../tests/golden/wire/job_chunk_head.json"));
+    }
+
+    #[test]
     fn chunks_are_binary_only_where_that_was_agreed() {
         assert_eq!(Encoding::of(Extensions::NONE), Encoding::Json);
         assert_eq!(Encoding::of(Extensions::all()), Encoding::Binary);

@@ -1,5 +1,6 @@
 //! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
 
+mod body;
 pub mod chunk;
 mod fault;
 pub mod job_stream;

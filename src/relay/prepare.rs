@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::body::JSON;
 use super::fault::{Fault, Said};
 use super::refusal;
-use super::run::JSON;
 use crate::core::formats::policy::RequestPolicy;
 use crate::core::formats::request::backend_body;
 use crate::core::formats::translate::{Thinking, Translated, chat_request, error_body};
+use crate::core::json::Members;
 use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::json::Members;
 
 /// A request of more bytes is prepared on a blocking thread: it would delay the other streams of its arbiter.
 const LARGE: usize = 1 << 20;

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::body::JSON;
 use super::fault::{Fault, Said, labelled};
-use super::run::JSON;
 use crate::backends::BackendResponse;
 use crate::core::formats::error_body::ERROR_BODY_LIMIT;
 use crate::core::formats::key_trace::KeyTrace;
@@ -76,7 +76,7 @@ struct Read {
 }
 
 /// Reads a body in time and up to a bound.
-async fn read(mut body: super::run::Body) -> Read {
+async fn read(mut body: super::body::Body) -> Read {
     let mut text = BytesMut::new();
     let all = async {
         while let Some(bytes) = body.next().await {

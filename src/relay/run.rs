@@ -5,10 +5,9 @@
 //! or 16 MiB of a response that has to be held, and as much of one event that has to be translated. Dropping the future at
 //! any point closes the backend's connection, which is what stops the GPU.
 
-use bytes::Bytes;
-use futures_util::stream::LocalBoxStream;
 use tokio::time::Instant;
 
+use super::body::{EVENTS, JSON};
 use super::fault::Fault;
 use super::job_stream::JobStream;
 use super::prepare::{Asked, Prepared, prepare};
@@ -16,7 +15,7 @@ use super::sender::ChunkSender;
 use super::transfer::Transfer;
 use super::watch::Watch;
 use super::{refusal, whole};
-use crate::backends::{Backend, BackendRequest, BodyError};
+use crate::backends::{Backend, BackendRequest};
 use crate::core::formats::assemble::Whole;
 use crate::core::formats::policy::RequestPolicy;
 use crate::core::formats::translate::MessageEvents;
@@ -24,9 +23,6 @@ use crate::core::scheduling::route::Service;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::jobs::{Job, Outcome};
 use crate::messages::wire::{FromAgent, JobDone, Tokens};
-
-/// A response's body as it arrives.
-pub(super) type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
 /// How a backend's work on a job ended.
 pub(crate) enum Relayed {
@@ -131,9 +127,6 @@ async fn relay(
     sender.send_all(&body).await;
     Ok(tokens)
 }
-
-pub(super) const EVENTS: &str = "text/event-stream";
-pub(super) const JSON: &str = "application/json";
 
 /// What a response is by its type.
 enum Came {

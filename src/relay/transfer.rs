@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
+use super::body::Body;
 use super::chunk::MAX_CHUNK;
 use super::fault::{Fault, KEY_IN_ANSWER, TOO_LARGE};
-use super::run::Body;
 use super::sender::ChunkSender;
 use super::watch::Watch;
 use crate::backends::BodyError;

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::body::{Body, JSON};
 use super::fault::{Fault, KEY_IN_ANSWER, TOO_LARGE};
-use super::run::{Body, JSON};
 use super::sender::ChunkSender;
 use super::transfer::AFTER_THE_END;
 use crate::core::formats::assemble::{AssembleError, Assembly, Whole};

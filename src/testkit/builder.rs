@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::backend::ScriptedBackend;
 use super::coordinator::ScriptedCoordinator;
-use super::harness::{Harness, World};
-use super::journal::Journal;
-use crate::actors::{Census, Parts, PolicyOf, Settings, SupervisorActor};
+use super::harness::{Clock, Harness, World};
+use super::journal::{Journal, Trap};
+use crate::actors::{ActorCount, Parts, PolicyOf, Settings, SupervisorActor};
 use crate::backends::Source;
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
@@ -22,16 +22,6 @@ use crate::telemetry::Event;
 
 /// Bytes that each direction of a connection holds.
 const LINK_CAPACITY: usize = 64 * 1024;
-
-/// Which clock the agent lives by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// Stopped, and moved on whenever nothing else is left to do: a minute of waiting takes no time. Everything that the
-    /// agent talks to must then live on the test's own thread.
-    Paused,
-    /// As it is.
-    Unchanged,
-}
 
 /// Builds a [`Harness`]. What is not said is as the configuration's defaults say, with a paused clock and no backend.
 #[must_use]
@@ -47,8 +37,12 @@ pub struct HarnessBuilder {
     panic_at: Option<Trap>,
 }
 
-/// Which events the sink panics at.
-pub(super) type Trap = Arc<dyn Fn(&Event) -> bool + Send + Sync>;
+impl Harness {
+    /// An agent to be built.
+    pub fn builder() -> HarnessBuilder {
+        HarnessBuilder::new()
+    }
+}
 
 impl HarnessBuilder {
     pub(super) fn new() -> Self {
@@ -142,7 +136,7 @@ impl HarnessBuilder {
         let Ok(identity) = identity else { panic!("no random numbers for a key") };
         let (journal, events) = Journal::new(self.panic_at);
         let (coordinator, connector) = ScriptedCoordinator::new(self.link_capacity);
-        let census = Census::default();
+        let actor_count = ActorCount::default();
         let launched = SupervisorActor::launch(Parts {
             connector,
             identity: identity.clone(),
@@ -151,10 +145,10 @@ impl HarnessBuilder {
             policy: self.policy,
             arbiters: Vec::new(),
             events,
-            census: census.clone(),
+            actor_count: actor_count.clone(),
             settings: self.settings,
         });
         let (backends, clock) = (self.backends, self.clock);
-        Harness::new(World { coordinator, identity, journal, backends, census, clock }, launched)
+        Harness::new(World { coordinator, identity, journal, backends, actor_count, clock }, launched)
     }
 }

@@ -1,32 +1,17 @@
 //! The scripted coordinator: takes the agent's connections and decides which dials fail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::faults::Faults;
 use super::link::CoordinatorLink;
 use super::patience::within;
 use super::wire::{DialFault, MemoryConnector, Network, Opened};
 use crate::messages::wire::Extensions;
 use crate::transport::websocket::link::Connector;
-
-/// What agents did that they must not do, in words. Shared by all connections of a test.
-#[derive(Clone, Default)]
-pub(super) struct Faults(Rc<RefCell<Vec<String>>>);
-
-impl Faults {
-    pub(super) fn add(&self, fault: String) {
-        self.0.borrow_mut().push(fault);
-    }
-
-    /// Panics where there is any.
-    pub(super) fn assert_none(&self) {
-        let faults = self.0.borrow();
-        assert!(faults.is_empty(), "the agent broke the protocol: {}", faults.join("; "));
-    }
-}
 
 /// The other end of the agent's connections.
 pub struct ScriptedCoordinator {

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::link::{CoordinatorLink, message};
+use crate::core::json::Members;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::json::Members;
 use crate::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
     JobFrame, JobTarget, ResponseHead,

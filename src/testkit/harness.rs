@@ -8,18 +8,27 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::backend::ScriptedBackend;
-use super::builder::{Clock, HarnessBuilder};
 use super::coordinator::ScriptedCoordinator;
 use super::journal::{Entry, Journal};
 use super::link::CoordinatorLink;
 use super::patience::within;
-use crate::actors::{Census, Exit, SupervisorActor};
+use crate::actors::{ActorCount, Exit, SupervisorActor};
 use crate::identity::Identity;
 use crate::messages::lifecycle::Drain;
 use crate::telemetry::{Event, Snapshot};
 
 /// Between two counts of the living: actors say that they end, but not to whom the test could listen.
 const COUNT_EVERY: Duration = Duration::from_millis(1);
+
+/// Which clock the agent lives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Stopped, and moved on whenever nothing else is left to do: a minute of waiting takes no time. Everything that the
+    /// agent talks to must then live on the test's own thread.
+    Paused,
+    /// As it is.
+    Unchanged,
+}
 
 /// A running agent.
 pub struct Harness {
@@ -29,7 +38,7 @@ pub struct Harness {
     pub identity: Identity,
     journal: Journal,
     backends: Vec<ScriptedBackend>,
-    census: Census,
+    actor_count: ActorCount,
     supervisor: Addr<SupervisorActor>,
     ending: Ending,
     clock: Clock,
@@ -41,7 +50,7 @@ pub(super) struct World {
     pub(super) identity: Identity,
     pub(super) journal: Journal,
     pub(super) backends: Vec<ScriptedBackend>,
-    pub(super) census: Census,
+    pub(super) actor_count: ActorCount,
     pub(super) clock: Clock,
 }
 
@@ -54,16 +63,11 @@ enum Ending {
 }
 
 impl Harness {
-    /// An agent to be built.
-    pub fn builder() -> HarnessBuilder {
-        HarnessBuilder::new()
-    }
-
     /// A harness around an agent that was launched just now.
     pub(super) fn new(world: World, (supervisor, exit): (Addr<SupervisorActor>, oneshot::Receiver<Exit>)) -> Self {
-        let World { coordinator, identity, journal, backends, census, clock } = world;
+        let World { coordinator, identity, journal, backends, actor_count, clock } = world;
         let ending = Ending::ToCome(exit);
-        Self { coordinator, identity, journal, backends, census, supervisor, ending, clock }
+        Self { coordinator, identity, journal, backends, actor_count, supervisor, ending, clock }
     }
 
     /// The agent's next connection, with its handshake done and its first capabilities read.
@@ -107,13 +111,13 @@ impl Harness {
 
     /// How many actors live.
     pub fn living(&self) -> usize {
-        self.census.living()
+        self.actor_count.living()
     }
 
     /// Waits until exactly so many actors live.
     pub async fn until_living(&self, count: usize) {
         let counted = async {
-            while self.census.living() != count {
+            while self.actor_count.living() != count {
                 sleep(COUNT_EVERY).await;
             }
         };

@@ -6,7 +6,6 @@ use std::time::UNIX_EPOCH;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::builder::Trap;
 use crate::telemetry::{Event, Events, Snapshot};
 
 /// The events of one agent.
@@ -25,6 +24,9 @@ pub struct Entry {
     /// What happened.
     pub event: Event,
 }
+
+/// Which events the sink panics at.
+pub(super) type Trap = Arc<dyn Fn(&Event) -> bool + Send + Sync>;
 
 impl Journal {
     pub(super) fn new(trap: Option<Trap>) -> (Self, Events) {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::coordinator::Faults;
+use super::faults::Faults;
 use super::grammar::Grammar;
 use super::patience::within;
 use super::wire::{Cut, Opened};

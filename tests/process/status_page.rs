@@ -133,7 +133,7 @@ async fn the_status_command_says_so_where_no_agent_answers() {
     let backend = Backend::start("m").await;
     let ended = Setup::new(&["status"]).env("OUTPOST_STATUS_ADDR", backend.addr().to_string()).finish().await;
     ended.assert_code(1);
-    assert!(ended.stderr.contains("is no outpost agent"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("is not an outpost agent"), "{}", ended.stderr);
 }
 
 #[tokio::test]

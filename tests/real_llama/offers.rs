@@ -1,8 +1,8 @@
 //! What the agent finds in a server and tells its coordinator.
 
+use outpost::core::json::Members;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{JobId, ModelId};
-use outpost::messages::json::Members;
 use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame, JobTarget};
 use outpost::telemetry::Snapshot;
 use serde::Deserialize;

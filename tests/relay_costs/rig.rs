@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use outpost::actors::{Census, Parts, Settings, SupervisorActor};
+use outpost::actors::{ActorCount, Parts, Settings, SupervisorActor};
 use outpost::core::formats::policy::RemoteMedia;
 use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::identity::Identity;
@@ -100,7 +100,7 @@ impl Rig {
             policy: Rc::new(|_, _| BackendPolicy { local: true, ..BackendPolicy::default() }),
             arbiters: Vec::new(),
             events: Events::new(drop),
-            census: Census::default(),
+            actor_count: ActorCount::default(),
             settings: Settings {
                 limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None },
                 prices: PriceList { default: price, by_model: BTreeMap::new() },

@@ -9,10 +9,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use crate::actors::envelopes::{CancelJob, SubmitJob, SubmitReply};
+use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
-use crate::messages::jobs::Job;
-use crate::messages::wire::{Extensions, FrameError, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
+use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::{Event, Events, Label};
 use crate::transport::websocket::pump::Inbox;
@@ -48,7 +48,7 @@ impl JobInbox {
 
 impl Inbox for JobInbox {
     async fn text(&mut self, frame: Bytes) -> Option<FromAgent> {
-        let received = Instant::now();
+        let received = Instant::now().into_std();
         match parse(frame).await {
             Ok(FromCoordinator::Job(frame)) => return self.submit(job_of(frame, received, self.agreed)).await,
             Ok(FromCoordinator::MalformedJob(malformed)) => return self.submit(Err(malformed)).await,
@@ -110,7 +110,7 @@ impl SkippedFrames {
     }
 }
 
-fn job_of(frame: JobFrame, received: Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
+fn job_of(frame: JobFrame, received: std::time::Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
     let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
     let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
     Ok(Job { id, model, endpoint, form, request, members, received, deadline })

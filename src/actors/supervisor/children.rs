@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::{Connection, Obituary, Pool, SETTLE, SupervisorActor};
+use super::{ChildExited, Connection, Pool, SETTLE, SupervisorActor};
 use crate::actors::connection::{ConnectionActor, Listeners};
 use crate::actors::discovery::{DiscoveryActor, DiscoverySetup};
-use crate::actors::envelopes::{PoolLost, RoutesChanged, Stop, StopAdmitting};
 use crate::actors::guard::Guard;
 use crate::actors::heartbeat::HeartbeatActor;
+use crate::actors::messages::RoutesChanged;
 use crate::actors::pool::WorkerPool;
 use crate::actors::router::{JobRouter, RouterSetup};
 use crate::backends::BackendFactory;
@@ -18,7 +18,8 @@ use crate::core::formats::policy::RequestPolicy;
 use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::core::session::backoff::EndClass;
-use crate::messages::lifecycle::{Child, CloseKind};
+use crate::messages::lifecycle::{Child, CloseKind, Stop, StopAdmitting};
+use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::Event;
 
@@ -28,7 +29,7 @@ impl SupervisorActor {
         let start = self.starts;
         self.living.insert(child.clone(), start);
         let supervisor = ctx.address();
-        Guard::new(&self.census, move |_| supervisor.do_send(Obituary { child, start }))
+        Guard::new(&self.actor_count, move |_| supervisor.do_send(ChildExited { child, start }))
     }
 
     pub(super) fn start_discovery(&mut self, ctx: &mut Context<Self>) {
@@ -73,7 +74,7 @@ impl SupervisorActor {
             RequestPolicy::new(factory.kind(), self.settings.remote_media),
             Arc::clone(&self.arbiters),
             self.events.clone(),
-            self.census.clone(),
+            self.actor_count.clone(),
             guard,
         );
         self.pools.insert(backend, Pool { addr: pool.start(), factory: Arc::clone(factory) });
@@ -116,7 +117,7 @@ impl SupervisorActor {
         match child {
             Child::Discovery => self.start_discovery(ctx),
             Child::Router => {
-                // Its ledger is gone and with it every job; a connection without them has nothing to say.
+                // Its ledger is gone, and every job with it; a connection without jobs is of no use.
                 if let Some(connection) = &self.connection {
                     connection.addr.do_send(Stop);
                 }
@@ -145,7 +146,7 @@ impl SupervisorActor {
         }
     }
 
-    /// The current connection can't go on for a reason of our own.
+    /// Closes the current connection for an internal reason.
     fn connection_failed(&mut self, cause: &str, ctx: &mut Context<Self>) {
         let Some(connection) = &self.connection else { return };
         let (generation, cause) = (connection.generation, cause.to_owned());

@@ -1,30 +1,18 @@
-//! Stopping in order: no new jobs, then none, then no connection, then the end.
+//! Clean shutdown: accept no new jobs, wait for the running ones, close the connection, end.
 
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::{Exit, SupervisorActor};
-use crate::actors::envelopes::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
-use crate::messages::lifecycle::{Child, Drain};
+use super::{Draining, Exit, SupervisorActor};
+use crate::messages::lifecycle::{Child, ConnectionDown, Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::Event;
 
-/// How often a drain says that it waits.
+/// How often a drain reports its progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long the last frames and the close may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Between the first [`Drain`] and the end.
-pub(super) struct Draining {
-    until: Instant,
-    /// What the router said last; none before it did.
-    in_flight: Option<usize>,
-    /// Running jobs are to end as soon as the router has said how many there are.
-    hurry: bool,
-    /// The close frame is on its way, or nothing is left to close.
-    closing: bool,
-}
 
 impl SupervisorActor {
     /// Closes the connection after the last job, or ends if there is none to close.
@@ -77,7 +65,7 @@ impl SupervisorActor {
         if exit == Exit::Drained {
             self.events.emit(Event::Stopped);
         }
-        // The receiver is gone only if nobody wants to know.
+        // The receiver is gone only if its owner does not need the result.
         let _ = done.send(exit);
         ctx.stop();
     }

@@ -6,69 +6,25 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::assemble::parts::{Few, MAX_CHOICES, MAX_TOOL_CALLS, object};
+use self::events::{Events, elements, read};
+use super::assemble::parts::{Few, MAX_CHOICES, MAX_TOOL_CALLS};
 use crate::messages::endpoint::Endpoint;
 
+mod events;
 mod message;
 
-/// Why a body makes no stream. It says nothing of what the body holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DisassembleError {
-    /// The endpoint's bodies are not disassembled.
-    #[error("an answer of this kind can't be made a stream")]
-    NoStream,
-    /// It is not of its endpoint's format, or has more parts than anybody asks for.
-    #[error("the body is no answer of its kind")]
-    Malformed,
-}
+pub use events::DisassembleError;
 
 /// The stream that says what the body of a good answer says, with its end mark.
 pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
-    let mut events = Events(Vec::with_capacity(body.len().saturating_add(512)));
+    let mut events = Events::with_capacity(body.len().saturating_add(512));
     match endpoint {
         Endpoint::ChatCompletions => chat(body, &mut events)?,
         Endpoint::Completions => text(body, &mut events)?,
         Endpoint::Messages => message::disassemble(body, &mut events)?,
         Endpoint::Responses | Endpoint::Embeddings => return Err(DisassembleError::NoStream),
     }
-    Ok(events.0)
-}
-
-/// A stream in the making.
-struct Events(Vec<u8>);
-
-impl Events {
-    /// Appends an event, named where there is a name.
-    fn push(&mut self, name: &str, data: &impl Serialize) -> Result<(), DisassembleError> {
-        let Self(out) = self;
-        if !name.is_empty() {
-            out.extend_from_slice(b"event: ");
-            out.extend_from_slice(name.as_bytes());
-            out.push(b'\n');
-        }
-        out.extend_from_slice(b"data: ");
-        let start = out.len();
-        serde_json::to_writer(&mut *out, data).map_err(|_| DisassembleError::Malformed)?;
-        // Between the tokens of JSON a line break is as good as a space; within a string there is none.
-        for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
-            *byte = b' ';
-        }
-        out.extend_from_slice(b"\n\n");
-        Ok(())
-    }
-
-    fn done(&mut self) {
-        self.0.extend_from_slice(b"data: [DONE]\n\n");
-    }
-}
-
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, DisassembleError> {
-    object(json).map_err(|_| DisassembleError::Malformed)
-}
-
-/// The elements of a list; none where it is missing.
-fn elements<T, const N: usize>(list: Option<Few<T, N>>) -> Result<Vec<T>, DisassembleError> {
-    list.map_or(Ok(Vec::new()), |list| list.into_vec().map_err(|_| DisassembleError::Malformed))
+    Ok(events.into_bytes())
 }
 
 /// A `text_completion` is its own event: streamed ones have the same shape.

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::usage::{object, parse};
+use crate::core::json::{object, parse};
 
 /// Error bodies longer than this, in bytes, are not read.
 pub const ERROR_BODY_LIMIT: usize = 64 << 10;

@@ -6,9 +6,9 @@
 use bytes::Bytes;
 
 use crate::core::formats::policy::{MemberRule, PartRule, RequestPolicy};
+use crate::core::json::{self, Malformed, Members, name_of};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-use crate::messages::json::{self, Malformed, Members, name_of};
 
 /// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
 const COPIED_UP_TO: usize = 4 << 10;

@@ -6,12 +6,11 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use self::abridged::Abridged;
 use self::figures::{AnthropicEvent, AnthropicMessage, AnyObject, OpenAiChunk, ResponseBody, ResponsesEvent, Usage};
 use super::sse::{EVENT_LIMIT, Event, Part, SseSplitter};
+use crate::core::json::{is_text, object, parse};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
@@ -270,21 +269,6 @@ impl Tally {
 
 fn has_any(marks: &[Finder<'_>], data: &[u8]) -> bool {
     marks.iter().any(|mark| mark.find(data).is_some())
-}
-
-/// Reads a struct from a JSON object; serde alone would also take an array.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
-}
-
-/// The same for a member that may be missing.
-pub(super) fn parse<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
-    object(value?.get().as_bytes())
-}
-
-/// Whether a value is this text, spelled without escapes.
-pub(crate) fn is_text(value: Option<&RawValue>, text: &str) -> bool {
-    value.is_some_and(|value| value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(text))
 }
 
 #[cfg(test)]

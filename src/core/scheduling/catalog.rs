@@ -13,7 +13,7 @@
 //!   of any of them, messages by translation included. The other routes take jobs that fit them. Where the first route's
 //!   context is not known, none is promised, and every route counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::route::{Rank, Route};
 use crate::messages::backend::BackendKind;
@@ -23,20 +23,10 @@ use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::prices::PriceList;
 use crate::messages::wire::{LONGEST_MODEL_ID, MOST_MODELS, ModelOffer};
 
+mod policy;
 mod pricing;
 
-/// What the operator says of one backend.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BackendPolicy {
-    /// Only these models, where given.
-    pub only: Option<BTreeSet<ModelId>>,
-    /// Jobs at once on this backend, where given.
-    pub max_concurrent: Option<u32>,
-    /// The fraction added to the price, 0.2 for a fifth. One that is negative or no number counts as 0.
-    pub markup: f64,
-    /// Whether the backend is on this host or network.
-    pub local: bool,
-}
+pub use policy::BackendPolicy;
 
 /// A healthy backend and what the operator says of it.
 #[derive(Clone, Debug, PartialEq)]

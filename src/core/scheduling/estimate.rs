@@ -7,8 +7,8 @@
 //! it is neither parsed nor walked again, except for the first prompts of a batch. Driven by the router.
 
 use crate::core::formats::policy::{self, MOST_CHOICES};
+use crate::core::json::{Malformed, Members, name_of};
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::{Malformed, Members, name_of};
 
 /// Bytes of a prompt that are taken for a token.
 const TOKEN: u64 = 4;

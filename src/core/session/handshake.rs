@@ -19,10 +19,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use crate::core::session::frames::FrameError;
 use crate::core::session::nonces::SignedNonces;
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
-use crate::messages::wire::{AuthResponse, Extensions, FrameError, FromCoordinator};
+use crate::messages::wire::{AuthResponse, Extensions, FromCoordinator};
 
 /// Sizes of a nonce that is signed, in bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=256;

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod close;
+pub mod frames;
 pub mod handshake;
 pub mod liveness;
 pub mod nonces;

@@ -24,7 +24,7 @@ pub struct BinaryChunk {
     pub bytes: Bytes,
 }
 
-/// Why a binary frame is no chunk.
+/// Why a binary frame is not a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.as_str())]
 pub enum BinaryChunkError {
@@ -35,7 +35,7 @@ pub enum BinaryChunkError {
 }
 
 impl BinaryChunkError {
-    /// What it is, in words.
+    /// The error as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Short => "binary frame too short",

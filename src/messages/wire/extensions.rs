@@ -1,7 +1,7 @@
 //! What can be agreed on beyond the base protocol: the coordinator offers names, the agent answers with those it will use.
 //!
-//! Names that this build does not have are passed over as they are read, so that what was read from a peer is what both
-//! sides know.
+//! Names that this build does not know are skipped as they are read, so that a set that was read from a peer holds only
+//! what both sides know.
 
 use std::fmt;
 
@@ -73,7 +73,7 @@ impl Extensions {
         Self(self.0 | named.map_or(0, |extension| extension as u8))
     }
 
-    /// Reads a field that may hold anything: what is no list of texts is none.
+    /// Reads a field that may hold anything: a value that is not a list of texts is the empty set.
     pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(lenient::field(deserializer)?.unwrap_or(Self::NONE))
     }

@@ -25,9 +25,9 @@ pub enum FromAgent {
     Heartbeat(Heartbeat),
     /// Bytes of a response.
     JobChunk(JobChunk),
-    /// A job's good end.
+    /// A job has succeeded.
     JobDone(JobDone),
-    /// A job's bad end.
+    /// A job has failed.
     JobError(JobError),
     /// A type that this build does not know. Never sent.
     #[serde(other, skip_serializing)]
@@ -69,8 +69,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What a coordinator is told with which this was agreed on. One that does not know the extension `endpoints` hears
-    /// nothing of paths, nor of a model with which it could do nothing.
+    /// The capabilities for a coordinator with which these extensions were agreed on. Without `endpoints` it gets no paths,
+    /// and no model that has none of the base protocol's endpoints.
     #[must_use]
     pub fn as_agreed(mut self, agreed: Extensions) -> Self {
         if !agreed.contains(Extension::Endpoints) {
@@ -151,8 +151,6 @@ pub struct Heartbeat {
 pub struct JobChunk {
     /// The job.
     pub job_id: JobId,
-    /// Base64 of the bytes as the backend sent them.
-    pub data: String,
     /// The HTTP status of the backend's response: only in a job's first chunk, and only where the extension `endpoints`
     /// was agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
@@ -160,10 +158,12 @@ pub struct JobChunk {
     /// The type of the content, without parameters: in the same chunk as the status.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
     pub content_type: Option<String>,
+    /// Base64 of the bytes as the backend sent them.
+    pub data: String,
 }
 
 impl JobChunk {
-    /// A chunk that says nothing of the response's head.
+    /// A chunk without the head of the response.
     pub fn new(job_id: JobId, data: String) -> Self {
         Self { job_id, data, status: None, content_type: None }
     }
@@ -195,7 +195,7 @@ impl Tokens {
     }
 }
 
-/// A job's good end.
+/// A job has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobDone {
     /// The job.
@@ -206,14 +206,14 @@ pub struct JobDone {
     pub duration_ms: u64,
 }
 
-/// A job's bad end.
+/// A job has failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
     /// The job.
     pub job_id: JobId,
-    /// Whose fault and which.
+    /// The cause.
     pub error_code: ErrorCode,
-    /// For a person: bounded, without secrets or anything of the host.
+    /// For people: bounded, without secrets or details of the host.
     pub message: String,
     /// Response bytes already sent in chunks (a historical name).
     pub tokens_emitted: u64,

@@ -1,37 +1,26 @@
-//! What the coordinator sends.
-//!
-//! A frame is read in one pass that copies nothing: the fields that any frame may have are noted as slices of the
-//! received bytes, then the type says which of them matter. A prompt is never parsed here.
+//! What the coordinator sends. `core::session::frames` reads and writes the text of these frames.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::{Extensions, JobTarget, NamedPath};
+use super::Extensions;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::json::{Malformed, Members, Scanner, salvage};
-
-/// The deadline of a job that names none, or names one that is no integer of at least 1.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
-/// The longest model id that is taken for one.
-const MAX_MODEL_ID: usize = super::LONGEST_MODEL_ID;
+use crate::messages::members::Members;
 
 /// A frame from coordinator to agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromCoordinator {
-    /// Opens the handshake. The nonce is base64 as received, empty if there is none.
+    /// Opens the handshake. The nonce is base64 as received, empty if it is missing.
     AuthChallenge {
         /// Base64 of the bytes to sign.
         nonce: String,
-        /// What is on offer beyond the base protocol. Left out where there is none.
+        /// The extensions on offer. Left out if there are none.
         extensions: Extensions,
     },
-    /// The agent is known.
+    /// The agent is authenticated.
     AuthOk {
         /// The name given, as received; not yet validated.
         provider_id: Option<String>,
@@ -41,11 +30,11 @@ pub enum FromCoordinator {
         /// Why, as received.
         reason: Option<String>,
     },
-    /// Work.
+    /// A job to do.
     Job(JobFrame),
-    /// Work that can be named and not be done.
+    /// A malformed job with a readable id.
     MalformedJob(MalformedJob),
-    /// Drop a job.
+    /// Cancels a job.
     JobCancel {
         /// Which.
         job_id: JobId,
@@ -87,238 +76,36 @@ impl fmt::Debug for JobFrame {
 pub struct MalformedJob {
     /// Its id.
     pub job_id: JobId,
-    /// What is wrong, for the coordinator's people.
+    /// What is wrong, for the coordinator's operators.
     pub why: &'static str,
 }
 
-/// Why a text frame can't be read. Never holds any of the frame's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// Not JSON, or not a JSON object.
-    #[error("not a JSON object")]
-    NotAnObject,
-    /// No `type`, or one that is no string.
-    #[error("no readable type")]
-    NoType,
-    /// A job or a cancel without an id that can be read.
-    #[error("no readable job_id")]
-    NoJobId,
-    /// A field that has another type than the protocol says.
-    #[error("{0} has the wrong type")]
-    WrongType(&'static str),
+/// The fields that the extension adds to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobTarget {
+    /// `endpoint`.
+    pub path: NamedPath,
+    /// `stream`: left out or null it means a stream; `None` if it is not a bool.
+    pub form: Option<AnswerForm>,
 }
 
-impl FromCoordinator {
-    /// Reads one text frame.
-    pub fn parse(frame: &Bytes) -> Result<Self, FrameError> {
-        let is_utf8 = simdutf8::basic::from_utf8(frame).is_ok();
-        let Some(fields) = is_utf8.then(|| Fields::read(frame)).and_then(Result::ok) else {
-            return Self::parse_broken(frame);
-        };
-        let kind = fields.kind.and_then(text).ok_or(FrameError::NoType)?;
-        Ok(match kind.as_ref() {
-            "auth_challenge" => {
-                let nonce = fields.nonce.and_then(text).map(Cow::into_owned).unwrap_or_default();
-                Self::AuthChallenge { nonce, extensions: fields.extensions() }
-            }
-            "auth_ok" => Self::AuthOk { provider_id: optional(fields.provider_id, "provider_id")? },
-            "auth_failed" => Self::AuthFailed { reason: optional(fields.reason, "reason").unwrap_or_default() },
-            "job" => {
-                let job_id = fields.job_id()?;
-                match fields.job(job_id, frame) {
-                    Ok(job) => Self::Job(job),
-                    Err(why) => Self::MalformedJob(MalformedJob { job_id, why }),
-                }
-            }
-            "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
-            _ => Self::Unknown { kind: kind.into_owned() },
-        })
-    }
-
-    /// Reads a frame that is not JSON or nests too deeply. The only one that is still of use is a job with a readable id:
-    /// the coordinator waits for its end.
-    fn parse_broken(frame: &Bytes) -> Result<Self, FrameError> {
-        let (mut is_job, mut job_id) = (false, None);
-        salvage(frame, |key, value| match text(key).as_deref() {
-            Some("type") => is_job = text(value).map_or(is_job, |kind| kind == "job"),
-            Some("job_id") => job_id = readable_id(value).or(job_id),
-            _ => {}
-        });
-        let job_id = job_id.filter(|_| is_job).ok_or(FrameError::NotAnObject)?;
-        Ok(Self::MalformedJob(MalformedJob { job_id, why: "the frame is not a JSON object, or nests too deeply" }))
-    }
+/// What `endpoint` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedPath {
+    /// It is left out or null: `format` determines the path.
+    ByFormat,
+    /// A known path.
+    Known(Endpoint),
+    /// Anything else.
+    Unknown,
 }
 
-/// Writes the frame. What only a receiver makes of a frame is written as the frame it came from.
-impl Serialize for FromCoordinator {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::{Error, SerializeMap};
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::AuthChallenge { nonce, extensions } => {
-                map.serialize_entry("type", "auth_challenge")?;
-                map.serialize_entry("nonce", nonce)?;
-                if !extensions.is_empty() {
-                    map.serialize_entry("extensions", extensions)?;
-                }
-            }
-            Self::AuthOk { provider_id } => {
-                map.serialize_entry("type", "auth_ok")?;
-                if let Some(id) = provider_id {
-                    map.serialize_entry("provider_id", id)?;
-                }
-            }
-            Self::AuthFailed { reason } => {
-                map.serialize_entry("type", "auth_failed")?;
-                if let Some(reason) = reason {
-                    map.serialize_entry("reason", reason)?;
-                }
-            }
-            Self::Job(job) => {
-                let request: &RawValue = serde_json::from_slice(&job.request).map_err(S::Error::custom)?;
-                map.serialize_entry("type", "job")?;
-                map.serialize_entry("job_id", &job.job_id)?;
-                map.serialize_entry("model_id", &job.model_id)?;
-                map.serialize_entry("format", &job.endpoint.format())?;
-                map.serialize_entry("deadline_ms", &job.deadline.as_millis())?;
-                if let NamedPath::Known(endpoint) = job.target.path {
-                    map.serialize_entry("endpoint", endpoint.path())?;
-                }
-                if job.target != JobTarget::BASE {
-                    map.serialize_entry("stream", &(job.target.form != Some(AnswerForm::Whole)))?;
-                }
-                map.serialize_entry("request", request)?;
-            }
-            Self::MalformedJob(job) => {
-                map.serialize_entry("type", "job")?;
-                map.serialize_entry("job_id", &job.job_id)?;
-            }
-            Self::JobCancel { job_id } => {
-                map.serialize_entry("type", "job_cancel")?;
-                map.serialize_entry("job_id", job_id)?;
-            }
-            Self::Unknown { kind } => map.serialize_entry("type", kind)?,
-        }
-        map.end()
+impl JobTarget {
+    /// What a job of the base protocol asks for.
+    pub const BASE: Self = Self { path: NamedPath::ByFormat, form: Some(AnswerForm::Stream) };
+
+    /// A job for this path, with an answer of this form.
+    pub fn new(endpoint: Endpoint, form: AnswerForm) -> Self {
+        Self { path: NamedPath::Known(endpoint), form: Some(form) }
     }
 }
-
-/// The fields of any frame, unparsed. Where a key comes twice the last one holds; of `type` and `job_id`, without which a
-/// job can't be answered, the last one that can be read.
-#[derive(Default)]
-struct Fields<'a> {
-    kind: Option<&'a [u8]>,
-    nonce: Option<&'a [u8]>,
-    extensions: Option<&'a [u8]>,
-    provider_id: Option<&'a [u8]>,
-    reason: Option<&'a [u8]>,
-    job_id: Option<&'a [u8]>,
-    model_id: Option<&'a [u8]>,
-    request: Option<&'a [u8]>,
-    members: Members,
-    format: Option<&'a [u8]>,
-    deadline_ms: Option<&'a [u8]>,
-    endpoint: Option<&'a [u8]>,
-    stream: Option<&'a [u8]>,
-}
-
-impl<'a> Fields<'a> {
-    fn job_id(&self) -> Result<JobId, FrameError> {
-        self.job_id.and_then(readable_id).ok_or(FrameError::NoJobId)
-    }
-
-    fn extensions(&self) -> Extensions {
-        self.extensions.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default()
-    }
-
-    fn job(&self, job_id: JobId, frame: &Bytes) -> Result<JobFrame, &'static str> {
-        let model = self.model_id.and_then(text).ok_or("model_id is missing or no string")?;
-        if model.is_empty() || model.len() > MAX_MODEL_ID {
-            return Err("model_id is empty or too long");
-        }
-        let request = self.request.ok_or("request is missing")?;
-        if !request.starts_with(b"{") {
-            return Err("request is no object");
-        }
-        let endpoint = match self.format.map(text) {
-            None => Endpoint::ChatCompletions,
-            Some(Some(name)) if name == "anthropic" => Endpoint::Messages,
-            Some(_) => Endpoint::ChatCompletions,
-        };
-        let deadline = self
-            .deadline_ms
-            .and_then(|raw| serde_json::from_slice::<u64>(raw).ok())
-            .filter(|ms| *ms >= 1)
-            .map_or(DEFAULT_DEADLINE, Duration::from_millis);
-        let model_id = ModelId::from(model.as_ref());
-        let target = JobTarget::read(self.endpoint, self.stream);
-        let (request, members) = (frame.slice_ref(request), self.members.clone());
-        Ok(JobFrame { job_id, model_id, request, members, endpoint, deadline, target })
-    }
-
-    fn read(frame: &'a [u8]) -> Result<Self, Malformed> {
-        let mut fields = Self::default();
-        let mut scanner = Scanner::new(frame);
-        scanner.object(|scanner, key| {
-            let key = text(key);
-            // Noted on the way: a prompt of megabytes is passed once.
-            if key.as_deref() == Some("request") && scanner.peek() == Some(b'{') {
-                let from = scanner.position();
-                fields.members = Members::note(scanner, frame)?;
-                fields.request = frame.get(from..scanner.position());
-                return Ok(());
-            }
-            let value = scanner.value()?;
-            let is_lost = match key.as_deref() {
-                Some("type") => fields.kind.is_some() && text(value).is_none(),
-                Some("job_id") => fields.job_id.is_some() && readable_id(value).is_none(),
-                _ => false,
-            };
-            if is_lost {
-                return Ok(());
-            }
-            let field = match key.as_deref().unwrap_or_default() {
-                "type" => &mut fields.kind,
-                "nonce" => &mut fields.nonce,
-                "extensions" => &mut fields.extensions,
-                "provider_id" => &mut fields.provider_id,
-                "reason" => &mut fields.reason,
-                "job_id" => &mut fields.job_id,
-                "model_id" => &mut fields.model_id,
-                "request" => &mut fields.request,
-                "format" => &mut fields.format,
-                "deadline_ms" => &mut fields.deadline_ms,
-                "endpoint" => &mut fields.endpoint,
-                "stream" => &mut fields.stream,
-                _ => return Ok(()),
-            };
-            *field = Some(value);
-            Ok(())
-        })?;
-        scanner.end()?;
-        Ok(fields)
-    }
-}
-
-fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
-    serde_json::from_slice::<BorrowedText<'_>>(raw).ok().map(|text| text.0)
-}
-
-fn readable_id(raw: &[u8]) -> Option<JobId> {
-    text(raw)?.parse().ok()
-}
-
-#[derive(Deserialize)]
-struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// A string, or nothing where the field is missing or null.
-fn optional(raw: Option<&[u8]>, name: &'static str) -> Result<Option<String>, FrameError> {
-    match raw {
-        None => Ok(None),
-        Some(raw) if raw == b"null" => Ok(None),
-        Some(raw) => text(raw).map(|text| Some(text.into_owned())).ok_or(FrameError::WrongType(name)),
-    }
-}
-
-#[cfg(test)]
-mod tests;

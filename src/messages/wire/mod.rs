@@ -1,6 +1,6 @@
 //! The frames of the wire protocol, both directions.
 //!
-//! What comes in is read leniently: unknown fields and types are passed over. What goes out is complete.
+//! Incoming frames are read leniently: unknown fields and types are ignored. Outgoing frames are complete.
 
 mod binary_chunk;
 mod code;
@@ -9,7 +9,6 @@ mod from_agent;
 mod from_coordinator;
 mod lenient;
 mod response_head;
-mod target;
 
 pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
@@ -18,6 +17,5 @@ pub use from_agent::{
     AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, LONGEST_MODEL_ID, Limits,
     MOST_MODELS, Metadata, ModelOffer, Tokens,
 };
-pub use from_coordinator::{FrameError, FromCoordinator, JobFrame, MalformedJob};
+pub use from_coordinator::{FromCoordinator, JobFrame, JobTarget, MalformedJob, NamedPath};
 pub use response_head::ResponseHead;
-pub use target::{JobTarget, NamedPath};

@@ -2,7 +2,7 @@
 
 use super::JobChunk;
 
-/// The longest type of a content that is told, in bytes.
+/// The longest content type that is sent, in bytes.
 const LONGEST_TYPE: usize = 96;
 
 /// A status, and the type of what follows. Either side's rules hold here: what was made or read is fit to be shown,
@@ -14,8 +14,8 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// The head with this status, from 100 to 599; 502 stands for any other. A type that is none, such as `a/b` is, or too
-    /// long is left empty.
+    /// The head with this status, from 100 to 599; any other becomes 502. A content type that is invalid or too long becomes
+    /// empty.
     pub fn new(status: u16, content_type: &str) -> Self {
         let status = if is_status(status) { status } else { 502 };
         let content_type = if is_type(content_type) { content_type.to_owned() } else { String::new() };

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::AssembleError;
 use super::parts::{Budget, JsonList, JsonText, Kept, MAX_BLOCKS, member, object, raw};
-use crate::core::formats::usage::is_text;
+use crate::core::json::is_text;
 
 /// A `message` in the making.
 pub struct MessageAssembly {

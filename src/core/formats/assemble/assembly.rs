@@ -1,39 +1,17 @@
 //! From the bytes of a stream to the one body, for every endpoint that has streams. Whoever answers the client drives it.
 
+use super::AssembleError;
 use super::anthropic::MessageAssembly;
 use super::completions::TextAssembly;
 use super::openai::ChatAssembly;
 use super::responses::LastResponse;
 use crate::core::formats::sse::{Event, SseSplitter};
-use crate::core::formats::usage::{BackendFault, Ending, Tally};
+use crate::core::formats::usage::{Ending, Tally};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
 /// What an event may have around what is kept of it: an answer may come in one.
 const AROUND: usize = 64 << 10;
-
-/// Why a stream makes no body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AssembleError {
-    /// It broke off before its end mark.
-    #[error("the stream broke off")]
-    Truncated,
-    /// The backend reported an error within it.
-    #[error("the backend reported an error")]
-    Failed(BackendFault),
-    /// It holds more than the limit.
-    #[error("the response is too large")]
-    TooLarge,
-    /// More choices, tool calls or content blocks than anybody asks for, or an index beyond them.
-    #[error("the response has too many parts")]
-    TooMany,
-    /// An event that is not of the format.
-    #[error("the stream is not of its format")]
-    Malformed,
-    /// The end mark came, and no answer before it.
-    #[error("the stream holds no answer")]
-    Empty,
-}
 
 /// A whole answer. It has no `Debug`: it holds somebody's completion.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! does not name is left out.
 
 mod assembly;
+mod error;
 pub(super) mod parts;
 
 pub mod anthropic;
@@ -12,7 +13,8 @@ pub mod completions;
 pub mod openai;
 pub mod responses;
 
-pub use assembly::{AssembleError, Assembly, Whole};
+pub use assembly::{Assembly, Whole};
+pub use error::AssembleError;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::AssembleError;
 use super::parts::{Budget, Kept, object};
-use crate::core::formats::usage::is_text;
+use crate::core::json::is_text;
 
 /// A `response` to come.
 pub struct LastResponse {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{DisassembleError, Events, elements, read};
+use super::events::{DisassembleError, Events, elements, read};
 use crate::core::formats::assemble::parts::{Few, MAX_BLOCKS};
-use crate::core::formats::usage::is_text;
+use crate::core::json::is_text;
 
 pub(super) fn disassemble(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     let message: Message<'_> = read(body)?;

@@ -8,9 +8,9 @@ use super::media::{self, MediaRules, RemoteMedia};
 use super::names::folded;
 use super::rules::{self, MemberRule, MemberRules};
 use super::{PolicyError, tools};
+use crate::core::json::Members;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::Members;
 
 /// The most members of a request. None has nearly as many; each is looked up in lists.
 const MOST_MEMBERS: usize = 1024;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::PolicyError;
+use crate::core::json::Scanner;
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::Scanner;
 
 /// The most generations of one request: a job takes one slot of its backend, whatever their number.
 pub const MOST_CHOICES: u64 = 8;

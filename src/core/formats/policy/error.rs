@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::core::json::Malformed;
 use crate::messages::backend::Format;
-use crate::messages::json::Malformed;
 
 /// The status of the response that [`PolicyError::body`] belongs to.
 const STATUS: u16 = 400;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::messages::json::name_of;
+use crate::core::json::name_of;
 
 /// Names of more bytes are not on any list.
 const LONGEST: usize = 128;

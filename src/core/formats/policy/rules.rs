@@ -3,9 +3,9 @@
 use super::PolicyError;
 use super::lists::{DENIED, TEMPLATE, VENICE, listed};
 use super::names::{folded, is_unset};
+use crate::core::json::name_of;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::name_of;
 
 /// What happens to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +137,8 @@ mod tests {
     use super::MemberRule::{Drop, Send, SendPart};
     use super::*;
     use crate::core::formats::translate::chat_request;
+    use crate::core::json::walk;
     use crate::messages::ids::ModelId;
-    use crate::messages::json::walk;
 
     fn rule(kind: BackendKind, endpoint: Endpoint, name: &str) -> MemberRule {
         MemberRules::of(kind).rule(format!("\"{name}\"").as_bytes(), endpoint)

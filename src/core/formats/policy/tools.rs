@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use super::PolicyError;
 use super::names::folded;
+use crate::core::json::{Scanner, walk};
 use crate::messages::endpoint::Endpoint;
-use crate::messages::json::{Scanner, walk};
 
 /// The members of a tool of chat completions. LiteLLM reads `googleSearch`, `urlContext` and the like as Google's tools,
 /// whatever the tool's type is.

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{COPIED_UP_TO, RequestError, backend_body, body_len, with_member};
 use crate::core::formats::policy::{RemoteMedia, RequestPolicy};
+use crate::core::json::Members;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-use crate::messages::json::Members;
 
 /// The policy that leaves most as it is.
 fn policy() -> RequestPolicy {

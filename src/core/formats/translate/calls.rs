@@ -10,10 +10,10 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::events::StreamFault;
+use super::fault::StreamFault;
 use super::frames::{Blocks, Voice};
 use super::json::spelling;
-use crate::core::formats::usage::object;
+use crate::core::json::object;
 
 /// Calls that one answer may have.
 const MAX_CALLS: u64 = 256;

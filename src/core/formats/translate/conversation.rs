@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::fault::TranslateError;
 use super::json::{each, spelling};
-use super::request::TranslateError;
 use crate::core::formats::request::Body;
-use crate::core::formats::usage::{is_text, object};
+use crate::core::json::{is_text, object};
 
 /// What stands between the texts of blocks that become one text, spelled for JSON.
 const BETWEEN_TEXTS: &str = r"\n";

@@ -8,12 +8,14 @@ use serde_json::value::RawValue;
 
 use super::calls::{Calls, text};
 use super::error::{envelope, event_error};
+use super::fault::StreamFault;
 use super::frames::{self, Blocks, Usage, Voice};
 use super::json::{each, spelling};
 use super::request::Thinking;
 use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::sse::{Event, SseSplitter};
-use crate::core::formats::usage::{BackendFault, Ending, Tally, is_text, object, parse};
+use crate::core::formats::usage::{BackendFault, Ending, Tally};
+use crate::core::json::{is_text, object, parse};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
@@ -22,20 +24,6 @@ pub const LONGEST_EVENT: usize = 16 << 20;
 
 /// Stands in where the backend gives its answer no id.
 const NO_ID: &str = "msg_unnamed";
-
-/// Why a stream can't be translated to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum StreamFault {
-    /// The backend reported an error within it.
-    #[error("the model's server reported an error")]
-    Reported,
-    /// An event that is no chat completion's, or the end mark without any before it.
-    #[error("the answer of the model's server is not of its format")]
-    Malformed,
-    /// An event that is too long, or more to hold back than the bound.
-    #[error("the answer of the model's server is too large")]
-    TooLarge,
-}
 
 /// Translates the body of one streamed response.
 ///

@@ -18,6 +18,7 @@ mod calls;
 mod conversation;
 mod error;
 mod events;
+mod fault;
 mod frames;
 mod json;
 mod request;
@@ -25,4 +26,5 @@ mod tools;
 
 pub use error::error_body;
 pub use events::{LONGEST_EVENT, MessageEvents};
-pub use request::{Thinking, TranslateError, Translated, chat_request};
+pub use fault::TranslateError;
+pub use request::{Thinking, Translated, chat_request};

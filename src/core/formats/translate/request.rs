@@ -7,34 +7,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::fault::TranslateError;
 use super::json::spelling;
 use super::{conversation, tools};
 use crate::core::formats::request::Body;
-use crate::core::formats::usage::{is_text, object, parse};
+use crate::core::json::{is_text, object, parse};
 use crate::messages::ids::ModelId;
-
-/// Why a request can't be translated. All are the caller's fault. The text names what is wrong and quotes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TranslateError {
-    /// Not the text of a JSON object, or of one that names a member of the API twice.
-    #[error("the request is not a JSON object with distinct members")]
-    Malformed,
-    /// A member is missing, or of another type or value than the API names.
-    #[error("{0}: missing, or not of the form that the API asks for")]
-    Invalid(&'static str),
-    /// A kind of content that chat completions have no place for.
-    #[error("{0}: this model's server takes no content of this type")]
-    UnsupportedContent(&'static str),
-    /// An image that is neither in the request nor at a URL.
-    #[error("image: this model's server takes images only as base64 or by URL")]
-    UnsupportedImage,
-    /// A tool that the API's own servers would run.
-    #[error("tools: this model's server runs no tools of its own")]
-    UnsupportedTool,
-    /// The name of a model is no text for JSON.
-    #[error("the model's name can't be written")]
-    BadModel,
-}
 
 /// What a request became.
 pub struct Translated {

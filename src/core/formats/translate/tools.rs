@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::conversation::text_member;
+use super::fault::TranslateError;
 use super::json::each;
-use super::request::TranslateError;
 use crate::core::formats::request::Body;
-use crate::core::formats::usage::{is_text, object};
+use crate::core::json::{is_text, object};
 
 /// Writes the tools and the choice among them. An empty list of tools is left out, for many servers refuse it.
 pub(super) fn write_tools(

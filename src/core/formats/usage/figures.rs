@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::parse;
+use crate::core::json::parse;
 use crate::messages::wire::Tokens;
 
 /// What was counted; none where nothing was said.

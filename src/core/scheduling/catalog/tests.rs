@@ -1,5 +1,7 @@
 //! The catalog against a naive reading of the order of preference, and its edges by name.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;

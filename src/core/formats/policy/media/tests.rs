@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::messages::json::Scanner;
+use crate::core::json::Scanner;
 
 const KEYS: MediaRules = MediaRules { keys: true, markdown: false };
 const MARKDOWN: MediaRules = MediaRules { keys: true, markdown: true };

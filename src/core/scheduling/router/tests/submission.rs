@@ -1,9 +1,9 @@
 //! A job as its submitter and its driver know it.
 
 use super::super::{Progress, Work};
+use crate::core::json::Members;
 use crate::core::scheduling::estimate::Outline;
 use crate::messages::ids::{Generation, JobId};
-use crate::messages::json::Members;
 
 /// The driver's part of a job: which submission it is, and its request.
 pub(super) struct Prompt {

@@ -6,7 +6,11 @@ mod members;
 mod salvage;
 mod scanner;
 mod string;
+mod value;
 
-pub use members::{Members, name_of};
+pub use members::name_of;
 pub use salvage::salvage;
 pub use scanner::{Malformed, Scanner, walk};
+pub(crate) use value::{is_text, object, parse};
+
+pub use crate::messages::members::Members;

@@ -1,8 +1,14 @@
 //! What comes from a coordinator, well formed or not.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::JobId;
+use crate::messages::wire::{Extensions, FromCoordinator, JobFrame};
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 

@@ -4,27 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scanner::{Malformed, Scanner, walk};
+use crate::messages::members::{Member, Members};
 
 /// Members that are noted. An object with more is walked again, which costs time and no memory.
 const MOST: usize = 64;
-
-/// The places of an object's members within its text. They say nothing that the text does not: all are equal.
-#[derive(Clone, Default)]
-pub struct Members(Option<Box<[Member]>>);
-
-#[derive(Clone)]
-struct Member {
-    key: Range<usize>,
-    value: Range<usize>,
-}
-
-impl PartialEq for Members {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Members {}
 
 impl Members {
     /// Passes the object that comes next in `json`, the text of the scanner, and notes its members.

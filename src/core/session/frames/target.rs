@@ -1,39 +1,11 @@
 //! What a job asks for beyond its format: the API path and the form of the answer, as the extension `endpoints` has them.
 //!
-//! A frame is read without regard to what was agreed on; whether these fields mean anything is asked of it afterwards.
+//! A frame is read without regard to what was agreed on; whether these fields count is decided afterwards.
 
-use super::{Extension, Extensions, JobFrame};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-
-/// The fields that the extension adds to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JobTarget {
-    /// `endpoint`.
-    pub path: NamedPath,
-    /// `stream`: left out or null it means a stream; none where it is no bool.
-    pub form: Option<AnswerForm>,
-}
-
-/// What `endpoint` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamedPath {
-    /// It is left out or null: the path goes by `format`.
-    ByFormat,
-    /// A path that there is.
-    Known(Endpoint),
-    /// Anything else.
-    Unknown,
-}
+use crate::messages::wire::{Extension, Extensions, JobFrame, JobTarget, NamedPath};
 
 impl JobTarget {
-    /// What a job of the base protocol asks for.
-    pub const BASE: Self = Self { path: NamedPath::ByFormat, form: Some(AnswerForm::Stream) };
-
-    /// A job for this path, with an answer of this form.
-    pub fn new(endpoint: Endpoint, form: AnswerForm) -> Self {
-        Self { path: NamedPath::Known(endpoint), form: Some(form) }
-    }
-
     /// Reads the two fields as they stand in the frame.
     pub(super) fn read(endpoint: Option<&[u8]>, stream: Option<&[u8]>) -> Self {
         let path = match endpoint {

@@ -1,0 +1,191 @@
+//! Reads a frame in one pass that copies nothing: the fields that any frame may have are noted as slices of the received
+//! bytes, then the type decides which of them matter. A prompt is never parsed here.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::core::json::{Malformed, Members, Scanner, salvage};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::{JobId, ModelId};
+use crate::messages::wire::{Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob};
+
+/// The deadline of a job that names none, or names one that is not an integer of at least 1.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a text frame can't be read. Never holds any of the frame's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Not JSON, or not a JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// No `type`, or one that is no string.
+    #[error("no readable type")]
+    NoType,
+    /// A job or a cancel without an id that can be read.
+    #[error("no readable job_id")]
+    NoJobId,
+    /// A field that has another type than the protocol says.
+    #[error("{0} has the wrong type")]
+    WrongType(&'static str),
+}
+
+impl FromCoordinator {
+    /// Reads one text frame.
+    pub fn parse(frame: &Bytes) -> Result<Self, FrameError> {
+        let is_utf8 = simdutf8::basic::from_utf8(frame).is_ok();
+        let Some(fields) = is_utf8.then(|| Fields::read(frame)).and_then(Result::ok) else {
+            return Self::parse_broken(frame);
+        };
+        let kind = fields.kind.and_then(text).ok_or(FrameError::NoType)?;
+        Ok(match kind.as_ref() {
+            "auth_challenge" => {
+                let nonce = fields.nonce.and_then(text).map(Cow::into_owned).unwrap_or_default();
+                Self::AuthChallenge { nonce, extensions: fields.extensions() }
+            }
+            "auth_ok" => Self::AuthOk { provider_id: optional(fields.provider_id, "provider_id")? },
+            "auth_failed" => Self::AuthFailed { reason: optional(fields.reason, "reason").unwrap_or_default() },
+            "job" => {
+                let job_id = fields.job_id()?;
+                match fields.job(job_id, frame) {
+                    Ok(job) => Self::Job(job),
+                    Err(why) => Self::MalformedJob(MalformedJob { job_id, why }),
+                }
+            }
+            "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
+            _ => Self::Unknown { kind: kind.into_owned() },
+        })
+    }
+
+    /// Reads a frame that is not JSON or nests too deeply. The only one that is still of use is a job with a readable id:
+    /// the coordinator waits for its end.
+    fn parse_broken(frame: &Bytes) -> Result<Self, FrameError> {
+        let (mut is_job, mut job_id) = (false, None);
+        salvage(frame, |key, value| match text(key).as_deref() {
+            Some("type") => is_job = text(value).map_or(is_job, |kind| kind == "job"),
+            Some("job_id") => job_id = readable_id(value).or(job_id),
+            _ => {}
+        });
+        let job_id = job_id.filter(|_| is_job).ok_or(FrameError::NotAnObject)?;
+        Ok(Self::MalformedJob(MalformedJob { job_id, why: "the frame is not a JSON object, or nests too deeply" }))
+    }
+}
+
+/// The fields of any frame, unparsed. Where a key comes twice the last one holds; of `type` and `job_id`, without which a
+/// job can't be answered, the last one that can be read.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a [u8]>,
+    nonce: Option<&'a [u8]>,
+    extensions: Option<&'a [u8]>,
+    provider_id: Option<&'a [u8]>,
+    reason: Option<&'a [u8]>,
+    job_id: Option<&'a [u8]>,
+    model_id: Option<&'a [u8]>,
+    request: Option<&'a [u8]>,
+    members: Members,
+    format: Option<&'a [u8]>,
+    deadline_ms: Option<&'a [u8]>,
+    endpoint: Option<&'a [u8]>,
+    stream: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn job_id(&self) -> Result<JobId, FrameError> {
+        self.job_id.and_then(readable_id).ok_or(FrameError::NoJobId)
+    }
+
+    fn extensions(&self) -> Extensions {
+        self.extensions.and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or_default()
+    }
+
+    fn job(&self, job_id: JobId, frame: &Bytes) -> Result<JobFrame, &'static str> {
+        let model = self.model_id.and_then(text).ok_or("model_id is missing or no string")?;
+        if model.is_empty() || model.len() > LONGEST_MODEL_ID {
+            return Err("model_id is empty or too long");
+        }
+        let request = self.request.ok_or("request is missing")?;
+        if !request.starts_with(b"{") {
+            return Err("request is no object");
+        }
+        let endpoint = match self.format.map(text) {
+            None => Endpoint::ChatCompletions,
+            Some(Some(name)) if name == "anthropic" => Endpoint::Messages,
+            Some(_) => Endpoint::ChatCompletions,
+        };
+        let deadline = self
+            .deadline_ms
+            .and_then(|raw| serde_json::from_slice::<u64>(raw).ok())
+            .filter(|ms| *ms >= 1)
+            .map_or(DEFAULT_DEADLINE, Duration::from_millis);
+        let model_id = ModelId::from(model.as_ref());
+        let target = JobTarget::read(self.endpoint, self.stream);
+        let (request, members) = (frame.slice_ref(request), self.members.clone());
+        Ok(JobFrame { job_id, model_id, request, members, endpoint, deadline, target })
+    }
+
+    fn read(frame: &'a [u8]) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        let mut scanner = Scanner::new(frame);
+        scanner.object(|scanner, key| {
+            let key = text(key);
+            // Noted on the way: a prompt of megabytes is passed once.
+            if key.as_deref() == Some("request") && scanner.peek() == Some(b'{') {
+                let from = scanner.position();
+                fields.members = Members::note(scanner, frame)?;
+                fields.request = frame.get(from..scanner.position());
+                return Ok(());
+            }
+            let value = scanner.value()?;
+            let is_lost = match key.as_deref() {
+                Some("type") => fields.kind.is_some() && text(value).is_none(),
+                Some("job_id") => fields.job_id.is_some() && readable_id(value).is_none(),
+                _ => false,
+            };
+            if is_lost {
+                return Ok(());
+            }
+            let field = match key.as_deref().unwrap_or_default() {
+                "type" => &mut fields.kind,
+                "nonce" => &mut fields.nonce,
+                "extensions" => &mut fields.extensions,
+                "provider_id" => &mut fields.provider_id,
+                "reason" => &mut fields.reason,
+                "job_id" => &mut fields.job_id,
+                "model_id" => &mut fields.model_id,
+                "request" => &mut fields.request,
+                "format" => &mut fields.format,
+                "deadline_ms" => &mut fields.deadline_ms,
+                "endpoint" => &mut fields.endpoint,
+                "stream" => &mut fields.stream,
+                _ => return Ok(()),
+            };
+            *field = Some(value);
+            Ok(())
+        })?;
+        scanner.end()?;
+        Ok(fields)
+    }
+}
+
+fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
+    serde_json::from_slice::<BorrowedText<'_>>(raw).ok().map(|text| text.0)
+}
+
+fn readable_id(raw: &[u8]) -> Option<JobId> {
+    text(raw)?.parse().ok()
+}
+
+#[derive(Deserialize)]
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A string, or nothing where the field is missing or null.
+fn optional(raw: Option<&[u8]>, name: &'static str) -> Result<Option<String>, FrameError> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw == b"null" => Ok(None),
+        Some(raw) => text(raw).map(|text| Some(text.into_owned())).ok_or(FrameError::WrongType(name)),
+    }
+}

@@ -16,6 +16,7 @@ use crate::config::{
 use crate::coordinator;
 use crate::dev::{self, DevOptions};
 use crate::identity::Identity;
+use crate::status;
 use crate::telemetry::{self, Outside, OutsideJson, Snapshot};
 
 /// Where `dev` and `coordinator` listen unless told otherwise.
@@ -137,7 +138,7 @@ fn run(command: Command, env: &dyn Environment) -> ExitStatus {
             start_log(env, "info");
             run_coordinator(listen, env)
         }
-        Command::Status { json } => status(json, env),
+        Command::Status { json } => print_status(json, env),
         Command::Identity => identity(env),
         Command::Config { command } => configuration(&command, env),
         Command::Completions { shell } => {
@@ -172,13 +173,13 @@ fn run_coordinator(listen: SocketAddr, env: &dyn Environment) -> ExitStatus {
     })
 }
 
-fn status(json: bool, env: &dyn Environment) -> ExitStatus {
+fn print_status(json: bool, env: &dyn Environment) -> ExitStatus {
     let addr = match StatusAddr::from_env(env) {
         Ok(StatusAddr::On { addr, .. }) => addr,
         Ok(StatusAddr::Off) => return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: there is nobody to ask"),
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
-    let snapshot = match on_system(app::fetch(addr)) {
+    let snapshot = match on_system(status::fetch(addr)) {
         Ok(snapshot) => snapshot,
         Err(error) => return fail(ExitStatus::Failure, error),
     };

@@ -1,7 +1,7 @@
 //! `outpost`: a daemon that offers the models of the inference servers beside it to a coordinator, and works its jobs.
 //!
 //! Floors, lowest first; a module imports only from floors below it, which `tests/architecture.rs` holds:
-//! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` ·
+//! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends`, `status` ·
 //! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `dev` · `cli`.
 #![warn(
     unreachable_pub,
@@ -26,6 +26,7 @@ pub mod dev;
 pub mod identity;
 pub mod messages;
 pub mod relay;
+pub mod status;
 pub mod telemetry;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -10,12 +10,12 @@ use tokio::sync::{oneshot, watch};
 use super::exit::ExitStatus;
 use super::limits::{TooFewFiles, raise_open_files};
 use super::signals::Signals;
-use super::status::{StatusError, StatusServer};
 use super::wiring;
 use crate::actors::{Census, Exit, Parts, SupervisorActor};
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
+use crate::status::{StatusError, StatusServer};
 use crate::telemetry::{Events, Snapshot};
 use crate::transport::tls::{TlsError, client_config};
 

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::echo::{self, Echo};
 use super::prompt::{self, Client, PromptError};
-use crate::app::{self, Agent, ExitStatus, Signals, StartError, StatusServer};
+use crate::app::{self, Agent, ExitStatus, Signals, StartError};
 use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use crate::identity::Identity;
+use crate::status::StatusServer;
 use crate::telemetry::{Outside, OutsideJson, Snapshot};
 use crate::transport::tls::client_config;
 

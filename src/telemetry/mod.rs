@@ -5,7 +5,6 @@
 pub mod event;
 pub mod log;
 pub mod outside;
-pub mod prometheus;
 pub mod repeats;
 pub mod snapshot;
 mod stderr;

@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::{Phase, Snapshot};
+use crate::telemetry::{Phase, Snapshot};
 
 /// Renders a snapshot in the text exposition format 0.0.4.
-pub fn render(snapshot: &Snapshot) -> String {
+pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut page = Page(String::new());
     page.gauge(
         "outpost_up",

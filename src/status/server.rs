@@ -12,8 +12,9 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
+use super::metrics;
 use crate::config::StatusAddr;
-use crate::telemetry::{Snapshot, prometheus};
+use crate::telemetry::Snapshot;
 use crate::transport::local_only::is_this_machine;
 
 /// How long the client waits.
@@ -79,7 +80,7 @@ impl StatusServer {
                 .app_data(state.clone())
                 .wrap(from_fn(move |request, next| admit(is_local, request, next)))
                 .route("/status", web::get().to(status))
-                .route("/metrics", web::get().to(metrics))
+                .route("/metrics", web::get().to(prometheus))
                 .route("/healthz", web::get().to(|| async { "ok\n" }))
                 .route("/readyz", web::get().to(ready))
         })
@@ -118,8 +119,8 @@ async fn status(state: State) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(snapshot)
 }
 
-async fn metrics(state: State) -> HttpResponse {
-    let page = prometheus::render(&state.borrow());
+async fn prometheus(state: State) -> HttpResponse {
+    let page = metrics::render(&state.borrow());
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(page)
 }
 

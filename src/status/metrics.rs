@@ -1,101 +1,58 @@
-//! The snapshot as Prometheus text. Names and labels are a closed set; a backend's name is the operator's own.
+//! The snapshot as Prometheus text. The names and labels are a closed set; the names of backends are the operator's.
 
-use std::fmt::{self, Write};
+use std::collections::BTreeMap;
 
+use crate::telemetry::prometheus::Page;
 use crate::telemetry::{Phase, Snapshot};
 
-/// Renders a snapshot in the text exposition format 0.0.4.
+/// Renders a snapshot.
 pub(super) fn render(snapshot: &Snapshot) -> String {
-    let mut page = Page(String::new());
-    page.gauge(
-        "outpost_up",
-        "1 while the connection to the coordinator stands.",
-        u64::from(snapshot.phase == Phase::Connected),
-    );
-    page.gauge("outpost_jobs_in_flight", "Jobs that have a slot now.", snapshot.in_flight);
-    page.gauge("outpost_models_offered", "Models the coordinator was told of.", snapshot.models_offered as u64);
-    page.gauge("outpost_connect_failures", "Failed tries to connect, in a row.", u64::from(snapshot.failures));
-    page.counter("outpost_connections_total", "Connections established.", &[(None, snapshot.connections)]);
-    page.counter("outpost_jobs_admitted_total", "Jobs given a slot.", &[(None, snapshot.jobs.admitted)]);
-    page.counter("outpost_jobs_done_total", "Jobs ended well.", &[(None, snapshot.jobs.done)]);
+    let mut page = Page::default();
+    let is_connected = u64::from(snapshot.phase == Phase::Connected);
+    page.head("outpost_build_info", "The version of the program.", "gauge");
+    page.sample("outpost_build_info", &[("version", &snapshot.version)], 1);
+    page.gauge("outpost_up", "1 while the agent is connected to its coordinator.", is_connected);
+    page.gauge("outpost_jobs_in_flight", "Jobs that were accepted and have not ended.", snapshot.in_flight);
+    page.gauge("outpost_models_offered", "Models in the last capabilities sent.", snapshot.models_offered as u64);
+    page.gauge("outpost_connect_failures", "Failed connection attempts in a row.", u64::from(snapshot.failures));
+    page.counter("outpost_connections_total", "Connections established.", snapshot.connections);
+    page.counter("outpost_jobs_admitted_total", "Jobs accepted.", snapshot.jobs.admitted);
+    page.counter("outpost_jobs_done_total", "Jobs that ended with job_done.", snapshot.jobs.done);
     page.counter(
         "outpost_jobs_cancelled_total",
-        "Jobs cancelled or lost with their connection.",
-        &[(None, snapshot.jobs.cancelled)],
+        "Jobs cancelled, or lost with their connection.",
+        snapshot.jobs.cancelled,
     );
     page.counter(
         "outpost_jobs_moved_total",
-        "Moves of jobs to another backend, because one had failed them.",
-        &[(None, snapshot.jobs.moved)],
+        "Retries of jobs on another backend after one had failed them.",
+        snapshot.jobs.moved,
     );
-    let by_code = |counts: &std::collections::BTreeMap<String, u64>| {
-        counts.iter().map(|(code, count)| (Some(("code", code.clone())), *count)).collect::<Vec<_>>()
-    };
-    page.counter("outpost_jobs_failed_total", "Jobs ended with an error, by code.", &by_code(&snapshot.jobs.failed));
-    page.counter(
-        "outpost_jobs_refused_total",
-        "Jobs answered with an error instead of a slot, by code.",
-        &by_code(&snapshot.jobs.refused),
-    );
-    let tokens = [("input", snapshot.tokens.input), ("output", snapshot.tokens.output)];
-    let tokens: Vec<_> = tokens.map(|(kind, count)| (Some(("kind", kind.to_owned())), count)).into();
-    page.counter("outpost_tokens_total", "Tokens of jobs done, as backends reported them.", &tokens);
-    page.counter("outpost_frames_skipped_total", "Frames that could not be used.", &[(None, snapshot.frames_skipped)]);
-    page.counter(
-        "outpost_stale_dropped_total",
-        "Messages of earlier connections dropped.",
-        &[(None, snapshot.stale_dropped)],
-    );
-    page.counter(
-        "outpost_actors_replaced_total",
-        "Actors that ended and were replaced.",
-        &[(None, snapshot.actors_replaced)],
-    );
+    let help = "Accepted jobs that ended with job_error, by code.";
+    by_code(&mut page, "outpost_jobs_failed_total", help, &snapshot.jobs.failed);
+    let help = "Jobs answered with job_error instead of being accepted, by code.";
+    by_code(&mut page, "outpost_jobs_refused_total", help, &snapshot.jobs.refused);
+    page.head("outpost_tokens_total", "Tokens of jobs done, as backends reported them.", "counter");
+    page.sample("outpost_tokens_total", &[("kind", "input")], snapshot.tokens.input);
+    page.sample("outpost_tokens_total", &[("kind", "output")], snapshot.tokens.output);
+    page.counter("outpost_frames_skipped_total", "Frames that could not be used.", snapshot.frames_skipped);
+    page.counter("outpost_stale_dropped_total", "Messages of earlier connections dropped.", snapshot.stale_dropped);
+    page.counter("outpost_actors_replaced_total", "Actors that ended and were replaced.", snapshot.actors_replaced);
     page.head("outpost_backend_up", "Whether a backend is healthy.", "gauge");
     for (name, state) in &snapshot.backends {
-        page.sample("outpost_backend_up", Some(("backend", name.clone())), u64::from(state.up));
+        page.sample("outpost_backend_up", &[("backend", name)], u64::from(state.up));
     }
-    page.head("outpost_backend_breaker_opened_total", "How often a backend got no jobs for a while.", "counter");
-    for (name, state) in &snapshot.backends {
-        let label = Some(("backend", name.clone()));
-        page.sample("outpost_backend_breaker_opened_total", label, state.breaker_opened);
+    let name = "outpost_backend_breaker_opened_total";
+    page.head(name, "How often a backend's circuit breaker opened.", "counter");
+    for (backend, state) in &snapshot.backends {
+        page.sample(name, &[("backend", backend)], state.breaker_opened);
     }
-    page.0
+    page.finish()
 }
 
-struct Page(String);
-
-type Label = Option<(&'static str, String)>;
-
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, help, "gauge");
-        self.sample(name, None, value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, samples: &[(Label, u64)]) {
-        self.head(name, help, "counter");
-        for (label, value) in samples {
-            self.sample(name, label.clone(), *value);
-        }
-    }
-
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn sample(&mut self, name: &str, label: Label, value: u64) {
-        match label {
-            None => self.line(format_args!("{name} {value}")),
-            Some((key, text)) => {
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                self.line(format_args!("{name}{{{key}=\"{text}\"}} {value}"));
-            }
-        }
-    }
-
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a String can't fail.
-        let _ = writeln!(self.0, "{line}");
+fn by_code(page: &mut Page, name: &str, help: &str, counts: &BTreeMap<String, u64>) {
+    page.head(name, help, "counter");
+    for (code, count) in counts {
+        page.sample(name, &[("code", code)], *count);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::header::{self, CACHE_CONTROL, HOST, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::metrics;
 use crate::config::StatusAddr;
 use crate::telemetry::Snapshot;
+use crate::telemetry::prometheus::CONTENT_TYPE;
 use crate::transport::local_only::is_this_machine;
 
 /// How long the client waits.
@@ -121,7 +122,7 @@ async fn status(state: State) -> HttpResponse {
 
 async fn prometheus(state: State) -> HttpResponse {
     let page = metrics::render(&state.borrow());
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(page)
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(page)
 }
 
 async fn ready(state: State) -> (&'static str, StatusCode) {

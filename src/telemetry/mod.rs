@@ -5,6 +5,7 @@
 pub mod event;
 pub mod log;
 pub mod outside;
+pub mod prometheus;
 pub mod repeats;
 pub mod snapshot;
 mod stderr;

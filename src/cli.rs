@@ -179,15 +179,15 @@ fn print_status(json: bool, env: &dyn Environment) -> ExitStatus {
         Ok(StatusAddr::Off) => return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: there is nobody to ask"),
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
-    let snapshot = match on_system(status::fetch(addr)) {
-        Ok(snapshot) => snapshot,
+    let status = match on_system(status::fetch(addr)) {
+        Ok(status) => status,
         Err(error) => return fail(ExitStatus::Failure, error),
     };
     if json {
-        let text = serde_json::to_string_pretty(&snapshot).unwrap_or_default();
+        let text = serde_json::to_string_pretty(&status).unwrap_or_default();
         return print(&format!("{}\n", OutsideJson(&text)));
     }
-    print(&summary(&snapshot))
+    print(&summary(&status.snapshot))
 }
 
 /// A snapshot for a person. Any process may have answered on the port, so every text in it is escaped.

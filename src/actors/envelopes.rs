@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::backends::BackendFactory;
 use crate::core::scheduling::catalog::Catalog;
 use crate::core::scheduling::route::Service;
+use crate::core::scheduling::router::RouterView;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, JobError, MalformedJob};
@@ -176,6 +177,11 @@ pub(super) struct RunDiscovery {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Heartbeat")]
 pub(super) struct SampleLoad;
+
+/// Status server to supervisor to router: the router's state; none while there is no router.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<RouterView>")]
+pub struct GetRouterView;
 
 /// Supervisor to router: admit nothing more and say when nothing runs.
 #[derive(Clone, Copy, Debug, Message)]

@@ -31,5 +31,6 @@ mod router;
 mod supervisor;
 mod worker;
 
+pub use envelopes::GetRouterView;
 pub use guard::Census;
 pub use supervisor::{Exit, Parts, PolicyOf, Settings, SupervisorActor};

@@ -16,7 +16,8 @@ use crate::backends::BackendFactory;
 use crate::core::formats::policy::RequestPolicy;
 use crate::relay::job_stream::JobStream;
 use crate::relay::{self, Fault};
-use crate::telemetry::{Event, Events};
+use crate::telemetry::Events;
+use crate::telemetry::events::WorkerLost;
 
 /// Workers without a job that are kept for the next one.
 const IDLE_KEPT: usize = 256;
@@ -81,7 +82,7 @@ impl WorkerPool {
             let (pool, backend) = (pool.clone().recipient(), self.factory.id().clone());
             move |end| {
                 if end == End::Panicked {
-                    events.emit(Event::WorkerLost { backend });
+                    events.emit(WorkerLost { backend });
                 }
                 pool.do_send(WorkerGone { worker: id });
             }

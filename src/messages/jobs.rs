@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::cause::Cause;
 use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{JobId, ModelId};
 use super::json::Members;
@@ -103,6 +104,8 @@ pub enum Evidence {
 /// Why a job failed, as far as anything is decided from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// Why, in one word.
+    pub cause: Cause,
     /// The code on the wire.
     pub code: ErrorCode,
     /// Who is to blame.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BytesMut};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::chunk::{self, MAX_CHUNK};
 use super::outbox::{GUARANTEED, MOST, Outbox};
@@ -73,6 +74,8 @@ struct Held {
     is_queued: bool,
     /// Bytes held beyond the guaranteed part.
     borrowed: usize,
+    /// When the first byte was appended.
+    first_byte: Option<Instant>,
 }
 
 impl Held {
@@ -139,6 +142,11 @@ impl JobStream {
         self.held().written
     }
 
+    /// When the first byte of the response was produced.
+    pub fn first_byte(&self) -> Option<Instant> {
+        self.held().first_byte
+    }
+
     /// Takes bytes of the response, as many as there is room for, and returns how many. They are not sent before
     /// [`Self::send`], or before bytes that wait already.
     pub fn append(&self, bytes: &[u8]) -> usize {
@@ -146,6 +154,9 @@ impl JobStream {
         if !self.is_running() {
             // Nobody will read them: the worker is about to stop.
             return bytes.len();
+        }
+        if held.first_byte.is_none() && !bytes.is_empty() {
+            held.first_byte = Some(Instant::now());
         }
         let own = GUARANTEED.saturating_sub(held.bytes.len()).min(bytes.len());
         let wanted = (bytes.len() - own).min(MOST.saturating_sub(held.bytes.len() + own));
@@ -252,8 +263,8 @@ impl JobStream {
         let mut held = self.held();
         self.0.phase.store(CANCELLED, Ordering::Release);
         self.0.outbox.return_spare(held.borrowed);
-        let (written, dropped) = (held.written, std::mem::take(&mut *held));
-        held.written = written;
+        let (written, first_byte, dropped) = (held.written, held.first_byte, std::mem::take(&mut *held));
+        (held.written, held.first_byte) = (written, first_byte);
         drop(held);
         if dropped.is_queued {
             self.0.outbox.unqueue(self);

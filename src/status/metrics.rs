@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::scheduling::router::RouterView;
 use crate::telemetry::prometheus::Page;
 use crate::telemetry::{Phase, Snapshot};
 
 /// Renders a snapshot.
-pub(super) fn render(snapshot: &Snapshot) -> String {
+pub(super) fn render(snapshot: &Snapshot, router: Option<&RouterView>) -> String {
     let mut page = Page::default();
     let is_connected = u64::from(snapshot.phase == Phase::Connected);
     page.head("outpost_build_info", "The version of the program.", "gauge");
     page.sample("outpost_build_info", &[("version", &snapshot.version)], 1);
     page.gauge("outpost_up", "1 while the agent is connected to its coordinator.", is_connected);
     page.gauge("outpost_jobs_in_flight", "Jobs that were accepted and have not ended.", snapshot.in_flight);
+    if let Some(router) = router {
+        page.gauge("outpost_jobs_waiting", "Accepted jobs that wait for a slot.", router.waiting() as u64);
+    }
     page.gauge("outpost_models_offered", "Models in the last capabilities sent.", snapshot.models_offered as u64);
     page.gauge("outpost_connect_failures", "Failed connection attempts in a row.", u64::from(snapshot.failures));
     page.counter("outpost_connections_total", "Connections established.", snapshot.connections);
@@ -47,6 +51,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     for (backend, state) in &snapshot.backends {
         page.sample(name, &[("backend", backend)], state.breaker_opened);
     }
+    snapshot.job_metrics.render(&mut page);
     page.finish()
 }
 

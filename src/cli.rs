@@ -16,6 +16,7 @@ use crate::config::{
 use crate::coordinator;
 use crate::dev::{self, DevOptions};
 use crate::identity::Identity;
+use crate::status;
 use crate::telemetry::{self, Outside, OutsideJson, Snapshot};
 
 /// Where `dev` and `coordinator` listen by default.
@@ -137,7 +138,7 @@ fn run(command: Command, env: &dyn Environment) -> ExitStatus {
             start_log(env, "info");
             run_coordinator(listen, env)
         }
-        Command::Status { json } => status(json, env),
+        Command::Status { json } => print_status(json, env),
         Command::Identity => identity(env),
         Command::Config { command } => configuration(&command, env),
         Command::Completions { shell } => {
@@ -172,21 +173,21 @@ fn run_coordinator(listen: SocketAddr, env: &dyn Environment) -> ExitStatus {
     })
 }
 
-fn status(json: bool, env: &dyn Environment) -> ExitStatus {
+fn print_status(json: bool, env: &dyn Environment) -> ExitStatus {
     let addr = match StatusAddr::from_env(env) {
         Ok(StatusAddr::On { addr, .. }) => addr,
         Ok(StatusAddr::Off) => return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: there is nobody to ask"),
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
-    let snapshot = match on_system(app::fetch(addr)) {
-        Ok(snapshot) => snapshot,
+    let status = match on_system(status::fetch(addr)) {
+        Ok(status) => status,
         Err(error) => return fail(ExitStatus::Failure, error),
     };
     if json {
-        let text = serde_json::to_string_pretty(&snapshot).unwrap_or_default();
+        let text = serde_json::to_string_pretty(&status).unwrap_or_default();
         return print(&format!("{}\n", OutsideJson(&text)));
     }
-    print(&summary(&snapshot))
+    print(&summary(&status.snapshot))
 }
 
 /// A snapshot as text for people. Any process may have answered on the port, so every text in it is escaped.

@@ -27,6 +27,7 @@ pub mod dev;
 pub mod identity;
 pub mod messages;
 pub mod relay;
+pub mod status;
 pub mod telemetry;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["core", "config"],
     &["telemetry"],
     &["identity", "transport"],
-    &["backends"],
+    &["backends", "status"],
     &["relay"],
     &["actors", "coordinator"],
     &["testkit", "app"],

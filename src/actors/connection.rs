@@ -24,7 +24,8 @@ use crate::messages::lifecycle::Stop;
 use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FromAgent};
 use crate::relay::outbox::Outbox;
-use crate::telemetry::{Event, Events};
+use crate::telemetry::Events;
+use crate::telemetry::events::{Connected, Dialling, ProviderIdNotStored, ProviderIdReplaced};
 use crate::transport::stream::DialError;
 use crate::transport::websocket::codec::{Frame, Role};
 use crate::transport::websocket::link::{Connector, Link};
@@ -134,7 +135,7 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
     };
     let (reader, line) = link.split();
     let outbox = Outbox::new(generation, agreed, Arc::clone(&line));
-    setup.events.emit(Event::Connected { generation, provider_id, extensions: agreed });
+    setup.events.emit(Connected { generation, provider_id, extensions: agreed });
     for listener in &listeners.up {
         listener.do_send(ConnectionUp { outbox: outbox.clone() });
     }
@@ -160,7 +161,7 @@ struct Established {
 }
 
 async fn establish(generation: Generation, setup: &ConnectionSetup) -> Result<Established, ConnectFailure> {
-    setup.events.emit(Event::Dialling { generation, target: setup.connector.target().to_owned() });
+    setup.events.emit(Dialling { generation, addr: setup.connector.target().to_owned() });
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
     match authenticate(&mut link, setup).await {
@@ -236,8 +237,8 @@ async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<Pro
         let (identity, id) = (setup.identity.clone(), new.clone());
         match written(move || identity.store_provider_id(&id)).await {
             Ok(None) => {}
-            Ok(Some(old)) => setup.events.emit(Event::ProviderIdReplaced { old, new }),
-            Err(failure) => setup.events.emit(Event::ProviderIdNotStored { cause: failure.to_string() }),
+            Ok(Some(old)) => setup.events.emit(ProviderIdReplaced { old, new }),
+            Err(failure) => setup.events.emit(ProviderIdNotStored { cause: failure.to_string() }),
         }
     }
     setup.identity.provider_id()

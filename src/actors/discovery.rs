@@ -18,7 +18,8 @@ use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::lifecycle::Stop;
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
-use crate::telemetry::{Event, Events};
+use crate::telemetry::Events;
+use crate::telemetry::events::{BackendDown, BackendUp, CloudModelsNotOffered, NothingOnOffer};
 
 /// The time between probes of a configured backend that is not available.
 const RETRY: Duration = Duration::from_secs(5);
@@ -181,7 +182,7 @@ impl DiscoveryActor {
             return;
         }
         if !same_offer && complete && catalog.is_empty() {
-            self.setup.events.emit(Event::NothingOnOffer { looked_at: self.places.len() });
+            self.setup.events.emit(NothingOnOffer { probed: self.places.len() });
         }
         let changed = CatalogChanged { catalog, backends, complete };
         self.published = Some(changed.clone());
@@ -208,20 +209,20 @@ fn report(
                 && before.factory.id() != now.factory.id()
             {
                 let cause = format!("{} answers there now", now.factory.id());
-                events.emit(Event::BackendDown { backend: before.factory.id().to_string(), cause });
+                events.emit(BackendDown { backend: before.factory.id().to_string(), cause });
             }
             let models = now.report.models.iter().map(|model| model.id.clone()).collect();
             let (backend, kind) = (now.factory.id().clone(), now.report.kind);
-            events.emit(Event::BackendUp { backend, kind, models });
+            events.emit(BackendUp { backend, kind, models });
         }
         (Some(Err(before)), Err(now)) if before == now => {}
         (Some(Ok(before)), Err(error)) => {
             let backend = before.factory.id().to_string();
-            events.emit(Event::BackendDown { backend, cause: error.to_string() });
+            events.emit(BackendDown { backend, cause: error.to_string() });
         }
         // On most ports that `auto` probes no server listens.
         (None | Some(Err(_)), Err(error)) if source.expected() => {
-            events.emit(Event::BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
+            events.emit(BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
         }
         (None | Some(Err(_)), Err(_)) => {}
     }
@@ -233,7 +234,7 @@ fn report(
         && models > 0
         && models != cloud_models(last)
     {
-        events.emit(Event::CloudModelsNotOffered { backend: now.factory.id().clone(), models });
+        events.emit(CloudModelsNotOffered { backend: now.factory.id().clone(), models });
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::backends::BackendFactory;
 use crate::core::scheduling::catalog::Catalog;
 use crate::core::scheduling::route::Service;
+use crate::core::scheduling::router::RouterView;
 use crate::messages::ids::BackendId;
 use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
 use crate::relay::Fault;
@@ -84,3 +85,8 @@ pub(super) struct RoutesChanged {
     pub(super) pools: HashMap<BackendId, Recipient<Dispatch>>,
     pub(super) complete: bool,
 }
+
+/// Status server to supervisor to router: the router's state; none while there is no router.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<RouterView>")]
+pub struct GetRouterView;

@@ -34,4 +34,5 @@ mod supervisor;
 mod worker;
 
 pub use guard::ActorCount;
+pub use messages::GetRouterView;
 pub use supervisor::{Exit, Parts, PolicyOf, Settings, SupervisorActor};

@@ -18,7 +18,8 @@ use crate::messages::lifecycle::Stop;
 use crate::messages::workers::{WorkerFree, WorkerGone, WorkerId};
 use crate::relay::job_stream::JobStream;
 use crate::relay::{self, Fault};
-use crate::telemetry::{Event, Events};
+use crate::telemetry::Events;
+use crate::telemetry::events::WorkerLost;
 
 /// Workers without a job that are kept for the next one.
 const IDLE_KEPT: usize = 256;
@@ -83,7 +84,7 @@ impl WorkerPool {
             let (pool, backend) = (pool.clone().recipient(), self.factory.id().clone());
             move |end| {
                 if end == End::Panicked {
-                    events.emit(Event::WorkerLost { backend });
+                    events.emit(WorkerLost { backend });
                 }
                 pool.do_send(WorkerGone { worker: id });
             }

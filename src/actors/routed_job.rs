@@ -75,6 +75,10 @@ impl Work for RoutedJob {
         self.job.as_ref().and_then(|job| Outline::of(&job.request, &job.members).ok())
     }
 
+    fn first_byte(&self) -> Option<std::time::Instant> {
+        self.handle.stream().first_byte().map(Instant::into_std)
+    }
+
     fn progress(&self) -> Progress {
         let stream = self.handle.stream();
         match self.form {

@@ -9,7 +9,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::guard::Guard;
-use super::messages::{ConnectionUp, Dispatch, RoutesChanged, TryElsewhere};
+use super::messages::{ConnectionUp, Dispatch, GetRouterView, RoutesChanged, TryElsewhere};
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::BackendId;
@@ -20,6 +20,9 @@ use crate::messages::wire::{FromAgent, JobError, MalformedJob};
 use crate::messages::workers::PoolLost;
 use crate::relay::Fault;
 use crate::relay::outbox::Outbox;
+use crate::telemetry::events::{
+    self, BreakerOpened, CapabilitiesSent, JobAccepted, JobMoved, JobRefused, JobStarted, StaleDropped,
+};
 use crate::telemetry::{Event, Events};
 
 /// What the router is made of.
@@ -75,7 +78,7 @@ impl JobRouter {
                     let outbox = self.connection.as_ref().filter(|outbox| outbox.generation() == generation);
                     let sent = outbox.map(|outbox| outbox.control(&FromAgent::Capabilities(capabilities)));
                     if let Some(Ok(())) = sent {
-                        self.setup.events.emit(Event::CapabilitiesSent { generation, models });
+                        self.setup.events.emit(CapabilitiesSent { generation, models });
                     }
                 }
                 Effect::StillRunning(in_flight) => self.setup.supervisor.do_send(StillRunning { in_flight }),
@@ -89,7 +92,7 @@ impl JobRouter {
                         ctx.cancel_future(replaced);
                     }
                 }
-                Effect::Event(event) => self.setup.events.emit(event.into()),
+                Effect::Event(event) => self.setup.events.emit(event),
             }
         }
     }
@@ -202,15 +205,23 @@ impl Handler<SubmitJob> for JobRouter {
             Submitted::Accepted => SubmitReply::Nothing,
             Submitted::AlreadyRuns => SubmitReply::AlreadyRuns,
             Submitted::Stale => {
-                self.setup.events.emit(Event::StaleDropped { what: "job" });
+                self.setup.events.emit(StaleDropped { what: "job" });
                 SubmitReply::Nothing
             }
             Submitted::Refused(refusal) => {
-                self.setup.events.emit(Event::JobRefused { job: job_id, refusal });
+                self.setup.events.emit(JobRefused { job: job_id, refusal });
                 let (error_code, message) = (refusal.code(), refusal.to_string());
                 SubmitReply::Refused(JobError { job_id, error_code, message, tokens_emitted: 0 })
             }
         })
+    }
+}
+
+impl Handler<GetRouterView> for JobRouter {
+    type Result = MessageResult<GetRouterView>;
+
+    fn handle(&mut self, _: GetRouterView, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Some(self.router.view(Instant::now().into_std())))
     }
 }
 
@@ -233,13 +244,13 @@ impl Handler<Stop> for JobRouter {
 impl From<RouterEvent> for Event {
     fn from(event: RouterEvent) -> Self {
         match event {
-            RouterEvent::Accepted { job, model } => Self::JobAccepted { job, model },
-            RouterEvent::Started { job, backend } => Self::JobStarted { job, backend },
-            RouterEvent::Moved { job, from, to } => Self::JobMoved { job, from, to },
-            RouterEvent::Ended { job, backend, outcome, duration } => {
-                Self::JobEnded { job, backend, outcome, duration }
+            RouterEvent::Accepted { job, model } => JobAccepted { job, model }.into(),
+            RouterEvent::Started { job, backend } => JobStarted { job, backend }.into(),
+            RouterEvent::Moved { job, from, to } => JobMoved { job, from, to }.into(),
+            RouterEvent::Ended { job, model, backend, outcome, cause, first_byte, duration: total } => {
+                events::JobEnded { job, model, backend, outcome, cause, first_byte, total }.into()
             }
-            RouterEvent::BreakerOpened { backend } => Self::BreakerOpened { backend },
+            RouterEvent::BreakerOpened { backend } => BreakerOpened { backend }.into(),
         }
     }
 }

@@ -24,12 +24,13 @@ use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, Connec
 use super::discovery::DiscoveryActor;
 use super::guard::{ActorCount, Guard};
 use super::heartbeat::HeartbeatActor;
-use super::messages::{CatalogChanged, ConnectionUp};
+use super::messages::{CatalogChanged, ConnectionUp, GetRouterView};
 use super::pool::WorkerPool;
 use super::router::JobRouter;
 use crate::backends::{BackendFactory, Source};
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::restart::{RestartBudget, Verdict};
+use crate::core::scheduling::router::RouterView;
 use crate::core::session::backoff::{EndClass, Reconnect};
 use crate::core::session::close::classify;
 use crate::identity::Identity;
@@ -41,6 +42,9 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
+use crate::telemetry::events::{
+    ChildReplaced, ConnectFailed, Disconnected, GivingUp, Retrying, StaleDropped, StillTrying,
+};
 use crate::telemetry::{Event, Events};
 use crate::transport::websocket::link::Connector;
 
@@ -204,7 +208,12 @@ impl SupervisorActor {
     }
 
     /// After the end of the current connection, whatever the cause: ends its jobs and schedules the next connection.
-    fn after_connection(&mut self, class: EndClass, event: impl FnOnce(u32) -> Event, ctx: &mut Context<Self>) {
+    fn after_connection<E: Into<Event>>(
+        &mut self,
+        class: EndClass,
+        event: impl FnOnce(u32) -> E,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(connection) = self.connection.take() else { return };
         self.living.remove(&Child::Connection(connection.generation));
         if let Some((_, heartbeat)) = connection.up {
@@ -220,9 +229,9 @@ impl SupervisorActor {
             return self.finish(Exit::Drained, ctx);
         }
         if retry.tenth {
-            self.events.emit(Event::StillTrying { failures: retry.failures });
+            self.events.emit(StillTrying { failures: retry.failures });
         }
-        self.events.emit(Event::Retrying { wait: retry.wait });
+        self.events.emit(Retrying { wait: retry.wait });
         ctx.run_later(retry.wait, Self::start_connection);
     }
 }
@@ -247,11 +256,11 @@ impl Handler<ChildExited> for SupervisorActor {
             return;
         }
         self.living.remove(&child);
-        self.events.emit(Event::ChildReplaced { child: child.clone() });
+        self.events.emit(ChildReplaced { child: child.clone() });
         match self.budget.record(Instant::now().into_std()) {
             Verdict::Restart => self.replace(child, ctx),
             Verdict::GiveUp => {
-                self.events.emit(Event::GivingUp);
+                self.events.emit(GivingUp);
                 self.finish(Exit::GaveUp, ctx);
             }
         }
@@ -278,14 +287,14 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
         let generation = ended.generation;
         if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
-            self.events.emit(Event::StaleDropped { what: "end of a connection" });
+            self.events.emit(StaleDropped { what: "end of a connection" });
             return;
         }
-        let lost = |kind, cause: String| move |_| Event::Disconnected { generation, kind, cause };
+        let lost = |kind, cause: String| move |_| Disconnected { generation, kind, cause };
         match ended.exit {
             ConnectionExit::Failed(failure) => {
                 let (class, cause) = (failure.class(), failure.to_string());
-                let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+                let event = move |failures| ConnectFailed { generation, cause, failures };
                 self.after_connection(class, event, ctx);
             }
             ConnectionExit::Lost(end) => {
@@ -344,6 +353,15 @@ impl Handler<AskLoad> for SupervisorActor {
         if let Some(discovery) = &self.discovery {
             discovery.do_send(ask);
         }
+    }
+}
+
+impl Handler<GetRouterView> for SupervisorActor {
+    type Result = ResponseFuture<Option<RouterView>>;
+
+    fn handle(&mut self, get: GetRouterView, _: &mut Self::Context) -> Self::Result {
+        let router = self.router.clone();
+        Box::pin(async move { router?.send(get).await.ok().flatten() })
     }
 }
 

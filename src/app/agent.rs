@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix::{Addr, Arbiter};
@@ -10,12 +11,12 @@ use tokio::sync::{oneshot, watch};
 use super::exit::ExitStatus;
 use super::limits::{TooFewFiles, raise_open_files};
 use super::signals::Signals;
-use super::status::{StatusError, StatusServer};
 use super::wiring;
-use crate::actors::{ActorCount, Exit, Parts, SupervisorActor};
+use crate::actors::{ActorCount, Exit, GetRouterView, Parts, SupervisorActor};
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
+use crate::status::{StatusError, StatusServer, ViewSource};
 use crate::telemetry::{Events, Snapshot};
 use crate::transport::tls::{TlsError, client_config};
 
@@ -110,6 +111,15 @@ impl Agent {
         self.snapshot.clone()
     }
 
+    /// Asks the router for its state.
+    pub fn view(&self) -> ViewSource {
+        let supervisor = self.supervisor.clone();
+        Arc::new(move || {
+            let view = supervisor.send(GetRouterView);
+            Box::pin(async move { view.await.ok().flatten() })
+        })
+    }
+
     /// Takes no new job and ends when the running ones have; a second call ends them.
     pub fn drain(&self) {
         self.supervisor.do_send(Drain);
@@ -137,7 +147,7 @@ impl Agent {
                 status = self.ended() => return status,
                 signal = signals.next() => signal,
             };
-            log::info!("signal received signal={signal:?}");
+            log::info!(target: "outpost::agent", signal:? = signal; "signal received");
             self.drain();
         }
     }
@@ -149,7 +159,7 @@ pub async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     let status = StatusServer::open(config.status_addr)?;
     let signals = Signals::listen()?;
     let agent = Agent::start(&config, identity)?;
-    let serving = status.map(|server| server.serve(agent.snapshot())).transpose()?;
+    let serving = status.map(|server| server.serve(agent.snapshot(), agent.view())).transpose()?;
     let ended = agent.run_until_signalled(signals).await;
     if let Some(server) = serving {
         server.stop(false).await;
@@ -163,6 +173,6 @@ fn open_identity(path: PathBuf) -> Result<Identity, IdentityError> {
         Origin::Created => "created",
         Origin::Loaded => "loaded",
     };
-    log::info!("identity {how} path={} pubkey={}", path.display(), identity.pubkey_base64());
+    log::info!(target: "outpost::agent", path:% = path.display(), pubkey:% = identity.pubkey_base64(); "identity {how}");
     Ok(identity)
 }

@@ -6,7 +6,6 @@ mod dumps;
 mod exit;
 mod limits;
 mod signals;
-mod status;
 mod wiring;
 
 pub use agent::{Agent, StartError, run};
@@ -15,5 +14,4 @@ pub use dumps::allow_dumps;
 pub use exit::ExitStatus;
 pub use limits::{TooFewFiles, open_connections};
 pub use signals::{Interrupt, Signals};
-pub use status::{StatusServer, fetch};
 pub use wiring::sources;

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::echo::{self, Echo};
 use super::prompt::{self, Client, PromptError};
-use crate::app::{self, Agent, ExitStatus, Signals, StartError, StatusServer};
+use crate::app::{self, Agent, ExitStatus, Signals, StartError};
 use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use crate::identity::Identity;
+use crate::status::StatusServer;
 use crate::telemetry::{Outside, OutsideJson, Snapshot};
 use crate::transport::tls::client_config;
 
@@ -160,7 +161,7 @@ async fn run_until_signalled(
     let page = StatusServer::open(config.status_addr).map_err(StartError::from)?;
     let page_addr = page.as_ref().map(StatusServer::local_addr).transpose()?;
     let agent = Agent::start(config, identity)?;
-    let serving = page.map(|page| page.serve(agent.snapshot())).transpose()?;
+    let serving = page.map(|page| page.serve(agent.snapshot(), agent.view())).transpose()?;
     let introduced = async {
         let (snapshot, models) = until_ready(agent.snapshot(), addr, client).await?;
         // Before the greeting: a signal that follows it causes a clean shutdown.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::cause::Cause;
 use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{Generation, JobId, ModelId};
 use super::members::Members;
@@ -97,6 +98,8 @@ pub enum Evidence {
 /// Why a job failed, as far as anything is decided from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// Why, in one word.
+    pub cause: Cause,
     /// The code on the wire.
     pub code: ErrorCode,
     /// Who is to blame.

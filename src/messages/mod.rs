@@ -3,6 +3,7 @@
 //! Nothing here decides anything. The lowest layer of the crate: every other module may import it, and it imports none.
 
 pub mod backend;
+pub mod cause;
 pub mod discovery;
 pub mod endpoint;
 pub mod ids;

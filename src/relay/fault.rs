@@ -11,6 +11,7 @@ use crate::core::formats::assemble::AssembleError;
 use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::usage::BackendFault;
 use crate::core::scheduling::router::Refusal;
+use crate::messages::cause::Cause;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 
@@ -64,6 +65,7 @@ impl fmt::Debug for Said {
 /// what the backend said to the caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
+    cause: Cause,
     code: ErrorCode,
     blame: Blame,
     message: String,
@@ -80,6 +82,7 @@ pub(crate) struct Fault {
 impl Fault {
     pub(super) fn new(code: ErrorCode, blame: Blame, message: impl Into<String>) -> Self {
         Self {
+            cause: usual_cause(code, blame),
             code,
             blame,
             message: message.into(),
@@ -107,12 +110,12 @@ impl Fault {
 
     /// The job has no slot.
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), Blame::Operator, refusal.to_string())
+        Self::new(refusal.code(), Blame::Operator, refusal.to_string()).because(refusal.cause())
     }
 
     /// The actors that worked it are gone.
     pub(crate) fn worker_lost() -> Self {
-        Self::agent("the agent failed while working the job")
+        Self::agent("the agent failed while working the job").because(Cause::WorkerLost)
     }
 
     /// This program failed.
@@ -122,7 +125,12 @@ impl Fault {
 
     /// The operator has ended it.
     pub(crate) fn stopping() -> Self {
-        Self::new(ErrorCode::Internal, Blame::Operator, "the agent is stopping")
+        Self::new(ErrorCode::Internal, Blame::Operator, "the agent is stopping").because(Cause::Stopping)
+    }
+
+    /// The same, for this cause.
+    fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 
     /// The same, with the backend's connection to blame: the job may do better elsewhere.
@@ -166,8 +174,8 @@ impl Fault {
 
     /// What is decided from it.
     pub(crate) fn failure(&self) -> Failure {
-        let Self { code, blame, evidence, by_connection: probe, .. } = *self;
-        Failure { code, blame, evidence, probe }
+        let Self { cause, code, blame, evidence, by_connection: probe, .. } = *self;
+        Failure { cause, code, blame, evidence, probe }
     }
 }
 
@@ -188,10 +196,12 @@ impl From<SendError> for Fault {
                     .by_connection()
                     .showing(Evidence::Backend)
             }
-            SendError::Garbled => {
-                Self::backend("the backend's answer is no HTTP").by_connection().showing(Evidence::Backend)
-            }
+            SendError::Garbled => Self::backend("the backend's answer is no HTTP")
+                .because(Cause::NotHttp)
+                .by_connection()
+                .showing(Evidence::Backend),
             SendError::Broke => Self::new(ErrorCode::BackendUnreachable, Blame::Unclear, error.to_string())
+                .because(Cause::ConnectionBroke)
                 .by_connection()
                 .showing(Evidence::Crash),
         }
@@ -219,7 +229,21 @@ impl From<AssembleError> for Fault {
     }
 }
 
-/// The connection went away under the job: whatever is reported now reaches nobody.
+/// The cause of most faults with this code and blame.
+fn usual_cause(code: ErrorCode, blame: Blame) -> Cause {
+    match (code, blame) {
+        (ErrorCode::OutOfCapacity, _) => Cause::BackendsFull,
+        (ErrorCode::ModelNotLoaded, _) => Cause::ModelNotLoaded,
+        (ErrorCode::BackendUnreachable, _) => Cause::Unreachable,
+        (ErrorCode::BackendTimeout, _) => Cause::Deadline,
+        (ErrorCode::AuthRejectedByBackend, _) => Cause::KeyRejected,
+        (ErrorCode::Internal, Blame::Caller) => Cause::InvalidRequest,
+        (ErrorCode::Internal, Blame::Backend | Blame::Unclear) => Cause::BackendError,
+        (ErrorCode::Internal, Blame::Agent) => Cause::AgentError,
+        (ErrorCode::Internal, Blame::Operator) => Cause::RateLimited,
+    }
+}
+
 /// What happened, with the label of what the backend says of it.
 pub(super) fn labelled(what: String, fault: &BackendFault) -> String {
     match &fault.label {

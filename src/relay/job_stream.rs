@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::chunk::{self, MAX_CHUNK};
 use super::outbox::{GUARANTEED, MOST, Outbox};
@@ -73,6 +74,8 @@ struct Held {
     is_queued: bool,
     /// Bytes held beyond the guaranteed part.
     borrowed: usize,
+    /// When the first byte was appended.
+    first_byte: Option<Instant>,
 }
 
 impl Held {
@@ -140,6 +143,11 @@ impl JobStream {
         self.held().written
     }
 
+    /// When the first byte of the response was produced.
+    pub fn first_byte(&self) -> Option<Instant> {
+        self.held().first_byte
+    }
+
     /// Sends bytes of the response, at most [`MAX_CHUNK`], and empties the buffer: at once where nothing waits and the line
     /// is idle, else in the job's turn. False: there is no room for them, and nothing changed.
     pub fn send(&self, buffer: &mut Vec<u8>) -> bool {
@@ -149,10 +157,12 @@ impl JobStream {
             buffer.clear();
             return true;
         }
+        held.first_byte.get_or_insert_with(Instant::now);
         if held.is_empty() && self.0.outbox.try_write(|out| self.append_chunk(&mut held, out, buffer)) {
             buffer.clear();
             return true;
         }
+        held.first_byte.get_or_insert_with(Instant::now);
         let has_room = self.take_room(&mut held, buffer.len());
         if has_room {
             held.bytes.push(std::mem::take(buffer));
@@ -168,6 +178,7 @@ impl JobStream {
             buffer.clear();
             return true;
         }
+        held.first_byte.get_or_insert_with(Instant::now);
         let has_room = self.take_room(&mut held, buffer.len());
         if has_room {
             held.bytes.push(std::mem::take(buffer));
@@ -288,8 +299,8 @@ impl JobStream {
         let mut held = self.held();
         self.0.phase.store(CANCELLED, Ordering::Release);
         self.0.outbox.return_spare(held.borrowed);
-        let (written, dropped) = (held.written, std::mem::take(&mut *held));
-        held.written = written;
+        let (written, first_byte, dropped) = (held.written, held.first_byte, std::mem::take(&mut *held));
+        (held.written, held.first_byte) = (written, first_byte);
         drop(held);
         if dropped.is_queued {
             self.0.outbox.unqueue(self);

@@ -2,30 +2,21 @@
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use env_logger::Target;
-use log::{Level, LevelFilter, Record};
-use serde::Serialize;
-
+use super::line::Line;
 use super::stderr::Lines;
 use crate::config::{LogConfig, LogFormat};
+use env_logger::Target;
+use log::{LevelFilter, Record};
 
-/// Other crates' records above this level are dropped whatever the filter says: some print the bytes they carry, which
-/// are prompts and keys, and what they say at info of their own workings helps no operator.
+/// Other crates' records above this level are dropped whatever the filter is: some print the bytes they carry, which are
+/// prompts and keys.
 const OTHERS_AT_MOST: LevelFilter = LevelFilter::Warn;
 
-/// Says at error that a body was cut, which the coordinator does on purpose after it has logged why, and whatever a
-/// client sends that is no HTTP.
-const NOT_HEARD: &str = "actix_http::h1::dispatcher";
-
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    level: &'a str,
-    target: &'a str,
-    message: String,
-}
+/// Logs an error for each body that was cut, which the coordinator does on purpose after it has logged why, and for each
+/// request that is not HTTP.
+const MUTED: &str = "actix_http::h1::dispatcher";
 
 /// How long the last lines may take at the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -33,7 +24,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Starts logging by an env_logger filter, and logs panics by their place alone, since their text may quote data. A
-/// second call changes nothing. Without a thread to be had, lines are written by whoever logs them.
+/// second call changes nothing. If no thread can be started, each line is written by the thread that logs it.
 pub fn init(config: &LogConfig) {
     let format = config.format;
     let mut builder = env_logger::Builder::new();
@@ -43,22 +34,13 @@ pub fn init(config: &LogConfig) {
         builder.target(Target::Pipe(Box::new(lines.clone())));
     }
     builder.format(move |out, record| {
-        if foreign(record) && (record.level() > OTHERS_AT_MOST || record.target() == NOT_HEARD) {
+        if foreign(record) && (record.level() > OTHERS_AT_MOST || record.target() == MUTED) {
             return Ok(());
         }
-        let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+        let line = Line::new(humantime::format_rfc3339_millis(SystemTime::now()), record);
         match format {
-            LogFormat::Text => writeln!(out, "{time} {:5} {}", record.level(), record.args()),
-            LogFormat::Json => {
-                let line = Line {
-                    time: time.to_string(),
-                    level: level_name(record.level()),
-                    target: record.target(),
-                    message: record.args().to_string(),
-                };
-                serde_json::to_writer(&mut *out, &line)?;
-                writeln!(out)
-            }
+            LogFormat::Text => writeln!(out, "{line}"),
+            LogFormat::Json => writeln!(out, "{}", line.json()),
         }
     });
     if builder.try_init().is_ok() {
@@ -68,7 +50,8 @@ pub fn init(config: &LogConfig) {
         std::panic::set_hook(Box::new(|info| {
             let thread = std::thread::current();
             let place = info.location().map_or_else(String::new, ToString::to_string);
-            log::error!("panic thread={} at={place}", thread.name().unwrap_or("unnamed"));
+            let name = thread.name().unwrap_or("unnamed");
+            log::error!(target: "outpost::agent", thread = name, at = place; "panic");
         }));
     }
 }
@@ -85,16 +68,6 @@ fn foreign(record: &Record<'_>) -> bool {
     target != "outpost" && !target.starts_with("outpost::")
 }
 
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use log::{Log as _, Metadata};
@@ -102,6 +75,7 @@ mod tests {
     use crate::config::vars;
     use crate::messages::ids::{Generation, JobId};
     use crate::telemetry::Event;
+    use crate::telemetry::events::{Dialling, JobStarted};
 
     fn is_logged(filter: &str, event: &Event) -> bool {
         let logger = env_logger::Builder::new().parse_filters(filter).build();
@@ -110,8 +84,8 @@ mod tests {
 
     #[test]
     fn the_documented_filter_selects_events_by_their_target() {
-        let job = Event::JobStarted { job: JobId::random(), backend: "vllm".into() };
-        let dial = Event::Dialling { generation: Generation::default(), target: "c:1".into() };
+        let job = JobStarted { job: JobId::random(), backend: "vllm".into() }.into();
+        let dial = Dialling { generation: Generation::default(), addr: "c:1".into() }.into();
         assert!(!is_logged("info", &job));
         assert!(is_logged(vars::LOG.example, &job));
         assert!(is_logged(vars::LOG.example, &dial));

@@ -1,16 +1,17 @@
-//! What the agent says of itself: events, the log lines they write, and the snapshot they fold into.
-//!
-//! One event, one log line, one change of the snapshot. `/status`, the metrics and the tests all read the snapshot.
+//! Events, their log lines, and the snapshot that they change. `/status`, the metrics and the tests read the snapshot.
 
-pub mod event;
+pub mod events;
+mod field;
+mod job_metrics;
+mod line;
 pub mod log;
 pub mod outside;
 pub mod prometheus;
 pub mod repeats;
 pub mod snapshot;
 mod stderr;
-mod target;
 
-pub use event::{Event, Events};
+pub use events::{Event, Events};
+pub use field::{Field, Fields};
 pub use outside::{Label, Outside, OutsideJson};
 pub use snapshot::{Phase, Snapshot};

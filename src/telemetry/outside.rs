@@ -10,6 +10,18 @@ const SHOWN: usize = 200;
 #[derive(Clone, Copy, Debug)]
 pub struct Outside<'a>(pub &'a str);
 
+impl Outside<'_> {
+    /// The same text without any escapes, bounded in length: for a form that has its own.
+    pub fn shortened(text: &str) -> String {
+        let mut chars = text.chars();
+        let mut shown: String = chars.by_ref().take(SHOWN).collect();
+        if chars.next().is_some() {
+            shown.push('…');
+        }
+        shown
+    }
+}
+
 impl fmt::Display for Outside<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.0.chars();

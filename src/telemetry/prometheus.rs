@@ -1,101 +1,129 @@
-//! The snapshot as Prometheus text. Names and labels are a closed set; a backend's name is the operator's own.
+//! Writes Prometheus text, and counts into histograms. Used by the status server and by the coordinator's metrics.
 
-use std::fmt::{self, Write};
+use std::fmt::{Display, Write};
 
-use super::{Phase, Snapshot};
+/// The media type of the text exposition format 0.0.4.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Renders a snapshot in the text exposition format 0.0.4.
-pub fn render(snapshot: &Snapshot) -> String {
-    let mut page = Page(String::new());
-    page.gauge(
-        "outpost_up",
-        "1 while the connection to the coordinator stands.",
-        u64::from(snapshot.phase == Phase::Connected),
-    );
-    page.gauge("outpost_jobs_in_flight", "Jobs that have a slot now.", snapshot.in_flight);
-    page.gauge("outpost_models_offered", "Models the coordinator was told of.", snapshot.models_offered as u64);
-    page.gauge("outpost_connect_failures", "Failed tries to connect, in a row.", u64::from(snapshot.failures));
-    page.counter("outpost_connections_total", "Connections established.", &[(None, snapshot.connections)]);
-    page.counter("outpost_jobs_admitted_total", "Jobs given a slot.", &[(None, snapshot.jobs.admitted)]);
-    page.counter("outpost_jobs_done_total", "Jobs ended well.", &[(None, snapshot.jobs.done)]);
-    page.counter(
-        "outpost_jobs_cancelled_total",
-        "Jobs cancelled or lost with their connection.",
-        &[(None, snapshot.jobs.cancelled)],
-    );
-    page.counter(
-        "outpost_jobs_moved_total",
-        "Moves of jobs to another backend, because one had failed them.",
-        &[(None, snapshot.jobs.moved)],
-    );
-    let by_code = |counts: &std::collections::BTreeMap<String, u64>| {
-        counts.iter().map(|(code, count)| (Some(("code", code.clone())), *count)).collect::<Vec<_>>()
-    };
-    page.counter("outpost_jobs_failed_total", "Jobs ended with an error, by code.", &by_code(&snapshot.jobs.failed));
-    page.counter(
-        "outpost_jobs_refused_total",
-        "Jobs answered with an error instead of a slot, by code.",
-        &by_code(&snapshot.jobs.refused),
-    );
-    let tokens = [("input", snapshot.tokens.input), ("output", snapshot.tokens.output)];
-    let tokens: Vec<_> = tokens.map(|(kind, count)| (Some(("kind", kind.to_owned())), count)).into();
-    page.counter("outpost_tokens_total", "Tokens of jobs done, as backends reported them.", &tokens);
-    page.counter("outpost_frames_skipped_total", "Frames that could not be used.", &[(None, snapshot.frames_skipped)]);
-    page.counter(
-        "outpost_stale_dropped_total",
-        "Messages of earlier connections dropped.",
-        &[(None, snapshot.stale_dropped)],
-    );
-    page.counter(
-        "outpost_actors_replaced_total",
-        "Actors that ended and were replaced.",
-        &[(None, snapshot.actors_replaced)],
-    );
-    page.head("outpost_backend_up", "Whether a backend is healthy.", "gauge");
-    for (name, state) in &snapshot.backends {
-        page.sample("outpost_backend_up", Some(("backend", name.clone())), u64::from(state.up));
-    }
-    page.head("outpost_backend_breaker_opened_total", "How often a backend got no jobs for a while.", "counter");
-    for (name, state) in &snapshot.backends {
-        let label = Some(("backend", name.clone()));
-        page.sample("outpost_backend_breaker_opened_total", label, state.breaker_opened);
-    }
-    page.0
-}
+/// Labels of a sample: names and values.
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
-struct Page(String);
-
-type Label = Option<(&'static str, String)>;
+/// A page of metrics in the text exposition format 0.0.4. The samples of a metric follow its head.
+#[derive(Debug, Default)]
+pub struct Page(String);
 
 impl Page {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+    /// A gauge with one sample.
+    pub fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "gauge");
-        self.sample(name, None, value);
+        self.sample(name, &[], value);
     }
 
-    fn counter(&mut self, name: &str, help: &str, samples: &[(Label, u64)]) {
+    /// A counter with one sample.
+    pub fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "counter");
-        for (label, value) in samples {
-            self.sample(name, label.clone(), *value);
-        }
+        self.sample(name, &[], value);
     }
 
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
+    /// The head of a metric: `kind` is `gauge`, `counter` or `histogram`.
+    pub fn head(&mut self, name: &str, help: &str, kind: &str) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
-    fn sample(&mut self, name: &str, label: Label, value: u64) {
-        match label {
-            None => self.line(format_args!("{name} {value}")),
-            Some((key, text)) => {
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                self.line(format_args!("{name}{{{key}=\"{text}\"}} {value}"));
-            }
-        }
+    /// A sample of a gauge or a counter.
+    pub fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl Display) {
+        let labels = labels_text(labels, None);
+        self.line(format_args!("{name}{labels} {value}"));
     }
 
-    fn line(&mut self, line: fmt::Arguments<'_>) {
+    /// The samples of one histogram.
+    pub fn histogram<const N: usize>(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram<N>) {
+        let mut below = 0;
+        for (bound, count) in histogram.bounds.iter().zip(histogram.counts) {
+            below += count;
+            let labels = labels_text(labels, Some(&bound.to_string()));
+            self.line(format_args!("{name}_bucket{labels} {below}"));
+        }
+        let all = labels_text(labels, Some("+Inf"));
+        let labels = labels_text(labels, None);
+        let Histogram { count, sum, .. } = histogram;
+        self.line(format_args!("{name}_bucket{all} {count}\n{name}_sum{labels} {sum}\n{name}_count{labels} {count}"));
+    }
+
+    /// The text of the page.
+    pub fn finish(self) -> String {
+        self.0
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String can't fail.
         let _ = writeln!(self.0, "{line}");
+    }
+}
+
+fn labels_text(labels: Labels<'_>, bound: Option<&str>) -> String {
+    let bound = bound.map(|bound| ("le", bound));
+    let pairs: Vec<String> = labels
+        .iter()
+        .copied()
+        .chain(bound)
+        .map(|(name, value)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            format!("{name}=\"{value}\"")
+        })
+        .collect();
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
+}
+
+/// Counts observed values by upper bounds, which ascend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram<const N: usize> {
+    bounds: &'static [f64; N],
+    /// Values up to each bound, and over the bound before it.
+    counts: [u64; N],
+    /// All values, also those over the last bound.
+    count: u64,
+    sum: f64,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// A histogram without values.
+    pub fn new(bounds: &'static [f64; N]) -> Self {
+        Self { bounds, counts: [0; N], count: 0, sum: 0.0 }
+    }
+
+    /// Counts a value.
+    pub fn observe(&mut self, value: f64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_counted_in_each_bucket_whose_bound_is_not_below_it() {
+        let mut histogram = Histogram::new(&[0.5, 1.0]);
+        for value in [0.5, 0.75, 1.0, 4.0] {
+            histogram.observe(value);
+        }
+        let mut page = Page::default();
+        page.histogram("h", &[("model", "a")], &histogram);
+        let expected = "h_bucket{model=\"a\",le=\"0.5\"} 1\nh_bucket{model=\"a\",le=\"1\"} 3\n\
+                        h_bucket{model=\"a\",le=\"+Inf\"} 4\nh_sum{model=\"a\"} 6.25\nh_count{model=\"a\"} 4\n";
+        assert_eq!(page.finish(), expected);
+    }
+
+    #[test]
+    fn a_label_can_not_end_its_quotes_or_its_line() {
+        let mut page = Page::default();
+        page.sample("x", &[("model", "a\"\\\nb"), ("code", "c")], 1);
+        assert_eq!(page.finish(), "x{model=\"a\\\"\\\\\\nb\",code=\"c\"} 1\n");
     }
 }

@@ -52,7 +52,7 @@ async fn without_a_model_the_coordinator_still_sees_the_agent() {
     let mut harness = Harness::builder().backend(&down).start();
     let mut link = harness.coordinator.welcome().await;
     assert!(link.offered().await.is_empty());
-    let nothing = |event: &Event| matches!(event, Event::NothingOnOffer { looked_at: 1 }).then_some(());
+    let nothing = |event: &Event| matches!(event, Event::NothingOnOffer(nothing) if nothing.probed == 1).then_some(());
     harness.event(nothing).await;
     harness.stop().await;
 }
@@ -110,7 +110,7 @@ async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes()
     link.fence().await;
     let events = harness.events();
     let reported = events.iter().filter_map(|entry| match &entry.event {
-        Event::CloudModelsNotOffered { backend, models } => Some((backend.as_str(), *models)),
+        Event::CloudModelsNotOffered(event) => Some((event.backend.as_str(), event.models)),
         _ => None,
     });
     assert_eq!(reported.collect::<Vec<_>>(), [("box", 2), ("box", 3)]);

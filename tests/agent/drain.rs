@@ -68,7 +68,7 @@ async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     request.dropped().await;
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
-    let progress = |event: &Event| matches!(event, Event::DrainProgress { in_flight: 1, .. });
+    let progress = |event: &Event| matches!(event, Event::DrainProgress(progress) if progress.in_flight == 1);
     let said = harness.events().iter().filter(|entry| progress(&entry.event)).count();
     assert!((5..=6).contains(&said), "every five seconds, not {said} times");
     harness.stop().await;

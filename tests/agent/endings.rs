@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 fn disconnected(event: &Event) -> Option<(CloseKind, Level)> {
     match event {
-        Event::Disconnected { kind, .. } => Some((*kind, event.level())),
+        Event::Disconnected(disconnected) => Some((disconnected.kind, event.level())),
         _ => None,
     }
 }
 
 fn failure(event: &Event) -> Option<(u32, Level)> {
     match event {
-        Event::ConnectFailed { failures, .. } => Some((*failures, event.level())),
+        Event::ConnectFailed(failed) => Some((failed.failures, event.level())),
         _ => None,
     }
 }
 
 fn wait(event: &Event) -> Option<Duration> {
     match event {
-        Event::Retrying { wait } => Some(*wait),
+        Event::Retrying(retrying) => Some(retrying.wait),
         _ => None,
     }
 }
@@ -201,7 +201,7 @@ async fn the_tenth_failure_in_a_row_is_said_once_and_the_agent_keeps_trying() {
         harness.until(|state| state.failures == failures).await;
     }
     let said = |harness: &Harness| {
-        let tenth = |event: &Event| matches!(event, Event::StillTrying { failures: 10 });
+        let tenth = |event: &Event| matches!(event, Event::StillTrying(trying) if trying.failures == 10);
         harness.events().iter().filter(|entry| tenth(&entry.event)).count()
     };
     assert_eq!(said(&harness), 1);

@@ -40,7 +40,7 @@ async fn relayed(offer: Extensions) -> (JobTrace, Vec<Frame>, Vec<String>) {
     link.accept(Some("agent-1"));
     link.capabilities().await;
     let agreed = harness.event(|event| match event {
-        Event::Connected { extensions, .. } => Some(*extensions),
+        Event::Connected(connected) => Some(connected.extensions),
         _ => None,
     });
     assert_eq!(agreed.await, offer);

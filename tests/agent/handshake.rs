@@ -15,14 +15,14 @@ use tokio::time::Instant;
 /// The event of a failed try: failures in a row, and its words.
 fn failed(event: &Event) -> Option<(u32, String)> {
     match event {
-        Event::ConnectFailed { failures, cause, .. } => Some((*failures, cause.clone())),
+        Event::ConnectFailed(failed) => Some((failed.failures, failed.cause.clone())),
         _ => None,
     }
 }
 
 fn wait(event: &Event) -> Option<Duration> {
     match event {
-        Event::Retrying { wait } => Some(*wait),
+        Event::Retrying(retrying) => Some(retrying.wait),
         _ => None,
     }
 }
@@ -234,7 +234,7 @@ async fn the_provider_id_is_kept_and_another_one_replaces_it_with_a_warning() {
         .events()
         .into_iter()
         .filter_map(|entry| match entry.event {
-            Event::ProviderIdReplaced { old, new } => Some((old.to_string(), new.to_string())),
+            Event::ProviderIdReplaced(replaced) => Some((replaced.old.to_string(), replaced.new.to_string())),
             _ => None,
         })
         .collect();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 fn lost(event: &Event) -> Option<(CloseKind, String)> {
     match event {
-        Event::Disconnected { kind, cause, .. } => Some((*kind, cause.clone())),
+        Event::Disconnected(disconnected) => Some((disconnected.kind, disconnected.cause.clone())),
         _ => None,
     }
 }

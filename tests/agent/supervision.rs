@@ -16,7 +16,7 @@ use outpost::transport::websocket::codec::Frame;
 
 fn replaced(event: &Event) -> Option<Child> {
     match event {
-        Event::ChildReplaced { child } => Some(child.clone()),
+        Event::ChildReplaced(replaced) => Some(replaced.child.clone()),
         _ => None,
     }
 }
@@ -168,7 +168,7 @@ async fn a_connections_panic_is_an_end_like_another() {
     for generation in 1..=2 {
         assert_eq!(harness.event(replaced).await, Child::Connection(Generation(generation)));
         let failures = |event: &Event| match event {
-            Event::ConnectFailed { failures, .. } => Some(*failures),
+            Event::ConnectFailed(failed) => Some(failed.failures),
             _ => None,
         };
         assert_eq!(u64::from(harness.event(failures).await), generation);
@@ -191,7 +191,7 @@ async fn a_panic_in_an_open_connection_ends_its_jobs() {
     link.ended().await;
     assert_eq!(harness.event(replaced).await, Child::Connection(Generation(1)));
     let lost = |event: &Event| match event {
-        Event::Disconnected { kind, .. } => Some(*kind),
+        Event::Disconnected(disconnected) => Some(disconnected.kind),
         _ => None,
     };
     assert_eq!(harness.event(lost).await, CloseKind::Unexpected);
@@ -209,7 +209,7 @@ async fn when_actors_end_faster_than_they_can_be_replaced_the_agent_gives_up() {
     assert_eq!(harness.exit().await, Exit::GaveUp);
     let ends = harness.events().iter().filter_map(|entry| replaced(&entry.event)).count();
     assert_eq!(ends, 11, "ten within a minute are put up with");
-    assert!(harness.events().iter().any(|entry| matches!(entry.event, Event::GivingUp)));
+    assert!(harness.events().iter().any(|entry| matches!(entry.event, Event::GivingUp(_))));
     harness.stop().await;
 }
 

@@ -9,8 +9,8 @@ use outpost::transport::websocket::codec::Frame;
 fn skipped(harness: &Harness) -> (usize, Vec<u64>) {
     let events = harness.events();
     let each = events.iter().filter(|entry| matches!(entry.event, Event::FrameSkipped { .. })).count();
-    let counted = events.iter().filter_map(|entry| match entry.event {
-        Event::MoreFramesSkipped { count } => Some(count),
+    let counted = events.iter().filter_map(|entry| match &entry.event {
+        Event::MoreFramesSkipped(more) => Some(more.count),
         _ => None,
     });
     (each, counted.collect())

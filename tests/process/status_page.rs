@@ -1,4 +1,4 @@
-//! What a running agent says of itself: to people, to scripts, to Prometheus and to a health check.
+//! The status of a running agent: for people, scripts, Prometheus and health checks.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ async fn scene() -> Scene {
 }
 
 #[tokio::test]
-async fn the_agent_is_alive_at_once_and_ready_while_jobs_can_come() {
+async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
     let Scene { coordinator, process, addr, .. } = scene().await;
     let mut session = coordinator.accept().await;
     assert_eq!(get(addr, "/healthz").await.status, 200);
@@ -47,8 +47,8 @@ async fn the_agent_is_alive_at_once_and_ready_while_jobs_can_come() {
 }
 
 #[tokio::test]
-async fn the_page_counts_what_happens() {
-    let Scene { coordinator, mut backend, mut process, addr, .. } = scene().await;
+async fn the_status_counts_jobs_and_shows_the_router() {
+    let Scene { coordinator, mut backend, process, addr, .. } = scene().await;
     let mut session = coordinator.accept().await;
     let answer = session.challenge().await;
     session.send(r#"{"type":"auth_ok","provider_id":"prov-1"}"#).await;
@@ -61,7 +61,8 @@ async fn the_page_counts_what_happens() {
     let refused = session.start_job("no such model").await;
     session.rest(refused).await.1.failed();
     session.send("not JSON").await;
-    process.logged("frame skipped").await;
+    let skipped = async { while get(addr, "/status").await.json()["frames_skipped"] != 1 {} };
+    within("count of the skipped frame", skipped).await;
     session.start_job("llama x").await;
     let _running = backend.request().await;
 
@@ -86,6 +87,9 @@ async fn the_page_counts_what_happens() {
         ("/frames_skipped", 1.into()),
         ("/backends/big/up", true.into()),
         ("/backends/big/models/0", "llama x".into()),
+        ("/router/jobs/0/phase", "running".into()),
+        ("/router/jobs/0/model", "llama x".into()),
+        ("/router/waiting", 0.into()),
     ] {
         assert_eq!(status.pointer(field), Some(&expected), "{field}");
     }
@@ -98,32 +102,44 @@ async fn the_page_counts_what_happens() {
         "outpost_jobs_refused_total{code=\"model_not_loaded\"} 1",
         "outpost_tokens_total{kind=\"output\"} 5",
         "outpost_backend_up{backend=\"big\"} 1",
+        concat!("outpost_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "outpost_jobs_waiting 0",
+        "outpost_job_duration_seconds_count{model=\"llama x\",backend=\"big\",outcome=\"done\",cause=\"none\"} 1",
+        "outpost_job_first_byte_seconds_count{model=\"llama x\",backend=\"big\",outcome=\"done\",cause=\"none\"} 1",
+        "outpost_job_tokens_per_second_count{model=\"llama x\",backend=\"big\",outcome=\"done\",cause=\"none\"} 1",
     ] {
         assert!(metrics.body.lines().any(|found| found == line), "no {line}:\n{}", metrics.body);
     }
     assert_eq!(get(addr, "/").await.status, 404);
+    drop(process);
 }
 
 #[tokio::test]
 async fn the_status_command_asks_the_running_agent() {
-    let Scene { coordinator, mut process, addr, .. } = scene().await;
+    let Scene { coordinator, process, addr, .. } = scene().await;
     let mut session = coordinator.serving("llama x").await;
     session.settle().await;
-    process.logged("capabilities sent generation=1 models=1").await;
+    let offered = async { while get(addr, "/status").await.json()["models_offered"] != 1 {} };
+    within("count of the models on offer", offered).await;
     let ask = |arguments: &[&str]| Setup::new(arguments).env("OUTPOST_STATUS_ADDR", addr.to_string());
-    let told = ask(&["status"]).finish().await;
-    told.assert_code(0);
+    let shown = ask(&["status"]).finish().await;
+    shown.assert_code(0);
     for words in ["Connected", &coordinator.addr().to_string(), "backend       big up: llama x", "0 running"] {
-        assert!(told.stdout.contains(words), "no {words:?}:\n{}", told.stdout);
+        assert!(shown.stdout.contains(words), "no {words:?}:\n{}", shown.stdout);
     }
     let json = ask(&["status", "--json"]).finish().await;
     json.assert_code(0);
-    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
-    assert_eq!(json, get(addr, "/status").await.json());
+    let mut json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let mut expected = get(addr, "/status").await.json();
+    // It has times that are relative to the request.
+    let routers = [&mut json, &mut expected].map(|status| status["router"].take());
+    assert!(routers.iter().all(|router| router["ready"] == serde_json::json!(["big"])), "{routers:?}");
+    assert_eq!(json, expected);
+    drop(process);
 }
 
 #[tokio::test]
-async fn the_status_command_says_so_where_no_agent_answers() {
+async fn the_status_command_fails_if_no_agent_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = listener.local_addr().unwrap();
     drop(listener);
@@ -137,7 +153,7 @@ async fn the_status_command_says_so_where_no_agent_answers() {
 }
 
 #[tokio::test]
-async fn an_address_that_the_operator_named_and_another_has_is_an_error() {
+async fn a_configured_address_that_is_in_use_is_an_error() {
     let (coordinator, home) = (Coordinator::start().await, Home::new());
     let taken = coordinator.addr().to_string();
     let setup = agent(&coordinator, &home, crate::support::NOBODY).env("OUTPOST_STATUS_ADDR", &taken);

@@ -13,8 +13,9 @@ use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
 use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::telemetry::events::{FrameSkipped, MoreFramesSkipped};
 use crate::telemetry::repeats::Repeats;
-use crate::telemetry::{Event, Events, Label};
+use crate::telemetry::{Events, Label};
 use crate::transport::websocket::pump::Inbox;
 
 /// Frames above this are parsed off the arbiter.
@@ -89,7 +90,7 @@ impl SkippedFrames {
     fn report(&self, cause: std::fmt::Arguments<'_>) {
         let is_reported = self.repeats.borrow_mut().note();
         if is_reported {
-            self.events.emit(Event::FrameSkipped { cause: cause.to_string() });
+            self.events.emit(FrameSkipped { cause: cause.to_string() });
         }
     }
 
@@ -105,7 +106,7 @@ impl SkippedFrames {
     pub(super) fn count(&self) {
         let count = self.repeats.borrow_mut().next_period();
         if count > 0 {
-            self.events.emit(Event::MoreFramesSkipped { count });
+            self.events.emit(MoreFramesSkipped { count });
         }
     }
 }

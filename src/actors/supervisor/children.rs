@@ -21,7 +21,7 @@ use crate::core::session::backoff::EndClass;
 use crate::messages::lifecycle::{Child, CloseKind, Stop, StopAdmitting};
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
-use crate::telemetry::Event;
+use crate::telemetry::events::{ConnectFailed, Disconnected};
 
 impl SupervisorActor {
     pub(super) fn guard(&mut self, child: Child, ctx: &Context<Self>) -> Guard {
@@ -151,10 +151,10 @@ impl SupervisorActor {
         let Some(connection) = &self.connection else { return };
         let (generation, cause) = (connection.generation, cause.to_owned());
         if connection.up.is_some() {
-            let event = move |_| Event::Disconnected { generation, kind: CloseKind::Unexpected, cause };
+            let event = move |_| Disconnected { generation, kind: CloseKind::Unexpected, cause };
             self.after_connection(EndClass::Planned, event, ctx);
         } else {
-            let event = move |failures| Event::ConnectFailed { generation, cause, failures };
+            let event = move |failures| ConnectFailed { generation, cause, failures };
             self.after_connection(EndClass::Failure, event, ctx);
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Draining, Exit, SupervisorActor};
 use crate::messages::lifecycle::{Child, ConnectionDown, Drain, EndJobs, StillRunning, Stop, StopAdmitting};
-use crate::telemetry::Event;
+use crate::telemetry::events::{self, DrainCutShort, DrainProgress, Stopped};
 
 /// How often a drain reports its progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ impl SupervisorActor {
             None => drain.hurry = true,
             Some(0) => {}
             Some(in_flight) => {
-                self.events.emit(Event::DrainCutShort { in_flight });
+                self.events.emit(DrainCutShort { in_flight });
                 router.do_send(EndJobs);
                 ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
             }
@@ -63,7 +63,7 @@ impl SupervisorActor {
             pool.addr.do_send(Stop);
         }
         if exit == Exit::Drained {
-            self.events.emit(Event::Stopped);
+            self.events.emit(Stopped);
         }
         // The receiver is gone only if its owner does not need the result.
         let _ = done.send(exit);
@@ -98,7 +98,7 @@ impl Handler<Drain> for SupervisorActor {
             let Some(drain) = &supervisor.drain else { return };
             if let Some(in_flight @ 1..) = drain.in_flight {
                 let left = drain.until.saturating_duration_since(Instant::now());
-                supervisor.events.emit(Event::DrainProgress { in_flight, left });
+                supervisor.events.emit(DrainProgress { in_flight, left });
             }
         });
     }
@@ -110,7 +110,7 @@ impl Handler<StillRunning> for SupervisorActor {
     fn handle(&mut self, still: StillRunning, ctx: &mut Self::Context) {
         let Some(drain) = &mut self.drain else { return };
         if drain.in_flight.is_none() {
-            self.events.emit(Event::Draining { in_flight: still.in_flight, grace: self.settings.shutdown_grace });
+            self.events.emit(events::Draining { in_flight: still.in_flight, grace: self.settings.shutdown_grace });
         }
         drain.in_flight = Some(still.in_flight);
         if std::mem::take(&mut drain.hurry) {

@@ -25,6 +25,7 @@ use super::catalog::Catalog;
 use super::debounce::Debounce;
 use super::ledger::{Entry, Ledger};
 use super::load::{Ended, LoadWindow};
+use crate::messages::cause::Cause;
 use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
 use crate::messages::wire::{Capabilities, Extensions, Heartbeat, Limits, Tokens};
@@ -157,7 +158,7 @@ impl<W: Work> Router<W> {
     pub fn connection_down(&mut self, now: Instant, generation: Generation) {
         self.connection.take_if(|connection| connection.generation == generation);
         for entry in self.ledger.end_generation(generation) {
-            self.cancelled(now, entry);
+            self.cancelled(now, entry, Cause::ConnectionLost);
         }
         self.serve_queues(now);
         self.schedule(now);
@@ -166,7 +167,7 @@ impl<W: Work> Router<W> {
     /// The coordinator cancels a job. One that is not known has ended: a cancel that crossed its last frame is no fault.
     pub fn cancel(&mut self, now: Instant, generation: Generation, job: JobId) {
         if let Some(entry) = self.ledger.cancel(job, generation) {
-            self.cancelled(now, entry);
+            self.cancelled(now, entry, Cause::Cancelled);
             self.serve_queues(now);
             self.schedule(now);
         }
@@ -206,9 +207,13 @@ impl<W: Work> Router<W> {
         }
         self.settle_budget(&mut entry.state, &outcome, now);
         self.record_outcome(now, entry.backend.as_ref(), &mut entry.state, verdict);
-        let Entry { job, backend, state, .. } = entry;
-        self.event(RouterEvent::Ended { job, backend, outcome, duration });
-        self.effects.push_back(Effect::Release { work: state.work });
+        let cause = match &outcome {
+            Outcome::Done { .. } => None,
+            Outcome::Failed(failure) => Some(failure.cause),
+            Outcome::Cancelled => Some(Cause::Cancelled),
+        };
+        let work = self.report_end(entry, outcome, cause, duration);
+        self.effects.push_back(Effect::Release { work });
         self.serve_queues(now);
         self.schedule(now);
     }
@@ -296,7 +301,7 @@ impl<W: Work> Router<W> {
     }
 
     /// A job that left the ledger to be dropped: nothing more is sent of it.
-    fn cancelled(&mut self, now: Instant, mut entry: Entry<JobState<W>>) {
+    fn cancelled(&mut self, now: Instant, mut entry: Entry<JobState<W>>, cause: Cause) {
         self.timers.remove(&(entry.state.timer, entry.ticket));
         if let Some(backend) = &entry.backend {
             self.backends.on_cancel(backend, now);
@@ -304,9 +309,22 @@ impl<W: Work> Router<W> {
         self.settle_budget(&mut entry.state, &Outcome::Cancelled, now);
         self.record_outcome(now, entry.backend.as_ref(), &mut entry.state, Verdict::Neutral);
         let duration = now.saturating_duration_since(entry.state.received);
-        let Entry { job, backend, state, .. } = entry;
-        self.event(RouterEvent::Ended { job, backend, outcome: Outcome::Cancelled, duration });
-        self.effects.push_back(Effect::Cancel { work: state.work });
+        let work = self.report_end(entry, Outcome::Cancelled, Some(cause), duration);
+        self.effects.push_back(Effect::Cancel { work });
+    }
+
+    /// Reports the end of a job, and returns its work.
+    fn report_end(
+        &mut self,
+        entry: Entry<JobState<W>>,
+        outcome: Outcome,
+        cause: Option<Cause>,
+        duration: Duration,
+    ) -> W {
+        let Entry { job, backend, state: JobState { work, model, received, .. }, .. } = entry;
+        let first_byte = work.first_byte().map(|at| at.saturating_duration_since(received));
+        self.event(RouterEvent::Ended { job, model, backend, outcome, cause, first_byte, duration });
+        work
     }
 
     /// Tells a job to end with an error, once.

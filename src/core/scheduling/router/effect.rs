@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::core::scheduling::ledger::Refused;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::selection::Unrouted;
+use crate::messages::cause::Cause;
 use crate::messages::ids::{BackendId, Generation, JobId, ModelId};
 use crate::messages::jobs::{Outcome, Ticket};
 use crate::messages::wire::{Capabilities, ErrorCode};
@@ -90,11 +91,17 @@ pub enum RouterEvent {
     Ended {
         /// The job.
         job: JobId,
+        /// Its model.
+        model: ModelId,
         /// Where it had its slot, if it had one.
         backend: Option<BackendId>,
         /// How.
         outcome: Outcome,
-        /// From receipt.
+        /// Why it was not done.
+        cause: Option<Cause>,
+        /// From receipt to the first byte of the answer.
+        first_byte: Option<Duration>,
+        /// From receipt to the end.
         duration: Duration,
     },
     /// A backend failed so many jobs that it gets none for a while.
@@ -159,6 +166,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The word in logs and metrics.
+    pub fn cause(self) -> Cause {
+        match self {
+            Self::Malformed(_) => Cause::Malformed,
+            Self::NotOffered => Cause::NotOffered,
+            Self::Stopping => Cause::Stopping,
+            Self::AgentFull => Cause::AgentFull,
+            Self::NotServed => Cause::ModelNotServed,
+            Self::BudgetSpent => Cause::BudgetSpent,
+            Self::NoSlot(Unrouted::NoneServes) => Cause::EndpointNotServed,
+            Self::NoSlot(Unrouted::AllTried) => Cause::BackendsFailed,
+            Self::NoSlot(Unrouted::NoneReady) => Cause::BackendsNotReady,
+            Self::NoSlot(Unrouted::AllBroken) => Cause::BreakersOpen,
+            Self::NoSlot(Unrouted::AllFull) => Cause::BackendsFull,
+        }
+    }
+
     /// The code on the wire.
     pub fn code(self) -> ErrorCode {
         match self {

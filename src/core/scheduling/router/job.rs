@@ -18,6 +18,11 @@ pub trait Work {
 
     /// How far a backend has come with it.
     fn progress(&self) -> Progress;
+
+    /// When the first byte of its answer was produced.
+    fn first_byte(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// How far a backend has come with a job's answer.

@@ -71,6 +71,13 @@ struct BudgetView {
     per_minute: u64,
 }
 
+impl RouterView {
+    /// Jobs that wait for a slot.
+    pub fn waiting(&self) -> usize {
+        self.waiting + self.retrying
+    }
+}
+
 impl<W: Work> Router<W> {
     /// Its state now.
     pub fn view(&self, now: Instant) -> RouterView {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::core::scheduling::catalog::BackendPolicy;
+use crate::messages::cause::Cause;
 use crate::messages::discovery::BackendReport;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, Tokens};
@@ -67,7 +68,8 @@ pub(super) enum Answer {
 
 impl Server {
     pub(super) fn answer(&self) -> Answer {
-        let failure = |code, blame, evidence, probe| Failure { code, blame, evidence, probe };
+        let cause = Cause::BackendError;
+        let failure = |code, blame, evidence, probe| Failure { cause, code, blame, evidence, probe };
         let fails = |code, blame, evidence, probe, elsewhere| Answer::Fails {
             failure: failure(code, blame, evidence, probe),
             elsewhere,

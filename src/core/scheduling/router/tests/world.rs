@@ -261,7 +261,7 @@ impl World {
                 server.left = Some(self.now);
             }
             let (code, blame, evidence) = (ErrorCode::Internal, Blame::Operator, Evidence::Nothing);
-            Outcome::Failed(Failure { code, blame, evidence, probe: false })
+            Outcome::Failed(Failure { cause: Cause::Stopping, code, blame, evidence, probe: false })
         } else if let Some(outcome) = self.running.get(&ticket).and_then(|run| run.claimed.clone()) {
             let run = self.running.remove(&ticket).unwrap();
             self.servers.get_mut(&run.backend).unwrap().left = Some(self.now);
@@ -353,8 +353,8 @@ impl World {
     pub(super) fn stray_inputs(&mut self, n: u64) {
         let (ticket, stale) = (Ticket(u64::MAX - n), Generation(u64::MAX - n));
         let before = self.router.in_flight();
-        let failure =
-            Failure { code: ErrorCode::Internal, blame: Blame::Backend, evidence: Evidence::Backend, probe: true };
+        let (cause, code) = (Cause::BackendError, ErrorCode::Internal);
+        let failure = Failure { cause, code, blame: Blame::Backend, evidence: Evidence::Backend, probe: true };
         self.router.failed(self.now, ticket, failure);
         self.router.ended(self.now, UNIX_EPOCH, ticket, Outcome::Cancelled, ms(1));
         self.router.load_report(self.now, &"unknown".into(), 3, self.now);

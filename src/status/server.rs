@@ -1,38 +1,43 @@
-//! The status page of a running agent, and the client that reads it.
+//! The server of a running agent's status.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::header::{self, CACHE_CONTROL, HOST, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::client::Status;
+use super::metrics;
 use crate::config::StatusAddr;
-use crate::telemetry::{Snapshot, prometheus};
+use crate::core::scheduling::router::RouterView;
+use crate::telemetry::Snapshot;
+use crate::telemetry::prometheus::CONTENT_TYPE;
 use crate::transport::local_only::is_this_machine;
 
-/// How long the client waits.
-const FETCH_LIMIT: Duration = Duration::from_secs(5);
+/// How long a request waits for the router.
+const VIEW_LIMIT: Duration = Duration::from_secs(1);
 /// The most connections at once. Each takes a file descriptor from the jobs.
 const MAX_CONNECTIONS: usize = 32;
-/// The largest status the client reads.
-const MAX_STATUS: usize = 4 * 1024 * 1024;
 
-/// Why the status page could not be served or read.
+/// Why the status can't be served or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// The address can't be had.
+    /// The address can't be bound.
     #[error("can't listen on {0} for the status page: {1}")]
     Bind(SocketAddr, io::Error),
-    /// No server answers.
+    /// There is no answer.
     #[error("no agent answers on {0}: is it running, and with this OUTPOST_STATUS_ADDR?")]
     NoAnswer(SocketAddr),
-    /// Another program answers.
+    /// The answer is not the status of an agent.
     #[error("{0} answered, but it is not an outpost agent")]
     NotOurs(SocketAddr),
 }
@@ -43,20 +48,20 @@ pub struct StatusServer {
 }
 
 impl StatusServer {
-    /// Takes the address.
+    /// Binds the address.
     pub fn bind(addr: SocketAddr) -> Result<Self, StatusError> {
         let listener = std::net::TcpListener::bind(addr).map_err(|error| StatusError::Bind(addr, error))?;
         Ok(Self { listener })
     }
 
-    /// Takes the configured address, if there is one. An address that is in use is an error only if the operator named it.
+    /// Binds the configured address, if there is one. An address that is in use is an error only if the operator named it.
     pub fn open(configured: StatusAddr) -> Result<Option<Self>, StatusError> {
         let StatusAddr::On { addr, explicit } = configured else { return Ok(None) };
         match Self::bind(addr) {
             Ok(server) => Ok(Some(server)),
             Err(error) if explicit => Err(error),
             Err(error) => {
-                log::warn!("no status page cause=\"{error}\" (set OUTPOST_STATUS_ADDR to another address, or to off)");
+                log::warn!(target: "outpost::agent", cause:% = error; "no status page: set OUTPOST_STATUS_ADDR to another address, or to off");
                 Ok(None)
             }
         }
@@ -67,19 +72,19 @@ impl StatusServer {
         self.listener.local_addr()
     }
 
-    /// Serves the snapshot until the handle stops it.
+    /// Serves the snapshot and the router's state until the handle stops it.
     #[expect(clippy::disallowed_methods, reason = "the server is stopped through the handle")]
-    pub fn serve(self, snapshot: watch::Receiver<Snapshot>) -> io::Result<ServerHandle> {
+    pub fn serve(self, snapshot: watch::Receiver<Snapshot>, view: ViewSource) -> io::Result<ServerHandle> {
         let addr = self.listener.local_addr()?;
-        log::info!("status page addr=http://{addr}/status");
+        log::info!(target: "outpost::agent", addr:% = format_args!("http://{addr}/status"); "status page");
         let is_local = addr.ip().is_loopback();
-        let state = web::Data::new(snapshot);
+        let state = web::Data::new(Sources { snapshot, view });
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
                 .wrap(from_fn(move |request, next| admit(is_local, request, next)))
                 .route("/status", web::get().to(status))
-                .route("/metrics", web::get().to(metrics))
+                .route("/metrics", web::get().to(prometheus))
                 .route("/healthz", web::get().to(|| async { "ok\n" }))
                 .route("/readyz", web::get().to(ready))
         })
@@ -111,31 +116,41 @@ async fn admit(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-type State = web::Data<watch::Receiver<Snapshot>>;
+/// Asks the router for its state. There is none while the router is being replaced.
+pub type ViewSource = Arc<dyn Fn() -> LocalBoxFuture<'static, Option<RouterView>> + Send + Sync>;
 
-async fn status(state: State) -> HttpResponse {
-    let snapshot = state.borrow().clone();
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(snapshot)
+struct Sources {
+    snapshot: watch::Receiver<Snapshot>,
+    view: ViewSource,
 }
 
-async fn metrics(state: State) -> HttpResponse {
-    let page = prometheus::render(&state.borrow());
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(page)
+impl Sources {
+    /// A copy, so that a slow client does not hold up events.
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    async fn view(&self) -> Option<RouterView> {
+        timeout(VIEW_LIMIT, (self.view)()).await.ok().flatten()
+    }
+}
+
+type State = web::Data<Sources>;
+
+async fn status(state: State) -> HttpResponse {
+    let status = Status { snapshot: state.snapshot(), router: state.view().await };
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(status)
+}
+
+async fn prometheus(state: State) -> HttpResponse {
+    let page = metrics::render(&state.snapshot(), state.view().await.as_ref());
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(page)
 }
 
 async fn ready(state: State) -> (&'static str, StatusCode) {
-    if state.borrow().is_ready() {
+    if state.snapshot.borrow().is_ready() {
         ("ready\n", StatusCode::OK)
     } else {
         ("not ready\n", StatusCode::SERVICE_UNAVAILABLE)
     }
-}
-
-/// Asks a running agent for its snapshot.
-pub async fn fetch(addr: SocketAddr) -> Result<Snapshot, StatusError> {
-    let client = awc::Client::builder().timeout(FETCH_LIMIT).disable_redirects().finish();
-    let response = client.get(format!("http://{addr}/status")).send().await;
-    let mut response = response.map_err(|_| StatusError::NoAnswer(addr))?;
-    let body = response.body().limit(MAX_STATUS).await.map_err(|_| StatusError::NotOurs(addr))?;
-    serde_json::from_slice(&body).map_err(|_| StatusError::NotOurs(addr))
 }

@@ -1,0 +1,39 @@
+//! The client of the status server, and what it reads.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::server::StatusError;
+use crate::telemetry::Snapshot;
+
+/// How long the client waits.
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+/// The largest status that the client reads.
+const MAX_STATUS: usize = 4 * 1024 * 1024;
+
+/// The body of `/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status<R = Value> {
+    /// The agent's state.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// The router's state; none while there is no router.
+    #[serde(skip_serializing_if = "Option::is_none", default = "no_router")]
+    pub router: Option<R>,
+}
+
+fn no_router<R>() -> Option<R> {
+    None
+}
+
+/// Reads the status of a running agent.
+pub async fn fetch(addr: SocketAddr) -> Result<Status, StatusError> {
+    let client = awc::Client::builder().timeout(FETCH_LIMIT).disable_redirects().finish();
+    let response = client.get(format!("http://{addr}/status")).send().await;
+    let mut response = response.map_err(|_| StatusError::NoAnswer(addr))?;
+    let body = response.body().limit(MAX_STATUS).await.map_err(|_| StatusError::NotOurs(addr))?;
+    serde_json::from_slice(&body).map_err(|_| StatusError::NotOurs(addr))
+}

@@ -1,0 +1,8 @@
+//! The status server of an agent: `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`; and its client.
+
+mod client;
+mod metrics;
+mod server;
+
+pub use client::{Status, fetch};
+pub use server::{StatusError, StatusServer, ViewSource};

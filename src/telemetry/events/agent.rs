@@ -1,0 +1,194 @@
+//! Events of the agent's actors and of its shutdown.
+
+use std::time::{Duration, SystemTime};
+
+use log::Level;
+
+use super::event::Describe;
+use crate::messages::ids::BackendId;
+use crate::messages::lifecycle::Child;
+use crate::telemetry::field::Fields;
+use crate::telemetry::{Phase, Snapshot};
+
+const TARGET: &str = "outpost::agent";
+
+/// A child actor ended and is replaced.
+#[derive(Clone, Debug)]
+pub struct ChildReplaced {
+    /// Which.
+    pub child: Child,
+}
+
+impl Describe for ChildReplaced {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "actor replaced"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("child", format_args!("{:?}", self.child))
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.actors_replaced += 1;
+        if self.child == Child::Router {
+            // The jobs in its ledger were cancelled with it.
+            snapshot.jobs.cancelled += snapshot.in_flight;
+        }
+    }
+}
+
+/// A worker panicked. Its job was ended with an error.
+#[derive(Clone, Debug)]
+pub struct WorkerLost {
+    /// The worker's backend.
+    pub backend: BackendId,
+}
+
+impl Describe for WorkerLost {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "worker lost"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("backend", &self.backend)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.actors_replaced += 1;
+    }
+}
+
+/// The restart budget is spent.
+#[derive(Clone, Debug)]
+pub struct GivingUp;
+
+impl Describe for GivingUp {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> &'static str {
+        "too many actors ended in a short time, giving up"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+    }
+}
+
+/// The agent was ordered to stop.
+#[derive(Clone, Debug)]
+pub struct Draining {
+    /// Jobs that still run.
+    pub in_flight: usize,
+    /// How long they may run.
+    pub grace: Duration,
+}
+
+impl Describe for Draining {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "stopping, no new jobs"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("in_flight", self.in_flight).number("grace_s", self.grace.as_secs())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.phase = Phase::Draining;
+    }
+}
+
+/// The agent waits for running jobs.
+#[derive(Clone, Debug)]
+pub struct DrainProgress {
+    /// Jobs that still run.
+    pub in_flight: usize,
+    /// The rest of the grace.
+    pub left: Duration,
+}
+
+impl Describe for DrainProgress {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "waiting for running jobs"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("in_flight", self.in_flight).number("left_s", self.left.as_secs())
+    }
+}
+
+/// Jobs that did not finish in time are ended.
+#[derive(Clone, Debug)]
+pub struct DrainCutShort {
+    /// How many.
+    pub in_flight: usize,
+}
+
+impl Describe for DrainCutShort {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "running jobs ended early"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("in_flight", self.in_flight)
+    }
+}
+
+/// The shutdown is complete.
+#[derive(Clone, Debug)]
+pub struct Stopped;
+
+impl Describe for Stopped {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "stopped"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.phase = Phase::Stopped;
+    }
+}

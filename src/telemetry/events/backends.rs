@@ -1,0 +1,167 @@
+//! Events of the inference servers.
+
+use std::time::SystemTime;
+
+use log::Level;
+
+use super::event::Describe;
+use crate::messages::backend::BackendKind;
+use crate::messages::ids::{BackendId, ModelId};
+use crate::telemetry::Snapshot;
+use crate::telemetry::field::Fields;
+
+const TARGET: &str = "outpost::backends";
+/// The most models that a log line names.
+const NAMED: usize = 8;
+
+/// A backend is healthy, or what it offers changed.
+#[derive(Clone, Debug)]
+pub struct BackendUp {
+    /// Its name.
+    pub backend: BackendId,
+    /// Its kind.
+    pub kind: BackendKind,
+    /// Its models.
+    pub models: Vec<ModelId>,
+}
+
+impl Describe for BackendUp {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "backend up"
+    }
+
+    fn fields(&self) -> Fields {
+        let mut names: Vec<&str> = self.models.iter().take(NAMED).map(ModelId::as_str).collect();
+        if self.models.len() > NAMED {
+            names.push("…");
+        }
+        Fields::new()
+            .text("backend", &self.backend)
+            .text("kind", self.kind)
+            .number("models", self.models.len())
+            .text("names", names.join(", "))
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        let state = snapshot.backends.entry(self.backend.to_string()).or_default();
+        state.up = true;
+        state.kind = Some(self.kind.to_string());
+        state.models.clone_from(&self.models);
+        state.cause = None;
+    }
+}
+
+/// A backend lists models that it forwards to a service. They are not offered.
+#[derive(Clone, Debug)]
+pub struct CloudModelsNotOffered {
+    /// Its name.
+    pub backend: BackendId,
+    /// How many.
+    pub models: usize,
+}
+
+impl Describe for CloudModelsNotOffered {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "cloud models not offered"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("backend", &self.backend).number("models", self.models)
+    }
+}
+
+/// A backend is not healthy any more, or was not at the first probe.
+#[derive(Clone, Debug)]
+pub struct BackendDown {
+    /// Its name, or the address that was probed.
+    pub backend: String,
+    /// Why.
+    pub cause: String,
+}
+
+impl Describe for BackendDown {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "backend down"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("backend", &self.backend).text("cause", &self.cause)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        let state = snapshot.backends.entry(self.backend.clone()).or_default();
+        state.up = false;
+        state.models.clear();
+        state.cause = Some(self.cause.clone());
+    }
+}
+
+/// Every address was probed, and no model can be offered.
+#[derive(Clone, Debug)]
+pub struct NothingOnOffer {
+    /// Addresses probed.
+    pub probed: usize,
+}
+
+impl Describe for NothingOnOffer {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "no model to offer: start an inference server, or set OUTPOST_BACKENDS"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("probed", self.probed)
+    }
+}
+
+/// A backend failed too many jobs in a row: its circuit breaker opened.
+#[derive(Clone, Debug)]
+pub struct BreakerOpened {
+    /// The backend.
+    pub backend: BackendId,
+}
+
+impl Describe for BreakerOpened {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "circuit breaker opened"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("backend", &self.backend)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.backends.entry(self.backend.to_string()).or_default().breaker_opened += 1;
+    }
+}

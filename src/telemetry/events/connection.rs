@@ -1,0 +1,370 @@
+//! Events of the connection to the coordinator.
+
+use std::time::{Duration, SystemTime};
+
+use log::Level;
+
+use super::event::Describe;
+use crate::core::session::close::is_expected;
+use crate::messages::ids::{Generation, ProviderId};
+use crate::messages::lifecycle::CloseKind;
+use crate::messages::wire::Extensions;
+use crate::telemetry::field::Fields;
+use crate::telemetry::{Phase, Snapshot};
+
+const TARGET: &str = "outpost::connection";
+
+/// A connection is being dialled.
+#[derive(Clone, Debug)]
+pub struct Dialling {
+    /// Its number.
+    pub generation: Generation,
+    /// Host and port of the coordinator.
+    pub addr: String,
+}
+
+impl Describe for Dialling {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "dialling"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("addr", &self.addr).number("generation", self.generation.0)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.enter(Phase::Connecting);
+        snapshot.generation = self.generation.0;
+        snapshot.coordinator.clone_from(&self.addr);
+    }
+}
+
+/// The coordinator sent `auth_ok`.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// The connection's number.
+    pub generation: Generation,
+    /// The agent's name, if it has one.
+    pub provider_id: Option<ProviderId>,
+    /// The extensions of the base protocol that both sides support.
+    pub extensions: Extensions,
+}
+
+impl Describe for Connected {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "connected"
+    }
+
+    fn fields(&self) -> Fields {
+        let extensions = Some(self.extensions).filter(|extensions| !extensions.is_empty());
+        Fields::new()
+            .number("generation", self.generation.0)
+            .text_if("provider_id", self.provider_id.as_ref())
+            .text_if("extensions", extensions)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
+        snapshot.enter(Phase::Connected);
+        snapshot.connections += 1;
+        snapshot.failures = 0;
+        snapshot.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
+        snapshot.provider_id = self.provider_id.as_ref().map(ToString::to_string);
+    }
+}
+
+/// The coordinator sent another provider id than the one stored.
+#[derive(Clone, Debug)]
+pub struct ProviderIdReplaced {
+    /// The old one.
+    pub old: ProviderId,
+    /// The new one.
+    pub new: ProviderId,
+}
+
+impl Describe for ProviderIdReplaced {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "provider id replaced"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("old", &self.old).text("new", &self.new)
+    }
+}
+
+/// The provider id can't be written to the disk: it is valid for this process only.
+#[derive(Clone, Debug)]
+pub struct ProviderIdNotStored {
+    /// Why.
+    pub cause: String,
+}
+
+impl Describe for ProviderIdNotStored {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> &'static str {
+        "provider id not stored"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("cause", &self.cause)
+    }
+}
+
+/// An established connection ended.
+#[derive(Clone, Debug)]
+pub struct Disconnected {
+    /// Its number.
+    pub generation: Generation,
+    /// The class of the end.
+    pub kind: CloseKind,
+    /// Why.
+    pub cause: String,
+}
+
+impl Describe for Disconnected {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        if is_expected(self.kind) { Level::Info } else { Level::Warn }
+    }
+
+    fn message(&self) -> &'static str {
+        "disconnected"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .number("generation", self.generation.0)
+            .text("kind", format_args!("{:?}", self.kind))
+            .text("cause", &self.cause)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.disconnected(&self.cause);
+    }
+}
+
+/// A connection attempt failed.
+#[derive(Clone, Debug)]
+pub struct ConnectFailed {
+    /// The connection's number.
+    pub generation: Generation,
+    /// Why.
+    pub cause: String,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl Describe for ConnectFailed {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> &'static str {
+        "connection failed"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .number("generation", self.generation.0)
+            .number("failures", self.failures)
+            .text("cause", &self.cause)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.disconnected(&self.cause);
+        snapshot.failures = self.failures;
+    }
+}
+
+/// The tenth connection attempt in a row failed. It is reported once.
+#[derive(Clone, Debug)]
+pub struct StillTrying {
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl Describe for StillTrying {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Error
+    }
+
+    fn message(&self) -> &'static str {
+        "no connection yet, still trying: check the coordinator's URL and the network"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("failures", self.failures)
+    }
+}
+
+/// The next connection attempt is scheduled.
+#[derive(Clone, Debug)]
+pub struct Retrying {
+    /// From now.
+    pub wait: Duration,
+}
+
+impl Describe for Retrying {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "next try"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("wait_ms", self.wait.as_millis())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.enter(Phase::Waiting);
+    }
+}
+
+/// The coordinator was sent what is on offer.
+#[derive(Clone, Debug)]
+pub struct CapabilitiesSent {
+    /// The connection's number.
+    pub generation: Generation,
+    /// Models on offer.
+    pub models: usize,
+}
+
+impl Describe for CapabilitiesSent {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "capabilities sent"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("generation", self.generation.0).number("models", self.models)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.models_offered = self.models;
+    }
+}
+
+/// A frame that can't be used was skipped.
+#[derive(Clone, Debug)]
+pub struct FrameSkipped {
+    /// Why.
+    pub cause: String,
+}
+
+impl Describe for FrameSkipped {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "frame skipped"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("cause", &self.cause)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.frames_skipped += 1;
+    }
+}
+
+/// More frames of the last minute were skipped, without an event of their own.
+#[derive(Clone, Debug)]
+pub struct MoreFramesSkipped {
+    /// How many.
+    pub count: u64,
+}
+
+impl Describe for MoreFramesSkipped {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "more frames skipped"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("count", self.count)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.frames_skipped = snapshot.frames_skipped.saturating_add(self.count);
+    }
+}
+
+/// A message of an earlier connection, or of a job that has ended, was dropped.
+#[derive(Clone, Debug)]
+pub struct StaleDropped {
+    /// The kind of message.
+    pub what: &'static str,
+}
+
+impl Describe for StaleDropped {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Debug
+    }
+
+    fn message(&self) -> &'static str {
+        "stale message dropped"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("what", self.what)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.stale_dropped += 1;
+    }
+}

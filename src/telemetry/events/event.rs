@@ -1,0 +1,123 @@
+//! What each event provides, and the one type that holds any of them.
+
+use std::time::SystemTime;
+
+use log::Level;
+
+use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
+use super::connection::{
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
+    ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+};
+use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
+use crate::telemetry::Snapshot;
+use crate::telemetry::field::Fields;
+
+/// What an event provides.
+pub(super) trait Describe {
+    /// What a log filter selects it by.
+    fn target(&self) -> &'static str;
+
+    /// WARN: the agent recovers by itself. ERROR: a person is needed.
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    /// The message of its log line, which is the same for all events of the type.
+    fn message(&self) -> &'static str;
+
+    /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
+    fn fields(&self) -> Fields;
+
+    /// What it changes.
+    fn apply(&self, _snapshot: &mut Snapshot, _at: SystemTime) {}
+}
+
+macro_rules! events {
+    ($($event:ident),* $(,)?) => {
+        /// Any event.
+        #[derive(Clone, Debug)]
+        pub enum Event {
+            $(
+                #[doc = concat!("See [`", stringify!($event), "`].")]
+                $event($event),
+            )*
+        }
+
+        $(
+            impl From<$event> for Event {
+                fn from(event: $event) -> Self {
+                    Self::$event(event)
+                }
+            }
+        )*
+
+        impl Event {
+            fn describe(&self) -> &dyn Describe {
+                match self {
+                    $(Self::$event(event) => event,)*
+                }
+            }
+        }
+    };
+}
+
+events!(
+    BackendDown,
+    BackendUp,
+    BreakerOpened,
+    CapabilitiesSent,
+    ChildReplaced,
+    CloudModelsNotOffered,
+    ConnectFailed,
+    Connected,
+    Dialling,
+    Disconnected,
+    DrainCutShort,
+    DrainProgress,
+    Draining,
+    FrameSkipped,
+    GivingUp,
+    JobAccepted,
+    JobEnded,
+    JobMoved,
+    JobRefused,
+    JobStarted,
+    MoreFramesSkipped,
+    NothingOnOffer,
+    ProviderIdNotStored,
+    ProviderIdReplaced,
+    Retrying,
+    StaleDropped,
+    StillTrying,
+    Stopped,
+    WorkerLost,
+);
+
+impl Event {
+    /// What a log filter selects it by.
+    pub fn target(&self) -> &'static str {
+        self.describe().target()
+    }
+
+    /// WARN: the agent recovers by itself. ERROR: a person is needed.
+    pub fn level(&self) -> Level {
+        self.describe().level()
+    }
+
+    /// The message of its log line.
+    pub fn message(&self) -> &'static str {
+        self.describe().message()
+    }
+
+    /// The fields of its log line.
+    pub fn fields(&self) -> Fields {
+        self.describe().fields()
+    }
+
+    /// Applies it to the snapshot.
+    pub(in crate::telemetry) fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
+        self.describe().apply(snapshot, at);
+    }
+}

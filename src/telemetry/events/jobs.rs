@@ -1,0 +1,220 @@
+//! Events of jobs. A job has one line at its end; its other lines are for debugging.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use log::Level;
+
+use super::event::Describe;
+use crate::core::scheduling::router::Refusal;
+use crate::messages::cause::Cause;
+use crate::messages::ids::{BackendId, JobId, ModelId};
+use crate::messages::jobs::Outcome;
+use crate::messages::wire::ErrorCode;
+use crate::telemetry::Snapshot;
+use crate::telemetry::field::Fields;
+
+const TARGET: &str = "outpost::jobs";
+
+/// A job was accepted: it will have one end.
+#[derive(Clone, Debug)]
+pub struct JobAccepted {
+    /// The job.
+    pub job: JobId,
+    /// Its model.
+    pub model: ModelId,
+}
+
+impl Describe for JobAccepted {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Debug
+    }
+
+    fn message(&self) -> &'static str {
+        "job accepted"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("job", self.job).text("model", self.model.as_str())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.jobs.admitted += 1;
+    }
+}
+
+/// A job has a slot.
+#[derive(Clone, Debug)]
+pub struct JobStarted {
+    /// The job.
+    pub job: JobId,
+    /// The backend that works it.
+    pub backend: BackendId,
+}
+
+impl Describe for JobStarted {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Debug
+    }
+
+    fn message(&self) -> &'static str {
+        "job started"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("job", self.job).text("backend", &self.backend)
+    }
+}
+
+/// A job was not accepted, and answered with an error.
+#[derive(Clone, Debug)]
+pub struct JobRefused {
+    /// The job.
+    pub job: JobId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl Describe for JobRefused {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        if self.refusal.code() == ErrorCode::OutOfCapacity { Level::Debug } else { Level::Info }
+    }
+
+    fn message(&self) -> &'static str {
+        "job refused"
+    }
+
+    fn fields(&self) -> Fields {
+        let refusal = self.refusal;
+        Fields::new().text("job", self.job).text("code", refusal.code()).text("cause", refusal.cause().as_str())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        count(&mut snapshot.jobs.refused, self.refusal.code());
+    }
+}
+
+/// A backend failed a job before the first byte of its answer was sent, and another backend has it now.
+#[derive(Clone, Debug)]
+pub struct JobMoved {
+    /// The job.
+    pub job: JobId,
+    /// The backend that failed it.
+    pub from: BackendId,
+    /// The next one.
+    pub to: BackendId,
+}
+
+impl Describe for JobMoved {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "job moved"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("job", self.job).text("from", &self.from).text("to", &self.to)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.jobs.moved += 1;
+    }
+}
+
+/// An accepted job ended.
+#[derive(Clone, Debug)]
+pub struct JobEnded {
+    /// The job.
+    pub job: JobId,
+    /// Its model.
+    pub model: ModelId,
+    /// Where it had its slot, if it had one.
+    pub backend: Option<BackendId>,
+    /// How.
+    pub outcome: Outcome,
+    /// Why it was not done.
+    pub cause: Option<Cause>,
+    /// From its receipt to the first byte of its answer.
+    pub first_byte: Option<Duration>,
+    /// From its receipt to its end.
+    pub total: Duration,
+}
+
+impl JobEnded {
+    /// The word for the outcome in logs and metrics.
+    pub(in crate::telemetry) fn outcome_word(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Done { .. } => "done",
+            Outcome::Failed(_) => "failed",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+
+    /// The word for the cause in logs and metrics.
+    pub(in crate::telemetry) fn cause_word(&self) -> &'static str {
+        self.cause.map_or("none", Cause::as_str)
+    }
+}
+
+impl Describe for JobEnded {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "job ended"
+    }
+
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::new()
+            .text("job", self.job)
+            .text("model", self.model.as_str())
+            .text_if("backend", self.backend.as_ref())
+            .text("outcome", self.outcome_word())
+            .text_if("cause", self.cause.map(Cause::as_str));
+        match &self.outcome {
+            Outcome::Done { tokens } => {
+                fields = fields.number("input_tokens", tokens.input).number("output_tokens", tokens.output);
+            }
+            Outcome::Failed(failure) => {
+                fields = fields.text("code", failure.code).text("blame", failure.blame.as_str());
+            }
+            Outcome::Cancelled => {}
+        }
+        if let Some(first_byte) = self.first_byte {
+            fields = fields.number("first_byte_ms", first_byte.as_millis());
+        }
+        fields.number("total_ms", self.total.as_millis())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        match &self.outcome {
+            Outcome::Done { tokens } => {
+                snapshot.jobs.done += 1;
+                snapshot.tokens.input = snapshot.tokens.input.saturating_add(tokens.input);
+                snapshot.tokens.output = snapshot.tokens.output.saturating_add(tokens.output);
+            }
+            Outcome::Failed(failure) => count(&mut snapshot.jobs.failed, failure.code),
+            Outcome::Cancelled => snapshot.jobs.cancelled += 1,
+        }
+        snapshot.job_metrics.observe(self);
+    }
+}
+
+fn count(by_code: &mut BTreeMap<String, u64>, code: ErrorCode) {
+    *by_code.entry(code.as_str().to_owned()).or_default() += 1;
+}

@@ -1,0 +1,20 @@
+//! The events of an agent. One struct an event gives the log line, its fields, and the change of the snapshot.
+//!
+//! An event never contains a prompt, a completion, a key or an enrollment code.
+
+mod agent;
+mod backends;
+mod connection;
+mod event;
+mod jobs;
+mod sink;
+
+pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
+pub use connection::{
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
+    ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+};
+pub use event::Event;
+pub use jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
+pub use sink::Events;

@@ -80,7 +80,7 @@ impl CoordinatorConfig {
     }
 
     /// Refuses what would be open to strangers by mistake.
-    pub(super) fn validate(&self) -> Result<(), CoordinatorError> {
+    pub(crate) fn validate(&self) -> Result<(), CoordinatorError> {
         let empty = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.reveal().is_empty());
         if empty(&self.api_key) {
             return Err(CoordinatorError::EmptyApiKey);

@@ -29,30 +29,12 @@
 //! usual cause is a first connection whose network is gone; and where two machines share a key, a close that their logs
 //! show as unexpected is the one thing that tells their operator.
 
-mod answer;
-mod anthropic;
+mod agents;
 mod api;
-mod backend_refusal;
-mod borders;
 mod config;
-mod dispatch;
-mod errors;
-mod fault;
-mod frames;
-mod guesses;
-mod handshake;
-mod hub;
-mod inbound;
-mod intake;
-mod keyless;
-mod openai;
-mod relay;
-mod request;
-mod roster;
+mod fleet;
 mod server;
-mod session;
-mod usage_filter;
-mod workload;
+mod state;
 
 pub use config::{CoordinatorConfig, CoordinatorError};
 pub use server::{CoordinatorHandle, CoordinatorServer, bind};

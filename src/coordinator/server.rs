@@ -12,8 +12,9 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 
 use super::config::{CoordinatorConfig, CoordinatorError};
-use super::hub::{Farewell, Hub, ToSession};
-use super::{api, session};
+use super::state::{Farewell, Hub, ToSession};
+use crate::coordinator::agents::session;
+use crate::coordinator::api::handlers as api;
 
 /// Seconds for what is still being written when everything has ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;

@@ -24,7 +24,7 @@ struct Detail<'a> {
 ///
 /// Spent capacity is `rate_limit_error` with 429, as in the other API, and not `overloaded_error` with 529: proxies
 /// know the former.
-pub(super) fn error(fault: Fault, message: &str) -> String {
+pub(crate) fn error(fault: Fault, message: &str) -> String {
     let kind = match fault {
         Fault::Key => "authentication_error",
         Fault::Endpoint | Fault::Model | Fault::Path => "not_found_error",
@@ -40,7 +40,7 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
 }
 
 /// An error body for the status of a backend that refuses a request.
-pub(super) fn refusal(status: u16, message: &str) -> String {
+pub(crate) fn refusal(status: u16, message: &str) -> String {
     let kind = match status {
         404 => "not_found_error",
         408 => "timeout_error",
@@ -56,7 +56,7 @@ fn envelope(kind: &'static str, message: &str) -> String {
 }
 
 /// Whether a body is an error of this API's shape, as far as its clients look.
-pub(super) fn is_error(body: &[u8]) -> bool {
+pub(crate) fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Shape<'a> {
         #[serde(borrow, rename = "type")]

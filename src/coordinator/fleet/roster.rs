@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::handshake::AgentKey;
+use crate::coordinator::agents::handshake::AgentKey;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
@@ -23,23 +23,23 @@ const FIRST_SLOTS: usize = 8;
 
 /// Numbers the sessions of a process. An agent that comes back has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SessionId(u64);
+pub(crate) struct SessionId(u64);
 
 /// An agent that has proved its key.
 #[derive(Clone)]
-pub(super) struct Newcomer<L> {
+pub(crate) struct Newcomer<L> {
     /// Its key.
-    pub(super) key: AgentKey,
+    pub(crate) key: AgentKey,
     /// The name that goes with the key.
-    pub(super) provider: ProviderId,
+    pub(crate) provider: ProviderId,
     /// The version it says it is.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// What was agreed on with it beyond the base protocol.
-    pub(super) extensions: Extensions,
+    pub(crate) extensions: Extensions,
     /// When it was let in.
-    pub(super) since: SystemTime,
+    pub(crate) since: SystemTime,
     /// How to reach it.
-    pub(super) link: L,
+    pub(crate) link: L,
 }
 
 /// What an agent serves of one model.
@@ -88,7 +88,7 @@ impl<L> Agent<L> {
 }
 
 /// Connected agents and their jobs.
-pub(super) struct Roster<L> {
+pub(crate) struct Roster<L> {
     agents: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
     given: u64,
@@ -96,20 +96,20 @@ pub(super) struct Roster<L> {
 
 /// A slot that was booked.
 #[derive(Debug)]
-pub(super) struct Assignment<L> {
+pub(crate) struct Assignment<L> {
     /// The agent's session.
-    pub(super) session: SessionId,
+    pub(crate) session: SessionId,
     /// The agent's name.
-    pub(super) provider: ProviderId,
+    pub(crate) provider: ProviderId,
     /// How to reach it.
-    pub(super) link: L,
+    pub(crate) link: L,
     /// What was agreed on with it beyond the base protocol.
-    pub(super) extensions: Extensions,
+    pub(crate) extensions: Extensions,
 }
 
 /// Why nobody can take a job, the reason that is furthest from a taker first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum NoAgent {
+pub(crate) enum NoAgent {
     /// Nobody offers the model.
     Unknown,
     /// Nobody who offers the model offers it at that path.
@@ -120,48 +120,48 @@ pub(super) enum NoAgent {
 
 /// A model as the API lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelSummary {
+pub(crate) struct ModelSummary {
     /// The model.
-    pub(super) id: ModelId,
+    pub(crate) id: ModelId,
     /// The largest context that an agent offers for it, where one says so.
-    pub(super) context_window: Option<u64>,
+    pub(crate) context_window: Option<u64>,
     /// When the first of the agents that offer it came.
-    pub(super) since: SystemTime,
+    pub(crate) since: SystemTime,
 }
 
 /// An agent as operators see it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct AgentSummary {
+pub(crate) struct AgentSummary {
     /// Its name.
-    pub(super) provider_id: ProviderId,
+    pub(crate) provider_id: ProviderId,
     /// Base64 of its public key.
-    pub(super) pubkey: String,
+    pub(crate) pubkey: String,
     /// The version it says it is.
-    pub(super) agent_version: String,
+    pub(crate) agent_version: String,
     /// What was agreed on with it beyond the base protocol.
-    pub(super) extensions: Extensions,
+    pub(crate) extensions: Extensions,
     /// RFC 3339.
-    pub(super) connected_since: String,
+    pub(crate) connected_since: String,
     /// What it offers.
-    pub(super) models: Vec<ModelId>,
+    pub(crate) models: Vec<ModelId>,
     /// Jobs it takes at once.
-    pub(super) max_concurrent: usize,
+    pub(crate) max_concurrent: usize,
     /// Jobs it takes at once of each model, at the moment.
-    pub(super) slots: BTreeMap<ModelId, usize>,
+    pub(crate) slots: BTreeMap<ModelId, usize>,
     /// Jobs it holds.
-    pub(super) in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Its last figures.
-    pub(super) heartbeat: Option<Heartbeat>,
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl<L: Clone> Roster<L> {
     /// Nobody yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { agents: BTreeMap::new(), sessions: 0, given: 0 }
     }
 
     /// Lets an agent in. It offers nothing yet. An older session of the same key leaves; its link is returned.
-    pub(super) fn join(&mut self, who: Newcomer<L>) -> (SessionId, Option<L>) {
+    pub(crate) fn join(&mut self, who: Newcomer<L>) -> (SessionId, Option<L>) {
         let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
         let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
         self.sessions += 1;
@@ -180,13 +180,13 @@ impl<L: Clone> Roster<L> {
     }
 
     /// An agent is gone, and its jobs with it. `false` if it was already.
-    pub(super) fn leave(&mut self, session: SessionId) -> bool {
+    pub(crate) fn leave(&mut self, session: SessionId) -> bool {
         self.agents.remove(&session).is_some()
     }
 
     /// What an agent offers from now on. Jobs that it holds stay. Where it names no paths, because that was not agreed on
     /// or for whatever reason, its models are offered at those of the base protocol.
-    pub(super) fn offer(&mut self, session: SessionId, offer: Capabilities) {
+    pub(crate) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let names_paths = agent.who.extensions.contains(Extension::Endpoints);
         agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
@@ -202,14 +202,14 @@ impl<L: Clone> Roster<L> {
     }
 
     /// An agent's figures.
-    pub(super) fn heartbeat(&mut self, session: SessionId, figures: Heartbeat) {
+    pub(crate) fn heartbeat(&mut self, session: SessionId, figures: Heartbeat) {
         if let Some(agent) = self.agents.get_mut(&session) {
             agent.heartbeat = Some(figures);
         }
     }
 
     /// Books a slot for a job with the least loaded agent that offers the model at the path and is not among those `tried`.
-    pub(super) fn assign(
+    pub(crate) fn assign(
         &mut self,
         model: &ModelId,
         endpoint: Endpoint,
@@ -243,7 +243,7 @@ impl<L: Clone> Roster<L> {
     }
 
     /// Frees the slot of a job that its agent has completed. Nothing happens if the job is no longer held.
-    pub(super) fn complete(&mut self, session: SessionId, job: JobId) {
+    pub(crate) fn complete(&mut self, session: SessionId, job: JobId) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let held = agent.jobs.len();
         if agent.jobs.remove(&job).is_some() {
@@ -252,22 +252,22 @@ impl<L: Clone> Roster<L> {
     }
 
     /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.
-    pub(super) fn release(&mut self, session: SessionId, job: JobId) -> bool {
+    pub(crate) fn release(&mut self, session: SessionId, job: JobId) -> bool {
         self.agents.get_mut(&session).is_some_and(|agent| agent.jobs.remove(&job).is_some())
     }
 
     /// Jobs over all agents.
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.agents.values().map(|agent| agent.jobs.len()).sum()
     }
 
     /// How to reach everybody.
-    pub(super) fn links(&self) -> Vec<L> {
+    pub(crate) fn links(&self) -> Vec<L> {
         self.agents.values().map(|agent| agent.who.link.clone()).collect()
     }
 
     /// Every model once, by its id.
-    pub(super) fn models(&self) -> Vec<ModelSummary> {
+    pub(crate) fn models(&self) -> Vec<ModelSummary> {
         let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
         for agent in self.agents.values() {
             for (id, offer) in &agent.offers {
@@ -282,7 +282,7 @@ impl<L: Clone> Roster<L> {
     }
 
     /// Everybody, in the order of their arrival.
-    pub(super) fn agents(&self) -> Vec<AgentSummary> {
+    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
         let summary = |agent: &Agent<L>| AgentSummary {
             provider_id: agent.who.provider.clone(),
             pubkey: agent.who.key.to_base64(),

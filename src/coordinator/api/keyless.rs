@@ -19,7 +19,7 @@ const PROXY_HEADERS: [HeaderName; 5] = [
 
 /// Why a request is not served without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotLocal {
+pub(crate) enum NotLocal {
     /// `Host` does not name this machine.
     #[error("without an API key the Host header must be localhost or a loopback address")]
     Host,
@@ -33,7 +33,7 @@ pub(super) enum NotLocal {
 
 /// Refuses a request that may not come from a program on this machine. Browsers always send `Host`, so a request without
 /// one is served.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), NotLocal> {
+pub(crate) fn check(headers: &HeaderMap) -> Result<(), NotLocal> {
     if PROXY_HEADERS.iter().any(|name| headers.contains_key(name)) {
         return Err(NotLocal::Proxied);
     }
@@ -46,7 +46,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), NotLocal> {
 }
 
 /// Whether `Content-Type` is JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = value.split(';').next().unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("application/json")

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::backend_refusal::BackendRefusal;
 use super::fault::Fault;
 use super::keyless::NotLocal;
-use super::relay::End;
 use super::request::RequestError;
 use super::{anthropic, openai};
+use crate::coordinator::fleet::relay::End;
 use crate::core::formats::assemble::AssembleError;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
@@ -22,7 +22,7 @@ use crate::messages::wire::ErrorCode;
 
 /// Why a client gets no answer, or only the start of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// No key, or another one.
     #[error("the API key is missing or wrong")]
     Unauthorized,
@@ -108,7 +108,7 @@ pub(super) enum ApiError {
 
 /// Whether a request that failed with one agent may be sent to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Elsewhere {
+pub(crate) enum Elsewhere {
     /// It may: this one did not take it.
     NotTaken,
     /// It may, but not often: this one took it and is gone, and the request may be why.
@@ -119,7 +119,7 @@ pub(super) enum Elsewhere {
 
 impl ApiError {
     /// An unhappy end, as its client is told.
-    pub(super) fn of(end: End) -> Self {
+    pub(crate) fn of(end: End) -> Self {
         match end {
             End::Failed { code, message } => Self::Agent { code, message },
             End::Unsent => Self::Lost { sent: false },
@@ -132,7 +132,7 @@ impl ApiError {
     }
 
     /// The sort of failure.
-    pub(super) fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Unauthorized => Fault::Key,
             Self::NoSuchEndpoint => Fault::Endpoint,
@@ -160,7 +160,7 @@ impl ApiError {
     }
 
     /// Whether another agent may do better, as long as nothing of an answer was sent to the client.
-    pub(super) fn elsewhere(&self) -> Elsewhere {
+    pub(crate) fn elsewhere(&self) -> Elsewhere {
         match self {
             Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })
                 if matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded) =>
@@ -174,7 +174,7 @@ impl ApiError {
     }
 
     /// The error as a response of its own.
-    pub(super) fn response(&self, format: Format) -> HttpResponse {
+    pub(crate) fn response(&self, format: Format) -> HttpResponse {
         if let Self::Backend(refusal) = self {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
             return HttpResponse::build(status).content_type("application/json").body(refusal.body(format));
@@ -188,7 +188,7 @@ impl ApiError {
     }
 
     /// The error as the last event of a stream.
-    pub(super) fn event(&self, format: Format) -> Bytes {
+    pub(crate) fn event(&self, format: Format) -> Bytes {
         let name = match format {
             Format::OpenAi => "",
             Format::Anthropic => "event: error\n",

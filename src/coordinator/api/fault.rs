@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 
 /// The sort of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// 401.
     Key,
     /// 404, of a path.
@@ -35,7 +35,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// The status in both APIs.
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Endpoint | Self::Model | Self::Path => StatusCode::NOT_FOUND,

@@ -15,16 +15,16 @@ const MAX_MODEL: usize = 512;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// The model.
-    pub(super) model: ModelId,
+    pub(crate) model: ModelId,
     /// How the answer is wanted.
-    pub(super) answer: AnswerKind,
+    pub(crate) answer: AnswerKind,
 }
 
 /// How an answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AnswerKind {
+pub(crate) enum AnswerKind {
     /// As one JSON object.
     Whole,
     /// As server-sent events, with an event at the end that says what it cost.
@@ -35,7 +35,7 @@ pub(super) enum AnswerKind {
 
 impl AnswerKind {
     /// The same in the words of the protocol.
-    pub(super) fn form(self) -> AnswerForm {
+    pub(crate) fn form(self) -> AnswerForm {
         match self {
             Self::Whole => AnswerForm::Whole,
             Self::Stream | Self::StreamWithUsage => AnswerForm::Stream,
@@ -45,7 +45,7 @@ impl AnswerKind {
 
 /// What is wrong with a request. Never holds any of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     /// Not JSON, or not UTF-8.
     #[error("the request body is not valid JSON")]
     NotJson,
@@ -110,7 +110,7 @@ struct StreamOptions {
 }
 
 /// Reads a request body. Embeddings are one object, whatever it says.
-pub(super) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestError> {
+pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestError> {
     simdutf8::basic::from_utf8(body).map_err(|_| RequestError::NotJson)?;
     let fields = Fields::of(body)?;
     let model = fields.model.filter(|model| *model != b"null").ok_or(RequestError::NoModel)?;

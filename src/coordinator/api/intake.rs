@@ -15,7 +15,7 @@ use super::errors::ApiError;
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reads request bodies within a limit for each and a limit for all.
-pub(super) struct Intake {
+pub(crate) struct Intake {
     /// The largest body, in bytes.
     limit: usize,
     /// One permit for each byte that may still be held.
@@ -23,20 +23,20 @@ pub(super) struct Intake {
 }
 
 /// A request body. Its bytes count until it is dropped.
-pub(super) struct Body {
+pub(crate) struct Body {
     /// Its bytes.
-    pub(super) bytes: Bytes,
+    pub(crate) bytes: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Intake {
     /// Takes bodies of up to `limit` bytes, and `all` bytes at once.
-    pub(super) fn new(limit: usize, all: usize) -> Self {
+    pub(crate) fn new(limit: usize, all: usize) -> Self {
         Self { limit, room: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))) }
     }
 
     /// Reads a body. Memory is counted as bytes arrive: a client that only announces a length takes none from others.
-    pub(super) async fn read(&self, headers: &HeaderMap, payload: Payload) -> Result<Body, ApiError> {
+    pub(crate) async fn read(&self, headers: &HeaderMap, payload: Payload) -> Result<Body, ApiError> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > self.limit) {
             return Err(ApiError::TooLarge { limit: self.limit });

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::backend_refusal::object;
 use super::fault::Fault;
-use super::roster::ModelSummary;
+use crate::coordinator::fleet::roster::ModelSummary;
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -24,7 +24,7 @@ struct Detail<'a> {
 }
 
 /// An error body.
-pub(super) fn error(fault: Fault, message: &str) -> String {
+pub(crate) fn error(fault: Fault, message: &str) -> String {
     let (kind, param, code) = match fault {
         Fault::Key => ("invalid_request_error", None, "invalid_api_key"),
         Fault::Endpoint => ("invalid_request_error", None, "unknown_url"),
@@ -44,13 +44,13 @@ pub(super) fn error(fault: Fault, message: &str) -> String {
 }
 
 /// An error body for the status of a backend that refuses a request.
-pub(super) fn refusal(status: u16, message: &str) -> String {
+pub(crate) fn refusal(status: u16, message: &str) -> String {
     let kind = if status == 429 { "rate_limit_error" } else { "invalid_request_error" };
     serde_json::to_string(&Envelope { error: Detail { message, kind, param: None, code: None } }).unwrap_or_default()
 }
 
 /// Whether a body is an error of this API's shape, as far as its clients look.
-pub(super) fn is_error(body: &[u8]) -> bool {
+pub(crate) fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Shape<'a> {
         #[serde(borrow)]
@@ -82,7 +82,7 @@ struct Model<'a> {
 }
 
 /// The body of `GET /v1/models`. `created` is when the model was first on offer, in seconds of Unix time.
-pub(super) fn models(models: &[ModelSummary]) -> String {
+pub(crate) fn models(models: &[ModelSummary]) -> String {
     let data = models.iter().map(|model| Model {
         id: model.id.as_str(),
         object: "model",

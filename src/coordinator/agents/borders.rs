@@ -4,7 +4,7 @@
 
 /// Why a stream ends at a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FrameFault {
+pub(crate) enum FrameFault {
     /// It announces a payload that is larger than allowed.
     TooLarge,
     /// No client may send it: a reserved bit or an unknown opcode, no mask, or a control frame that is long or a fragment.
@@ -13,16 +13,16 @@ pub(super) enum FrameFault {
 
 /// The part of some bytes that belongs to one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// How many bytes, from the first one on.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// Whether the frame ends with them.
-    pub(super) ends: bool,
+    pub(crate) ends: bool,
 }
 
 /// Follows a stream of bytes, one frame at a time.
 #[derive(Default)]
-pub(super) struct Borders {
+pub(crate) struct Borders {
     /// The header that is being read, 14 bytes at most.
     header: Vec<u8>,
     /// Payload bytes of the current frame that are still to come.
@@ -32,7 +32,7 @@ pub(super) struct Borders {
 impl Borders {
     /// Finds out how many of the next bytes belong to the current frame. To be called again with the bytes behind them. After
     /// an error nothing of the stream can be read any more.
-    pub(super) fn next_span(&mut self, bytes: &[u8], max_payload: u64) -> Result<Span, FrameFault> {
+    pub(crate) fn next_span(&mut self, bytes: &[u8], max_payload: u64) -> Result<Span, FrameFault> {
         let mut len = 0;
         while self.payload == 0 {
             let Some(byte) = bytes.get(len) else { return Ok(Span { len, ends: false }) };

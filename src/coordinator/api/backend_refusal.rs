@@ -9,13 +9,13 @@ use crate::messages::backend::Format;
 use crate::messages::wire::{ErrorCode, ResponseHead};
 
 /// The most bytes of a refusal that are kept.
-pub(super) const MAX_REFUSAL: usize = 64 << 10;
+pub(crate) const MAX_REFUSAL: usize = 64 << 10;
 
 /// What a backend answered, where the fault is the request's. It has no `Debug` of its words, which may quote a prompt.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct BackendRefusal {
+pub(crate) struct BackendRefusal {
     /// What the agent makes of it.
-    pub(super) code: ErrorCode,
+    pub(crate) code: ErrorCode,
     status: u16,
     body: Vec<u8>,
 }
@@ -29,19 +29,19 @@ impl std::fmt::Debug for BackendRefusal {
 impl BackendRefusal {
     /// None unless the status says that the request is at fault. A backend that wants another key does not mean the
     /// client's.
-    pub(super) fn of(head: &ResponseHead, body: Vec<u8>, code: ErrorCode) -> Option<Self> {
+    pub(crate) fn of(head: &ResponseHead, body: Vec<u8>, code: ErrorCode) -> Option<Self> {
         let status = head.status();
         let of_the_request = (400..500).contains(&status) && !matches!(status, 401 | 403 | 407);
         of_the_request.then_some(Self { code, status, body })
     }
 
     /// The HTTP status.
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
     /// The body in the shape of this API.
-    pub(super) fn body(&self, format: Format) -> Vec<u8> {
+    pub(crate) fn body(&self, format: Format) -> Vec<u8> {
         let is_in_shape = match format {
             Format::OpenAi => openai::is_error(&self.body),
             Format::Anthropic => anthropic::is_error(&self.body),
@@ -60,7 +60,7 @@ impl BackendRefusal {
 }
 
 /// Reads a struct from a JSON object; serde alone would also take an array.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 

@@ -13,7 +13,7 @@ const MAX_HELD: usize = 64 << 10;
 
 /// The state between two pieces of a stream.
 #[derive(Default)]
-pub(super) struct UsageFilter {
+pub(crate) struct UsageFilter {
     /// The current event so far, or what of it has not been passed on.
     held: Vec<u8>,
     /// Where in `held` the current line starts.
@@ -24,7 +24,7 @@ pub(super) struct UsageFilter {
 
 impl UsageFilter {
     /// Takes a piece of the stream and gives what may be passed on now, which can be nothing.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
@@ -56,7 +56,7 @@ impl UsageFilter {
     }
 
     /// What is left of a stream that ended within an event.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         if !self.passing && is_usage_only(&self.held) { Vec::new() } else { self.held }
     }
 }

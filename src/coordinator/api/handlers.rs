@@ -8,39 +8,40 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::errors::ApiError;
-use super::handshake::same;
-use super::hub::Hub;
-use super::{answer, dispatch, keyless, openai, request};
+use super::{answer, keyless, openai, request};
+use crate::coordinator::agents::handshake::same;
+use crate::coordinator::fleet::dispatch;
+use crate::coordinator::state::Hub;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 
 /// `POST /v1/chat/completions`.
-pub(super) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn chat_completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::ChatCompletions).await
 }
 
 /// `POST /v1/completions`.
-pub(super) async fn completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn completions(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::Completions).await
 }
 
 /// `POST /v1/embeddings`.
-pub(super) async fn embeddings(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn embeddings(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::Embeddings).await
 }
 
 /// `POST /v1/responses`.
-pub(super) async fn responses(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn responses(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::Responses).await
 }
 
 /// `POST /v1/messages`.
-pub(super) async fn messages(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn messages(req: HttpRequest, body: Payload, hub: Data<Hub>) -> HttpResponse {
     serve(&req, body, hub, Endpoint::Messages).await
 }
 
 /// `GET /v1/models`.
-pub(super) async fn models(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn models(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
     if let Err(error) = authorize(&req, &hub) {
         return error.response(Format::OpenAi);
     }
@@ -49,7 +50,7 @@ pub(super) async fn models(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
 }
 
 /// `GET /api/agents`.
-pub(super) async fn agents(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn agents(req: HttpRequest, hub: Data<Hub>) -> HttpResponse {
     if let Err(error) = authorize(&req, &hub) {
         return error.response(Format::OpenAi);
     }
@@ -65,7 +66,7 @@ struct Health {
 }
 
 /// `GET /healthz`: without a key, and 503 while it is stopping.
-pub(super) async fn healthz(hub: Data<Hub>) -> HttpResponse {
+pub(crate) async fn healthz(hub: Data<Hub>) -> HttpResponse {
     let (agents, in_flight) = {
         let roster = hub.roster();
         (roster.links().len(), roster.in_flight())
@@ -78,7 +79,7 @@ pub(super) async fn healthz(hub: Data<Hub>) -> HttpResponse {
 }
 
 /// Whatever else is asked for.
-pub(super) async fn no_such_endpoint() -> HttpResponse {
+pub(crate) async fn no_such_endpoint() -> HttpResponse {
     ApiError::NoSuchEndpoint.response(Format::OpenAi)
 }
 

@@ -10,11 +10,11 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::time::sleep;
 
-use super::dispatch::{Running, Started};
 use super::errors::ApiError;
-use super::relay::{End, Relayed};
 use super::request::AnswerKind;
 use super::usage_filter::UsageFilter;
+use crate::coordinator::fleet::dispatch::{Running, Started};
+use crate::coordinator::fleet::relay::{End, Relayed};
 use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
@@ -27,7 +27,7 @@ const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 /// Responds with a job's answer, of which the first bytes are there.
-pub(super) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+pub(crate) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
     let Started { running, head, first } = started;
     // An agent that does not say relays what it was sent, which is a stream. No type but these two is passed on: what an
     // agent sends shall not be a page in somebody's browser.

@@ -7,23 +7,23 @@ use actix::{Message, Recipient};
 use tokio::sync::Notify;
 
 use super::config::CoordinatorConfig;
-use super::handshake::Admission;
-use super::intake::Intake;
-use super::relay::Outlet;
-use super::roster::{Roster, SessionId};
+use crate::coordinator::agents::handshake::Admission;
+use crate::coordinator::api::intake::Intake;
+use crate::coordinator::fleet::relay::Outlet;
+use crate::coordinator::fleet::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
 
 /// Bytes of jobs that may wait for an agent which does not read. One job may be larger.
 const MAX_UNSENT: usize = 128 << 20;
 
 /// The shared state. Its locks are held for the length of a method of what they guard, and never over an await.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     /// As given.
-    pub(super) config: CoordinatorConfig,
+    pub(crate) config: CoordinatorConfig,
     /// Who may come in.
-    pub(super) admission: Admission,
+    pub(crate) admission: Admission,
     /// Reads request bodies within the memory for them.
-    pub(super) intake: Intake,
+    pub(crate) intake: Intake,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
@@ -34,7 +34,7 @@ pub(super) struct Hub {
 
 impl Hub {
     /// A hub without agents.
-    pub(super) fn new(config: CoordinatorConfig) -> Arc<Self> {
+    pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
             intake: Intake::new(config.max_job_message, config.max_request_memory),
@@ -47,45 +47,45 @@ impl Hub {
     }
 
     /// The roster, for one short look or change.
-    pub(super) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
         // Every method of the roster leaves it whole, so that a panic elsewhere is no reason to stop.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a session whose agent has not proved its key. `None` if all are taken.
-    pub(super) fn enter(&self) -> Option<UnprovedPlace> {
+    pub(crate) fn enter(&self) -> Option<UnprovedPlace> {
         let place = UnprovedPlace(self.unproved.clone());
         let before = place.0.fetch_add(1, Ordering::Relaxed);
         (before < self.config.max_unproved).then_some(place)
     }
 
     /// Frees the slot of a job that its agent has completed.
-    pub(super) fn complete(&self, session: SessionId, job: JobId) {
+    pub(crate) fn complete(&self, session: SessionId, job: JobId) {
         self.roster().complete(session, job);
         self.job_ended.notify_waiters();
     }
 
     /// Frees a job's slot. `false` if it was free already.
-    pub(super) fn release(&self, session: SessionId, job: JobId) -> bool {
+    pub(crate) fn release(&self, session: SessionId, job: JobId) -> bool {
         let held = self.roster().release(session, job);
         self.job_ended.notify_waiters();
         held
     }
 
     /// Takes an agent and its jobs out.
-    pub(super) fn leave(&self, session: SessionId) -> bool {
+    pub(crate) fn leave(&self, session: SessionId) -> bool {
         let was_there = self.roster().leave(session);
         self.job_ended.notify_waiters();
         was_there
     }
 
     /// Whether nothing new is begun any more.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
     /// Begins nothing new, and returns when no job runs.
-    pub(super) async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         loop {
             let ended = self.job_ended.notified();
@@ -101,7 +101,7 @@ impl Hub {
 }
 
 /// Counts a session among those whose agent has not proved its key, until it is dropped.
-pub(super) struct UnprovedPlace(Arc<AtomicUsize>);
+pub(crate) struct UnprovedPlace(Arc<AtomicUsize>);
 
 impl Drop for UnprovedPlace {
     fn drop(&mut self) {
@@ -110,19 +110,19 @@ impl Drop for UnprovedPlace {
 }
 
 /// A job for a session.
-pub(super) struct RunJob {
+pub(crate) struct RunJob {
     /// Its id.
-    pub(super) id: JobId,
+    pub(crate) id: JobId,
     /// The `job` frame.
-    pub(super) frame: String,
+    pub(crate) frame: String,
     /// Where its answer goes.
-    pub(super) outlet: Outlet,
+    pub(crate) outlet: Outlet,
 }
 
 /// What others tell a session.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum ToSession {
+pub(crate) enum ToSession {
     /// Work.
     Run(RunJob),
     /// Nobody wants the answer any more.
@@ -133,7 +133,7 @@ pub(super) enum ToSession {
 
 /// Why the coordinator ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(crate) enum Farewell {
     /// The coordinator is being stopped.
     Deploy,
     /// The key has a newer session.
@@ -142,7 +142,7 @@ pub(super) enum Farewell {
 
 /// The way to a session.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(crate) struct Link {
     session: Recipient<ToSession>,
     /// Bytes of job frames that were told to the session and that it has not taken up. A session is not run while its
     /// socket takes nothing, so that its mailbox alone would have no bound.
@@ -151,12 +151,12 @@ pub(super) struct Link {
 
 impl Link {
     /// A link to a session that counts down `unsent` as it takes up jobs.
-    pub(super) fn new(session: Recipient<ToSession>, unsent: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(session: Recipient<ToSession>, unsent: Arc<AtomicUsize>) -> Self {
         Self { session, unsent }
     }
 
     /// Hands over a job. `false`, and the outlet is dropped, if the agent does not take what it was sent before.
-    pub(super) fn run(&self, job: RunJob) -> bool {
+    pub(crate) fn run(&self, job: RunJob) -> bool {
         let length = job.frame.len();
         let before = self.unsent.fetch_add(length, Ordering::Relaxed);
         if before > 0 && before + length > MAX_UNSENT {
@@ -168,7 +168,7 @@ impl Link {
     }
 
     /// Tells anything else. A session that is gone needs to know nothing.
-    pub(super) fn tell(&self, message: ToSession) {
+    pub(crate) fn tell(&self, message: ToSession) {
         self.session.do_send(message);
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::backend_refusal::{BackendRefusal, MAX_REFUSAL};
-use super::errors::{ApiError, Elsewhere};
-use super::hub::{Hub, Link, RunJob, ToSession};
-use super::intake::Body;
 use super::relay::{End, Inlet, Relayed, relay};
-use super::request::Asked;
 use super::roster::{Assignment, NoAgent, SessionId};
+use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
+use crate::coordinator::api::errors::{ApiError, Elsewhere};
+use crate::coordinator::api::intake::Body;
+use crate::coordinator::api::request::Asked;
+use crate::coordinator::state::{Hub, Link, RunJob, ToSession};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::json::Members;
@@ -44,7 +44,7 @@ impl Drop for Lease {
 }
 
 /// A job at work. Dropping it is how a client that went away cancels.
-pub(super) struct Running {
+pub(crate) struct Running {
     inlet: Inlet,
     lease: Lease,
     /// When to wait no longer.
@@ -53,7 +53,7 @@ pub(super) struct Running {
 
 impl Running {
     /// What comes next of the answer.
-    pub(super) async fn next(&mut self) -> Relayed {
+    pub(crate) async fn next(&mut self) -> Relayed {
         let next = tokio::time::timeout_at(self.until, self.inlet.next()).await;
         let next = next.unwrap_or(Relayed::End(End::Late));
         if let Relayed::End(end) = &next {
@@ -77,19 +77,19 @@ impl Running {
 }
 
 /// A job whose answer has begun.
-pub(super) struct Started {
+pub(crate) struct Started {
     /// Where the rest of it comes from.
-    pub(super) running: Running,
+    pub(crate) running: Running,
     /// The head of the response, where the agent tells it: that of a success.
-    pub(super) head: Option<ResponseHead>,
+    pub(crate) head: Option<ResponseHead>,
     /// The first bytes.
-    pub(super) first: Bytes,
+    pub(crate) first: Bytes,
 }
 
 /// Starts a job and waits for the first bytes of its answer. Until they come it goes to the next agent where one refuses it,
 /// is gone before it was sent, or is lost with it, the latter a few times; to each agent once. If there is no other, the last
 /// failure is the answer.
-pub(super) async fn start(hub: &Arc<Hub>, asked: &Asked, body: Body, endpoint: Endpoint) -> Result<Started, ApiError> {
+pub(crate) async fn start(hub: &Arc<Hub>, asked: &Asked, body: Body, endpoint: Endpoint) -> Result<Started, ApiError> {
     let limit = hub.config.max_job_message;
     let deadline = Instant::now() + hub.config.job_deadline;
     let mut tried = Vec::new();

@@ -18,29 +18,29 @@ use crate::messages::wire::AuthResponse;
 
 /// The bytes an agent is asked to sign.
 #[derive(Clone)]
-pub(super) struct Nonce([u8; 32]);
+pub(crate) struct Nonce([u8; 32]);
 
 impl Nonce {
     /// A nonce that nobody can foresee.
-    pub(super) fn random(rng: &mut impl Rng) -> Self {
+    pub(crate) fn random(rng: &mut impl Rng) -> Self {
         let mut bytes = [0; 32];
         rng.fill_bytes(&mut bytes);
         Self(bytes)
     }
 
     /// As it travels.
-    pub(super) fn to_base64(&self) -> String {
+    pub(crate) fn to_base64(&self) -> String {
         STANDARD.encode(self.0)
     }
 }
 
 /// An agent's public key: what it is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct AgentKey(pub(super) [u8; 32]);
+pub(crate) struct AgentKey(pub(crate) [u8; 32]);
 
 impl AgentKey {
     /// The name that goes with the key, the same after every restart: `agent-` and its first 16 hex digits.
-    pub(super) fn provider_id(&self) -> Option<ProviderId> {
+    pub(crate) fn provider_id(&self) -> Option<ProviderId> {
         let mut name = String::from("agent-");
         for byte in self.0.iter().take(8) {
             write!(name, "{byte:02x}").ok()?;
@@ -49,14 +49,14 @@ impl AgentKey {
     }
 
     /// As operators write it.
-    pub(super) fn to_base64(self) -> String {
+    pub(crate) fn to_base64(self) -> String {
         STANDARD.encode(self.0)
     }
 }
 
 /// Why an agent was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grounds {
+pub(crate) enum Grounds {
     /// There is neither a code nor a list.
     Open,
     /// Its key is on the list.
@@ -69,7 +69,7 @@ pub(super) enum Grounds {
 
 /// Why it was not. The text is the `reason` of `auth_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Not base64 of a usable ed25519 public key.
     #[error("pubkey is not a usable ed25519 public key")]
     BadKey,
@@ -88,7 +88,7 @@ pub(super) enum Refusal {
 }
 
 /// The rules of enrollment and who has enrolled since the start.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     listed: HashSet<AgentKey>,
     code: Option<Secret>,
     enrollment: Mutex<Enrollment>,
@@ -103,13 +103,13 @@ struct Enrollment {
 
 impl Admission {
     /// Rules from a list of public keys and an optional code.
-    pub(super) fn new(listed: &[[u8; 32]], code: Option<Secret>) -> Self {
+    pub(crate) fn new(listed: &[[u8; 32]], code: Option<Secret>) -> Self {
         Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrollment: Mutex::default() }
     }
 
     /// Checks an answer to `nonce` that came from this network. The signature comes first: only the holder of the key
     /// learns about the rest.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         nonce: &Nonce,
         answer: &AuthResponse,
@@ -155,7 +155,7 @@ impl Admission {
 }
 
 /// Whether a text is the secret, in a time that tells nothing but its length.
-pub(super) fn same(secret: &Secret, given: &str) -> bool {
+pub(crate) fn same(secret: &Secret, given: &str) -> bool {
     secret.reveal().as_bytes().ct_eq(given.as_bytes()).into()
 }
 

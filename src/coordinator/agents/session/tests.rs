@@ -8,10 +8,10 @@ use actix_web::error::PayloadError;
 use futures_util::Stream;
 
 use super::*;
+use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::config::CoordinatorConfig;
-use crate::coordinator::handshake::AgentKey;
-use crate::coordinator::relay::{Relayed, relay};
-use crate::coordinator::roster::Roster;
+use crate::coordinator::fleet::relay::{Relayed, relay};
+use crate::coordinator::fleet::roster::Roster;
 
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// A text frame that is no `auth_response`.

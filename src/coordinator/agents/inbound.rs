@@ -21,24 +21,24 @@ use tokio::time::Instant;
 use super::borders::{Borders, FrameFault};
 
 /// What the metered stream and its session share. Both live on one thread.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     /// Set by the session: the largest payload of a frame, in bytes.
-    pub(super) max_frame: Cell<usize>,
+    pub(crate) max_frame: Cell<usize>,
     /// Written by the stream: when the last byte came.
-    pub(super) last_byte: Cell<Instant>,
+    pub(crate) last_byte: Cell<Instant>,
     /// Written by the stream: why it ended at a header, if it did.
-    pub(super) fault: Cell<Option<FrameFault>>,
+    pub(crate) fault: Cell<Option<FrameFault>>,
 }
 
 impl Meter {
     /// A meter that starts now.
-    pub(super) fn new(max_frame: usize) -> Rc<Self> {
+    pub(crate) fn new(max_frame: usize) -> Rc<Self> {
         Rc::new(Self { max_frame: Cell::new(max_frame), last_byte: Cell::new(Instant::now()), fault: Cell::new(None) })
     }
 }
 
 /// A stream of WebSocket bytes that gives out one frame at a time, and ends at the first header that is not allowed.
-pub(super) struct Metered<S> {
+pub(crate) struct Metered<S> {
     inner: S,
     meter: Rc<Meter>,
     borders: Borders,
@@ -50,7 +50,7 @@ pub(super) struct Metered<S> {
 
 impl<S> Metered<S> {
     /// Puts a meter before a stream.
-    pub(super) fn new(inner: S, meter: Rc<Meter>) -> Self {
+    pub(crate) fn new(inner: S, meter: Rc<Meter>) -> Self {
         Self { inner, meter, borders: Borders::default(), waiting: Bytes::new(), frame_ended: false }
     }
 }
@@ -90,7 +90,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Metered<S
 
 /// Why fragments make no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FragmentError {
+pub(crate) enum FragmentError {
     /// Together they are larger than a message may be.
     #[error("message too large")]
     TooLarge,
@@ -101,7 +101,7 @@ pub(super) enum FragmentError {
 
 /// A message that came in fragments.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Whole {
+pub(crate) enum Whole {
     /// Text, not checked to be UTF-8.
     Text(Bytes),
     /// Bytes.
@@ -113,14 +113,14 @@ type Kind = fn(Bytes) -> Whole;
 
 /// Puts fragmented messages together.
 #[derive(Default)]
-pub(super) struct Fragments {
+pub(crate) struct Fragments {
     /// What has come of a message, and what it will be.
     so_far: Option<(Kind, BytesMut)>,
 }
 
 impl Fragments {
     /// Takes a fragment; gives the message with its last one.
-    pub(super) fn add(&mut self, item: Item, max: usize) -> Result<Option<Whole>, FragmentError> {
+    pub(crate) fn add(&mut self, item: Item, max: usize) -> Result<Option<Whole>, FragmentError> {
         let (fragment, last) = match item {
             Item::FirstText(fragment) => {
                 self.so_far = Some((Whole::Text, BytesMut::new()));

@@ -23,7 +23,7 @@ const MAX_MESSAGE: usize = 500;
 
 /// Why a text frame can't be read. Never holds any of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     /// Not a JSON object with a `type`.
     #[error("not a JSON object with a type")]
     NoType,
@@ -42,7 +42,7 @@ struct Kind<'a> {
 }
 
 /// Reads one text frame.
-pub(super) fn read(frame: &[u8]) -> Result<FromAgent, FrameError> {
+pub(crate) fn read(frame: &[u8]) -> Result<FromAgent, FrameError> {
     if frame.trim_ascii_start().first() != Some(&b'{') {
         return Err(FrameError::NoType);
     }

@@ -26,11 +26,11 @@ use super::borders::FrameFault;
 use super::frames::{self, FrameError};
 use super::guesses::Peer;
 use super::handshake::{Grounds, Nonce};
-use super::hub::{Farewell, Hub, Link, RunJob, ToSession, UnprovedPlace};
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
-use super::relay::End;
-use super::roster::{Newcomer, SessionId};
 use super::workload::{Unfit, Workload};
+use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::roster::{Newcomer, SessionId};
+use crate::coordinator::state::{Farewell, Hub, Link, RunJob, ToSession, UnprovedPlace};
 use crate::messages::ids::{JobId, ProviderId};
 use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
 use crate::telemetry::Outside;
@@ -41,7 +41,7 @@ const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /agent`: starts a session.
-pub(super) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -> Result<HttpResponse, Error> {
+pub(crate) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -> Result<HttpResponse, Error> {
     if hub.is_stopping() {
         return Ok(HttpResponse::ServiceUnavailable().finish());
     }

@@ -17,11 +17,11 @@ const MOST_NETWORKS: usize = 4096;
 
 /// The address of an agent's connection. Unknown where the system does not tell it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) Option<SocketAddr>);
+pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 
 impl Peer {
     /// The network that the address belongs to.
-    pub(super) fn network(self) -> Network {
+    pub(crate) fn network(self) -> Network {
         Network(self.0.map(|addr| match addr.ip().to_canonical() {
             IpAddr::V4(ip) => ip.into(),
             // One site has all addresses with the same first 64 bits.
@@ -41,18 +41,18 @@ impl fmt::Display for Peer {
 
 /// An IPv4 address, or the first 64 bits of an IPv6 address. All peers of unknown address are one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network(Option<IpAddr>);
+pub(crate) struct Network(Option<IpAddr>);
 
 /// The wrong codes of the current window.
 #[derive(Default)]
-pub(super) struct Guesses {
+pub(crate) struct Guesses {
     since: Option<Instant>,
     wrong: HashMap<Network, u32>,
 }
 
 impl Guesses {
     /// Whether a code from this network may be compared now.
-    pub(super) fn may_guess(&self, network: Network, now: Instant) -> bool {
+    pub(crate) fn may_guess(&self, network: Network, now: Instant) -> bool {
         if self.is_over(now) {
             return true;
         }
@@ -63,7 +63,7 @@ impl Guesses {
     }
 
     /// Counts a wrong code. To be called after [`Guesses::may_guess`] said yes.
-    pub(super) fn count_wrong(&mut self, network: Network, now: Instant) {
+    pub(crate) fn count_wrong(&mut self, network: Network, now: Instant) {
         if self.is_over(now) {
             self.wrong.clear();
             self.since = Some(now);

@@ -17,7 +17,7 @@ const ITEM_COST: usize = 64;
 
 /// How a job ended, as far as its client is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// All of the answer is there.
     Done,
     /// The agent says that it failed.
@@ -41,7 +41,7 @@ pub(super) enum End {
 
 /// What comes out of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Relayed {
+pub(crate) enum Relayed {
     /// The head of the answer, before all else, if the agent tells it.
     Head(ResponseHead),
     /// Bytes of the answer, not empty.
@@ -51,7 +51,7 @@ pub(super) enum Relayed {
 }
 
 /// The session's end. Dropped without a word it says [`End::Unsent`], or [`End::Lost`] once the job was sent.
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     items: mpsc::UnboundedSender<Relayed>,
     waiting: Arc<AtomicUsize>,
     /// Whether the job was sent to the agent. Written before `items` is dropped, read after.
@@ -60,7 +60,7 @@ pub(super) struct Outlet {
 }
 
 /// The response's end.
-pub(super) struct Inlet {
+pub(crate) struct Inlet {
     items: mpsc::UnboundedReceiver<Relayed>,
     waiting: Arc<AtomicUsize>,
     sent: Arc<AtomicBool>,
@@ -68,7 +68,7 @@ pub(super) struct Inlet {
 
 /// Why a chunk was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotTaken {
+pub(crate) enum NotTaken {
     /// More than the limit is waiting already.
     Full,
     /// Nobody reads any more.
@@ -77,7 +77,7 @@ pub(super) enum NotTaken {
 
 /// A relay that holds up to `limit` bytes.
 #[expect(clippy::disallowed_methods, reason = "bounded in bytes by Outlet::push")]
-pub(super) fn relay(limit: usize) -> (Outlet, Inlet) {
+pub(crate) fn relay(limit: usize) -> (Outlet, Inlet) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let sent = Arc::new(AtomicBool::new(false));
@@ -87,18 +87,18 @@ pub(super) fn relay(limit: usize) -> (Outlet, Inlet) {
 
 impl Outlet {
     /// The job is being sent to the agent: from now on it may be at work.
-    pub(super) fn mark_sent(&self) {
+    pub(crate) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Release);
     }
 
     /// Passes the head on. To be called once at most, before any bytes.
-    pub(super) fn begin(&self, head: ResponseHead) {
+    pub(crate) fn begin(&self, head: ResponseHead) {
         // Nobody reads: then nobody needs to know.
         let _ = self.items.send(Relayed::Head(head));
     }
 
     /// Passes bytes on. Never waits. An idle relay takes a chunk of any size.
-    pub(super) fn push(&self, chunk: Bytes) -> Result<(), NotTaken> {
+    pub(crate) fn push(&self, chunk: Bytes) -> Result<(), NotTaken> {
         if chunk.is_empty() {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Outlet {
     }
 
     /// Says how the job ended.
-    pub(super) fn finish(self, end: End) {
+    pub(crate) fn finish(self, end: End) {
         // Nobody reads: then nobody needs to know.
         let _ = self.items.send(Relayed::End(end));
     }
@@ -119,7 +119,7 @@ impl Outlet {
 
 impl Inlet {
     /// The next item. After an end there is another end for ever.
-    pub(super) async fn next(&mut self) -> Relayed {
+    pub(crate) async fn next(&mut self) -> Relayed {
         let item = match self.items.recv().await {
             Some(item) => item,
             None if self.sent.load(Ordering::Acquire) => Relayed::End(End::Lost),

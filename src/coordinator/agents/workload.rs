@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::relay::{End, NotTaken, Outlet};
+use crate::coordinator::fleet::relay::{End, NotTaken, Outlet};
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, ResponseHead};
 
@@ -25,11 +25,11 @@ struct AtWork {
 
 /// Jobs at work. Dropping it tells their clients that they are lost.
 #[derive(Default)]
-pub(super) struct Workload(HashMap<JobId, AtWork>);
+pub(crate) struct Workload(HashMap<JobId, AtWork>);
 
 /// What is to be done about a chunk that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(crate) enum Unfit {
     /// The job is to be ended like this, and cancelled.
     GiveUp(JobId, End),
     /// The agent breaks the protocol.
@@ -38,33 +38,33 @@ pub(super) enum Unfit {
 
 impl Workload {
     /// A job is being sent.
-    pub(super) fn begin(&mut self, job: JobId, outlet: Outlet) {
+    pub(crate) fn begin(&mut self, job: JobId, outlet: Outlet) {
         outlet.mark_sent();
         self.0.insert(job, AtWork { outlet, received: 0, begun: false });
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Lets all go: their clients are told that they are lost.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Lets a job go that nobody wants any more. `false` if there is no such job.
-    pub(super) fn forget(&mut self, job: JobId) -> bool {
+    pub(crate) fn forget(&mut self, job: JobId) -> bool {
         self.0.remove(&job).is_some()
     }
 
     /// A job has ended: the way to its client, who is yet to be told.
-    pub(super) fn end(&mut self, job: JobId) -> Option<Outlet> {
+    pub(crate) fn end(&mut self, job: JobId) -> Option<Outlet> {
         self.0.remove(&job).map(|at_work| at_work.outlet)
     }
 
     /// Takes a chunk of text. One of a job that is not known is passed over: its cancel may have crossed it.
-    pub(super) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), Unfit> {
+    pub(crate) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), Unfit> {
         let job = chunk.job_id;
         let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
         let Ok(bytes) = STANDARD.decode(&chunk.data) else { return Err(Unfit::GiveUp(job, End::Garbled)) };
@@ -76,7 +76,7 @@ impl Workload {
     }
 
     /// Takes a binary chunk. Likewise.
-    pub(super) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), Unfit> {
+    pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), Unfit> {
         let job = JobId::from(chunk.job);
         let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
         if chunk.offset != at_work.received {
@@ -102,7 +102,7 @@ impl AtWork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::relay::{Inlet, Relayed, relay};
+    use crate::coordinator::fleet::relay::{Inlet, Relayed, relay};
 
     fn at_work() -> (Workload, Inlet, JobId) {
         let (mut workload, job) = (Workload::default(), JobId::random());

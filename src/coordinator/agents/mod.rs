@@ -1,0 +1,9 @@
+//! The agents' connections: admission, WebSocket sessions, and the frames of agents.
+
+mod borders;
+mod frames;
+mod guesses;
+pub(crate) mod handshake;
+mod inbound;
+pub(crate) mod session;
+mod workload;

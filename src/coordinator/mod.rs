@@ -9,7 +9,7 @@
 //! 1. `api` checks the key (where there is none, `keyless` admits only programs on this machine), `intake` reads the
 //!    body, `request` finds in it what the coordinator needs to know.
 //! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
-//!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
+//!    a slot under a handle and hands the job to that agent's `session` by its mailbox.
 //! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
 //!    own thread. A job that is refused, not sent, or lost before its first chunk goes to the next best agent.
 //! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
@@ -18,7 +18,7 @@
 //!
 //! Agents that did not agree on the extension `endpoints` get chat completions and messages only, as streams.
 //!
-//! What is held by whom: a slot in the roster belongs to its lease. The lease is dropped with the HTTP response; if the
+//! What is held by whom: a slot in the roster belongs to its handle. The handle is dropped with the HTTP response; if the
 //! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
 //! end of a session, whatever its cause, is the end of its jobs.
 //!

@@ -12,7 +12,8 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 
 use super::config::{CoordinatorConfig, CoordinatorError};
-use super::state::{Farewell, Hub, ToSession};
+use super::state::CoordinatorState;
+use crate::coordinator::agents::link::CloseReason;
 use crate::coordinator::agents::session;
 use crate::coordinator::api::handlers as api;
 
@@ -22,7 +23,7 @@ const SHUTDOWN_TIMEOUT: u64 = 2;
 /// A coordinator that holds its port. Nothing is served before [`CoordinatorServer::run`].
 pub struct CoordinatorServer {
     server: Server,
-    hub: Arc<Hub>,
+    state: Arc<CoordinatorState>,
     local_addr: SocketAddr,
 }
 
@@ -30,7 +31,7 @@ pub struct CoordinatorServer {
 #[derive(Clone)]
 pub struct CoordinatorHandle {
     server: ServerHandle,
-    hub: Arc<Hub>,
+    state: Arc<CoordinatorState>,
 }
 
 /// Binds a coordinator.
@@ -47,8 +48,8 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
         );
     }
     let silence = config.agent_silence;
-    let hub = Hub::new(config);
-    let data = Data::from(hub.clone());
+    let state = CoordinatorState::new(config);
+    let data = Data::from(state.clone());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
@@ -67,7 +68,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     .bind(listen)
     .map_err(in_bind)?;
     let local_addr = server.addrs().first().copied().unwrap_or(listen);
-    Ok(CoordinatorServer { server: server.run(), hub, local_addr })
+    Ok(CoordinatorServer { server: server.run(), state, local_addr })
 }
 
 fn routes(app: &mut ServiceConfig) {
@@ -104,7 +105,7 @@ impl CoordinatorServer {
 
     /// A handle that stops it.
     pub fn handle(&self) -> CoordinatorHandle {
-        CoordinatorHandle { server: self.server.handle(), hub: self.hub.clone() }
+        CoordinatorHandle { server: self.server.handle(), state: self.state.clone() }
     }
 
     /// Serves until it is stopped. To be awaited on an actix system.
@@ -118,15 +119,15 @@ impl CoordinatorHandle {
     /// Stops: takes no connection and no request any more, gives running jobs some seconds, closes the agents' sessions
     /// with 1001 `drain:deploy`, and returns when all is closed.
     pub async fn stop(&self) {
-        log::info!("coordinator stopping in_flight={}", self.hub.roster().in_flight());
-        let grace = self.hub.config.stop_grace;
-        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.hub.drain()));
+        log::info!("coordinator stopping in_flight={}", self.state.roster().in_flight());
+        let grace = self.state.config.stop_grace;
+        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.state.drain()));
         if drained.is_err() {
-            log::warn!("coordinator stopping with jobs in_flight={}", self.hub.roster().in_flight());
+            log::warn!("coordinator stopping with jobs in_flight={}", self.state.roster().in_flight());
         }
-        let links = self.hub.roster().links();
+        let links = self.state.roster().links();
         for link in links {
-            link.tell(ToSession::Close(Farewell::Deploy));
+            link.close(CloseReason::Deploy);
         }
         self.server.stop(true).await;
         log::info!("coordinator stopped");

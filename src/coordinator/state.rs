@@ -1,23 +1,19 @@
-//! What all connections of one coordinator share, and how an agent's session is reached from other threads.
+//! The state that all connections of one coordinator share.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix::{Message, Recipient};
 use tokio::sync::Notify;
 
 use super::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
+use crate::coordinator::agents::link::Link;
 use crate::coordinator::api::intake::Intake;
-use crate::coordinator::fleet::relay::Outlet;
 use crate::coordinator::fleet::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
 
-/// Bytes of jobs that may wait for an agent which does not read. One job may be larger.
-const MAX_UNSENT: usize = 128 << 20;
-
 /// The shared state. Its locks are held for the length of a method of what they guard, and never over an await.
-pub(crate) struct Hub {
+pub(crate) struct CoordinatorState {
     /// As given.
     pub(crate) config: CoordinatorConfig,
     /// Who may come in.
@@ -32,8 +28,8 @@ pub(crate) struct Hub {
     job_ended: Notify,
 }
 
-impl Hub {
-    /// A hub without agents.
+impl CoordinatorState {
+    /// A state without agents.
     pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
@@ -106,69 +102,5 @@ pub(crate) struct UnprovedPlace(Arc<AtomicUsize>);
 impl Drop for UnprovedPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A job for a session.
-pub(crate) struct RunJob {
-    /// Its id.
-    pub(crate) id: JobId,
-    /// The `job` frame.
-    pub(crate) frame: String,
-    /// Where its answer goes.
-    pub(crate) outlet: Outlet,
-}
-
-/// What others tell a session.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) enum ToSession {
-    /// Work.
-    Run(RunJob),
-    /// Nobody wants the answer any more.
-    Cancel(JobId),
-    /// Leave.
-    Close(Farewell),
-}
-
-/// Why the coordinator ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
-    /// The coordinator is being stopped.
-    Deploy,
-    /// The key has a newer session.
-    Replaced,
-}
-
-/// The way to a session.
-#[derive(Clone)]
-pub(crate) struct Link {
-    session: Recipient<ToSession>,
-    /// Bytes of job frames that were told to the session and that it has not taken up. A session is not run while its
-    /// socket takes nothing, so that its mailbox alone would have no bound.
-    unsent: Arc<AtomicUsize>,
-}
-
-impl Link {
-    /// A link to a session that counts down `unsent` as it takes up jobs.
-    pub(crate) fn new(session: Recipient<ToSession>, unsent: Arc<AtomicUsize>) -> Self {
-        Self { session, unsent }
-    }
-
-    /// Hands over a job. `false`, and the outlet is dropped, if the agent does not take what it was sent before.
-    pub(crate) fn run(&self, job: RunJob) -> bool {
-        let length = job.frame.len();
-        let before = self.unsent.fetch_add(length, Ordering::Relaxed);
-        if before > 0 && before + length > MAX_UNSENT {
-            self.unsent.fetch_sub(length, Ordering::Relaxed);
-            return false;
-        }
-        self.session.do_send(ToSession::Run(job));
-        true
-    }
-
-    /// Tells anything else. A session that is gone needs to know nothing.
-    pub(crate) fn tell(&self, message: ToSession) {
-        self.session.do_send(message);
     }
 }

@@ -56,7 +56,7 @@ impl AgentKey {
 
 /// Why an agent was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grounds {
+pub(crate) enum AdmissionReason {
     /// There is neither a code nor a list.
     Open,
     /// Its key is on the list.
@@ -115,31 +115,31 @@ impl Admission {
         answer: &AuthResponse,
         network: Network,
         now: Instant,
-    ) -> Result<(AgentKey, Grounds), Refusal> {
+    ) -> Result<(AgentKey, AdmissionReason), Refusal> {
         let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(Refusal::BadKey)?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| Refusal::BadKey)?;
         let signature: [u8; 64] = decode(&answer.signature).ok_or(Refusal::BadSignature)?;
         key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| Refusal::BadSignature)?;
         let key = AgentKey(bytes);
-        Ok((key, self.grounds(key, answer.enrollment_code.as_deref(), network, now)?))
+        Ok((key, self.reason(key, answer.enrollment_code.as_deref(), network, now)?))
     }
 
-    fn grounds(
+    fn reason(
         &self,
         key: AgentKey,
         brought: Option<&str>,
         network: Network,
         now: Instant,
-    ) -> Result<Grounds, Refusal> {
+    ) -> Result<AdmissionReason, Refusal> {
         if self.listed.contains(&key) {
-            return Ok(Grounds::Listed);
+            return Ok(AdmissionReason::Listed);
         }
         let Some(code) = &self.code else {
-            return if self.listed.is_empty() { Ok(Grounds::Open) } else { Err(Refusal::NotEnrolled) };
+            return if self.listed.is_empty() { Ok(AdmissionReason::Open) } else { Err(Refusal::NotEnrolled) };
         };
         let mut enrollment = self.enrollment.lock().unwrap_or_else(PoisonError::into_inner);
         if enrollment.keys.contains(&key) {
-            return Ok(Grounds::Enrolled);
+            return Ok(AdmissionReason::Enrolled);
         }
         let brought = brought.ok_or(Refusal::NotEnrolled)?;
         if !enrollment.guesses.may_guess(network, now) {
@@ -150,7 +150,7 @@ impl Admission {
             return Err(Refusal::WrongCode);
         }
         enrollment.keys.insert(key);
-        Ok(Grounds::Code)
+        Ok(AdmissionReason::Code)
     }
 }
 
@@ -185,13 +185,13 @@ mod tests {
         SigningKey::from_bytes(&[seed; 32])
     }
 
-    fn admit(admission: &Admission, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, Grounds), Refusal> {
+    fn admit(admission: &Admission, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, AdmissionReason), Refusal> {
         admission.admit(nonce, answer, Peer(None).network(), Instant::now())
     }
 
-    fn grounds(admission: &Admission, seed: u8, code: Option<&str>) -> Result<Grounds, Refusal> {
+    fn reason(admission: &Admission, seed: u8, code: Option<&str>) -> Result<AdmissionReason, Refusal> {
         let nonce = Nonce::random(&mut rand::rng());
-        admit(admission, &nonce, &answer(&key(seed), &nonce, code)).map(|(_, grounds)| grounds)
+        admit(admission, &nonce, &answer(&key(seed), &nonce, code)).map(|(_, reason)| reason)
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let admission = Admission::new(&[], None);
         let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
         let good = answer(&key(1), &nonce, None);
-        assert_eq!(admit(&admission, &nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), Grounds::Open)));
+        assert_eq!(admit(&admission, &nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), AdmissionReason::Open)));
         assert_eq!(admit(&admission, &other, &good), Err(Refusal::BadSignature));
         let pubkey = STANDARD.encode(key(2).verifying_key().as_bytes());
         assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
@@ -226,40 +226,40 @@ mod tests {
     #[test]
     fn a_code_enrolls_once_and_is_not_needed_again() {
         let admission = Admission::new(&[], Some(Secret::new("open sesame")));
-        assert_eq!(grounds(&admission, 1, None), Err(Refusal::NotEnrolled));
-        assert_eq!(grounds(&admission, 1, Some("open barley")), Err(Refusal::WrongCode));
-        assert_eq!(grounds(&admission, 1, Some("open sesame")), Ok(Grounds::Code));
-        assert_eq!(grounds(&admission, 1, None), Ok(Grounds::Enrolled));
-        assert_eq!(grounds(&admission, 2, None), Err(Refusal::NotEnrolled));
+        assert_eq!(reason(&admission, 1, None), Err(Refusal::NotEnrolled));
+        assert_eq!(reason(&admission, 1, Some("open barley")), Err(Refusal::WrongCode));
+        assert_eq!(reason(&admission, 1, Some("open sesame")), Ok(AdmissionReason::Code));
+        assert_eq!(reason(&admission, 1, None), Ok(AdmissionReason::Enrolled));
+        assert_eq!(reason(&admission, 2, None), Err(Refusal::NotEnrolled));
     }
 
     #[test]
     fn after_many_wrong_codes_a_network_can_not_enroll_for_a_while() {
         let listed = [key(1).verifying_key().to_bytes()];
         let admission = Admission::new(&listed, Some(Secret::new("open sesame")));
-        assert_eq!(grounds(&admission, 2, Some("open sesame")), Ok(Grounds::Code));
-        let guess = || grounds(&admission, 3, Some("open barley"));
+        assert_eq!(reason(&admission, 2, Some("open sesame")), Ok(AdmissionReason::Code));
+        let guess = || reason(&admission, 3, Some("open barley"));
         let wrong = std::iter::repeat_with(guess).take(1000).take_while(|judged| *judged == Err(Refusal::WrongCode));
         assert_eq!(wrong.count(), 30);
-        assert_eq!(grounds(&admission, 3, Some("open sesame")), Err(Refusal::TooManyGuesses));
+        assert_eq!(reason(&admission, 3, Some("open sesame")), Err(Refusal::TooManyGuesses));
         // Agents that are known, and agents elsewhere, are not affected.
-        assert_eq!(grounds(&admission, 1, None), Ok(Grounds::Listed));
-        assert_eq!(grounds(&admission, 2, None), Ok(Grounds::Enrolled));
+        assert_eq!(reason(&admission, 1, None), Ok(AdmissionReason::Listed));
+        assert_eq!(reason(&admission, 2, None), Ok(AdmissionReason::Enrolled));
         let nonce = Nonce([1; 32]);
         let elsewhere = Peer(Some(([192, 0, 2, 1], 1).into())).network();
         let answer = answer(&key(4), &nonce, Some("open sesame"));
         let judged = admission.admit(&nonce, &answer, elsewhere, Instant::now());
-        assert_eq!(judged.map(|(_, grounds)| grounds), Ok(Grounds::Code));
+        assert_eq!(judged.map(|(_, reason)| reason), Ok(AdmissionReason::Code));
     }
 
     #[test]
     fn a_listed_key_needs_no_code_and_a_list_alone_keeps_the_others_out() {
         let listed = [key(1).verifying_key().to_bytes()];
         let with_code = Admission::new(&listed, Some(Secret::new("c")));
-        assert_eq!(grounds(&with_code, 1, None), Ok(Grounds::Listed));
+        assert_eq!(reason(&with_code, 1, None), Ok(AdmissionReason::Listed));
         let alone = Admission::new(&listed, None);
-        assert_eq!(grounds(&alone, 1, None), Ok(Grounds::Listed));
-        assert_eq!(grounds(&alone, 2, Some("c")), Err(Refusal::NotEnrolled));
+        assert_eq!(reason(&alone, 1, None), Ok(AdmissionReason::Listed));
+        assert_eq!(reason(&alone, 2, Some("c")), Err(Refusal::NotEnrolled));
     }
 
     #[test]

@@ -5,5 +5,6 @@ mod frames;
 mod guesses;
 pub(crate) mod handshake;
 mod inbound;
+pub(crate) mod link;
 pub(crate) mod session;
 mod workload;

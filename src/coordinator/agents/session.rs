@@ -1,89 +1,92 @@
-//! One agent's connection: the WebSocket in, the roster and the relays out.
+//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the relays of its jobs.
 //!
-//! An actor on the thread that serves the connection, driven by its socket. It is the only place that knows
-//! actix-web-actors, whose contract has corners: frames of 64 KiB and fragments as they come unless one sees to both
-//! (done in [`inbound`](super::inbound)), a close that is answered by hand, and an outgoing queue without a bound
-//! (bounded by [`Link`]).
+//! The actor runs on the thread that serves the connection. This is the only file that imports actix-web-actors, which
+//! leaves some work to its users: it limits frames to 64 KiB and delivers fragments unassembled ([`inbound`](super::inbound)
+//! handles both), it does not answer a close, and its outgoing queue has no bound ([`Link`](super::link::Link) has one).
 //!
-//! It ends once. Whatever ends it (a close of either side, an error, silence, a panic) runs [`Session::leave`], which
-//! takes the agent off the roster and drops the outlets of its jobs, which tells their clients.
+//! A session ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
+//! the agent from the roster and drops the outlets of its jobs, so that their clients get an error.
+//!
+//! The states of a session are in three files: this one has the actor, [`admit`] the handshake, [`frames_in`] the frames
+//! of an admitted agent.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
 use actix_http::ws::Item;
 use actix_web::http::header::{ORIGIN, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
-use actix_web_actors::ws::{self, CloseCode, CloseReason, ProtocolError, WebsocketContext, WsResponseBuilder};
-use bytes::Bytes;
-use tokio::time::Instant;
+use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
 
 use super::borders::FrameFault;
 use super::frames::{self, FrameError};
 use super::guesses::Peer;
-use super::handshake::{Grounds, Nonce};
+use super::handshake::Nonce;
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
-use super::workload::{Unfit, Workload};
+use super::link::{CloseReason, SessionCommand};
+use super::workload::Workload;
 use crate::coordinator::fleet::relay::End;
-use crate::coordinator::fleet::roster::{Newcomer, SessionId};
-use crate::coordinator::state::{Farewell, Hub, Link, RunJob, ToSession, UnprovedPlace};
-use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::wire::{AuthResponse, BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
-use crate::telemetry::Outside;
+use crate::coordinator::fleet::roster::SessionId;
+use crate::coordinator::state::{CoordinatorState, UnprovedPlace};
+use crate::messages::ids::ProviderId;
+use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
+
+mod admit;
+mod frames_in;
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
-/// How long the peer has to answer a close.
+/// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /agent`: starts a session.
-pub(crate) async fn accept(req: HttpRequest, payload: Payload, hub: Data<Hub>) -> Result<HttpResponse, Error> {
-    if hub.is_stopping() {
+pub(crate) async fn accept(req: HttpRequest, payload: Payload, state: Data<CoordinatorState>) -> Result<HttpResponse, Error> {
+    if state.is_stopping() {
         return Ok(HttpResponse::ServiceUnavailable().finish());
     }
-    // Any page may open a WebSocket to this host, and would be sent prompts. Browsers say where a page is from; agents
-    // are from nowhere.
+    // Any web page can make a browser open a WebSocket to this host, and would receive prompts. Browsers send an Origin
+    // header, agents do not.
     if req.headers().contains_key(ORIGIN) {
         return Ok(HttpResponse::Forbidden().finish());
     }
-    let Some(place) = hub.enter() else {
+    let Some(place) = state.enter() else {
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
     let peer = Peer(req.peer_addr());
-    let max_message = hub.config.max_agent_message;
-    let session = Session::new(hub.into_inner(), place, meter.clone(), peer);
-    // The codec's own bound lies above the meter's, so that the meter alone decides what is too large.
+    let max_message = state.config.max_agent_message;
+    let session = Session::new(state.into_inner(), place, meter.clone(), peer);
+    // The codec's limit is above the meter's, so that only the meter decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
 
-/// Where a session is.
+/// The state of a session.
 enum Stage {
-    /// The challenge is out.
+    /// The challenge was sent.
     Handshake(Nonce),
     /// The agent is on the roster.
     Steady { id: SessionId, provider: ProviderId, agreed: Extensions },
-    /// A close was sent; what comes is of no interest but for its answer.
+    /// A close was sent. All frames but the answer to it are ignored.
     Closing,
 }
 
 struct Session {
-    hub: Arc<Hub>,
+    state: Arc<CoordinatorState>,
     /// Held until the agent has proved its key.
     place: Option<UnprovedPlace>,
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
     jobs: Workload,
-    /// Shared with the [`Link`]s to this session: counted up there, down here.
+    /// Shared with the [`Link`](super::link::Link)s to this session: they add to it, the session subtracts.
     unsent: Arc<AtomicUsize>,
     peer: Peer,
-    /// A malformed frame has been logged loudly; the next ones are not.
-    complained: bool,
+    /// A malformed frame was logged as a warning. The next ones are logged at debug level.
+    warned: bool,
 }
 
 type Context = WebsocketContext<Session>;
@@ -93,15 +96,15 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Context) {
         let Stage::Handshake(nonce) = &self.stage else { return };
-        let extensions = self.hub.config.extensions;
+        let extensions = self.state.config.extensions;
         send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
-        ctx.run_later(self.hub.config.handshake_timeout, |session, ctx| {
+        ctx.run_later(self.state.config.handshake_timeout, |session, ctx| {
             if matches!(session.stage, Stage::Handshake(_)) {
                 log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
                 session.close(ctx, CloseCode::Policy, "handshake timeout");
             }
         });
-        ctx.run_interval(self.hub.config.ping_interval, |_, ctx| ctx.ping(b""));
+        ctx.run_interval(self.state.config.ping_interval, |_, ctx| ctx.ping(b""));
         self.watch(ctx);
     }
 
@@ -111,15 +114,15 @@ impl Actor for Session {
     }
 
     fn stopped(&mut self, _: &mut Context) {
-        // After a panic this is all that runs.
+        // After a panic only this method runs.
         self.leave("session failed");
     }
 }
 
 impl Session {
-    fn new(hub: Arc<Hub>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
+    fn new(state: Arc<CoordinatorState>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
         Self {
-            hub,
+            state,
             place: Some(place),
             meter,
             fragments: Fragments::default(),
@@ -127,13 +130,13 @@ impl Session {
             jobs: Workload::default(),
             unsent: Arc::default(),
             peer,
-            complained: false,
+            warned: false,
         }
     }
 
-    /// Ends the session when no byte has come for too long; otherwise looks again when that could be.
+    /// Ends the session when no byte was received for too long. Otherwise checks again when that could be the case.
     fn watch(&mut self, ctx: &mut Context) {
-        let limit = self.hub.config.agent_silence;
+        let limit = self.state.config.agent_silence;
         let left = limit.saturating_sub(self.meter.last_byte.get().elapsed());
         if left.is_zero() {
             log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
@@ -144,21 +147,21 @@ impl Session {
         }
     }
 
-    /// Takes the agent off the roster and lets its jobs go. Does nothing the second time.
+    /// Removes the agent from the roster and drops its jobs. The second call does nothing.
     fn leave(&mut self, cause: &str) {
         if let Stage::Steady { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
             let jobs = self.jobs.len();
-            // A session that was replaced is off the roster already.
-            self.hub.leave(id);
-            log::info!("agent gone provider={provider} jobs_lost={jobs} cause={cause:?}");
+            // A session that was replaced is no longer on the roster.
+            self.state.leave(id);
+            log::info!("agent disconnected provider={provider} jobs_lost={jobs} cause={cause:?}");
         }
         self.jobs.clear();
     }
 
-    /// Closes from this side and waits a little for the other.
+    /// Sends a close and waits a short time for the answer.
     fn close(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
         self.leave(reason);
-        ctx.close(Some(CloseReason { code, description: Some(reason.into()) }));
+        ctx.close(Some(ws::CloseReason { code, description: Some(reason.into()) }));
         ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
     }
 
@@ -181,166 +184,31 @@ impl Session {
             }
             (Err(error), Stage::Steady { id, provider, .. }) => {
                 let id = *id;
-                let level = if self.complained { log::Level::Debug } else { log::Level::Warn };
+                let level = if self.warned { log::Level::Debug } else { log::Level::Warn };
                 log::log!(level, "frame skipped provider={provider} bytes={} cause=\"{error}\"", text.len());
-                self.complained = true;
+                self.warned = true;
                 if let FrameError::BadFieldOfJob(job) = error {
                     self.give_up(ctx, id, job, End::Garbled);
                 }
             }
         }
     }
-
-    fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {
-        if self.hub.is_stopping() {
-            return self.close(ctx, CloseCode::Away, "drain:deploy");
-        }
-        let admitted = self.hub.admission.admit(nonce, answer, self.peer.network(), Instant::now());
-        let (key, grounds) = match admitted {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                log::warn!(
-                    "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
-                    self.peer,
-                    Outside(&answer.agent_version)
-                );
-                send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
-                return self.close(ctx, CloseCode::Policy, "auth failed");
-            }
-        };
-        let Some(provider) = key.provider_id() else { return ctx.stop() };
-        let link = Link::new(ctx.address().recipient(), self.unsent.clone());
-        let since = SystemTime::now();
-        // What was not on offer is not agreed on, whatever the agent says.
-        let agreed = answer.extensions.common(self.hub.config.extensions);
-        let (name, extensions) = (provider.clone(), agreed);
-        let version = answer.agent_version.clone();
-        let newcomer = Newcomer { key, provider: name, version, extensions, since, link };
-        let (id, replaced) = self.hub.roster().join(newcomer);
-        if let Some(older) = replaced {
-            log::warn!("agent replaced provider={provider}: a newer connection has the same key");
-            older.tell(ToSession::Close(Farewell::Replaced));
-        }
-        log::info!(
-            "agent connected provider={provider} peer={} version=\"{}\" grounds={grounds:?} extensions={agreed}",
-            self.peer,
-            Outside(&answer.agent_version)
-        );
-        if grounds == Grounds::Code {
-            log::info!(
-                "agent enrolled provider={provider} pubkey={}: add the key to OUTPOST_COORDINATOR_AGENT_KEYS to know it \
-                 after a restart",
-                key.to_base64()
-            );
-        }
-        self.meter.max_frame.set(self.hub.config.max_agent_message);
-        send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
-        self.stage = Stage::Steady { id, provider, agreed };
-        self.place = None;
-    }
-
-    fn steady(
-        &mut self,
-        ctx: &mut Context,
-        id: SessionId,
-        provider: &ProviderId,
-        agreed: Extensions,
-        frame: FromAgent,
-    ) {
-        match frame {
-            FromAgent::Capabilities(offer) => {
-                let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
-                let models: Vec<_> = offer.models.iter().take(8).map(model).collect();
-                let (count, total, models) = (offer.models.len(), offer.limits.max_concurrent_total, models.join(","));
-                log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
-                self.hub.roster().offer(id, offer);
-            }
-            FromAgent::Heartbeat(figures) => self.hub.roster().heartbeat(id, figures),
-            FromAgent::JobChunk(chunk) => {
-                let taken = self.jobs.take(&chunk, agreed);
-                self.react(ctx, id, taken);
-            }
-            FromAgent::JobDone(done) => {
-                self.end(id, done.job_id, End::Done);
-            }
-            FromAgent::JobError(error) => {
-                self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
-            }
-            FromAgent::AuthResponse(_) | FromAgent::Unknown => {
-                log::debug!("frame ignored provider={provider}");
-            }
-        }
-    }
-
-    fn takes_binary(&self) -> bool {
-        matches!(self.stage, Stage::Steady { agreed, .. } if agreed.contains(Extension::Binary))
-    }
-
-    fn binary(&mut self, ctx: &mut Context, frame: &Bytes) {
-        let id = match self.stage {
-            Stage::Steady { id, .. } if self.takes_binary() => id,
-            _ => return self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
-        };
-        let chunk = match BinaryChunk::parse(frame) {
-            Ok(chunk) => chunk,
-            Err(error) => return self.violation(ctx, CloseCode::Protocol, error.as_str()),
-        };
-        let taken = self.jobs.take_binary(&chunk);
-        self.react(ctx, id, taken);
-    }
-
-    fn react(&mut self, ctx: &mut Context, id: SessionId, taken: Result<(), Unfit>) {
-        match taken {
-            Ok(()) => {}
-            Err(Unfit::GiveUp(job, end)) => self.give_up(ctx, id, job, end),
-            Err(Unfit::Violation(reason)) => self.violation(ctx, CloseCode::Protocol, reason),
-        }
-    }
-
-    /// Ends a job that the agent may still work on.
-    fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
-        if self.end(id, job_id, end) {
-            send(ctx, &FromCoordinator::JobCancel { job_id });
-        }
-    }
-
-    /// A job has ended. The slot is freed before the client knows, who may come back at once. `false` if there is no such
-    /// job.
-    fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
-        let Some(outlet) = self.jobs.end(job) else { return false };
-        if end == End::Done {
-            self.hub.complete(id, job);
-        } else {
-            self.hub.release(id, job);
-        }
-        outlet.finish(end);
-        true
-    }
-
-    fn run(&mut self, ctx: &mut Context, job: RunJob) {
-        self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
-        // Off the roster: the outlet is dropped, which tells that the job was not sent.
-        if matches!(self.stage, Stage::Steady { .. }) {
-            self.jobs.begin(job.id, job.outlet);
-            ctx.text(job.frame);
-        }
-    }
 }
 
-impl Handler<ToSession> for Session {
+impl Handler<SessionCommand> for Session {
     type Result = ();
 
-    fn handle(&mut self, message: ToSession, ctx: &mut Context) {
+    fn handle(&mut self, message: SessionCommand, ctx: &mut Context) {
         match message {
-            ToSession::Run(job) => self.run(ctx, job),
-            ToSession::Cancel(job_id) => {
+            SessionCommand::Run(job) => self.run(ctx, job),
+            SessionCommand::Cancel(job_id) => {
                 if self.jobs.forget(job_id) {
                     send(ctx, &FromCoordinator::JobCancel { job_id });
                 }
             }
-            ToSession::Close(_) if matches!(self.stage, Stage::Closing) => {}
-            ToSession::Close(Farewell::Deploy) => self.close(ctx, CloseCode::Away, "drain:deploy"),
-            ToSession::Close(Farewell::Replaced) => self.close(ctx, CloseCode::Policy, "replaced"),
+            SessionCommand::Close(_) if matches!(self.stage, Stage::Closing) => {}
+            SessionCommand::Close(CloseReason::Deploy) => self.close(ctx, CloseCode::Away, "drain:deploy"),
+            SessionCommand::Close(CloseReason::Replaced) => self.close(ctx, CloseCode::Policy, "replaced"),
         }
     }
 }
@@ -356,11 +224,11 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
                 }
                 ctx.stop();
             }
-            // The codec may give the same error again and again.
+            // The codec can return the same error at every poll.
             Err(_) if closing => ctx.stop(),
             Ok(_) if closing => {}
             Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
-            Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.takes_binary() => {
+            Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.accepts_binary() => {
                 self.violation(ctx, CloseCode::Protocol, "unexpected fragment");
             }
             Ok(ws::Message::Continuation(item)) => match self.fragments.add(item, self.meter.max_frame.get()) {
@@ -381,7 +249,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
     }
 
     fn finished(&mut self, ctx: &mut Context) {
-        // The stream also ends after the meter broke it; then the close is still to be written.
+        // The stream also ends after the meter found a fault. Then the close must still be written.
         if !matches!(self.stage, Stage::Closing) {
             ctx.stop();
         }

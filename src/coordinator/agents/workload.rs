@@ -29,7 +29,7 @@ pub(crate) struct Workload(HashMap<JobId, AtWork>);
 
 /// What is to be done about a chunk that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
+pub(crate) enum ChunkError {
     /// The job is to be ended like this, and cancelled.
     GiveUp(JobId, End),
     /// The agent breaks the protocol.
@@ -64,10 +64,10 @@ impl Workload {
     }
 
     /// Takes a chunk of text. One of a job that is not known is passed over: its cancel may have crossed it.
-    pub(crate) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), Unfit> {
+    pub(crate) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), ChunkError> {
         let job = chunk.job_id;
         let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
-        let Ok(bytes) = STANDARD.decode(&chunk.data) else { return Err(Unfit::GiveUp(job, End::Garbled)) };
+        let Ok(bytes) = STANDARD.decode(&chunk.data) else { return Err(ChunkError::GiveUp(job, End::Garbled)) };
         let head = ResponseHead::of(chunk).filter(|_| !at_work.begun && agreed.contains(Extension::Endpoints));
         if let Some(head) = head {
             at_work.outlet.begin(head);
@@ -76,11 +76,11 @@ impl Workload {
     }
 
     /// Takes a binary chunk. Likewise.
-    pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), Unfit> {
+    pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), ChunkError> {
         let job = JobId::from(chunk.job);
         let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
         if chunk.offset != at_work.received {
-            return Err(Unfit::Violation("chunk at a wrong offset"));
+            return Err(ChunkError::Violation("chunk at a wrong offset"));
         }
         // A copy: a few bytes that wait for a slow client shall not keep the buffer they were read into.
         at_work.pass_on(job, Bytes::copy_from_slice(&chunk.bytes))
@@ -88,13 +88,13 @@ impl Workload {
 }
 
 impl AtWork {
-    fn pass_on(&mut self, job: JobId, bytes: Bytes) -> Result<(), Unfit> {
+    fn pass_on(&mut self, job: JobId, bytes: Bytes) -> Result<(), ChunkError> {
         self.begun = true;
         self.received += bytes.len() as u64;
         match self.outlet.push(bytes) {
-            // Gone: the cancel is on its way, since what reads the relay also holds the lease.
+            // Gone: the cancel is on its way, since what reads the relay also holds the handle.
             Ok(()) | Err(NotTaken::Gone) => Ok(()),
-            Err(NotTaken::Full) => Err(Unfit::GiveUp(job, End::Overflowed)),
+            Err(NotTaken::Full) => Err(ChunkError::GiveUp(job, End::Overflowed)),
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         let (mut workload, _inlet, job) = at_work();
         let binary = |offset| BinaryChunk { job: job.uuid(), offset, bytes: Bytes::from_static(b"xy") };
         workload.take(&chunk(job, "abc", Some(200)), Extensions::all()).unwrap();
-        assert_eq!(workload.take_binary(&binary(0)), Err(Unfit::Violation("chunk at a wrong offset")));
+        assert_eq!(workload.take_binary(&binary(0)), Err(ChunkError::Violation("chunk at a wrong offset")));
         assert_eq!((workload.take_binary(&binary(3)), workload.take_binary(&binary(5))), (Ok(()), Ok(())));
     }
 
@@ -146,10 +146,10 @@ mod tests {
     fn what_can_not_be_read_or_kept_ends_its_job_and_what_is_nobodys_is_passed_over() {
         let (mut workload, _inlet, job) = at_work();
         let garbled = JobChunk::new(job, "not base64".into());
-        assert_eq!(workload.take(&garbled, Extensions::NONE), Err(Unfit::GiveUp(job, End::Garbled)));
+        assert_eq!(workload.take(&garbled, Extensions::NONE), Err(ChunkError::GiveUp(job, End::Garbled)));
         let long = chunk(job, &"x".repeat(900), None);
         assert_eq!(workload.take(&long, Extensions::NONE), Ok(()));
-        assert_eq!(workload.take(&long, Extensions::NONE), Err(Unfit::GiveUp(job, End::Overflowed)));
+        assert_eq!(workload.take(&long, Extensions::NONE), Err(ChunkError::GiveUp(job, End::Overflowed)));
         assert!(workload.forget(job) && !workload.forget(job) && workload.len() == 0);
         assert_eq!(workload.take(&garbled, Extensions::NONE), Ok(()));
     }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::backend_refusal::object;
-use super::fault::Fault;
+use super::error_kind::ApiErrorKind;
+use super::json_object::read_object;
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -24,19 +24,19 @@ struct Detail<'a> {
 ///
 /// Spent capacity is `rate_limit_error` with 429, as in the other API, and not `overloaded_error` with 529: proxies
 /// know the former.
-pub(crate) fn error(fault: Fault, message: &str) -> String {
-    let kind = match fault {
-        Fault::Key => "authentication_error",
-        Fault::Endpoint | Fault::Model | Fault::Path => "not_found_error",
-        Fault::Size => "request_too_large",
-        Fault::Request | Fault::MediaType => "invalid_request_error",
-        Fault::Forbidden => "permission_error",
-        Fault::Capacity => "rate_limit_error",
-        Fault::Overloaded => "overloaded_error",
-        Fault::Stopping | Fault::Upstream => "api_error",
-        Fault::Timeout => "timeout_error",
+pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
+    let word = match kind {
+        ApiErrorKind::Key => "authentication_error",
+        ApiErrorKind::Endpoint | ApiErrorKind::Model | ApiErrorKind::Path => "not_found_error",
+        ApiErrorKind::Size => "request_too_large",
+        ApiErrorKind::Request | ApiErrorKind::MediaType => "invalid_request_error",
+        ApiErrorKind::Forbidden => "permission_error",
+        ApiErrorKind::Capacity => "rate_limit_error",
+        ApiErrorKind::Overloaded => "overloaded_error",
+        ApiErrorKind::Stopping | ApiErrorKind::Upstream => "api_error",
+        ApiErrorKind::Timeout => "timeout_error",
     };
-    envelope(kind, message)
+    envelope(word, message)
 }
 
 /// An error body for the status of a backend that refuses a request.
@@ -71,6 +71,6 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    object::<Shape<'_>>(body)
-        .is_some_and(|shape| shape.kind.get() == "\"error\"" && object::<Error>(shape.error.get().as_bytes()).is_some())
+    read_object::<Shape<'_>>(body)
+        .is_some_and(|shape| shape.kind.get() == "\"error\"" && read_object::<Error>(shape.error.get().as_bytes()).is_some())
 }

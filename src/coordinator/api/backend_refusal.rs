@@ -1,8 +1,6 @@
 //! A backend's refusal of a request, on its way to the client who sent it: with the backend's status, and in the
 //! backend's own words if they are in the shape of the client's API, else in that shape made of them.
 
-use serde::Deserialize;
-
 use super::{anthropic, openai};
 use crate::core::formats::error_body::ErrorBody;
 use crate::messages::backend::Format;
@@ -57,11 +55,6 @@ impl BackendRefusal {
         };
         wrapped.into_bytes()
     }
-}
-
-/// Reads a struct from a JSON object; serde alone would also take an array.
-pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
 #[cfg(test)]

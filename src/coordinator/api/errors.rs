@@ -9,7 +9,7 @@ use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
 
 use super::backend_refusal::BackendRefusal;
-use super::fault::Fault;
+use super::error_kind::ApiErrorKind;
 use super::keyless::NotLocal;
 use super::request::RequestError;
 use super::{anthropic, openai};
@@ -108,7 +108,7 @@ pub(crate) enum ApiError {
 
 /// Whether a request that failed with one agent may be sent to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Elsewhere {
+pub(crate) enum Retry {
     /// It may: this one did not take it.
     NotTaken,
     /// It may, but not often: this one took it and is gone, and the request may be why.
@@ -132,44 +132,44 @@ impl ApiError {
     }
 
     /// The sort of failure.
-    pub(crate) fn fault(&self) -> Fault {
+    pub(crate) fn kind(&self) -> ApiErrorKind {
         match self {
-            Self::Unauthorized => Fault::Key,
-            Self::NoSuchEndpoint => Fault::Endpoint,
-            Self::NotLocal(_) => Fault::Forbidden,
-            Self::NotJsonType => Fault::MediaType,
-            Self::TooLarge { .. } | Self::MessageTooLarge { .. } => Fault::Size,
-            Self::Overloaded => Fault::Overloaded,
-            Self::NoBody | Self::Request(_) => Fault::Request,
-            Self::UnknownModel(_) => Fault::Model,
-            Self::UnknownPath { .. } => Fault::Path,
-            Self::Full => Fault::Capacity,
-            Self::Backend(_) => Fault::Request,
-            Self::Stopping => Fault::Stopping,
+            Self::Unauthorized => ApiErrorKind::Key,
+            Self::NoSuchEndpoint => ApiErrorKind::Endpoint,
+            Self::NotLocal(_) => ApiErrorKind::Forbidden,
+            Self::NotJsonType => ApiErrorKind::MediaType,
+            Self::TooLarge { .. } | Self::MessageTooLarge { .. } => ApiErrorKind::Size,
+            Self::Overloaded => ApiErrorKind::Overloaded,
+            Self::NoBody | Self::Request(_) => ApiErrorKind::Request,
+            Self::UnknownModel(_) => ApiErrorKind::Model,
+            Self::UnknownPath { .. } => ApiErrorKind::Path,
+            Self::Full => ApiErrorKind::Capacity,
+            Self::Backend(_) => ApiErrorKind::Request,
+            Self::Stopping => ApiErrorKind::Stopping,
             Self::Agent { code, .. } => match code {
-                ErrorCode::OutOfCapacity => Fault::Capacity,
-                ErrorCode::ModelNotLoaded => Fault::Model,
-                ErrorCode::BackendTimeout => Fault::Timeout,
+                ErrorCode::OutOfCapacity => ApiErrorKind::Capacity,
+                ErrorCode::ModelNotLoaded => ApiErrorKind::Model,
+                ErrorCode::BackendTimeout => ApiErrorKind::Timeout,
                 ErrorCode::BackendUnreachable | ErrorCode::AuthRejectedByBackend | ErrorCode::Internal => {
-                    Fault::Upstream
+                    ApiErrorKind::Upstream
                 }
             },
-            Self::Late => Fault::Timeout,
-            Self::Lost { .. } | Self::Garbled | Self::TooSlow | Self::NotAssembled(_) => Fault::Upstream,
+            Self::Late => ApiErrorKind::Timeout,
+            Self::Lost { .. } | Self::Garbled | Self::TooSlow | Self::NotAssembled(_) => ApiErrorKind::Upstream,
         }
     }
 
     /// Whether another agent may do better, as long as nothing of an answer was sent to the client.
-    pub(crate) fn elsewhere(&self) -> Elsewhere {
+    pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })
                 if matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded) =>
             {
-                Elsewhere::NotTaken
+                Retry::NotTaken
             }
-            Self::Lost { sent: false } => Elsewhere::NotTaken,
-            Self::Lost { sent: true } => Elsewhere::Lost,
-            _ => Elsewhere::No,
+            Self::Lost { sent: false } => Retry::NotTaken,
+            Self::Lost { sent: true } => Retry::Lost,
+            _ => Retry::No,
         }
     }
 
@@ -179,9 +179,9 @@ impl ApiError {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
             return HttpResponse::build(status).content_type("application/json").body(refusal.body(format));
         }
-        let fault = self.fault();
-        let mut response = HttpResponse::build(fault.status());
-        if matches!(fault, Fault::Capacity | Fault::Overloaded | Fault::Stopping) {
+        let kind = self.kind();
+        let mut response = HttpResponse::build(kind.status());
+        if matches!(kind, ApiErrorKind::Capacity | ApiErrorKind::Overloaded | ApiErrorKind::Stopping) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/json").body(self.body(format))
@@ -199,8 +199,8 @@ impl ApiError {
     fn body(&self, format: Format) -> String {
         let message = self.to_string();
         match format {
-            Format::OpenAi => openai::error(self.fault(), &message),
-            Format::Anthropic => anthropic::error(self.fault(), &message),
+            Format::OpenAi => openai::error(self.kind(), &message),
+            Format::Anthropic => anthropic::error(self.kind(), &message),
         }
     }
 }
@@ -215,20 +215,20 @@ mod tests {
 
     #[test]
     fn every_code_has_its_status() {
-        let status = |code| agent(code).fault().status().as_u16();
+        let status = |code| agent(code).kind().status().as_u16();
         let all: Vec<u16> = ErrorCode::ALL.into_iter().map(status).collect();
         assert_eq!(all, [429, 404, 502, 504, 502, 502]);
     }
 
     #[test]
     fn what_an_agent_did_not_take_or_was_lost_with_it_may_be_tried_elsewhere() {
-        let is_refusal = |code: &ErrorCode| agent(*code).elsewhere() == Elsewhere::NotTaken;
+        let is_refusal = |code: &ErrorCode| agent(*code).retry() == Retry::NotTaken;
         let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(is_refusal).collect();
         assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);
-        assert_eq!(agent(ErrorCode::Internal).elsewhere(), Elsewhere::No);
-        assert_eq!(ApiError::of(End::Unsent).elsewhere(), Elsewhere::NotTaken);
-        assert_eq!(ApiError::of(End::Lost).elsewhere(), Elsewhere::Lost);
-        assert_eq!(ApiError::of(End::Late).elsewhere(), Elsewhere::No);
+        assert_eq!(agent(ErrorCode::Internal).retry(), Retry::No);
+        assert_eq!(ApiError::of(End::Unsent).retry(), Retry::NotTaken);
+        assert_eq!(ApiError::of(End::Lost).retry(), Retry::Lost);
+        assert_eq!(ApiError::of(End::Late).retry(), Retry::No);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::backend_refusal::object;
-use super::fault::Fault;
+use super::error_kind::ApiErrorKind;
+use super::json_object::read_object;
 use crate::coordinator::fleet::roster::ModelSummary;
 
 #[derive(Serialize)]
@@ -24,23 +24,17 @@ struct Detail<'a> {
 }
 
 /// An error body.
-pub(crate) fn error(fault: Fault, message: &str) -> String {
-    let (kind, param, code) = match fault {
-        Fault::Key => ("invalid_request_error", None, "invalid_api_key"),
-        Fault::Endpoint => ("invalid_request_error", None, "unknown_url"),
-        Fault::Size => ("invalid_request_error", None, "request_too_large"),
-        Fault::Request => ("invalid_request_error", None, "invalid_request"),
-        Fault::Model => ("invalid_request_error", Some("model"), "model_not_found"),
-        Fault::Path => ("invalid_request_error", Some("model"), "endpoint_not_supported"),
-        Fault::Capacity => ("rate_limit_error", None, "out_of_capacity"),
-        Fault::Forbidden => ("invalid_request_error", None, "forbidden"),
-        Fault::MediaType => ("invalid_request_error", None, "unsupported_media_type"),
-        Fault::Overloaded => ("server_error", None, "overloaded"),
-        Fault::Stopping => ("server_error", None, "shutting_down"),
-        Fault::Upstream => ("server_error", None, "upstream_error"),
-        Fault::Timeout => ("server_error", None, "timeout"),
+pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
+    let param = matches!(kind, ApiErrorKind::Model | ApiErrorKind::Path).then_some("model");
+    let code = Some(kind.code());
+    let kind = match kind {
+        ApiErrorKind::Capacity => "rate_limit_error",
+        ApiErrorKind::Overloaded | ApiErrorKind::Stopping | ApiErrorKind::Upstream | ApiErrorKind::Timeout => {
+            "server_error"
+        }
+        _ => "invalid_request_error",
     };
-    serde_json::to_string(&Envelope { error: Detail { message, kind, param, code: Some(code) } }).unwrap_or_default()
+    serde_json::to_string(&Envelope { error: Detail { message, kind, param, code } }).unwrap_or_default()
 }
 
 /// An error body for the status of a backend that refuses a request.
@@ -61,8 +55,8 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    let shape = object::<Shape<'_>>(body);
-    shape.is_some_and(|shape| object::<Error>(shape.error.get().as_bytes()).is_some())
+    let shape = read_object::<Shape<'_>>(body);
+    shape.is_some_and(|shape| read_object::<Error>(shape.error.get().as_bytes()).is_some())
 }
 
 #[derive(Serialize)]

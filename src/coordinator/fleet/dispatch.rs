@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::relay::{End, Inlet, Relayed, relay};
 use super::roster::{Assignment, NoAgent, SessionId};
+use crate::coordinator::agents::link::{Link, RunJob};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
-use crate::coordinator::api::errors::{ApiError, Elsewhere};
+use crate::coordinator::api::errors::{ApiError, Retry};
 use crate::coordinator::api::intake::Body;
 use crate::coordinator::api::request::Asked;
-use crate::coordinator::state::{Hub, Link, RunJob, ToSession};
+use crate::coordinator::state::CoordinatorState;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::json::Members;
@@ -25,8 +26,8 @@ const LARGE: usize = 1 << 20;
 const MOST_RESENDS: usize = 2;
 
 /// A booked slot. Dropped before the job's end it cancels the job.
-struct Lease {
-    hub: Arc<Hub>,
+struct JobHandle {
+    state: Arc<CoordinatorState>,
     session: SessionId,
     provider: ProviderId,
     link: Link,
@@ -35,10 +36,10 @@ struct Lease {
     job: JobId,
 }
 
-impl Drop for Lease {
+impl Drop for JobHandle {
     fn drop(&mut self) {
-        if self.hub.release(self.session, self.job) {
-            self.link.tell(ToSession::Cancel(self.job));
+        if self.state.release(self.session, self.job) {
+            self.link.cancel(self.job);
         }
     }
 }
@@ -46,7 +47,7 @@ impl Drop for Lease {
 /// A job at work. Dropping it is how a client that went away cancels.
 pub(crate) struct Running {
     inlet: Inlet,
-    lease: Lease,
+    handle: JobHandle,
     /// When to wait no longer.
     until: Instant,
 }
@@ -63,7 +64,7 @@ impl Running {
     }
 
     fn log(&self, end: &End) {
-        let (provider, job) = (&self.lease.provider, self.lease.job);
+        let (provider, job) = (&self.handle.provider, self.handle.job);
         match end {
             End::Done => log::debug!("job done provider={provider} job={job}"),
             End::Failed { code, .. } => log::info!("job failed provider={provider} job={job} code={code}"),
@@ -89,54 +90,54 @@ pub(crate) struct Started {
 /// Starts a job and waits for the first bytes of its answer. Until they come it goes to the next agent where one refuses it,
 /// is gone before it was sent, or is lost with it, the latter a few times; to each agent once. If there is no other, the last
 /// failure is the answer.
-pub(crate) async fn start(hub: &Arc<Hub>, asked: &Asked, body: Body, endpoint: Endpoint) -> Result<Started, ApiError> {
-    let limit = hub.config.max_job_message;
-    let deadline = Instant::now() + hub.config.job_deadline;
+pub(crate) async fn start(state: &Arc<CoordinatorState>, asked: &Asked, body: Body, endpoint: Endpoint) -> Result<Started, ApiError> {
+    let limit = state.config.max_job_message;
+    let deadline = Instant::now() + state.config.job_deadline;
     let mut tried = Vec::new();
     let mut resends = 0;
     let mut failure = None;
     loop {
-        if hub.is_stopping() {
+        if state.is_stopping() {
             return Err(ApiError::Stopping);
         }
-        let lease = match book(hub, &asked.model, endpoint, &tried) {
-            Ok(lease) => lease,
+        let handle = match book(state, &asked.model, endpoint, &tried) {
+            Ok(handle) => handle,
             Err(no_agent) => {
                 return Err(failure.unwrap_or_else(|| match no_agent {
                     NoAgent::Unknown => ApiError::UnknownModel(asked.model.clone()),
-                    NoAgent::NotThere => ApiError::UnknownPath { model: asked.model.clone(), endpoint },
+                    NoAgent::NotAtEndpoint => ApiError::UnknownPath { model: asked.model.clone(), endpoint },
                     NoAgent::Full => ApiError::Full,
                 }));
             }
         };
-        tried.push(lease.session);
+        tried.push(handle.session);
         let frame = JobFrame {
             members: Members::default(),
-            job_id: lease.job,
+            job_id: handle.job,
             model_id: asked.model.clone(),
             request: body.bytes.clone(),
             endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            target: target(lease.extensions, endpoint, asked.answer.form()),
+            target: target(handle.extensions, endpoint, asked.answer.form()),
         };
         let frame = encode(frame).await?;
         if frame.len() > limit {
             return Err(ApiError::MessageTooLarge { length: frame.len(), limit });
         }
-        let (outlet, inlet) = relay(hub.config.max_buffered);
-        if !lease.link.run(RunJob { id: lease.job, frame, outlet }) {
+        let (outlet, inlet) = relay(state.config.max_buffered);
+        if !handle.link.run(RunJob { id: handle.job, frame, outlet }) {
             failure = Some(ApiError::Full);
             continue;
         }
-        let running = Running { inlet, lease, until: deadline + hub.config.deadline_margin };
+        let running = Running { inlet, handle, until: deadline + state.config.deadline_margin };
         let error = match begin(running).await {
             Ok(started) => return Ok(started),
             Err(error) => error,
         };
-        resends += match error.elsewhere() {
-            Elsewhere::NotTaken => 0,
-            Elsewhere::Lost if resends < MOST_RESENDS && Instant::now() < deadline => 1,
-            Elsewhere::Lost | Elsewhere::No => return Err(error),
+        resends += match error.retry() {
+            Retry::NotTaken => 0,
+            Retry::Lost if resends < MOST_RESENDS && Instant::now() < deadline => 1,
+            Retry::Lost | Retry::No => return Err(error),
         };
         failure = Some(error);
     }
@@ -147,10 +148,10 @@ fn target(agreed: Extensions, endpoint: Endpoint, form: AnswerForm) -> JobTarget
     if agreed.contains(Extension::Endpoints) { JobTarget::new(endpoint, form) } else { JobTarget::BASE }
 }
 
-fn book(hub: &Arc<Hub>, model: &ModelId, endpoint: Endpoint, tried: &[SessionId]) -> Result<Lease, NoAgent> {
+fn book(state: &Arc<CoordinatorState>, model: &ModelId, endpoint: Endpoint, tried: &[SessionId]) -> Result<JobHandle, NoAgent> {
     let job = JobId::random();
-    let Assignment { session, provider, link, extensions } = hub.roster().assign(model, endpoint, job, tried)?;
-    Ok(Lease { hub: hub.clone(), session, provider, link, extensions, job })
+    let Assignment { session, provider, link, extensions } = state.roster().assign(model, endpoint, job, tried)?;
+    Ok(JobHandle { state: state.clone(), session, provider, link, extensions, job })
 }
 
 /// Waits for the first bytes of a good answer.

@@ -27,7 +27,7 @@ pub(crate) struct SessionId(u64);
 
 /// An agent that has proved its key.
 #[derive(Clone)]
-pub(crate) struct Newcomer<L> {
+pub(crate) struct AgentInfo<L> {
     /// Its key.
     pub(crate) key: AgentKey,
     /// The name that goes with the key.
@@ -50,7 +50,7 @@ struct Offer {
 }
 
 struct Agent<L> {
-    who: Newcomer<L>,
+    who: AgentInfo<L>,
     offers: BTreeMap<ModelId, Offer>,
     /// Jobs at once over all models, as it says.
     limit: usize,
@@ -113,7 +113,7 @@ pub(crate) enum NoAgent {
     /// Nobody offers the model.
     Unknown,
     /// Nobody who offers the model offers it at that path.
-    NotThere,
+    NotAtEndpoint,
     /// Whoever offers it is at its limit, or has been tried.
     Full,
 }
@@ -161,7 +161,7 @@ impl<L: Clone> Roster<L> {
     }
 
     /// Lets an agent in. It offers nothing yet. An older session of the same key leaves; its link is returned.
-    pub(crate) fn join(&mut self, who: Newcomer<L>) -> (SessionId, Option<L>) {
+    pub(crate) fn join(&mut self, who: AgentInfo<L>) -> (SessionId, Option<L>) {
         let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
         let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
         self.sessions += 1;
@@ -223,7 +223,7 @@ impl<L: Clone> Roster<L> {
                 continue;
             }
             if !agent.serves(model, endpoint) {
-                no_agent = no_agent.max(NoAgent::NotThere);
+                no_agent = no_agent.max(NoAgent::NotAtEndpoint);
                 continue;
             }
             no_agent = NoAgent::Full;
@@ -238,7 +238,7 @@ impl<L: Clone> Roster<L> {
         self.given += 1;
         agent.last_given = self.given;
         agent.jobs.insert(job, model.clone());
-        let Newcomer { provider, link, extensions, .. } = &agent.who;
+        let AgentInfo { provider, link, extensions, .. } = &agent.who;
         Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
     }
 

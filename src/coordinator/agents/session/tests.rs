@@ -1,17 +1,21 @@
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::time::SystemTime;
 
 use actix_http::ws::Codec;
 use actix_web::error::PayloadError;
+use bytes::Bytes;
 use futures_util::Stream;
 
 use super::*;
 use crate::coordinator::agents::handshake::AgentKey;
+use crate::coordinator::agents::link::RunJob;
 use crate::coordinator::config::CoordinatorConfig;
 use crate::coordinator::fleet::relay::{Relayed, relay};
-use crate::coordinator::fleet::roster::Roster;
+use crate::coordinator::fleet::roster::{AgentInfo, Roster};
+use crate::messages::ids::JobId;
 
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// A text frame that is no `auth_response`.
@@ -107,9 +111,9 @@ impl Rig {
 }
 
 fn session(meter: Rc<Meter>) -> Session {
-    let hub = Hub::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
-    let place = hub.enter().unwrap();
-    Session::new(hub, place, meter, Peer(None))
+    let state = CoordinatorState::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
+    let place = state.enter().unwrap();
+    Session::new(state, place, meter, Peer(None))
 }
 
 /// The stage of an agent that has proved its key.
@@ -117,7 +121,7 @@ fn steady() -> Stage {
     let key = AgentKey([1; 32]);
     let provider = key.provider_id().unwrap();
     let (version, extensions, since, link) = (String::new(), Extensions::NONE, SystemTime::now(), ());
-    let agent = Newcomer { key, provider: provider.clone(), version, extensions, since, link };
+    let agent = AgentInfo { key, provider: provider.clone(), version, extensions, since, link };
     let (id, _) = Roster::new().join(agent);
     Stage::Steady { id, provider, agreed: extensions }
 }
@@ -158,7 +162,7 @@ async fn a_job_that_reaches_a_closing_session_was_not_sent() {
         session.stage = stage;
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
         let (outlet, mut inlet) = relay(1);
-        addr.do_send(ToSession::Run(RunJob { id: JobId::random(), frame: "{}".into(), outlet }));
+        addr.do_send(SessionCommand::Run(RunJob { id: JobId::random(), frame: "{}".into(), outlet }));
         let mut output = Box::pin(output);
         let _ = output.as_mut().poll_next(&mut TaskContext::from_waker(Waker::noop()));
         drop(output);

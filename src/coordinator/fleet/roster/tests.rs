@@ -5,9 +5,9 @@ use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
 
-fn newcomer(key: u8) -> Newcomer<u8> {
+fn agent_info(key: u8) -> AgentInfo<u8> {
     let key = AgentKey([key; 32]);
-    Newcomer {
+    AgentInfo {
         key,
         provider: key.provider_id().unwrap(),
         version: "1".into(),
@@ -41,7 +41,7 @@ fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
         .iter()
         .zip(1..)
         .map(|(limit, key)| {
-            let (session, _) = roster.join(newcomer(key));
+            let (session, _) = roster.join(agent_info(key));
             roster.offer(session, offer(*limit, &[("m", *limit, None)]));
             session
         })
@@ -122,7 +122,7 @@ fn a_model_that_nobody_offers_is_told_from_one_that_is_full() {
 #[test]
 fn a_model_has_a_limit_of_its_own() {
     let mut roster = Roster::new();
-    let (session, _) = roster.join(newcomer(1));
+    let (session, _) = roster.join(agent_info(1));
     roster.offer(session, offer(10, &[("m", 1, None), ("n", 10, None)]));
     assert_eq!(assign(&mut roster, &[]), Ok(1));
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
@@ -144,7 +144,7 @@ fn a_second_session_of_a_key_replaces_the_first_and_outlives_its_end() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
     roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
-    let (second, replaced) = roster.join(Newcomer { link: 9, ..newcomer(1) });
+    let (second, replaced) = roster.join(AgentInfo { link: 9, ..agent_info(1) });
     assert_eq!(replaced, Some(1));
     assert!(!roster.leave(sessions[0]));
     assert!(!roster.release(sessions[0], job));
@@ -156,7 +156,7 @@ fn a_second_session_of_a_key_replaces_the_first_and_outlives_its_end() {
 #[test]
 fn what_an_old_session_says_changes_nothing() {
     let (mut roster, sessions) = serving_m(&[1]);
-    roster.join(newcomer(1));
+    roster.join(agent_info(1));
     roster.offer(sessions[0], offer(5, &[("m", 5, None)]));
     roster.heartbeat(sessions[0], Heartbeat::default());
     assert!(roster.models().is_empty());
@@ -167,7 +167,7 @@ fn what_an_old_session_says_changes_nothing() {
 fn a_model_of_several_agents_is_listed_once_with_the_largest_context() {
     let mut roster = Roster::new();
     for (key, context) in [(5, Some(4096)), (3, None), (7, Some(8192))] {
-        let (session, _) = roster.join(newcomer(key));
+        let (session, _) = roster.join(agent_info(key));
         roster.offer(session, offer(1, &[("m", 1, context)]));
     }
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(3);
@@ -190,7 +190,7 @@ fn operators_see_who_is_there_and_what_they_hold() {
 fn an_agent_is_asked_at_the_paths_that_it_names_or_else_at_those_of_the_base_protocol() {
     let mut roster = Roster::new();
     let join = |roster: &mut Roster<u8>, key, extensions: Extensions, endpoints| {
-        let (session, _) = roster.join(Newcomer { extensions, ..newcomer(key) });
+        let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });
         let mut capabilities = offer(9, &[("m", 9, None)]);
         capabilities.models[0].endpoints = endpoints;
         roster.offer(session, capabilities);
@@ -201,13 +201,13 @@ fn an_agent_is_asked_at_the_paths_that_it_names_or_else_at_those_of_the_base_pro
     let embeddings = Some(Endpoints::NONE.with(Endpoint::Embeddings));
     join(&mut roster, 1, Extensions::NONE, embeddings);
     for endpoint in Endpoint::ALL {
-        let want = if Endpoints::BASE.contains(endpoint) { Ok(1) } else { Err(NoAgent::NotThere) };
+        let want = if Endpoints::BASE.contains(endpoint) { Ok(1) } else { Err(NoAgent::NotAtEndpoint) };
         assert_eq!(given(&mut roster, endpoint), want, "{endpoint}");
     }
     join(&mut roster, 2, Extensions::all(), embeddings);
     assert_eq!(given(&mut roster, Endpoint::Embeddings), Ok(2));
     assert_eq!(given(&mut roster, Endpoint::Messages), Ok(1));
-    assert_eq!(given(&mut roster, Endpoint::Responses), Err(NoAgent::NotThere));
+    assert_eq!(given(&mut roster, Endpoint::Responses), Err(NoAgent::NotAtEndpoint));
     join(&mut roster, 3, Extensions::all(), None);
     assert_eq!(given(&mut roster, Endpoint::Messages), Ok(3), "it has no job yet");
 }

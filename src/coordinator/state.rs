@@ -6,25 +6,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::config::CoordinatorConfig;
+use super::metrics::{Gauges, Metrics};
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::Link;
 use crate::coordinator::api::intake::Intake;
 use crate::coordinator::fleet::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
 
-/// The shared state. Its locks are held for the length of a method of what they guard, and never over an await.
+/// The shared state. A lock is held for one method call, and never over an await.
 pub(crate) struct CoordinatorState {
-    /// As given.
+    /// The configuration.
     pub(crate) config: CoordinatorConfig,
-    /// Who may come in.
+    /// Which agents are admitted.
     pub(crate) admission: Admission,
-    /// Reads request bodies within the memory for them.
+    /// Reads request bodies within their memory limit.
     pub(crate) intake: Intake,
+    /// Counts jobs and refused requests.
+    pub(crate) metrics: Metrics,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
     unproved: Arc<AtomicUsize>,
-    /// Told whenever a job has ended, for the stop that waits for the last.
+    /// Notified whenever a job ends. A stop waits on it for the last job.
     job_ended: Notify,
 }
 
@@ -34,6 +37,7 @@ impl CoordinatorState {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
             intake: Intake::new(config.max_job_message, config.max_request_memory),
+            metrics: Metrics::default(),
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),
@@ -42,13 +46,19 @@ impl CoordinatorState {
         })
     }
 
-    /// The roster, for one short look or change.
+    /// The roster, for one short read or change.
     pub(crate) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
-        // Every method of the roster leaves it whole, so that a panic elsewhere is no reason to stop.
+        // Every method leaves the roster consistent, so a panic of another thread does not matter.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a session whose agent has not proved its key. `None` if all are taken.
+    /// How many agents and jobs there are.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let roster = self.roster();
+        Gauges { agents: roster.links().len(), in_flight: roster.in_flight() }
+    }
+
+    /// Takes a place for a session whose agent has not proved its key. `None` if there is no free place.
     pub(crate) fn enter(&self) -> Option<UnprovedPlace> {
         let place = UnprovedPlace(self.unproved.clone());
         let before = place.0.fetch_add(1, Ordering::Relaxed);
@@ -68,25 +78,25 @@ impl CoordinatorState {
         held
     }
 
-    /// Takes an agent and its jobs out.
+    /// Removes an agent and its jobs.
     pub(crate) fn leave(&self, session: SessionId) -> bool {
         let was_there = self.roster().leave(session);
         self.job_ended.notify_waiters();
         was_there
     }
 
-    /// Whether nothing new is begun any more.
+    /// Whether new connections and requests are refused.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Begins nothing new, and returns when no job runs.
+    /// Refuses new connections and requests, and returns when no job runs.
     pub(crate) async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         loop {
             let ended = self.job_ended.notified();
             tokio::pin!(ended);
-            // Listens before it looks, so that an end between the two is not missed.
+            // Registers before the check, so that a job that ends between the two is not missed.
             ended.as_mut().enable();
             if self.roster().in_flight() == 0 {
                 return;

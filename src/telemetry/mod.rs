@@ -3,6 +3,7 @@
 //! One event, one log line, one change of the snapshot. `/status`, the metrics and the tests all read the snapshot.
 
 pub mod event;
+pub(crate) mod exposition;
 pub mod log;
 pub mod outside;
 pub mod prometheus;

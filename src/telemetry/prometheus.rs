@@ -1,12 +1,11 @@
 //! The snapshot as Prometheus text. Names and labels are a closed set; a backend's name is the operator's own.
 
-use std::fmt::{self, Write};
-
+use super::exposition::{Exposition, MetricType};
 use super::{Phase, Snapshot};
 
 /// Renders a snapshot in the text exposition format 0.0.4.
 pub fn render(snapshot: &Snapshot) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page(Exposition::default());
     page.gauge(
         "outpost_up",
         "1 while the connection to the coordinator stands.",
@@ -51,51 +50,47 @@ pub fn render(snapshot: &Snapshot) -> String {
         "Actors that ended and were replaced.",
         &[(None, snapshot.actors_replaced)],
     );
-    page.head("outpost_backend_up", "Whether a backend is healthy.", "gauge");
+    page.head("outpost_backend_up", "Whether a backend is healthy.", MetricType::Gauge);
     for (name, state) in &snapshot.backends {
         page.sample("outpost_backend_up", Some(("backend", name.clone())), u64::from(state.up));
     }
-    page.head("outpost_backend_breaker_opened_total", "How often a backend got no jobs for a while.", "counter");
+    page.head(
+        "outpost_backend_breaker_opened_total",
+        "How often a backend got no jobs for a while.",
+        MetricType::Counter,
+    );
     for (name, state) in &snapshot.backends {
         let label = Some(("backend", name.clone()));
         page.sample("outpost_backend_breaker_opened_total", label, state.breaker_opened);
     }
-    page.0
+    page.0.into_text()
 }
 
-struct Page(String);
+struct Page(Exposition);
 
 type Label = Option<(&'static str, String)>;
 
 impl Page {
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, help, "gauge");
+        self.head(name, help, MetricType::Gauge);
         self.sample(name, None, value);
     }
 
     fn counter(&mut self, name: &str, help: &str, samples: &[(Label, u64)]) {
-        self.head(name, help, "counter");
+        self.head(name, help, MetricType::Counter);
         for (label, value) in samples {
             self.sample(name, label.clone(), *value);
         }
     }
 
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    fn head(&mut self, name: &str, help: &str, metric_type: MetricType) {
+        self.0.metric(name, help, metric_type);
     }
 
     fn sample(&mut self, name: &str, label: Label, value: u64) {
-        match label {
-            None => self.line(format_args!("{name} {value}")),
-            Some((key, text)) => {
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                self.line(format_args!("{name}{{{key}=\"{text}\"}} {value}"));
-            }
+        match &label {
+            None => self.0.sample(name, &[], value),
+            Some((key, text)) => self.0.sample(name, &[(key, text)], value),
         }
-    }
-
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a String can't fail.
-        let _ = writeln!(self.0, "{line}");
     }
 }

@@ -1,20 +1,20 @@
-//! Where frames begin and end in a stream of WebSocket bytes (RFC 6455, section 5.2), and which headers end the stream.
+//! Finds the boundaries of frames in a stream of WebSocket bytes (RFC 6455, section 5.2), and the headers that end the stream.
 //!
-//! A rule about bytes, without a socket. [`Metered`](super::inbound::Metered) drives it.
+//! Pure: no socket. [`Metered`](super::inbound::Metered) calls it.
 
 /// Why a stream ends at a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameFault {
-    /// It announces a payload that is larger than allowed.
+    /// It announces a payload that is over the limit.
     TooLarge,
-    /// No client may send it: a reserved bit or an unknown opcode, no mask, or a control frame that is long or a fragment.
+    /// No client may send it: it has a reserved bit, an unknown opcode or no mask, or is a long or fragmented control frame.
     BadHeader,
 }
 
-/// The part of some bytes that belongs to one frame.
+/// The part of a slice that belongs to one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// How many bytes, from the first one on.
+    /// Its length in bytes, from the first one on.
     pub(crate) len: usize,
     /// Whether the frame ends with them.
     pub(crate) ends: bool,
@@ -25,13 +25,13 @@ pub(crate) struct Span {
 pub(crate) struct Borders {
     /// The header that is being read, 14 bytes at most.
     header: Vec<u8>,
-    /// Payload bytes of the current frame that are still to come.
+    /// Payload bytes of the current frame that have not arrived.
     payload: u64,
 }
 
 impl Borders {
-    /// Finds out how many of the next bytes belong to the current frame. To be called again with the bytes behind them. After
-    /// an error nothing of the stream can be read any more.
+    /// Returns how many of the next bytes belong to the current frame. The next call must start after them. After an error
+    /// the rest of the stream can't be read.
     pub(crate) fn next_span(&mut self, bytes: &[u8], max_payload: u64) -> Result<Span, FrameFault> {
         let mut len = 0;
         while self.payload == 0 {
@@ -55,7 +55,7 @@ impl Borders {
     }
 }
 
-/// Checks the first two bytes of a header, or the first one as long as there is no second.
+/// Checks the first two bytes of a header, or only the first one if there is no second.
 fn check(header: &[u8]) -> Result<(), FrameFault> {
     let Some(first) = header.first() else { return Ok(()) };
     let (is_last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_are_told_apart_however_the_bytes_are_cut(
+        fn boundaries_are_found_however_the_bytes_are_split(
             sizes in prop::collection::vec(prop_oneof![0_usize..200, 65_530_usize..65_545], 1..6),
             cut in 1_usize..70_000,
         ) {

@@ -1,7 +1,7 @@
-//! Agents' frames, read by someone who does not trust them.
+//! Parses the frames of agents, which are not trusted.
 //!
-//! First the type alone, skipping the rest without allocating, then the one struct that goes with it. A frame so costs a
-//! small multiple of its bytes in memory at most, whatever it nests. What an agent says without a bound is cut here, once.
+//! First the type is read, without allocating for the other fields, then the struct of that type. So a frame costs at most a
+//! small multiple of its bytes in memory, whatever it nests. Unbounded texts are cut here, once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +30,7 @@ pub(crate) enum FrameError {
     /// Fields are missing, of another type, or out of bounds.
     #[error("a field is missing, of another type or out of bounds")]
     BadField,
-    /// The same in a frame of this job. Whatever the frame said is missing from the job's answer.
+    /// The same in a frame of this job. The job's answer is incomplete without the frame.
     #[error("a field is missing, of another type or out of bounds in a frame of job {0}")]
     BadFieldOfJob(JobId),
 }
@@ -73,7 +73,7 @@ fn fields_of_job<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, FrameErro
     })
 }
 
-/// `capabilities` as it is read here: models that can't be read, or are out of bounds, are not there.
+/// `capabilities`, without the models that can't be read or are out of bounds.
 #[derive(Deserialize)]
 struct Offer {
     models: Models,
@@ -88,7 +88,7 @@ impl Offer {
     }
 }
 
-/// The first models of a list, as many as an offer may have.
+/// The first models of a list, up to the limit of an offer.
 struct Models(Vec<ModelOffer>);
 
 impl<'de> Deserialize<'de> for Models {
@@ -125,7 +125,7 @@ fn bounded_version(answer: AuthResponse) -> AuthResponse {
     AuthResponse { agent_version: cut(answer.agent_version), ..answer }
 }
 
-/// The start of a text that should be one word.
+/// Cuts a text that should be one word.
 fn cut(mut word: String) -> String {
     word.truncate(word.floor_char_boundary(MAX_WORD));
     word
@@ -147,20 +147,20 @@ mod tests {
     use crate::messages::wire::ErrorCode;
 
     #[test]
-    fn a_type_that_is_not_known_is_unknown_whatever_it_holds() {
+    fn a_frame_of_an_unknown_type_is_unknown_whatever_it_contains() {
         let nested = format!(r#"{{"x":{}{},"type":"later"}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(read(nested.as_bytes()), Ok(FromAgent::Unknown));
     }
 
     #[test]
-    fn what_is_no_object_with_a_type_is_no_frame() {
+    fn anything_but_an_object_with_a_type_is_an_error() {
         for text in ["", "[]", r#"["job_done"]"#, "{", "{}", r#"{"type":7}"#, "null"] {
             assert_eq!(read(text.as_bytes()), Err(FrameError::NoType), "{text}");
         }
     }
 
     #[test]
-    fn a_chunk_is_read_with_fields_that_are_new() {
+    fn a_chunk_with_unknown_fields_is_read() {
         let id = JobId::random();
         let text = format!(r#"{{"offset":5,"type":"job_chunk","job_id":"{id}","data":"aGk="}}"#);
         let Ok(FromAgent::JobChunk(chunk)) = read(text.as_bytes()) else { panic!("no chunk") };
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_unreadable_or_out_of_bounds_is_left_out_of_its_offer() {
+    fn a_model_that_is_unreadable_or_out_of_bounds_is_removed_from_its_offer() {
         let named = |name: &str| MODEL.replace("\"m\"", &format!("\"{name}\""));
         let longest = "m".repeat(LONGEST_MODEL_ID);
         let long_kind = MODEL.replace("ollama", &"o".repeat(MAX_WORD + 1));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_a_job_that_can_not_be_read_still_names_its_job() {
+    fn the_error_of_an_unreadable_frame_of_a_job_names_the_job() {
         let job = JobId::random();
         for fields in [
             r#""type":"job_done""#.to_owned(),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_costs_a_small_multiple_of_its_bytes_whatever_it_holds_where() {
+    fn a_frame_costs_a_small_multiple_of_its_bytes_whatever_it_contains() {
         let id = JobId::random();
         let mut frames = vec![offer(&vec![MODEL; MOST_MODELS + 1000].join(","), "1")];
         for filler in ["0", "[]", "{}", "\"\"", "\"/v1/messages\"", "[[[[]]]]", MODEL] {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_message_is_cut_and_without_control_characters() {
+    fn an_error_message_is_cut_and_stripped_of_control_characters() {
         let text = format!(
             r#"{{"type":"job_error","job_id":"{}","error_code":"new_one","message":"a\n{}","tokens_emitted":0}}"#,
             JobId::random(),

@@ -1,4 +1,4 @@
-//! Wrong enrollment codes, counted by the network they come from, so that a code can't be guessed. Used by
+//! Counts wrong enrollment codes by network, so that a code can't be guessed. Used by
 //! [`Admission`](super::handshake::Admission).
 
 use std::collections::HashMap;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long wrong codes are counted, from the first one on. Then the count starts again.
+/// How long wrong codes are counted, from the first one on. Then the count restarts.
 const WINDOW: Duration = Duration::from_secs(60);
 /// The most wrong codes of one network in a window. Agents with a wrong code that retry with their backoff stay below it.
 const MOST_WRONG: u32 = 30;
 /// The most networks that are counted in a window.
 const MOST_NETWORKS: usize = 4096;
 
-/// The address of an agent's connection. Unknown where the system does not tell it.
+/// The address of an agent's connection, if the system knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 
@@ -24,7 +24,7 @@ impl Peer {
     pub(crate) fn network(self) -> Network {
         Network(self.0.map(|addr| match addr.ip().to_canonical() {
             IpAddr::V4(ip) => ip.into(),
-            // One site has all addresses with the same first 64 bits.
+            // One site usually owns all addresses with the same first 64 bits.
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
         }))
     }
@@ -62,7 +62,7 @@ impl Guesses {
         }
     }
 
-    /// Counts a wrong code. To be called after [`Guesses::may_guess`] said yes.
+    /// Counts a wrong code. May be called after [`Guesses::may_guess`] returned true.
     pub(crate) fn count_wrong(&mut self, network: Network, now: Instant) {
         if self.is_over(now) {
             self.wrong.clear();

@@ -1,4 +1,4 @@
-//! Who may be an agent: the proof of a key, and the rules of enrollment. No sockets; the session sends what comes out.
+//! Which agents are admitted: the proof of a key, and the rules of enrollment. No sockets: the session sends the result.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -16,30 +16,30 @@ use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
 use crate::messages::wire::AuthResponse;
 
-/// The bytes an agent is asked to sign.
+/// The bytes that an agent must sign.
 #[derive(Clone)]
 pub(crate) struct Nonce([u8; 32]);
 
 impl Nonce {
-    /// A nonce that nobody can foresee.
+    /// An unpredictable nonce.
     pub(crate) fn random(rng: &mut impl Rng) -> Self {
         let mut bytes = [0; 32];
         rng.fill_bytes(&mut bytes);
         Self(bytes)
     }
 
-    /// As it travels.
+    /// The form on the wire.
     pub(crate) fn to_base64(&self) -> String {
         STANDARD.encode(self.0)
     }
 }
 
-/// An agent's public key: what it is known by.
+/// An agent's public key, which is its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AgentKey(pub(crate) [u8; 32]);
 
 impl AgentKey {
-    /// The name that goes with the key, the same after every restart: `agent-` and its first 16 hex digits.
+    /// The name of the key, the same after every restart: `agent-` and its first 16 hex digits.
     pub(crate) fn provider_id(&self) -> Option<ProviderId> {
         let mut name = String::from("agent-");
         for byte in self.0.iter().take(8) {
@@ -48,38 +48,38 @@ impl AgentKey {
         name.parse().ok()
     }
 
-    /// As operators write it.
+    /// The form in the configuration.
     pub(crate) fn to_base64(self) -> String {
         STANDARD.encode(self.0)
     }
 }
 
-/// Why an agent was let in.
+/// Why an agent was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionReason {
     /// There is neither a code nor a list.
     Open,
     /// Its key is on the list.
     Listed,
-    /// It brought the code earlier in this process.
+    /// It sent the code earlier in this process.
     Enrolled,
-    /// It brought the code now.
+    /// It sent the code now.
     Code,
 }
 
-/// Why it was not. The text is the `reason` of `auth_failed`.
+/// Why an agent was not admitted. The text is the `reason` of `auth_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// Not base64 of a usable ed25519 public key.
     #[error("pubkey is not a usable ed25519 public key")]
     BadKey,
-    /// Not base64 of 64 bytes, or of another key or nonce.
+    /// Not base64 of 64 bytes, or a signature of another key or nonce.
     #[error("signature does not verify")]
     BadSignature,
-    /// Not on the list and without a code that could help.
-    #[error("not enrolled: list the public key with the coordinator, or bring an enrollment code")]
+    /// Its key is not on the list, and it sent no code or there is none.
+    #[error("not enrolled: add the public key to the coordinator's list, or send an enrollment code")]
     NotEnrolled,
-    /// The code is another one.
+    /// The code is wrong.
     #[error("enrollment code is wrong")]
     WrongCode,
     /// Codes from its network are not compared for a while.
@@ -87,7 +87,7 @@ pub(crate) enum Refusal {
     TooManyGuesses,
 }
 
-/// The rules of enrollment and who has enrolled since the start.
+/// The rules of enrollment, and the keys that have enrolled since the start.
 pub(crate) struct Admission {
     listed: HashSet<AgentKey>,
     code: Option<Secret>,
@@ -96,7 +96,7 @@ pub(crate) struct Admission {
 
 #[derive(Default)]
 struct Enrollment {
-    /// Grows only by agents that brought the right code.
+    /// Grows only by agents that sent the right code.
     keys: HashSet<AgentKey>,
     guesses: Guesses,
 }
@@ -107,8 +107,8 @@ impl Admission {
         Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrollment: Mutex::default() }
     }
 
-    /// Checks an answer to `nonce` that came from this network. The signature comes first: only the holder of the key
-    /// learns about the rest.
+    /// Checks an answer to `nonce` from this network. The signature is checked first, so that only the owner of the key learns
+    /// the other results.
     pub(crate) fn admit(
         &self,
         nonce: &Nonce,
@@ -127,7 +127,7 @@ impl Admission {
     fn reason(
         &self,
         key: AgentKey,
-        brought: Option<&str>,
+        sent: Option<&str>,
         network: Network,
         now: Instant,
     ) -> Result<AdmissionReason, Refusal> {
@@ -141,11 +141,11 @@ impl Admission {
         if enrollment.keys.contains(&key) {
             return Ok(AdmissionReason::Enrolled);
         }
-        let brought = brought.ok_or(Refusal::NotEnrolled)?;
+        let sent = sent.ok_or(Refusal::NotEnrolled)?;
         if !enrollment.guesses.may_guess(network, now) {
             return Err(Refusal::TooManyGuesses);
         }
-        if !same(code, brought) {
+        if !same(code, sent) {
             enrollment.guesses.count_wrong(network, now);
             return Err(Refusal::WrongCode);
         }
@@ -154,7 +154,7 @@ impl Admission {
     }
 }
 
-/// Whether a text is the secret, in a time that tells nothing but its length.
+/// Compares a text with the secret, in a time that depends only on their lengths.
 pub(crate) fn same(secret: &Secret, given: &str) -> bool {
     secret.reveal().as_bytes().ct_eq(given.as_bytes()).into()
 }
@@ -185,7 +185,11 @@ mod tests {
         SigningKey::from_bytes(&[seed; 32])
     }
 
-    fn admit(admission: &Admission, nonce: &Nonce, answer: &AuthResponse) -> Result<(AgentKey, AdmissionReason), Refusal> {
+    fn admit(
+        admission: &Admission,
+        nonce: &Nonce,
+        answer: &AuthResponse,
+    ) -> Result<(AgentKey, AdmissionReason), Refusal> {
         admission.admit(nonce, answer, Peer(None).network(), Instant::now())
     }
 
@@ -199,7 +203,10 @@ mod tests {
         let admission = Admission::new(&[], None);
         let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
         let good = answer(&key(1), &nonce, None);
-        assert_eq!(admit(&admission, &nonce, &good), Ok((AgentKey(key(1).verifying_key().to_bytes()), AdmissionReason::Open)));
+        assert_eq!(
+            admit(&admission, &nonce, &good),
+            Ok((AgentKey(key(1).verifying_key().to_bytes()), AdmissionReason::Open))
+        );
         assert_eq!(admit(&admission, &other, &good), Err(Refusal::BadSignature));
         let pubkey = STANDARD.encode(key(2).verifying_key().as_bytes());
         assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_small_order_proves_nothing() {
+    fn a_key_of_small_order_is_refused() {
         let mut pubkey = [0; 32];
         pubkey[0] = 1;
         let mut signature = [0; 64];
@@ -219,8 +226,8 @@ mod tests {
             enrollment_code: None,
             extensions: Extensions::NONE,
         };
-        let judged = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
-        assert_eq!(judged, Err(Refusal::BadSignature));
+        let result = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
+        assert_eq!(result, Err(Refusal::BadSignature));
     }
 
     #[test]
@@ -234,26 +241,26 @@ mod tests {
     }
 
     #[test]
-    fn after_many_wrong_codes_a_network_can_not_enroll_for_a_while() {
+    fn after_many_wrong_codes_a_network_can_not_enroll_for_a_minute() {
         let listed = [key(1).verifying_key().to_bytes()];
         let admission = Admission::new(&listed, Some(Secret::new("open sesame")));
         assert_eq!(reason(&admission, 2, Some("open sesame")), Ok(AdmissionReason::Code));
         let guess = || reason(&admission, 3, Some("open barley"));
-        let wrong = std::iter::repeat_with(guess).take(1000).take_while(|judged| *judged == Err(Refusal::WrongCode));
+        let wrong = std::iter::repeat_with(guess).take(1000).take_while(|result| *result == Err(Refusal::WrongCode));
         assert_eq!(wrong.count(), 30);
         assert_eq!(reason(&admission, 3, Some("open sesame")), Err(Refusal::TooManyGuesses));
-        // Agents that are known, and agents elsewhere, are not affected.
+        // Known agents and agents of other networks are not affected.
         assert_eq!(reason(&admission, 1, None), Ok(AdmissionReason::Listed));
         assert_eq!(reason(&admission, 2, None), Ok(AdmissionReason::Enrolled));
         let nonce = Nonce([1; 32]);
         let elsewhere = Peer(Some(([192, 0, 2, 1], 1).into())).network();
         let answer = answer(&key(4), &nonce, Some("open sesame"));
-        let judged = admission.admit(&nonce, &answer, elsewhere, Instant::now());
-        assert_eq!(judged.map(|(_, reason)| reason), Ok(AdmissionReason::Code));
+        let result = admission.admit(&nonce, &answer, elsewhere, Instant::now());
+        assert_eq!(result.map(|(_, reason)| reason), Ok(AdmissionReason::Code));
     }
 
     #[test]
-    fn a_listed_key_needs_no_code_and_a_list_alone_keeps_the_others_out() {
+    fn a_listed_key_needs_no_code_and_a_list_without_a_code_excludes_all_other_keys() {
         let listed = [key(1).verifying_key().to_bytes()];
         let with_code = Admission::new(&listed, Some(Secret::new("c")));
         assert_eq!(reason(&with_code, 1, None), Ok(AdmissionReason::Listed));
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_provider_id_is_of_the_key_alone() {
+    fn the_provider_id_depends_only_on_the_key() {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&[0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
         assert_eq!(AgentKey(bytes).provider_id().unwrap().as_str(), "agent-0123456789abcdef");

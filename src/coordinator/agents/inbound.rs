@@ -1,11 +1,11 @@
-//! The bytes of an agent before they are frames, and frames before they are messages: both bounded.
+//! Bounds the received bytes before they are frames, and the fragments before they are messages.
 //!
-//! actix-web-actors reads its stream until nothing is left, decodes one frame, and reads again. Small frames so come in
-//! faster than they are handled and pile up in its buffer; a frame that is too large is reported once all of it is there;
-//! and a header that it refuses stays where it is, to be refused again at every poll. [`Metered`] stands before it: it gives
-//! out the bytes of one frame at a time, so that what waits for the codec is one frame and one piece of the socket's bytes,
-//! and it ends the stream at the first header that is not allowed, which the codec never sees. It is also what sees a byte
-//! arrive while a large frame is still incomplete.
+//! actix-web-actors reads its stream until it is empty, decodes one frame, and reads again. So small frames arrive faster
+//! than they are handled, and fill its buffer. It reports a frame that is too large only after all of it has arrived. It
+//! does not consume a header that it refuses, and refuses it again at every poll. [`Metered`] is in front of it and returns
+//! the bytes of one frame at a time, so that only one frame and one read of the socket wait for the codec. It ends the
+//! stream at the first header that is not allowed, before the codec gets it. It also records when a byte arrived, which the
+//! codec does not report while a large frame is incomplete.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use super::borders::{Borders, FrameFault};
 
-/// What the metered stream and its session share. Both live on one thread.
+/// The state that the metered stream and its session share, on one thread.
 pub(crate) struct Meter {
     /// Set by the session: the largest payload of a frame, in bytes.
     pub(crate) max_frame: Cell<usize>,
-    /// Written by the stream: when the last byte came.
+    /// Written by the stream: when the last byte arrived.
     pub(crate) last_byte: Cell<Instant>,
     /// Written by the stream: why it ended at a header, if it did.
     pub(crate) fault: Cell<Option<FrameFault>>,
@@ -37,19 +37,19 @@ impl Meter {
     }
 }
 
-/// A stream of WebSocket bytes that gives out one frame at a time, and ends at the first header that is not allowed.
+/// A stream of WebSocket bytes that returns one frame at a time, and ends at the first header that is not allowed.
 pub(crate) struct Metered<S> {
     inner: S,
     meter: Rc<Meter>,
     borders: Borders,
-    /// What the socket gave and the codec has not been given.
+    /// Bytes that were read from the socket and not yet returned.
     waiting: Bytes,
-    /// The last bytes that were given out completed a frame, which is to be decoded before more is given out.
+    /// The last returned bytes completed a frame. It must be decoded before more bytes are returned.
     frame_ended: bool,
 }
 
 impl<S> Metered<S> {
-    /// Puts a meter before a stream.
+    /// Puts a meter in front of a stream.
     pub(crate) fn new(inner: S, meter: Rc<Meter>) -> Self {
         Self { inner, meter, borders: Borders::default(), waiting: Bytes::new(), frame_ended: false }
     }
@@ -88,18 +88,18 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Metered<S
     }
 }
 
-/// Why fragments make no message.
+/// Why fragments can't be assembled into a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FragmentError {
-    /// Together they are larger than a message may be.
+    /// The message is over the limit.
     #[error("message too large")]
     TooLarge,
-    /// One that goes on with nothing.
-    #[error("a fragment of no message")]
+    /// A continuation without a first fragment.
+    #[error("a fragment without a first fragment")]
     OutOfOrder,
 }
 
-/// A message that came in fragments.
+/// A message that was assembled from fragments.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
     /// Text, not checked to be UTF-8.
@@ -108,18 +108,18 @@ pub(crate) enum Whole {
     Binary(Bytes),
 }
 
-/// What the fragments of a message will be together.
+/// Makes a message of its assembled bytes.
 type Kind = fn(Bytes) -> Whole;
 
-/// Puts fragmented messages together.
+/// Assembles fragmented messages.
 #[derive(Default)]
 pub(crate) struct Fragments {
-    /// What has come of a message, and what it will be.
+    /// The kind of the current message, and its bytes so far.
     so_far: Option<(Kind, BytesMut)>,
 }
 
 impl Fragments {
-    /// Takes a fragment; gives the message with its last one.
+    /// Adds a fragment. Returns the message after its last one.
     pub(crate) fn add(&mut self, item: Item, max: usize) -> Result<Option<Whole>, FragmentError> {
         let (fragment, last) = match item {
             Item::FirstText(fragment) => {
@@ -155,8 +155,8 @@ mod tests {
 
     const PONG: [u8; 6] = [0x8a, 0x80, 1, 2, 3, 4];
 
-    /// The reading of actix-web-actors over a socket that has all its bytes at once: whatever is given out is buffered,
-    /// then one frame is decoded.
+    /// Reads as actix-web-actors does, from a socket that has all its bytes at once: all returned bytes are buffered, then one
+    /// frame is decoded.
     struct Reading {
         metered: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
         codec: Codec,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_become_one_message_within_its_bound() {
+    fn fragments_are_assembled_into_one_message_within_the_limit() {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.add(Item::FirstText("ab".into()), 5), Ok(None));
         assert_eq!(fragments.add(Item::Continue("c".into()), 5), Ok(None));

@@ -44,7 +44,11 @@ const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `GET /agent`: starts a session.
-pub(crate) async fn accept(req: HttpRequest, payload: Payload, state: Data<CoordinatorState>) -> Result<HttpResponse, Error> {
+pub(crate) async fn accept(
+    req: HttpRequest,
+    payload: Payload,
+    state: Data<CoordinatorState>,
+) -> Result<HttpResponse, Error> {
     if state.is_stopping() {
         return Ok(HttpResponse::ServiceUnavailable().finish());
     }

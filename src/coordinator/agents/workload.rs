@@ -1,8 +1,8 @@
-//! The jobs that a session's agent holds, and their answers as they come. No sockets: the session drives it.
+//! The jobs that an agent runs, and their answers as they arrive. No sockets: the session calls it.
 //!
-//! Where the extension `endpoints` was agreed on, a job's first chunk may carry the head of the response; a head
-//! anywhere else is passed over. With `binary` too that first chunk still is a `job_chunk` of JSON, and its bytes count for
-//! the offsets of the binary chunks behind it.
+//! With the extension `endpoints` the first chunk of a job may have the head of the response; a head in another chunk is
+//! ignored. With `binary` too that first chunk is a JSON `job_chunk`, and its bytes count for the offsets of the binary
+//! chunks after it.
 
 use std::collections::HashMap;
 
@@ -10,91 +10,91 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::coordinator::fleet::relay::{End, NotTaken, Outlet};
+use crate::coordinator::fleet::relay::{End, Outlet, PushError};
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, ResponseHead};
 
-/// A job that the agent was given and has not ended.
-struct AtWork {
+/// A job that was sent to the agent and has not ended.
+struct ActiveJob {
     outlet: Outlet,
-    /// Bytes of its answer that have come.
+    /// Bytes of its answer that were received.
     received: u64,
-    /// A chunk has come.
+    /// Whether a chunk was received.
     begun: bool,
 }
 
-/// Jobs at work. Dropping it tells their clients that they are lost.
+/// The jobs of an agent. Its drop ends them as lost.
 #[derive(Default)]
-pub(crate) struct Workload(HashMap<JobId, AtWork>);
+pub(crate) struct Workload(HashMap<JobId, ActiveJob>);
 
-/// What is to be done about a chunk that was not taken.
+/// Why a chunk was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkError {
-    /// The job is to be ended like this, and cancelled.
+    /// The session must end the job like this, and cancel it.
     GiveUp(JobId, End),
-    /// The agent breaks the protocol.
+    /// The agent violated the protocol.
     Violation(&'static str),
 }
 
 impl Workload {
-    /// A job is being sent.
+    /// Adds a job that is being sent.
     pub(crate) fn begin(&mut self, job: JobId, outlet: Outlet) {
         outlet.mark_sent();
-        self.0.insert(job, AtWork { outlet, received: 0, begun: false });
+        self.0.insert(job, ActiveJob { outlet, received: 0, begun: false });
     }
 
-    /// How many there are.
+    /// The number of jobs.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Lets all go: their clients are told that they are lost.
+    /// Removes all jobs, which ends them as lost.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Lets a job go that nobody wants any more. `false` if there is no such job.
+    /// Removes a job whose client disconnected. `false` if there is no such job.
     pub(crate) fn forget(&mut self, job: JobId) -> bool {
         self.0.remove(&job).is_some()
     }
 
-    /// A job has ended: the way to its client, who is yet to be told.
+    /// Removes a job that has ended. The caller sends the end through the outlet.
     pub(crate) fn end(&mut self, job: JobId) -> Option<Outlet> {
-        self.0.remove(&job).map(|at_work| at_work.outlet)
+        self.0.remove(&job).map(|active| active.outlet)
     }
 
-    /// Takes a chunk of text. One of a job that is not known is passed over: its cancel may have crossed it.
+    /// Accepts a JSON chunk. A chunk of an unknown job is ignored: its cancel may have crossed it on the wire.
     pub(crate) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), ChunkError> {
         let job = chunk.job_id;
-        let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
+        let Some(active) = self.0.get_mut(&job) else { return Ok(()) };
         let Ok(bytes) = STANDARD.decode(&chunk.data) else { return Err(ChunkError::GiveUp(job, End::Garbled)) };
-        let head = ResponseHead::of(chunk).filter(|_| !at_work.begun && agreed.contains(Extension::Endpoints));
+        let head = ResponseHead::of(chunk).filter(|_| !active.begun && agreed.contains(Extension::Endpoints));
         if let Some(head) = head {
-            at_work.outlet.begin(head);
+            active.outlet.begin(head);
         }
-        at_work.pass_on(job, bytes.into())
+        active.pass_on(job, bytes.into())
     }
 
-    /// Takes a binary chunk. Likewise.
+    /// Accepts a binary chunk. The same rules apply.
     pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), ChunkError> {
         let job = JobId::from(chunk.job);
-        let Some(at_work) = self.0.get_mut(&job) else { return Ok(()) };
-        if chunk.offset != at_work.received {
+        let Some(active) = self.0.get_mut(&job) else { return Ok(()) };
+        if chunk.offset != active.received {
             return Err(ChunkError::Violation("chunk at a wrong offset"));
         }
-        // A copy: a few bytes that wait for a slow client shall not keep the buffer they were read into.
-        at_work.pass_on(job, Bytes::copy_from_slice(&chunk.bytes))
+        // A copy: a few bytes that wait for a slow client must not keep the whole read buffer in memory.
+        active.pass_on(job, Bytes::copy_from_slice(&chunk.bytes))
     }
 }
 
-impl AtWork {
+impl ActiveJob {
     fn pass_on(&mut self, job: JobId, bytes: Bytes) -> Result<(), ChunkError> {
         self.begun = true;
         self.received += bytes.len() as u64;
         match self.outlet.push(bytes) {
-            // Gone: the cancel is on its way, since what reads the relay also holds the handle.
-            Ok(()) | Err(NotTaken::Gone) => Ok(()),
-            Err(NotTaken::Full) => Err(ChunkError::GiveUp(job, End::Overflowed)),
+            // Gone: the job is being cancelled, because the owner of the inlet also owns the handle.
+            Ok(()) | Err(PushError::Gone) => Ok(()),
+            Err(PushError::Full) => Err(ChunkError::GiveUp(job, End::Overflowed)),
         }
     }
 }
@@ -103,8 +103,9 @@ impl AtWork {
 mod tests {
     use super::*;
     use crate::coordinator::fleet::relay::{Inlet, Relayed, relay};
+    use crate::messages::wire::Tokens;
 
-    fn at_work() -> (Workload, Inlet, JobId) {
+    fn active() -> (Workload, Inlet, JobId) {
         let (mut workload, job) = (Workload::default(), JobId::random());
         let (outlet, inlet) = relay(1000);
         workload.begin(job, outlet);
@@ -117,16 +118,16 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_head_is_taken_from_the_first_chunk_where_it_was_agreed_on() {
+    async fn a_head_is_read_from_the_first_chunk_if_it_was_agreed_on() {
         let head = ResponseHead::new(404, "application/json");
         for (agreed, heads) in [(Extensions::all(), vec![Relayed::Head(head)]), (Extensions::NONE, vec![])] {
-            let (mut workload, mut inlet, job) = at_work();
+            let (mut workload, mut inlet, job) = active();
             workload.take(&chunk(job, "a", Some(404)), agreed).unwrap();
             workload.take(&chunk(job, "b", Some(500)), agreed).unwrap();
-            workload.end(job).unwrap().finish(End::Done);
+            workload.end(job).unwrap().finish(End::Done(Tokens::default()));
             let mut seen = heads;
             seen.extend(["a", "b"].map(|text| Relayed::Chunk(text.into())));
-            seen.push(Relayed::End(End::Done));
+            seen.push(Relayed::End(End::Done(Tokens::default())));
             for want in seen {
                 assert_eq!(inlet.next().await, want);
             }
@@ -134,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn offsets_count_the_bytes_of_either_form() {
-        let (mut workload, _inlet, job) = at_work();
+    fn offsets_count_the_bytes_of_json_and_binary_chunks() {
+        let (mut workload, _inlet, job) = active();
         let binary = |offset| BinaryChunk { job: job.uuid(), offset, bytes: Bytes::from_static(b"xy") };
         workload.take(&chunk(job, "abc", Some(200)), Extensions::all()).unwrap();
         assert_eq!(workload.take_binary(&binary(0)), Err(ChunkError::Violation("chunk at a wrong offset")));
@@ -143,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_or_kept_ends_its_job_and_what_is_nobodys_is_passed_over() {
-        let (mut workload, _inlet, job) = at_work();
+    fn an_unreadable_chunk_or_a_full_relay_ends_the_job_and_a_chunk_of_an_unknown_job_is_ignored() {
+        let (mut workload, _inlet, job) = active();
         let garbled = JobChunk::new(job, "not base64".into());
         assert_eq!(workload.take(&garbled, Extensions::NONE), Err(ChunkError::GiveUp(job, End::Garbled)));
         let long = chunk(job, &"x".repeat(900), None);

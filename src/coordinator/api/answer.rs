@@ -1,5 +1,5 @@
-//! The HTTP response of a job: its bytes as they come, or one JSON object, which an agent that knows of the form sends and
-//! which is made here of another's stream.
+//! The HTTP response of a job: its bytes as they arrive, or one JSON object. Agents with the extension `endpoints` send such
+//! an object; for the others it is assembled here from their stream.
 
 use std::time::Duration;
 
@@ -19,32 +19,38 @@ use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
 
-/// The largest answer that is put together in memory, in bytes of its stream.
+/// The largest answer that is assembled in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;
-/// How long the event that tells of a failure has to reach a slow client before the body is cut behind it.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long an error event may take to reach a slow client before the connection is cut after it.
+const ERROR_EVENT_TIME: Duration = Duration::from_millis(500);
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
-/// Responds with a job's answer, of which the first bytes are there.
+/// Responds with the answer of a job. Its first bytes have arrived.
 pub(crate) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
-    let Started { running, head, first } = started;
-    // An agent that does not say relays what it was sent, which is a stream. No type but these two is passed on: what an
-    // agent sends shall not be a page in somebody's browser.
-    let came = match head.as_ref().map_or(EVENTS, ResponseHead::content_type) {
+    let Started { mut running, head, first } = started;
+    // An agent that sends no head relays a stream. Only these two types are accepted: an agent must not be able to send
+    // a web page to a client's browser.
+    let received = match head.as_ref().map_or(EVENTS, ResponseHead::content_type) {
         EVENTS => AnswerForm::Stream,
         JSON => AnswerForm::Whole,
-        _ => return ApiError::Garbled.response(endpoint.format()),
+        _ => {
+            running.reject_answer();
+            return ApiError::Garbled.response(endpoint.format());
+        }
     };
-    let whole = match (kind.form(), came) {
-        (AnswerForm::Whole, AnswerForm::Stream) => assembled(running, &first, endpoint).await,
-        (AnswerForm::Whole, AnswerForm::Whole) => as_it_came(running, &first).await,
+    let whole = match (kind.form(), received) {
+        (AnswerForm::Whole, AnswerForm::Stream) => assembled(&mut running, &first, endpoint).await,
+        (AnswerForm::Whole, AnswerForm::Whole) => unchanged(&mut running, &first).await,
         (AnswerForm::Stream, AnswerForm::Whole) => Err(ApiError::Garbled),
         (AnswerForm::Stream, AnswerForm::Stream) => return streamed(running, first, endpoint, kind),
     };
     match whole {
         Ok(body) => HttpResponse::Ok().content_type(JSON).body(body),
-        Err(error) => error.response(endpoint.format()),
+        Err(error) => {
+            running.reject_answer();
+            error.response(endpoint.format())
+        }
     }
 }
 
@@ -60,20 +66,20 @@ fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind
         .streaming(body(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
 }
 
-async fn assembled(mut running: Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
+async fn assembled(running: &mut Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
     let mut assembly = Assembly::new(endpoint, MAX_WHOLE);
     assembly.feed(first)?;
     loop {
         match running.next().await {
             Relayed::Head(_) => {}
             Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
-            Relayed::End(End::Done) => return Ok(assembly.finish()?.body),
+            Relayed::End(End::Done(_)) => return Ok(assembly.finish()?.body),
             Relayed::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
 
-async fn as_it_came(mut running: Running, first: &[u8]) -> Result<Vec<u8>, ApiError> {
+async fn unchanged(running: &mut Running, first: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut body = first.to_vec();
     loop {
         match running.next().await {
@@ -82,45 +88,45 @@ async fn as_it_came(mut running: Running, first: &[u8]) -> Result<Vec<u8>, ApiEr
                 return Err(AssembleError::TooLarge.into());
             }
             Relayed::Chunk(chunk) => body.extend_from_slice(&chunk),
-            Relayed::End(End::Done) => return Ok(body),
+            Relayed::End(End::Done(_)) => return Ok(body),
             Relayed::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
 
-/// A stream's state between two pieces of its body.
+/// The state of a stream between two parts of its body.
 struct SseBody {
     running: Running,
-    /// Came before the head was sent.
+    /// Arrived before the head of the response was sent.
     first: Option<Bytes>,
     filter: Option<UsageFilter>,
     tail: Tail,
     endpoint: Endpoint,
 }
 
-/// Breaks a body off: without its last chunk no client takes it for whole.
+/// Ends a body without its last chunk, so that no client takes it for complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the job failed within its answer")]
 struct Cut;
 
-/// What is left to send of a stream.
+/// The rest of a stream.
 enum Rest {
-    /// The answer goes on.
+    /// The answer is not complete.
     Answer(Box<SseBody>),
-    /// The client was told of a failure.
+    /// The error event was sent.
     Cut,
-    /// Nothing.
+    /// There is no rest.
     Nothing,
 }
 
-/// The body: never an empty piece, which would end it. Where the job ends badly there is an error event, at which the
-/// APIs' own clients raise, and then the body is cut, for those that know nothing of events.
+/// The body. No part is empty, because an empty part would end it. If the job fails there is an error event, which the APIs'
+/// own clients report, and then the body is cut, for clients that ignore events.
 fn body(answer: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
     unfold(Rest::Answer(Box::new(answer)), |rest| async {
         match rest {
             Rest::Answer(answer) => answer.next().await.map(|(piece, rest)| (Ok(piece), rest)),
             Rest::Cut => {
-                sleep(LAST_WORDS).await;
+                sleep(ERROR_EVENT_TIME).await;
                 Some((Err(Cut), Rest::Nothing))
             }
             Rest::Nothing => None,
@@ -147,12 +153,12 @@ impl SseBody {
                         return Some((piece, Rest::Answer(self)));
                     }
                 }
-                Relayed::End(End::Done) => {
+                Relayed::End(End::Done(_)) => {
                     let rest = self.filter.map(UsageFilter::finish).unwrap_or_default();
                     return Some(rest).filter(|rest| !rest.is_empty()).map(|rest| (rest.into(), Rest::Nothing));
                 }
                 Relayed::End(end) => {
-                    // An event that is incomplete in the filter is of no use to anybody.
+                    // The filter may hold an incomplete event, which is dropped.
                     let event = ApiError::of(end).event(self.endpoint.format());
                     return Some(([self.tail.completion().as_bytes(), &event].concat().into(), Rest::Cut));
                 }
@@ -161,12 +167,12 @@ impl SseBody {
     }
 }
 
-/// The last bytes that were sent: whether an event is open.
+/// The last bytes that were sent, to know whether an event is incomplete.
 #[derive(Default)]
 struct Tail {
     /// Line breaks in a row at the end.
     breaks: usize,
-    /// Anything was sent.
+    /// Whether any bytes were sent.
     begun: bool,
 }
 
@@ -183,7 +189,7 @@ impl Tail {
         };
     }
 
-    /// What completes the open event, so that the next one is read as one of its own.
+    /// The line breaks that complete an incomplete event, so that the next event is separate.
     fn completion(&self) -> &'static str {
         if self.begun && self.breaks < 2 { "\n\n" } else { "" }
     }
@@ -194,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_event_is_completed_and_no_other() {
+    fn only_an_incomplete_event_is_completed() {
         for (pieces, want) in [
             (&[][..], ""),
             (&["data: 1\n\n"], ""),

@@ -1,4 +1,4 @@
-//! The shapes of Anthropic's API that the coordinator makes itself: errors.
+//! The bodies of Anthropic's API that the coordinator makes itself: errors.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,8 +22,8 @@ struct Detail<'a> {
 
 /// An error body.
 ///
-/// Spent capacity is `rate_limit_error` with 429, as in the other API, and not `overloaded_error` with 529: proxies
-/// know the former.
+/// A lack of capacity is `rate_limit_error` with 429, as in the other API, and not `overloaded_error` with 529, because more
+/// proxies know 429.
 pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
     let word = match kind {
         ApiErrorKind::Key => "authentication_error",
@@ -39,7 +39,7 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
     envelope(word, message)
 }
 
-/// An error body for the status of a backend that refuses a request.
+/// An error body for a backend that refused a request with this status.
 pub(crate) fn refusal(status: u16, message: &str) -> String {
     let kind = match status {
         404 => "not_found_error",
@@ -55,7 +55,7 @@ fn envelope(kind: &'static str, message: &str) -> String {
     serde_json::to_string(&Envelope { kind: "error", error: Detail { kind, message } }).unwrap_or_default()
 }
 
-/// Whether a body is an error of this API's shape, as far as its clients look.
+/// Whether a body is an error in the shape that this API's clients read.
 pub(crate) fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Shape<'a> {
@@ -71,6 +71,7 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    read_object::<Shape<'_>>(body)
-        .is_some_and(|shape| shape.kind.get() == "\"error\"" && read_object::<Error>(shape.error.get().as_bytes()).is_some())
+    read_object::<Shape<'_>>(body).is_some_and(|shape| {
+        shape.kind.get() == "\"error\"" && read_object::<Error>(shape.error.get().as_bytes()).is_some()
+    })
 }

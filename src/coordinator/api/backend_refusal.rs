@@ -1,18 +1,18 @@
-//! A backend's refusal of a request, on its way to the client who sent it: with the backend's status, and in the
-//! backend's own words if they are in the shape of the client's API, else in that shape made of them.
+//! A backend's refusal of a request, for the client that sent it: the backend's status, and the backend's error body if that
+//! has the shape of the client's API. Otherwise the error message is put into that shape.
 
 use super::{anthropic, openai};
 use crate::core::formats::error_body::ErrorBody;
 use crate::messages::backend::Format;
 use crate::messages::wire::{ErrorCode, ResponseHead};
 
-/// The most bytes of a refusal that are kept.
+/// The most bytes of an error body that are kept.
 pub(crate) const MAX_REFUSAL: usize = 64 << 10;
 
-/// What a backend answered, where the fault is the request's. It has no `Debug` of its words, which may quote a prompt.
+/// A backend's error response that blames the request. `Debug` omits the body, which may quote a prompt.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BackendRefusal {
-    /// What the agent makes of it.
+    /// The agent's error code for it.
     pub(crate) code: ErrorCode,
     status: u16,
     body: Vec<u8>,
@@ -25,8 +25,7 @@ impl std::fmt::Debug for BackendRefusal {
 }
 
 impl BackendRefusal {
-    /// None unless the status says that the request is at fault. A backend that wants another key does not mean the
-    /// client's.
+    /// `None` unless the status blames the request. A backend that refuses a key does not mean the client's key.
     pub(crate) fn of(head: &ResponseHead, body: Vec<u8>, code: ErrorCode) -> Option<Self> {
         let status = head.status();
         let of_the_request = (400..500).contains(&status) && !matches!(status, 401 | 403 | 407);
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fault_of_the_request_is_one() {
+    fn only_a_status_that_blames_the_request_is_a_refusal() {
         for status in [400, 404, 408, 413, 422, 429, 451] {
             assert_eq!(refusal(status, "{}").map(|refusal| refusal.status()), Some(status));
         }
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn words_in_the_shape_of_the_api_are_passed_on_as_they_are() {
+    fn a_body_in_the_shape_of_the_api_is_passed_on_unchanged() {
         let openai = r#"{"error": {"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":8}}"#;
         assert_eq!(shaped(openai, Format::OpenAi), openai);
         let anthropic =
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_put_into_the_shape_of_the_api() {
+    fn the_message_of_any_other_body_is_put_into_the_shape_of_the_api() {
         for body in [
             r#"{"error":{"message":"too long","type":7}}"#,
             r#"{"error":"too long"}"#,

@@ -1,4 +1,4 @@
-//! What a client can be told to have gone wrong, whatever API it speaks. The shapes are in [`openai`] and [`anthropic`].
+//! The errors of the API, in any of its formats. [`openai`] and [`anthropic`] have the shapes of the bodies.
 //!
 //! [`openai`]: super::openai
 //! [`anthropic`]: super::anthropic
@@ -20,10 +20,10 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 use crate::messages::wire::ErrorCode;
 
-/// Why a client gets no answer, or only the start of one.
+/// Why a client gets no answer, or an incomplete one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// No key, or another one.
+    /// The API key is missing or wrong.
     #[error("the API key is missing or wrong")]
     Unauthorized,
     /// The API has no key, and the request may not come from a program on this machine.
@@ -32,36 +32,36 @@ pub(crate) enum ApiError {
     /// The API has no key, and `Content-Type` is not JSON: the form of a web page could send such a body.
     #[error("without an API key the Content-Type of a request must be application/json")]
     NotJsonType,
-    /// The path or the method is none of this API's.
+    /// The API has no such path or method.
     #[error("no such endpoint")]
     NoSuchEndpoint,
-    /// The body is larger than is taken.
+    /// The body is over the limit.
     #[error("the request body is larger than {limit} bytes")]
     TooLarge {
-        /// What is taken.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// The body is within the limit, but the `job` message that holds it is not.
     #[error("the request makes a message of {length} bytes to an agent, and the limit is {limit}")]
     MessageTooLarge {
-        /// Its length.
+        /// Its length, in bytes.
         length: usize,
-        /// The largest that is sent.
+        /// The limit, in bytes.
         limit: usize,
     },
     /// Other requests use all the memory for request bodies.
     #[error("other requests use all the memory for requests")]
     Overloaded,
-    /// The body broke off, or took too long.
+    /// The body was incomplete, or took too long.
     #[error("the request body did not arrive")]
     NoBody,
-    /// The body can't be served.
+    /// The body is not a valid request.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// Nobody offers the model.
+    /// No agent offers the model.
     #[error("no connected agent offers the model {:?}", .0.as_str())]
     UnknownModel(ModelId),
-    /// Whoever offers the model does not offer it at this path.
+    /// No agent that offers the model offers it at this path.
     #[error("no connected agent offers the model {:?} at {}", .model.as_str(), .endpoint.path())]
     UnknownPath {
         /// The model.
@@ -69,18 +69,18 @@ pub(crate) enum ApiError {
         /// The path.
         endpoint: Endpoint,
     },
-    /// Everybody who offers it is at the limit.
+    /// All agents that offer the model are at their limits.
     #[error("all agents that offer this model are busy")]
     Full,
     /// The coordinator is being stopped.
     #[error("the coordinator is shutting down")]
     Stopping,
-    /// The agent took the job and failed.
+    /// The agent reported an error.
     #[error("the agent failed: {code}{}{message}", if message.is_empty() { "" } else { ": " })]
     Agent {
         /// Why.
         code: ErrorCode,
-        /// The agent's words.
+        /// The agent's message.
         message: String,
     },
     /// The backend refuses the request itself.
@@ -95,30 +95,30 @@ pub(crate) enum ApiError {
     /// The job took too long.
     #[error("the agent did not answer in time")]
     Late,
-    /// What came from the agent is no answer.
+    /// The agent's answer can't be read.
     #[error("the agent sent no readable answer")]
     Garbled,
     /// The client read slower than the agent sent.
     #[error("the answer was read too slowly")]
     TooSlow,
-    /// The answer can't be made one object.
+    /// The answer can't be assembled into one object.
     #[error("the agent's answer can't be assembled")]
     NotAssembled(#[from] AssembleError),
 }
 
-/// Whether a request that failed with one agent may be sent to another one.
+/// Whether a request that failed with one agent may be sent to another agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// It may: this one did not take it.
+    /// It may: this agent did not start the job.
     NotTaken,
-    /// It may, but not often: this one took it and is gone, and the request may be why.
+    /// It may, but not often: the connection of this agent was lost, and the request may be the cause.
     Lost,
     /// It may not.
     No,
 }
 
 impl ApiError {
-    /// An unhappy end, as its client is told.
+    /// The error for the end of a relay.
     pub(crate) fn of(end: End) -> Self {
         match end {
             End::Failed { code, message } => Self::Agent { code, message },
@@ -126,12 +126,12 @@ impl ApiError {
             End::Lost => Self::Lost { sent: true },
             End::Late => Self::Late,
             End::Overflowed => Self::TooSlow,
-            // A good end is an error only where there was nothing before it.
-            End::Garbled | End::Done => Self::Garbled,
+            // `Done` is an error only if there was no answer before it.
+            End::Garbled | End::Done(_) => Self::Garbled,
         }
     }
 
-    /// The sort of failure.
+    /// The kind of this error.
     pub(crate) fn kind(&self) -> ApiErrorKind {
         match self {
             Self::Unauthorized => ApiErrorKind::Key,
@@ -159,7 +159,33 @@ impl ApiError {
         }
     }
 
-    /// Whether another agent may do better, as long as nothing of an answer was sent to the client.
+    /// Whether the request was refused before a job was made of it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unauthorized
+            | Self::NotLocal(_)
+            | Self::NotJsonType
+            | Self::NoSuchEndpoint
+            | Self::TooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::Overloaded
+            | Self::NoBody
+            | Self::Request(_)
+            | Self::UnknownModel(_)
+            | Self::UnknownPath { .. }
+            | Self::Full
+            | Self::Stopping => true,
+            Self::Agent { .. }
+            | Self::Backend(_)
+            | Self::Lost { .. }
+            | Self::Late
+            | Self::Garbled
+            | Self::TooSlow
+            | Self::NotAssembled(_) => false,
+        }
+    }
+
+    /// Whether another agent may get the request, as long as the client has received no bytes of an answer.
     pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })
@@ -173,7 +199,7 @@ impl ApiError {
         }
     }
 
-    /// The error as a response of its own.
+    /// The error as a response.
     pub(crate) fn response(&self, format: Format) -> HttpResponse {
         if let Self::Backend(refusal) = self {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -221,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_did_not_take_or_was_lost_with_it_may_be_tried_elsewhere() {
+    fn a_job_that_an_agent_refused_or_lost_may_be_retried_with_another_agent() {
         let is_refusal = |code: &ErrorCode| agent(*code).retry() == Retry::NotTaken;
         let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(is_refusal).collect();
         assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);

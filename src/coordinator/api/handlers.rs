@@ -1,4 +1,4 @@
-//! The HTTP handlers: who asks, with what body. What follows is done elsewhere.
+//! The HTTP handlers: they check the key and read the request. Dispatch and the response are elsewhere.
 
 use std::sync::Arc;
 
@@ -11,9 +11,11 @@ use super::errors::ApiError;
 use super::{answer, keyless, openai, request};
 use crate::coordinator::agents::handshake::same;
 use crate::coordinator::fleet::dispatch;
+use crate::coordinator::metrics::Gauges;
 use crate::coordinator::state::CoordinatorState;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
+use crate::telemetry::exposition;
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat_completions(req: HttpRequest, body: Payload, state: Data<CoordinatorState>) -> HttpResponse {
@@ -43,7 +45,7 @@ pub(crate) async fn messages(req: HttpRequest, body: Payload, state: Data<Coordi
 /// `GET /v1/models`.
 pub(crate) async fn models(req: HttpRequest, state: Data<CoordinatorState>) -> HttpResponse {
     if let Err(error) = authorize(&req, &state) {
-        return error.response(Format::OpenAi);
+        return fail(&state, &error, Format::OpenAi);
     }
     let models = state.roster().models();
     HttpResponse::Ok().content_type("application/json").body(openai::models(&models))
@@ -52,7 +54,7 @@ pub(crate) async fn models(req: HttpRequest, state: Data<CoordinatorState>) -> H
 /// `GET /api/agents`.
 pub(crate) async fn agents(req: HttpRequest, state: Data<CoordinatorState>) -> HttpResponse {
     if let Err(error) = authorize(&req, &state) {
-        return error.response(Format::OpenAi);
+        return fail(&state, &error, Format::OpenAi);
     }
     let agents = state.roster().agents();
     HttpResponse::Ok().json(agents)
@@ -65,12 +67,9 @@ struct Health {
     in_flight: usize,
 }
 
-/// `GET /healthz`: without a key, and 503 while it is stopping.
+/// `GET /healthz`: needs no key, and returns 503 while the coordinator stops.
 pub(crate) async fn healthz(state: Data<CoordinatorState>) -> HttpResponse {
-    let (agents, in_flight) = {
-        let roster = state.roster();
-        (roster.links().len(), roster.in_flight())
-    };
+    let Gauges { agents, in_flight } = state.gauges();
     if state.is_stopping() {
         HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight })
     } else {
@@ -78,31 +77,54 @@ pub(crate) async fn healthz(state: Data<CoordinatorState>) -> HttpResponse {
     }
 }
 
-/// Whatever else is asked for.
-pub(crate) async fn no_such_endpoint() -> HttpResponse {
-    ApiError::NoSuchEndpoint.response(Format::OpenAi)
+/// `GET /metrics`, as Prometheus text.
+pub(crate) async fn metrics(req: HttpRequest, state: Data<CoordinatorState>) -> HttpResponse {
+    if let Err(error) = authorize(&req, &state) {
+        return fail(&state, &error, Format::OpenAi);
+    }
+    let page = state.metrics.render(state.gauges());
+    HttpResponse::Ok().content_type(exposition::CONTENT_TYPE).body(page)
+}
+
+/// All other paths and methods.
+pub(crate) async fn no_such_endpoint(state: Data<CoordinatorState>) -> HttpResponse {
+    fail(&state, &ApiError::NoSuchEndpoint, Format::OpenAi)
+}
+
+/// Responds with an error, and counts the request if it was refused.
+fn fail(state: &CoordinatorState, error: &ApiError, format: Format) -> HttpResponse {
+    if error.is_refusal() {
+        log::debug!("request refused cause={}", error.kind().code());
+        state.metrics.request_refused(error.kind());
+    }
+    error.response(format)
 }
 
 async fn serve(req: &HttpRequest, body: Payload, state: Data<CoordinatorState>, endpoint: Endpoint) -> HttpResponse {
-    match run(req, body, state.into_inner(), endpoint).await {
+    match run(req, body, &state, endpoint).await {
         Ok(response) => response,
-        Err(error) => error.response(endpoint.format()),
+        Err(error) => fail(&state, &error, endpoint.format()),
     }
 }
 
-async fn run(req: &HttpRequest, body: Payload, state: Arc<CoordinatorState>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
-    authorize(req, &state)?;
+async fn run(
+    req: &HttpRequest,
+    body: Payload,
+    state: &Arc<CoordinatorState>,
+    endpoint: Endpoint,
+) -> Result<HttpResponse, ApiError> {
+    authorize(req, state)?;
     if state.config.api_key.is_none() && !keyless::is_json(req.headers()) {
         return Err(ApiError::NotJsonType);
     }
     let body = state.intake.read(req.headers(), body).await?;
-    let asked = request::read(&body.bytes, endpoint)?;
-    let started = dispatch::start(&state, &asked, body, endpoint).await?;
-    Ok(answer::respond(started, endpoint, asked.answer).await)
+    let wanted = request::read(&body.bytes, endpoint)?;
+    let started = dispatch::start(state, &wanted, body, endpoint).await?;
+    Ok(answer::respond(started, endpoint, wanted.answer).await)
 }
 
-/// Checks the API key, which comes as a bearer token or, as Anthropic's clients send it, as `x-api-key`. Without a key
-/// only programs on this machine are served.
+/// Checks the API key, which is a bearer token or, from Anthropic's clients, `x-api-key`. If the coordinator has no key, only
+/// programs on this machine are served.
 fn authorize(req: &HttpRequest, state: &CoordinatorState) -> Result<(), ApiError> {
     let Some(key) = &state.config.api_key else { return Ok(keyless::check(req.headers())?) };
     let text = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());

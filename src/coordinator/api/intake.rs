@@ -1,4 +1,4 @@
-//! Reads request bodies. Each body has a limit, and so has the sum of all bodies that are held.
+//! Reads request bodies. Each body has a limit, and the sum of all bodies in memory has another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +30,12 @@ pub(crate) struct Body {
 }
 
 impl Intake {
-    /// Takes bodies of up to `limit` bytes, and `all` bytes at once.
+    /// Reads bodies of up to `limit` bytes each, and `all` bytes at once.
     pub(crate) fn new(limit: usize, all: usize) -> Self {
         Self { limit, room: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Reads a body. Memory is counted as bytes arrive: a client that only announces a length takes none from others.
+    /// Reads a body. Memory is counted as bytes arrive: a client that only announces a length uses none.
     pub(crate) async fn read(&self, headers: &HeaderMap, payload: Payload) -> Result<Body, ApiError> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|length| length > self.limit) {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn bodies_share_the_memory_and_give_it_back() {
+    async fn bodies_share_the_memory_and_release_it() {
         let intake = Intake::new(6, 10);
         let first = read(&intake, &["abc", "def"]).await.unwrap();
         assert_eq!(first.bytes, "abcdef");
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(read(&intake, &["a"]).await.err(), Some(ApiError::Overloaded));
         assert_eq!(read(&intake, &[]).await.map(|body| body.bytes.len()), Ok(0));
         drop(first);
-        // A body that is refused halfway gives back what it took.
+        // A body that is refused halfway releases its memory.
         assert_eq!(read(&intake, &["abcdef", "g"]).await.err(), Some(ApiError::TooLarge { limit: 6 }));
         let third = read(&intake, &["abcd", "ef"]).await.unwrap();
         drop((second, third));

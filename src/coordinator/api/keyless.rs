@@ -17,7 +17,7 @@ const PROXY_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// Why a request is not served without a key.
+/// Why a request without a key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotLocal {
     /// `Host` does not name this machine.
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_on_this_machine_are_served_and_pages_of_other_sites_are_not() {
+    fn programs_on_this_machine_are_served_and_web_pages_of_other_sites_are_refused() {
         let host = (HOST, "127.0.0.1:7700");
         assert_eq!(check(&headers(&[])), Ok(()));
         assert_eq!(check(&headers(std::slice::from_ref(&host))), Ok(()));

@@ -3,8 +3,8 @@
 pub(crate) mod answer;
 mod anthropic;
 pub(crate) mod backend_refusal;
-pub(crate) mod errors;
 pub(crate) mod error_kind;
+pub(crate) mod errors;
 pub(crate) mod handlers;
 pub(crate) mod intake;
 mod json_object;

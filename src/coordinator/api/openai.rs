@@ -1,4 +1,4 @@
-//! The shapes of OpenAI's API that the coordinator makes itself: errors and the list of models.
+//! The bodies of OpenAI's API that the coordinator makes itself: errors and the list of models.
 
 use std::time::UNIX_EPOCH;
 
@@ -37,13 +37,13 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
     serde_json::to_string(&Envelope { error: Detail { message, kind, param, code } }).unwrap_or_default()
 }
 
-/// An error body for the status of a backend that refuses a request.
+/// An error body for a backend that refused a request with this status.
 pub(crate) fn refusal(status: u16, message: &str) -> String {
     let kind = if status == 429 { "rate_limit_error" } else { "invalid_request_error" };
     serde_json::to_string(&Envelope { error: Detail { message, kind, param: None, code: None } }).unwrap_or_default()
 }
 
-/// Whether a body is an error of this API's shape, as far as its clients look.
+/// Whether a body is an error in the shape that this API's clients read.
 pub(crate) fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Shape<'a> {
@@ -75,7 +75,7 @@ struct Model<'a> {
     context_window: Option<u64>,
 }
 
-/// The body of `GET /v1/models`. `created` is when the model was first on offer, in seconds of Unix time.
+/// The body of `GET /v1/models`. `created` is when the model was first offered, in seconds of Unix time.
 pub(crate) fn models(models: &[ModelSummary]) -> String {
     let data = models.iter().map(|model| Model {
         id: model.id.as_str(),

@@ -1,4 +1,4 @@
-//! A client's request as far as the coordinator needs to know it. The prompt is skipped, not parsed.
+//! The fields of a client's request that the coordinator needs. The prompt is skipped, not parsed.
 //!
 //! The body is scanned with the scanner that agents use, so that no request is sent that an agent cannot read.
 
@@ -13,28 +13,28 @@ use crate::messages::json::{self, Malformed};
 /// Bytes of a model's name.
 const MAX_MODEL: usize = 512;
 
-/// What a request asks for.
+/// The fields of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct RequestInfo {
     /// The model.
     pub(crate) model: ModelId,
-    /// How the answer is wanted.
+    /// The requested form of the answer.
     pub(crate) answer: AnswerKind,
 }
 
-/// How an answer is wanted.
+/// The requested form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerKind {
-    /// As one JSON object.
+    /// One JSON object.
     Whole,
-    /// As server-sent events, with an event at the end that says what it cost.
+    /// Server-sent events, with a usage event at the end.
     StreamWithUsage,
-    /// As server-sent events without that. Streams of messages and responses have no such event and no such wish.
+    /// Server-sent events without it. Messages and responses have no such event and no such option.
     Stream,
 }
 
 impl AnswerKind {
-    /// The same in the words of the protocol.
+    /// The same as a value of the protocol.
     pub(crate) fn form(self) -> AnswerForm {
         match self {
             Self::Whole => AnswerForm::Whole,
@@ -52,21 +52,21 @@ pub(crate) enum RequestError {
     /// A value in it nests deeper than an agent accepts.
     #[error("the request body is nested too deeply")]
     TooDeep,
-    /// JSON of another kind, or an object that has one of the fields read here twice.
+    /// JSON that is not an object, or an object with one of the fields of this module twice.
     #[error("the request body must be one JSON object with at most one of each field")]
     NotAnObject,
-    /// Nothing to choose an agent by.
+    /// No model.
     #[error("the request must name a model")]
     NoModel,
-    /// A name that is none.
+    /// The model is not a valid name.
     #[error("model must be a string of 1 to {MAX_MODEL} bytes")]
     BadModel,
-    /// A field that is read here and has another type.
+    /// A field has another type.
     #[error("{0} has the wrong type")]
     WrongType(&'static str),
 }
 
-/// The fields that are read here, unparsed.
+/// The fields, unparsed.
 #[derive(Default)]
 struct Fields<'a> {
     model: Option<&'a [u8]>,
@@ -109,8 +109,8 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// Reads a request body. Embeddings are one object, whatever it says.
-pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestError> {
+/// Reads a request body. The answer to a request for embeddings is always one object.
+pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<RequestInfo, RequestError> {
     simdutf8::basic::from_utf8(body).map_err(|_| RequestError::NotJson)?;
     let fields = Fields::of(body)?;
     let model = fields.model.filter(|model| *model != b"null").ok_or(RequestError::NoModel)?;
@@ -126,7 +126,7 @@ pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, RequestErro
         (true, true) => AnswerKind::StreamWithUsage,
         (true, false) => AnswerKind::Stream,
     };
-    Ok(Asked { model: ModelId::from(model.as_ref()), answer })
+    Ok(RequestInfo { model: ModelId::from(model.as_ref()), answer })
 }
 
 fn optional<'a, T: Deserialize<'a>>(raw: Option<&'a [u8]>, name: &'static str) -> Result<Option<T>, RequestError> {
@@ -150,14 +150,14 @@ mod tests {
             (r#","stream":true,"stream_options":{"include_usage":true,"new":1}"#, AnswerKind::StreamWithUsage),
         ] {
             let body = format!(r#" {{"messages":[{{"content":"ü"}}],"model":"a\u002fb"{fields}}} "#);
-            let asked = |endpoint| read(body.as_bytes(), endpoint).map(|asked| (asked.model, asked.answer));
-            assert_eq!(asked(Endpoint::ChatCompletions), Ok((ModelId::from("a/b"), want)), "{fields}");
-            assert_eq!(asked(Endpoint::Embeddings), Ok((ModelId::from("a/b"), AnswerKind::Whole)), "{fields}");
+            let fields_of = |endpoint| read(body.as_bytes(), endpoint).map(|request| (request.model, request.answer));
+            assert_eq!(fields_of(Endpoint::ChatCompletions), Ok((ModelId::from("a/b"), want)), "{fields}");
+            assert_eq!(fields_of(Endpoint::Embeddings), Ok((ModelId::from("a/b"), AnswerKind::Whole)), "{fields}");
         }
     }
 
     #[test]
-    fn what_can_not_be_served_is_told_by_its_cause() {
+    fn an_invalid_request_is_refused_with_its_cause() {
         let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(MAX_MODEL + 1));
         for (body, want) in [
             ("", RequestError::NotAnObject),

@@ -1,29 +1,28 @@
-//! Leaves the usage event out of an OpenAI stream whose client did not ask for it.
+//! Removes the usage event from an OpenAI stream whose client did not request it.
 //!
-//! Agents always ask their backends for usage, because `job_done` carries it. A client that did not would be surprised
-//! by the last event: one without choices, over which many loops stumble. All other bytes pass as they came, at the
-//! latest when their event is complete.
+//! Agents always request usage from their backends, because `job_done` reports it. The usage event has no choices, and many
+//! clients that did not request it fail on that. All other bytes pass unchanged, at the latest when their event is complete.
 
 use memchr::{memchr, memmem};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// An event that grows beyond this is passed on as it comes: no usage event is so long.
+/// A longer event is passed on as it arrives. No usage event is that long.
 const MAX_HELD: usize = 64 << 10;
 
-/// The state between two pieces of a stream.
+/// The state between two parts of a stream.
 #[derive(Default)]
 pub(crate) struct UsageFilter {
-    /// The current event so far, or what of it has not been passed on.
+    /// The bytes of the current event that were not passed on.
     held: Vec<u8>,
     /// Where in `held` the current line starts.
     line: usize,
-    /// Some of the current event has been passed on already.
+    /// Whether a part of the current event was passed on.
     passing: bool,
 }
 
 impl UsageFilter {
-    /// Takes a piece of the stream and gives what may be passed on now, which can be nothing.
+    /// Reads a part of the stream and returns the bytes that may be passed on now, perhaps none.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
@@ -44,7 +43,7 @@ impl UsageFilter {
         }
         self.held.extend_from_slice(rest);
         if self.passing || self.held.len() > MAX_HELD {
-            // The start of the current line stays, to tell a blank one.
+            // The start of the current line is kept, to recognize a blank line.
             let keep = self.held.len().saturating_sub(self.line).min(2);
             let unfinished = self.held.split_off(self.held.len() - keep);
             out.append(&mut self.held);
@@ -55,7 +54,7 @@ impl UsageFilter {
         out
     }
 
-    /// What is left of a stream that ended within an event.
+    /// The rest of a stream that ended within an event.
     pub(crate) fn finish(self) -> Vec<u8> {
         if !self.passing && is_usage_only(&self.held) { Vec::new() } else { self.held }
     }

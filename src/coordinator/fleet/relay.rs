@@ -1,8 +1,7 @@
-//! A job's bytes on their way from the session that receives them to the HTTP response that sends them, which live on
-//! different threads.
+//! A bounded channel for the answer of a job, from the session that receives it to the HTTP response, on another thread.
 //!
-//! The base protocol can't hold an agent back, so what a slow client leaves waiting is bounded here: the session is told
-//! that the relay is full and cancels the job.
+//! The base protocol has no flow control, so the bytes that wait for a slow client are bounded here: if the relay is full,
+//! the session cancels the job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,47 +9,47 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::messages::wire::{ErrorCode, ResponseHead};
+use crate::messages::wire::{ErrorCode, ResponseHead, Tokens};
 
-/// What a waiting item costs beside its bytes, so that many tiny chunks are bounded too.
+/// The cost of a waiting item in addition to its bytes, so that many tiny chunks are bounded too.
 const ITEM_COST: usize = 64;
 
-/// How a job ended, as far as its client is concerned.
+/// The end of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// All of the answer is there.
-    Done,
-    /// The agent says that it failed.
+    /// The answer is complete.
+    Done(Tokens),
+    /// The agent reported an error.
     Failed {
-        /// Why.
+        /// Its code.
         code: ErrorCode,
-        /// The agent's words, bounded.
+        /// The agent's message, bounded.
         message: String,
     },
     /// The client did not keep up.
     Overflowed,
-    /// What the agent sent can't be read.
+    /// The agent's frames can't be read.
     Garbled,
     /// The agent's session ended before the job was sent to the agent.
     Unsent,
     /// The agent's session ended first.
     Lost,
-    /// The deadline passed and the agent did not say so.
+    /// The deadline passed, and the agent did not report it.
     Late,
 }
 
-/// What comes out of a relay.
+/// An item of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Relayed {
-    /// The head of the answer, before all else, if the agent tells it.
+    /// The head of the response, as the first item, if the agent sent it.
     Head(ResponseHead),
     /// Bytes of the answer, not empty.
     Chunk(Bytes),
-    /// Nothing follows.
+    /// The end. There are no items after it.
     End(End),
 }
 
-/// The session's end. Dropped without a word it says [`End::Unsent`], or [`End::Lost`] once the job was sent.
+/// The sending end, which the session owns. Its drop sends [`End::Unsent`], or [`End::Lost`] if the job was sent.
 pub(crate) struct Outlet {
     items: mpsc::UnboundedSender<Relayed>,
     waiting: Arc<AtomicUsize>,
@@ -59,19 +58,19 @@ pub(crate) struct Outlet {
     limit: usize,
 }
 
-/// The response's end.
+/// The receiving end, which the HTTP response owns.
 pub(crate) struct Inlet {
     items: mpsc::UnboundedReceiver<Relayed>,
     waiting: Arc<AtomicUsize>,
     sent: Arc<AtomicBool>,
 }
 
-/// Why a chunk was not taken.
+/// Why a chunk was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotTaken {
-    /// More than the limit is waiting already.
+pub(crate) enum PushError {
+    /// The waiting bytes would be over the limit.
     Full,
-    /// Nobody reads any more.
+    /// The receiving end was dropped.
     Gone,
 }
 
@@ -86,39 +85,39 @@ pub(crate) fn relay(limit: usize) -> (Outlet, Inlet) {
 }
 
 impl Outlet {
-    /// The job is being sent to the agent: from now on it may be at work.
+    /// Records that the job is being sent to the agent, which may run it from now on.
     pub(crate) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Release);
     }
 
-    /// Passes the head on. To be called once at most, before any bytes.
+    /// Sends the head. May be called once, before any chunk.
     pub(crate) fn begin(&self, head: ResponseHead) {
-        // Nobody reads: then nobody needs to know.
+        // An error means that the receiving end was dropped, and needs no handling.
         let _ = self.items.send(Relayed::Head(head));
     }
 
-    /// Passes bytes on. Never waits. An idle relay takes a chunk of any size.
-    pub(crate) fn push(&self, chunk: Bytes) -> Result<(), NotTaken> {
+    /// Sends bytes. Never waits. An empty relay accepts a chunk of any size.
+    pub(crate) fn push(&self, chunk: Bytes) -> Result<(), PushError> {
         if chunk.is_empty() {
             return Ok(());
         }
         let cost = chunk.len() + ITEM_COST;
         let before = self.waiting.fetch_add(cost, Ordering::Relaxed);
         if before > 0 && before + cost > self.limit {
-            return Err(NotTaken::Full);
+            return Err(PushError::Full);
         }
-        self.items.send(Relayed::Chunk(chunk)).map_err(|_| NotTaken::Gone)
+        self.items.send(Relayed::Chunk(chunk)).map_err(|_| PushError::Gone)
     }
 
-    /// Says how the job ended.
+    /// Sends the end.
     pub(crate) fn finish(self, end: End) {
-        // Nobody reads: then nobody needs to know.
+        // An error means that the receiving end was dropped, and needs no handling.
         let _ = self.items.send(Relayed::End(end));
     }
 }
 
 impl Inlet {
-    /// The next item. After an end there is another end for ever.
+    /// The next item. After the end every item is an end.
     pub(crate) async fn next(&mut self) -> Relayed {
         let item = match self.items.recv().await {
             Some(item) => item,
@@ -141,19 +140,19 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn bytes_and_the_end_come_out_in_order() {
+    async fn chunks_and_the_end_are_received_in_order() {
         let (outlet, mut inlet) = relay(1 << 20);
         outlet.push(chunk(3)).unwrap();
         outlet.push(chunk(0)).unwrap();
         outlet.push(chunk(5)).unwrap();
-        outlet.finish(End::Done);
+        outlet.finish(End::Done(Tokens::default()));
         assert_eq!(inlet.next().await, Relayed::Chunk(chunk(3)));
         assert_eq!(inlet.next().await, Relayed::Chunk(chunk(5)));
-        assert_eq!(inlet.next().await, Relayed::End(End::Done));
+        assert_eq!(inlet.next().await, Relayed::End(End::Done(Tokens::default())));
     }
 
     #[actix_rt::test]
-    async fn a_session_that_vanishes_loses_the_job_if_it_was_sent() {
+    async fn a_dropped_outlet_is_a_lost_job_if_the_job_was_sent() {
         let (outlet, mut inlet) = relay(10);
         drop(outlet);
         assert_eq!(inlet.next().await, Relayed::End(End::Unsent));
@@ -164,12 +163,12 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn what_waits_is_bounded_and_reading_makes_room() {
+    async fn the_waiting_bytes_are_bounded_and_reading_makes_room() {
         let (outlet, mut inlet) = relay(1000);
         outlet.push(chunk(900)).unwrap();
         inlet.next().await;
         outlet.push(chunk(900)).unwrap();
-        assert_eq!(outlet.push(chunk(900)), Err(NotTaken::Full));
+        assert_eq!(outlet.push(chunk(900)), Err(PushError::Full));
     }
 
     #[test]
@@ -180,9 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_noticed() {
+    fn a_push_fails_after_the_inlet_was_dropped() {
         let (outlet, inlet) = relay(1000);
         drop(inlet);
-        assert_eq!(outlet.push(chunk(1)), Err(NotTaken::Gone));
+        assert_eq!(outlet.push(chunk(1)), Err(PushError::Gone));
     }
 }

@@ -36,7 +36,7 @@ impl Session {
                 self.react(ctx, id, taken);
             }
             FromAgent::JobDone(done) => {
-                self.end(id, done.job_id, End::Done);
+                self.end(id, done.job_id, End::Done(done.tokens));
             }
             FromAgent::JobError(error) => {
                 self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
@@ -83,7 +83,7 @@ impl Session {
     /// `false` if there is no such job.
     fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
         let Some(outlet) = self.jobs.end(job) else { return false };
-        if end == End::Done {
+        if matches!(end, End::Done(_)) {
             self.state.complete(id, job);
         } else {
             self.state.release(id, job);

@@ -18,19 +18,19 @@ use crate::coordinator::fleet::roster::{AgentInfo, Roster};
 use crate::messages::ids::JobId;
 
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
-/// A text frame that is no `auth_response`.
+/// A text frame that is not an `auth_response`.
 const TEXT: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
-/// The last fragment of a message that has no first one. The codec consumes it and reports an error.
+/// The last fragment of a message without a first one. The codec consumes it and reports an error.
 const STRAY_FRAGMENT: [u8; 6] = [0x80, 0x80, 0, 0, 0, 0];
 /// A frame with reserved bits. The codec reports an error and consumes nothing.
 const BAD_HEADER: [u8; 6] = [0xf1, 0x80, 1, 2, 3, 4];
 
-/// Bytes of pongs in one piece, as a socket gives them.
+/// Bytes of pongs in one read of the socket.
 const PIECE: usize = 96 << 10;
-/// Pieces that are there whenever the socket is asked.
+/// Reads that are ready at every poll of the socket.
 const AT_ONCE: usize = 8;
 
-/// A socket that gives some bytes first, and then pongs without end.
+/// A socket that returns some bytes first, and then an endless number of pongs.
 struct Socket {
     first: Vec<Bytes>,
     pongs: Bytes,
@@ -96,7 +96,7 @@ impl Rig {
         self.output.as_mut().poll_next(&mut TaskContext::from_waker(&waker))
     }
 
-    /// Polls until it has neither output nor a reason to be polled again. `true` if the output has ended.
+    /// Polls until there is no output and no wakeup. `true` if the output has ended.
     fn settles(&mut self, most_polls: usize) -> bool {
         for _ in 0..most_polls {
             let wakes = self.wakes.0.load(Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl Rig {
                 _ => {}
             }
         }
-        panic!("still busy after {most_polls} polls");
+        panic!("still active after {most_polls} polls");
     }
 }
 
@@ -134,16 +134,16 @@ async fn a_flood_of_small_frames_is_read_no_faster_than_it_is_handled() {
         for _ in 0..polls {
             assert!(!matches!(rig.poll(), Poll::Ready(None)));
         }
-        // 16 frames are handled in a poll. What waits besides is one piece of the socket's.
+        // A poll handles 16 frames. In addition, the bytes of one read wait.
         assert!(rig.taken.get() <= PIECE + polls * 2 * 16 * PONG.len(), "{} bytes were read", rig.taken.get());
     }
 }
 
 #[actix_rt::test]
-async fn after_a_bad_header_nothing_is_read_and_nothing_is_done() {
+async fn after_a_bad_header_the_session_reads_nothing_and_does_not_spin() {
     for bad in [&BAD_HEADER[..], &[0x81, 0x01, b'x'], &[0x83, 0x80, 1, 2, 3, 4]] {
         let mut rig = Rig::new(None, &[bad]);
-        assert!(!rig.settles(10), "the close is still to be written");
+        assert!(!rig.settles(10), "the close was not written yet");
         assert_eq!(rig.taken.get(), bad.len());
     }
 }

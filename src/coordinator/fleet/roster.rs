@@ -1,7 +1,7 @@
-//! Who is connected, what they offer, and which jobs they hold. Pure: no sockets, no clock, no locks.
+//! The connected agents, their offers and their jobs. Pure: no sockets, no clock, no locks.
 //!
-//! The roster is generic over the link that reaches an agent, so that its tests need none. An agent's jobs are a set;
-//! how many it has is the size of that set and is not counted anywhere else.
+//! The roster is generic over the link to an agent, so that its tests need no sessions. The jobs of an agent are a set. Their
+//! number is the size of the set and is not stored anywhere else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -16,12 +16,12 @@ use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
 #[cfg(test)]
 mod tests;
 
-/// The most jobs at once that an agent is believed to take, which is also the most that an agent can be configured for.
+/// The most concurrent jobs of an agent. An agent can't be configured for more.
 const MOST_JOBS: usize = 4096;
-/// How many slots of a new agent count when agents are compared.
+/// The most slots of a new agent that count when agents are compared.
 const FIRST_SLOTS: usize = 8;
 
-/// Numbers the sessions of a process. An agent that comes back has another one.
+/// The number of a session in this process. An agent that reconnects gets another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
@@ -30,19 +30,19 @@ pub(crate) struct SessionId(u64);
 pub(crate) struct AgentInfo<L> {
     /// Its key.
     pub(crate) key: AgentKey,
-    /// The name that goes with the key.
+    /// The name that is made from the key.
     pub(crate) provider: ProviderId,
-    /// The version it says it is.
+    /// The version that it reported.
     pub(crate) version: String,
-    /// What was agreed on with it beyond the base protocol.
+    /// The extensions that were agreed on.
     pub(crate) extensions: Extensions,
-    /// When it was let in.
+    /// When it was admitted.
     pub(crate) since: SystemTime,
-    /// How to reach it.
+    /// The link to its session.
     pub(crate) link: L,
 }
 
-/// What an agent serves of one model.
+/// An agent's offer of one model.
 struct Offer {
     max_concurrent: usize,
     context_window: Option<u64>,
@@ -52,14 +52,14 @@ struct Offer {
 struct Agent<L> {
     who: AgentInfo<L>,
     offers: BTreeMap<ModelId, Offer>,
-    /// Jobs at once over all models, as it says.
+    /// Concurrent jobs over all models, as it reported.
     limit: usize,
-    /// The most jobs that it held when it completed one.
+    /// The most concurrent jobs that it had when it completed one.
     carried: usize,
-    /// The jobs it holds, each with its model.
+    /// Its jobs, each with its model.
     jobs: HashMap<JobId, ModelId>,
     heartbeat: Option<Heartbeat>,
-    /// Which of all assignments was its last: among equals the one that waited longest is next.
+    /// The number of its last assignment. Among equal agents the one with the oldest assignment is next.
     last_given: u64,
 }
 
@@ -73,48 +73,48 @@ impl<L> Agent<L> {
         self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
     }
 
-    /// The slots that count when agents are compared: those that it says it has, but at most twice what it was seen to
-    /// carry. An agent that claims any number so gets no more jobs than others until it has completed as many at once.
+    /// The slots that count when agents are compared: those that it reports, but at most twice the concurrent jobs that it had
+    /// when it completed one. So an agent that reports too many slots gets no more jobs than others.
     fn credible_slots(&self) -> usize {
         self.limit.min((2 * self.carried).max(FIRST_SLOTS))
     }
 
-    /// Whether it is to be preferred to another: by its load, then by its jobs, then by who waited longest.
+    /// Whether it is preferred to another agent: by load, then by jobs, then by the oldest assignment.
     fn goes_before(&self, other: &Self) -> bool {
-        // a/b < c/d without dividing; slots are not 0 where there is room.
+        // a/b < c/d without a division. Slots are not 0 if there is room.
         let load = (self.jobs.len() * other.credible_slots()).cmp(&(other.jobs.len() * self.credible_slots()));
         load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_given.cmp(&other.last_given)).is_lt()
     }
 }
 
-/// Connected agents and their jobs.
+/// The connected agents and their jobs.
 pub(crate) struct Roster<L> {
     agents: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
     given: u64,
 }
 
-/// A slot that was booked.
+/// A booked slot.
 #[derive(Debug)]
 pub(crate) struct Assignment<L> {
     /// The agent's session.
     pub(crate) session: SessionId,
     /// The agent's name.
     pub(crate) provider: ProviderId,
-    /// How to reach it.
+    /// The link to its session.
     pub(crate) link: L,
-    /// What was agreed on with it beyond the base protocol.
+    /// The extensions that were agreed on.
     pub(crate) extensions: Extensions,
 }
 
-/// Why nobody can take a job, the reason that is furthest from a taker first.
+/// Why no agent can get a job. If there are several reasons, the greatest one is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NoAgent {
-    /// Nobody offers the model.
+    /// No agent offers the model.
     Unknown,
-    /// Nobody who offers the model offers it at that path.
+    /// No agent that offers the model offers it at the path.
     NotAtEndpoint,
-    /// Whoever offers it is at its limit, or has been tried.
+    /// All agents that offer it are at their limits or were tried.
     Full,
 }
 
@@ -123,9 +123,9 @@ pub(crate) enum NoAgent {
 pub(crate) struct ModelSummary {
     /// The model.
     pub(crate) id: ModelId,
-    /// The largest context that an agent offers for it, where one says so.
+    /// The largest context window that an agent reports for it, in tokens.
     pub(crate) context_window: Option<u64>,
-    /// When the first of the agents that offer it came.
+    /// When the first agent that offers it connected.
     pub(crate) since: SystemTime,
 }
 
@@ -136,31 +136,31 @@ pub(crate) struct AgentSummary {
     pub(crate) provider_id: ProviderId,
     /// Base64 of its public key.
     pub(crate) pubkey: String,
-    /// The version it says it is.
+    /// The version that it reported.
     pub(crate) agent_version: String,
-    /// What was agreed on with it beyond the base protocol.
+    /// The extensions that were agreed on.
     pub(crate) extensions: Extensions,
     /// RFC 3339.
     pub(crate) connected_since: String,
-    /// What it offers.
+    /// The models that it offers.
     pub(crate) models: Vec<ModelId>,
-    /// Jobs it takes at once.
+    /// Its limit of concurrent jobs.
     pub(crate) max_concurrent: usize,
-    /// Jobs it takes at once of each model, at the moment.
+    /// Its limit of concurrent jobs of each model, at the moment.
     pub(crate) slots: BTreeMap<ModelId, usize>,
-    /// Jobs it holds.
+    /// Its jobs.
     pub(crate) in_flight: usize,
-    /// Its last figures.
+    /// Its last heartbeat.
     pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl<L: Clone> Roster<L> {
-    /// Nobody yet.
+    /// A roster without agents.
     pub(crate) fn new() -> Self {
         Self { agents: BTreeMap::new(), sessions: 0, given: 0 }
     }
 
-    /// Lets an agent in. It offers nothing yet. An older session of the same key leaves; its link is returned.
+    /// Adds an agent without offers. An older session of the same key is removed, and its link is returned.
     pub(crate) fn join(&mut self, who: AgentInfo<L>) -> (SessionId, Option<L>) {
         let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
         let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
@@ -179,13 +179,13 @@ impl<L: Clone> Roster<L> {
         (session, replaced)
     }
 
-    /// An agent is gone, and its jobs with it. `false` if it was already.
+    /// Removes an agent and its jobs. `false` if it was not there.
     pub(crate) fn leave(&mut self, session: SessionId) -> bool {
         self.agents.remove(&session).is_some()
     }
 
-    /// What an agent offers from now on. Jobs that it holds stay. Where it names no paths, because that was not agreed on
-    /// or for whatever reason, its models are offered at those of the base protocol.
+    /// Replaces an agent's offer. Its jobs stay. A model without paths is offered at those of the base protocol, and so are all
+    /// models of an agent without the extension `endpoints`.
     pub(crate) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let names_paths = agent.who.extensions.contains(Extension::Endpoints);
@@ -201,7 +201,7 @@ impl<L: Clone> Roster<L> {
             .collect();
     }
 
-    /// An agent's figures.
+    /// Stores an agent's heartbeat.
     pub(crate) fn heartbeat(&mut self, session: SessionId, figures: Heartbeat) {
         if let Some(agent) = self.agents.get_mut(&session) {
             agent.heartbeat = Some(figures);
@@ -261,7 +261,7 @@ impl<L: Clone> Roster<L> {
         self.agents.values().map(|agent| agent.jobs.len()).sum()
     }
 
-    /// How to reach everybody.
+    /// The links to all agents.
     pub(crate) fn links(&self) -> Vec<L> {
         self.agents.values().map(|agent| agent.who.link.clone()).collect()
     }
@@ -281,7 +281,7 @@ impl<L: Clone> Roster<L> {
         models.into_values().collect()
     }
 
-    /// Everybody, in the order of their arrival.
+    /// All agents, in the order of their sessions.
     pub(crate) fn agents(&self) -> Vec<AgentSummary> {
         let summary = |agent: &Agent<L>| AgentSummary {
             provider_id: agent.who.provider.clone(),

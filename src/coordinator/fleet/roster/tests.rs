@@ -56,7 +56,7 @@ fn assign(roster: &mut Roster<u8>, tried: &[SessionId]) -> Result<u8, NoAgent> {
 #[test]
 fn jobs_go_where_the_share_of_taken_slots_is_smallest() {
     let (mut roster, _) = serving_m(&[1, 4]);
-    // Both idle: the one that waited longest, in the order of arrival. Then shares 1/1 against 0/4, 1/4, 2/4, 3/4.
+    // Both are idle: first the one with the oldest assignment, in the order of sessions. Then shares 1/1 against 0/4, 1/4, 2/4, 3/4.
     let order: Vec<u8> = (0..5).map(|_| assign(&mut roster, &[]).unwrap()).collect();
     assert_eq!(order, [1, 2, 2, 2, 2]);
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
@@ -64,17 +64,17 @@ fn jobs_go_where_the_share_of_taken_slots_is_smallest() {
 }
 
 #[test]
-fn an_agent_gets_no_more_jobs_for_claiming_slots_without_end() {
+fn an_agent_gets_no_more_jobs_by_reporting_too_many_slots() {
     let (mut roster, _) = serving_m(&[u32::MAX, 8]);
     let order: Vec<u8> = (0..16).map(|_| assign(&mut roster, &[]).unwrap()).collect();
     assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 8);
     assert_eq!(roster.agents()[0].max_concurrent, 4096);
-    // What others have no room for it may have.
+    // It gets the jobs that the others have no slots for.
     assert_eq!(assign(&mut roster, &[]), Ok(1));
 }
 
 #[test]
-fn an_agent_that_completes_many_jobs_at_once_gets_its_share_of_them() {
+fn an_agent_that_completes_many_concurrent_jobs_gets_its_share() {
     let (mut roster, _) = serving_m(&[64, 8]);
     let model = ModelId::from("m");
     let mut jobs = Vec::new();
@@ -88,7 +88,7 @@ fn an_agent_that_completes_many_jobs_at_once_gets_its_share_of_them() {
 }
 
 #[test]
-fn equals_take_turns() {
+fn equal_agents_take_turns() {
     let (mut roster, sessions) = serving_m(&[8, 8, 8]);
     let mut order = Vec::new();
     for _ in 0..6 {
@@ -102,7 +102,7 @@ fn equals_take_turns() {
 }
 
 #[test]
-fn with_equal_shares_fewer_jobs_win() {
+fn with_equal_shares_the_agent_with_fewer_jobs_is_preferred() {
     let (mut roster, _) = serving_m(&[2, 4]);
     for want in [1, 2, 2, 1, 2, 2] {
         assert_eq!(assign(&mut roster, &[]), Ok(want));
@@ -110,7 +110,7 @@ fn with_equal_shares_fewer_jobs_win() {
 }
 
 #[test]
-fn a_model_that_nobody_offers_is_told_from_one_that_is_full() {
+fn a_model_without_an_offer_and_a_model_without_a_free_slot_are_different_errors() {
     let (mut roster, sessions) = serving_m(&[1]);
     let other = ModelId::from("other");
     assert_eq!(roster.assign(&other, CHAT, JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
@@ -130,7 +130,7 @@ fn a_model_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn a_slot_is_freed_once() {
+fn a_slot_is_freed_only_once() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
     roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
@@ -140,7 +140,7 @@ fn a_slot_is_freed_once() {
 }
 
 #[test]
-fn a_second_session_of_a_key_replaces_the_first_and_outlives_its_end() {
+fn a_second_session_of_a_key_replaces_the_first_and_survives_its_end() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
     roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
@@ -154,7 +154,7 @@ fn a_second_session_of_a_key_replaces_the_first_and_outlives_its_end() {
 }
 
 #[test]
-fn what_an_old_session_says_changes_nothing() {
+fn messages_of_an_old_session_change_nothing() {
     let (mut roster, sessions) = serving_m(&[1]);
     roster.join(agent_info(1));
     roster.offer(sessions[0], offer(5, &[("m", 5, None)]));
@@ -175,7 +175,7 @@ fn a_model_of_several_agents_is_listed_once_with_the_largest_context() {
 }
 
 #[test]
-fn operators_see_who_is_there_and_what_they_hold() {
+fn operators_see_the_agents_and_their_jobs() {
     let (mut roster, sessions) = serving_m(&[2]);
     assign(&mut roster, &[]).unwrap();
     roster.heartbeat(sessions[0], Heartbeat { queue_depth: 1, ..Heartbeat::default() });
@@ -187,7 +187,7 @@ fn operators_see_who_is_there_and_what_they_hold() {
 }
 
 #[test]
-fn an_agent_is_asked_at_the_paths_that_it_names_or_else_at_those_of_the_base_protocol() {
+fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_protocol() {
     let mut roster = Roster::new();
     let join = |roster: &mut Roster<u8>, key, extensions: Extensions, endpoints| {
         let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });

@@ -33,7 +33,7 @@ const ALLOWED_IN_CYCLES: &[(&str, &str, &str)] = &[
 /// The most lines a file may have.
 const MAX_LINES: usize = 400;
 /// The one file that may import the package that the WebSocket session is built on.
-const SESSION: &str = "src/coordinator/session.rs";
+const SESSION: &str = "src/coordinator/agents/session.rs";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,4 +1,4 @@
-//! Who gets on the coordinator's roster, how, and how they leave it.
+//! Which agents the coordinator admits, and how their sessions end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
@@ -29,7 +29,7 @@ async fn is_admitted(agent: &mut Agent) {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_proves_its_key_is_seen_by_operators() {
+async fn an_agent_that_proves_its_key_is_listed_for_operators() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m", "n"], 3).await;
     agent.send(&FromAgent::Heartbeat(Heartbeat { queue_depth: 7, ..Heartbeat::default() })).await;
@@ -46,7 +46,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
 }
 
 #[actix_rt::test]
-async fn a_bare_url_reaches_the_same_door() {
+async fn an_agent_can_connect_at_the_root_path() {
     let coordinator = Coordinator::start().await;
     let (mut agent, nonce) = Agent::dial(&coordinator, "/", key(1)).await;
     assert_eq!(nonce.len(), 32);
@@ -56,7 +56,7 @@ async fn a_bare_url_reaches_the_same_door() {
 }
 
 #[actix_rt::test]
-async fn every_challenge_is_another() {
+async fn every_challenge_has_a_new_nonce() {
     let coordinator = Coordinator::start().await;
     let (_first, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
     let (mut second, other) = Agent::dial(&coordinator, "/agent", key(1)).await;
@@ -67,7 +67,7 @@ async fn every_challenge_is_another() {
 }
 
 #[actix_rt::test]
-async fn a_code_is_needed_once_and_must_be_right() {
+async fn an_agent_needs_the_right_code_once() {
     let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new(CODE))).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), None).await).await;
     is_refused(&mut Agent::answer(&coordinator, key(1), Some("barley")).await).await;
@@ -88,7 +88,7 @@ async fn a_listed_key_needs_no_code() {
 }
 
 #[actix_rt::test]
-async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
+async fn any_other_frame_than_an_auth_response_ends_the_handshake() {
     let coordinator = Coordinator::start().await;
     let heartbeat = serde_json::to_string(&FromAgent::Heartbeat(Heartbeat::default())).unwrap();
     for text in [heartbeat, "not json".into(), r#"{"type":"auth_response"}"#.into(), r#"{"type":"later"}"#.into()] {
@@ -100,7 +100,7 @@ async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
 }
 
 #[actix_rt::test]
-async fn a_page_in_a_browser_is_no_agent() {
+async fn a_web_page_can_not_connect_as_an_agent() {
     let coordinator = Coordinator::start().await;
     let page = awc::Client::default().ws(coordinator.url("/agent")).origin("https://example.com");
     let refused = soon(page.connect()).await.err().unwrap();
@@ -108,7 +108,7 @@ async fn a_page_in_a_browser_is_no_agent() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_says_nothing_is_not_waited_for() {
+async fn an_agent_that_does_not_answer_the_challenge_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_millis(50)).await;
     let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
     assert_eq!(agent.see().await, Seen::Close(Some((1008, "handshake timeout".into()))));
@@ -116,7 +116,7 @@ async fn an_agent_that_says_nothing_is_not_waited_for() {
 }
 
 #[actix_rt::test]
-async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
+async fn only_connections_that_have_not_proved_a_key_are_bounded() {
     let coordinator = Coordinator::start_with(|config| config.max_unproved = 2).await;
     let is_refused = async || {
         let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
@@ -131,12 +131,12 @@ async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
     let (third, _) = Agent::dial(&coordinator, "/agent", key(3)).await;
     assert!(is_refused().await);
     drop((second, third));
-    // The coordinator notices some time later.
+    // The coordinator detects the disconnects some time later.
     soon(async { while is_refused().await {} }).await;
 }
 
 #[actix_rt::test]
-async fn an_agent_that_falls_silent_is_dropped() {
+async fn an_agent_that_sends_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(agent.see().await, Seen::Eof);
@@ -145,7 +145,7 @@ async fn an_agent_that_falls_silent_is_dropped() {
 }
 
 #[actix_rt::test]
-async fn a_close_is_answered_and_the_agent_is_gone() {
+async fn a_close_is_answered_and_removes_the_agent() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let reason = CloseReason { code: CloseCode::Normal, description: None };
@@ -160,28 +160,28 @@ async fn a_close_is_answered_and_the_agent_is_gone() {
 async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() {
     let coordinator = Coordinator::start().await;
     let mut older = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
+    let pending = coordinator.start_request("/v1/chat/completions", r#"{"model":"m"}"#);
     let job = older.job().await.job_id;
     older.chunk(job, "data: {}\n\n").await;
     older.settle().await;
     let mut newer = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(older.see().await, Seen::Close(Some((1008, "replaced".into()))));
-    assert_eq!(soon(asking).await.unwrap().status, 502);
-    let _asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
+    assert_eq!(soon(pending).await.unwrap().status, 502);
+    let _pending = coordinator.start_request("/v1/chat/completions", r#"{"model":"m"}"#);
     newer.job().await;
 }
 
 #[actix_rt::test]
-async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
+async fn a_stop_waits_for_jobs_and_closes_sessions_as_a_deploy_does() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.post("/v1/messages").send_body(r#"{"model":"m","stream":true}"#);
+    let pending = coordinator.post("/v1/messages").send_body(r#"{"model":"m","stream":true}"#);
     let begin = async {
         let job = agent.job().await.job_id;
         agent.chunk(job, "event: a\ndata: {}\n\n").await;
         job
     };
-    let (response, job) = futures_util::join!(soon(asking), begin);
+    let (response, job) = futures_util::join!(soon(pending), begin);
     let mut response = response.unwrap();
     let handle = coordinator.handle.clone();
     let stopping = actix_rt::spawn(async move { handle.stop().await });
@@ -196,7 +196,7 @@ async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
 }
 
 #[test]
-fn what_would_be_open_to_strangers_is_refused() {
+fn a_configuration_that_admits_anyone_is_refused() {
     let beyond = CoordinatorConfig::new(([0, 0, 0, 0], 0).into());
     assert!(matches!(bind(beyond.clone()), Err(CoordinatorError::NeedsApiKey { .. })));
     let empty = CoordinatorConfig { api_key: Some(Secret::new("")), ..beyond.clone() };
@@ -208,11 +208,11 @@ fn what_would_be_open_to_strangers_is_refused() {
     let short = CoordinatorConfig { enrollment_code: Some(Secret::new("fifteen letters")), ..with_key };
     assert!(matches!(bind(short.clone()), Err(CoordinatorError::ShortEnrollmentCode)));
     let here = CoordinatorConfig { listen: ([127, 0, 0, 1], 0).into(), ..short };
-    assert!(matches!(bind(here), Err(CoordinatorError::ShortEnrollmentCode)), "a proxy may stand before it");
+    assert!(matches!(bind(here), Err(CoordinatorError::ShortEnrollmentCode)), "a proxy may be in front of it");
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn a_port_that_is_in_use_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = CoordinatorConfig::new(taken.local_addr().unwrap());
     assert!(matches!(bind(config), Err(CoordinatorError::Bind { .. })));

@@ -11,7 +11,7 @@ use outpost::coordinator::CoordinatorConfig;
 use outpost::messages::secret::Secret;
 
 const CHAT: &str = "/v1/chat/completions";
-const ASK: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+const REQUEST: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
 const DONE: &str = "data: [DONE]\n\n";
 
 /// A request body of `length` bytes.
@@ -22,12 +22,12 @@ fn request_of(length: usize) -> String {
 
 /// Checks that the agent has a free slot and was sent no other job.
 async fn works(coordinator: &Coordinator, agent: &mut Agent) {
-    let asking = coordinator.asking(CHAT, ASK);
+    let pending = coordinator.start_request(CHAT, REQUEST);
     let job = agent.job().await;
-    assert_eq!(job.request, ASK);
+    assert_eq!(job.request, REQUEST);
     agent.chunk(job.job_id, DONE).await;
     agent.done(job.job_id).await;
-    assert_eq!(soon(asking).await.unwrap().body, DONE);
+    assert_eq!(soon(pending).await.unwrap().body, DONE);
 }
 
 #[actix_rt::test]
@@ -35,7 +35,7 @@ async fn a_body_nested_deeper_than_an_agent_accepts_is_refused() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let deep = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(1030), "]".repeat(1030));
-    let answer = coordinator.ask(CHAT, &deep).await;
+    let answer = coordinator.request(CHAT, &deep).await;
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (400, Some("invalid_request")));
     works(&coordinator, &mut agent).await;
 }
@@ -46,7 +46,7 @@ async fn a_request_whose_message_is_too_large_is_sent_to_no_agent() {
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     // A body of 2000 bytes is within the limit, the message that holds it is not.
     for length in [2000, 2001] {
-        let answer = coordinator.ask(CHAT, &request_of(length)).await;
+        let answer = coordinator.request(CHAT, &request_of(length)).await;
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (413, Some("request_too_large")));
     }
     works(&coordinator, &mut agent).await;
@@ -66,7 +66,7 @@ async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     let coordinator = Coordinator::start_with(|config| config.max_request_memory = 2000).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 4).await;
     let large = request_of(1500);
-    let first = coordinator.asking(CHAT, &large);
+    let first = coordinator.start_request(CHAT, &large);
     let job = agent.job().await;
     let mut refused = soon(coordinator.post(CHAT).send_body(large.clone())).await.unwrap();
     assert_eq!(refused.status(), 503);
@@ -78,7 +78,7 @@ async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     agent.chunk(job.job_id, DONE).await;
     agent.done(job.job_id).await;
     assert_eq!(soon(first).await.unwrap().status, 200);
-    let second = coordinator.asking(CHAT, &large);
+    let second = coordinator.start_request(CHAT, &large);
     let job = agent.job().await;
     agent.chunk(job.job_id, DONE).await;
     agent.done(job.job_id).await;
@@ -105,11 +105,15 @@ async fn without_a_key_only_programs_on_this_machine_are_served() {
             );
         }
         for path in [CHAT, "/v1/messages"] {
-            assert_eq!(Answer::of(coordinator.post(path).insert_header(header), ASK).await.status, 403, "{header:?}");
+            assert_eq!(
+                Answer::of(coordinator.post(path).insert_header(header), REQUEST).await.status,
+                403,
+                "{header:?}"
+            );
         }
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded"] {
-        let answer = Answer::of(coordinator.post(CHAT).content_type(kind), ASK).await;
+        let answer = Answer::of(coordinator.post(CHAT).content_type(kind), REQUEST).await;
         assert_eq!(
             (answer.status, answer.json()["error"]["code"].as_str()),
             (415, Some("unsupported_media_type")),
@@ -129,9 +133,9 @@ async fn with_a_key_the_key_alone_decides() {
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let request = coordinator.post(CHAT).content_type("text/plain").insert_header(("host", "llm.example"));
     let request = request.insert_header(("origin", "https://chat.example")).insert_header(("via", "1.1 proxy"));
-    let asking = actix_rt::spawn(async move { Answer::of(request.bearer_auth("sk-1"), ASK).await });
+    let pending = actix_rt::spawn(async move { Answer::of(request.bearer_auth("sk-1"), REQUEST).await });
     let job = agent.job().await;
     agent.chunk(job.job_id, DONE).await;
     agent.done(job.job_id).await;
-    assert_eq!(soon(asking).await.unwrap().body, DONE);
+    assert_eq!(soon(pending).await.unwrap().body, DONE);
 }

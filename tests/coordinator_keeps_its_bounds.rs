@@ -21,11 +21,11 @@ const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_us
 const DONE: &str = "data: [DONE]\n\n";
 
 async fn works(coordinator: &Coordinator, agent: &mut Agent) {
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, DONE).await;
     agent.done(job).await;
-    assert_eq!(soon(asking).await.unwrap().body, DONE);
+    assert_eq!(soon(pending).await.unwrap().body, DONE);
 }
 
 #[actix_rt::test]
@@ -39,7 +39,7 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_has_not_proved_its_key_may_say_little() {
+async fn an_agent_that_has_not_proved_its_key_may_send_only_small_frames() {
     let coordinator = Coordinator::start().await;
     let (mut agent, _) = Agent::dial(&coordinator, "/agent", coordinator_fixture::key(1)).await;
     agent.text("x".repeat(17 << 10)).await;
@@ -47,31 +47,31 @@ async fn an_agent_that_has_not_proved_its_key_may_say_little() {
 }
 
 #[actix_rt::test]
-async fn a_large_chunk_within_the_bound_is_relayed() {
+async fn a_large_chunk_within_the_limit_is_relayed() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let large = format!("data: {}\n\n", "x".repeat(3 << 20));
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, &large).await;
     agent.done(job).await;
-    assert!(soon(asking).await.unwrap().body == large);
+    assert!(soon(pending).await.unwrap().body == large);
 }
 
 #[actix_rt::test]
-async fn a_large_request_reaches_the_agent_whole() {
+async fn a_large_request_reaches_the_agent_complete() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(5 << 20));
-    let _asking = coordinator.asking(CHAT, &large);
+    let _pending = coordinator.start_request(CHAT, &large);
     assert!(agent.job().await.request == large);
 }
 
 #[actix_rt::test]
-async fn fragments_are_put_together_within_the_bound() {
+async fn fragments_are_assembled_within_the_limit() {
     let coordinator = Coordinator::start_with(|config| config.max_agent_message = 100_000).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     let chunk = JobChunk::new(job_id, "ZGF0YTogW0RPTkVdCgo=".into());
     let text = serde_json::to_string(&FromAgent::JobChunk(chunk)).unwrap();
@@ -85,7 +85,7 @@ async fn fragments_are_put_together_within_the_bound() {
     }
     assert_eq!(agent.see().await, Seen::Pong);
     agent.done(job_id).await;
-    assert_eq!(soon(asking).await.unwrap().body, DONE);
+    assert_eq!(soon(pending).await.unwrap().body, DONE);
 
     let half = Bytes::from(vec![b'x'; 60_000]);
     agent.socket.send(Message::Continuation(Item::FirstText(half.clone()))).await.unwrap();
@@ -94,7 +94,7 @@ async fn fragments_are_put_together_within_the_bound() {
 }
 
 #[actix_rt::test]
-async fn what_is_no_text_ends_the_session() {
+async fn an_unexpected_binary_message_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     agent.socket.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
@@ -110,7 +110,7 @@ async fn what_is_no_text_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn frames_that_make_no_sense_are_skipped() {
+async fn invalid_frames_are_skipped() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     for text in ["", "{", "[]", r#"{"type":"later","x":[{}]}"#, r#"{"type":"capabilities","models":7}"#] {
@@ -122,19 +122,19 @@ async fn frames_that_make_no_sense_are_skipped() {
 }
 
 #[actix_rt::test]
-async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
+async fn an_unreadable_chunk_ends_only_its_job() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     agent.send(&FromAgent::JobChunk(JobChunk::new(job_id, "not base64".into()))).await;
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
-    assert_eq!(soon(asking).await.unwrap().status, 502);
+    assert_eq!(soon(pending).await.unwrap().status, 502);
     works(&coordinator, &mut agent).await;
 }
 
 #[actix_rt::test]
-async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
+async fn an_unreadable_frame_of_a_job_ends_only_its_job() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     for fields in [
@@ -143,17 +143,17 @@ async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
         r#""type":"job_error","error_code":"internal","message":"x","tokens_emitted":-1"#,
         r#""type":"job_chunk","data":[]"#,
     ] {
-        let asking = coordinator.asking(CHAT, STREAM);
+        let pending = coordinator.start_request(CHAT, STREAM);
         let job_id = agent.job().await.job_id;
         agent.text(format!(r#"{{{fields},"job_id":"{job_id}"}}"#)).await;
         assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
-        assert_eq!(soon(asking).await.unwrap().status, 502, "{fields}");
+        assert_eq!(soon(pending).await.unwrap().status, 502, "{fields}");
     }
     works(&coordinator, &mut agent).await;
 }
 
 #[actix_rt::test]
-async fn an_offer_of_more_models_than_are_taken_is_cut() {
+async fn an_offer_of_too_many_models_is_cut() {
     let coordinator = Coordinator::start().await;
     let names: Vec<String> = (0..5000).map(|number| format!("m{number:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -163,18 +163,18 @@ async fn an_offer_of_more_models_than_are_taken_is_cut() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
+async fn a_client_that_reads_too_slowly_loses_only_its_job() {
     let coordinator = Coordinator::start_with(|config| config.max_buffered = 1 << 20).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 2).await;
-    let asking = coordinator.post(CHAT).send_body(STREAM);
+    let pending = coordinator.post(CHAT).send_body(STREAM);
     let begin = async {
         let job_id = agent.job().await.job_id;
         agent.chunk(job_id, "data: 1\n\n").await;
         job_id
     };
-    let (response, job_id) = futures_util::join!(soon(asking), begin);
+    let (response, job_id) = futures_util::join!(soon(pending), begin);
     let mut response = response.unwrap();
-    // The client reads nothing; the sockets between take some megabytes.
+    // The client reads nothing. The sockets in between buffer some megabytes.
     let piece = "x".repeat(256 << 10);
     for _ in 0..80 {
         agent.chunk(job_id, &piece).await;
@@ -190,32 +190,32 @@ async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
+async fn an_agent_that_exceeds_the_deadline_gets_a_cancel() {
     let coordinator = Coordinator::start_with(|config| {
         config.job_deadline = Duration::from_millis(1);
         config.deadline_margin = Duration::from_millis(1);
     })
     .await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
-    assert_eq!(soon(asking).await.unwrap().status, 504);
+    assert_eq!(soon(pending).await.unwrap().status, 504);
 }
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
-async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
+async fn an_agent_that_reads_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));
-    let mut asking = coordinator.asking(CHAT, &large);
-    // It is not silent: it only reads nothing.
+    let mut pending = coordinator.start_request(CHAT, &large);
+    // It sends frames, but reads nothing.
     let mut beat = actix_rt::time::interval(Duration::from_millis(50));
     let answer = soon(async {
         loop {
             tokio::select! {
-                answer = &mut asking => return answer.unwrap(),
+                answer = &mut pending => return answer.unwrap(),
                 _ = beat.tick() => drop(agent.socket.send(Message::Ping(Bytes::new())).await),
             }
         }

@@ -1,4 +1,4 @@
-//! What a client of the coordinator's API gets: answers as the agent sent them, and errors in its API's own shape.
+//! What a client of the coordinator's API receives: answers as the agent sent them, and errors in the shape of its API.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
@@ -40,32 +40,32 @@ const MESSAGE: &str = "event: message_start\n\
     \"usage\":{\"output_tokens\":1}}\n\n\
     event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-/// Has the agent answer one request with these chunks.
+/// Makes the agent answer one request with these chunks.
 async fn answered(coordinator: &Coordinator, agent: &mut Agent, path: &str, body: &str, chunks: &[&str]) -> Answer {
-    let asking = coordinator.asking(path, body);
+    let pending = coordinator.start_request(path, body);
     let job = agent.job().await;
     for chunk in chunks {
         agent.chunk(job.job_id, chunk).await;
     }
     agent.done(job.job_id).await;
-    soon(asking).await.unwrap()
+    soon(pending).await.unwrap()
 }
 
-/// Has the agent refuse or fail one request.
+/// Makes the agent refuse or fail one request.
 async fn failed(coordinator: &Coordinator, agent: &mut Agent, path: &str, code: ErrorCode) -> Answer {
-    let asking = coordinator.asking(path, r#"{"model":"m"}"#);
+    let pending = coordinator.start_request(path, r#"{"model":"m"}"#);
     let job = agent.job().await;
     agent.fail(job.job_id, code).await;
-    soon(asking).await.unwrap()
+    soon(pending).await.unwrap()
 }
 
 #[actix_rt::test]
-async fn a_job_carries_the_request_as_it_came() {
+async fn a_job_has_the_request_unchanged() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m/1"], 1).await;
     let body = r#"{ "messages":[{"role":"user","content":"ü\u00e4"}],"x":1e5, "model":"m\/1" }"#;
     for (path, format) in [(CHAT, Format::OpenAi), (MESSAGES, Format::Anthropic)] {
-        let _asking = coordinator.asking(path, body);
+        let _pending = coordinator.start_request(path, body);
         let job = agent.job().await;
         assert_eq!((job.model_id, job.endpoint.format()), (ModelId::from("m/1"), format));
         assert_eq!(job.request, body);
@@ -76,7 +76,7 @@ async fn a_job_carries_the_request_as_it_came() {
 }
 
 #[actix_rt::test]
-async fn a_stream_is_relayed_as_it_came_but_for_usage_nobody_asked_for() {
+async fn a_stream_is_relayed_unchanged_without_usage_that_was_not_requested() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let whole = [HELLO, STOP, USAGE, DONE].concat();
@@ -97,13 +97,13 @@ async fn a_stream_is_relayed_as_it_came_but_for_usage_nobody_asked_for() {
 async fn bytes_reach_the_client_while_the_job_runs() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.post(CHAT).send_body(r#"{"model":"m","stream":true}"#);
+    let pending = coordinator.post(CHAT).send_body(r#"{"model":"m","stream":true}"#);
     let begin = async {
         let job = agent.job().await;
         agent.chunk(job.job_id, HELLO).await;
         job.job_id
     };
-    let (response, job) = futures_util::join!(soon(asking), begin);
+    let (response, job) = futures_util::join!(soon(pending), begin);
     let mut response = response.unwrap();
     assert_eq!(response.headers().get("x-accel-buffering").unwrap(), "no");
     assert_eq!(soon(response.next()).await.unwrap().unwrap(), HELLO);
@@ -134,7 +134,7 @@ async fn a_client_without_streaming_gets_one_object() {
 }
 
 #[actix_rt::test]
-async fn half_an_answer_is_no_object() {
+async fn an_incomplete_answer_is_an_error() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     let answer = answered(&coordinator, &mut agent, CHAT, r#"{"model":"m"}"#, &[HELLO]).await;
@@ -164,11 +164,11 @@ async fn every_error_of_an_agent_has_its_status_in_both_apis() {
     }
 }
 
-/// The last chunk of a body that is whole.
+/// The last chunk of a complete body.
 const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
 
 #[actix_rt::test]
-async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_not_whole() {
+async fn a_stream_that_fails_late_ends_with_an_error_event_and_an_incomplete_body() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     for (path, begun, want) in [
@@ -179,11 +179,11 @@ async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_no
             "\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\"",
         ),
     ] {
-        let asking = posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
+        let pending = posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
         let job = agent.job().await;
         agent.chunk(job.job_id, begun).await;
         agent.fail(job.job_id, ErrorCode::Internal).await;
-        let seen = soon(asking).await.unwrap();
+        let seen = soon(pending).await.unwrap();
         assert!(seen.starts_with("HTTP/1.1 200 ") && seen.contains("transfer-encoding: chunked"), "{seen}");
         assert!(seen.contains(want) && seen.ends_with("}\n\n\r\n"), "{seen}");
         assert_eq!((seen.contains("\ndata: hal"), seen.contains(LAST_CHUNK)), (path == MESSAGES, false), "{seen}");
@@ -191,50 +191,50 @@ async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_no
 }
 
 #[actix_rt::test]
-async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
+async fn a_stream_whose_agent_is_lost_is_cut_and_a_finished_one_is_complete() {
     let coordinator = Coordinator::start().await;
     for path in [CHAT, MESSAGES] {
         let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
         let ask = || posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
-        let asking = ask();
+        let pending = ask();
         let job = agent.job().await.job_id;
         agent.chunk(job, HELLO).await;
         agent.done(job).await;
-        assert!(soon(asking).await.unwrap().ends_with(LAST_CHUNK));
+        assert!(soon(pending).await.unwrap().ends_with(LAST_CHUNK));
 
-        let asking = ask();
+        let pending = ask();
         let job = agent.job().await.job_id;
         agent.chunk(job, HELLO).await;
         agent.settle().await;
         drop(agent);
-        let seen = soon(asking).await.unwrap();
+        let seen = soon(pending).await.unwrap();
         assert!(seen.contains("the connection to the agent was lost") && !seen.contains(LAST_CHUNK), "{seen}");
     }
 }
 
 #[actix_rt::test]
-async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
+async fn a_client_that_disconnects_cancels_its_job_at_once_and_frees_the_slot() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
 
     // Before the first byte of the answer.
-    let asking = coordinator.asking(CHAT, r#"{"model":"m","stream":true}"#);
+    let pending = coordinator.start_request(CHAT, r#"{"model":"m","stream":true}"#);
     let job = agent.job().await.job_id;
-    asking.abort();
+    pending.abort();
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id: job });
 
-    // In the middle of it.
-    let asking = coordinator.post(CHAT).send_body(r#"{"model":"m","stream":true}"#);
+    // After the first byte.
+    let pending = coordinator.post(CHAT).send_body(r#"{"model":"m","stream":true}"#);
     let begin = async {
         let job = agent.job().await.job_id;
         agent.chunk(job, HELLO).await;
         job
     };
-    let (response, job) = futures_util::join!(soon(asking), begin);
+    let (response, job) = futures_util::join!(soon(pending), begin);
     drop(response.unwrap());
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id: job });
 
-    // What still comes of it is nobody's.
+    // Later frames of the job are ignored.
     agent.chunk(job, STOP).await;
     agent.done(job).await;
     let answer = answered(&coordinator, &mut agent, MESSAGES, r#"{"model":"m"}"#, &[MESSAGE]).await;
@@ -242,10 +242,10 @@ async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
 }
 
 #[actix_rt::test]
-async fn the_key_comes_in_either_header_and_must_be_right() {
+async fn the_key_is_accepted_in_either_header_and_must_be_right() {
     let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-right"))).await;
     for path in [CHAT, MESSAGES] {
-        let answer = coordinator.ask(path, r#"{"model":"m"}"#).await;
+        let answer = coordinator.request(path, r#"{"model":"m"}"#).await;
         assert_eq!(answer.status, 401);
     }
     let wrong = coordinator.post(MESSAGES).insert_header(("x-api-key", "sk-wrong"));
@@ -264,7 +264,7 @@ async fn the_key_comes_in_either_header_and_must_be_right() {
 }
 
 #[actix_rt::test]
-async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
+async fn an_invalid_request_is_refused_in_the_shape_of_its_api() {
     let coordinator = Coordinator::start_with(|config| config.max_job_message = 1000).await;
     let large = format!(r#"{{"model":"{}"}}"#, "m".repeat(1000));
     for (body, status, kind) in [
@@ -275,18 +275,18 @@ async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
         (large.as_str(), 413, "request_too_large"),
         (r#"{"model":"unheard of"}"#, 404, "not_found_error"),
     ] {
-        let answer = coordinator.ask(MESSAGES, body).await;
+        let answer = coordinator.request(MESSAGES, body).await;
         assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &kind.into()), "{body}");
-        let answer = coordinator.ask(CHAT, body).await;
+        let answer = coordinator.request(CHAT, body).await;
         assert_eq!((answer.status, &answer.json()["error"]["param"].is_null()), (status, &(status != 404)), "{body}");
     }
-    let answer = coordinator.ask(CHAT, r#"{"model":"unheard of"}"#).await;
+    let answer = coordinator.request(CHAT, r#"{"model":"unheard of"}"#).await;
     assert_eq!(answer.json()["error"]["code"], "model_not_found");
-    assert_eq!(coordinator.ask("/v1/videos", "{}").await.json()["error"]["code"], "unknown_url");
+    assert_eq!(coordinator.request("/v1/videos", "{}").await.json()["error"]["code"], "unknown_url");
 }
 
 #[actix_rt::test]
-async fn models_are_listed_once_with_what_is_known_of_them() {
+async fn each_model_is_listed_once_with_its_details() {
     let coordinator = Coordinator::start().await;
     let _one = Agent::join(&coordinator, 1, &["m", "n"], 1).await;
     let _two = Agent::join(&coordinator, 2, &["m"], 1).await;

@@ -1,4 +1,4 @@
-//! Clients of every path of the API, over agents that know of paths and over those that don't.
+//! Every path of the API, with agents that agreed on the extension `endpoints` and with agents that did not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
@@ -25,7 +25,7 @@ fn whole(endpoint: Endpoint) -> String {
     text(&[whole_answer(endpoint, "hello", 3, 5)])
 }
 
-/// Has the agent answer one request with this head and body.
+/// Makes the agent answer one request with this head and body.
 async fn answered(
     coordinator: &Coordinator,
     agent: &mut Agent,
@@ -33,16 +33,16 @@ async fn answered(
     head: (u16, &str),
     body: &str,
 ) -> Answer {
-    let asking = coordinator.asking(asked.0.path(), asked.1);
+    let pending = coordinator.start_request(asked.0.path(), asked.1);
     let job = agent.job().await.job_id;
     let (first, rest) = body.split_at(body.len() / 2);
     agent.begin(job, head.0, head.1, first).await;
     agent.binary_chunk(job, first.len() as u64, rest).await;
     agent.done(job).await;
-    soon(asking).await.unwrap()
+    soon(pending).await.unwrap()
 }
 
-/// Has the agent refuse one request as its backend did.
+/// Makes the agent fail one request with its backend's error response.
 async fn refused(
     coordinator: &Coordinator,
     agent: &mut Agent,
@@ -51,48 +51,48 @@ async fn refused(
     code: ErrorCode,
     body: &str,
 ) -> Answer {
-    let asking = coordinator.asking(endpoint.path(), STREAMED);
+    let pending = coordinator.start_request(endpoint.path(), STREAMED);
     let job_id = agent.job().await.job_id;
     agent.begin(job_id, status, JSON, body).await;
     let error = JobError { job_id, error_code: code, message: "because".into(), tokens_emitted: body.len() as u64 };
     agent.send(&FromAgent::JobError(error)).await;
-    soon(asking).await.unwrap()
+    soon(pending).await.unwrap()
 }
 
 #[actix_rt::test]
-async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
+async fn a_job_has_its_path_and_form_for_an_agent_with_the_extension() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
     for endpoint in Endpoint::ALL {
         for (body, form) in [(WHOLE, Whole), (STREAMED, Stream)] {
-            let asking = coordinator.asking(endpoint.path(), body);
+            let pending = coordinator.start_request(endpoint.path(), body);
             let job = agent.job().await;
             let form = if endpoint == Endpoint::Embeddings { Whole } else { form };
             assert_eq!((job.target, &job.request[..]), (JobTarget::new(endpoint, form), body.as_bytes()));
             assert_eq!(job.endpoint.format(), endpoint.format());
             agent.fail(job.job_id, ErrorCode::Internal).await;
-            assert_eq!(soon(asking).await.unwrap().status, 502);
+            assert_eq!(soon(pending).await.unwrap().status, 502);
         }
     }
 }
 
 #[actix_rt::test]
-async fn an_agent_that_knows_no_paths_is_told_none_and_its_stream_is_put_together() {
+async fn a_job_has_no_path_for_a_base_agent_whose_stream_is_assembled() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
-        let asking = coordinator.asking(endpoint.path(), WHOLE);
+        let pending = coordinator.start_request(endpoint.path(), WHOLE);
         let job = agent.job().await;
         assert_eq!((job.target, job.endpoint), (JobTarget::BASE, endpoint));
-        // What it was not agreed on with means nothing.
+        // Fields of an extension that was not agreed on are ignored.
         agent.begin(job.job_id, 404, "text/html", &text(&answer(endpoint, "hello", 3, 5))).await;
         agent.done(job.job_id).await;
-        let answer = soon(asking).await.unwrap();
+        let answer = soon(pending).await.unwrap();
         assert_eq!((answer.status, answer.content_type.as_str()), (200, JSON));
         assert!(answer.body.contains("hello"), "{}", answer.body);
     }
     for endpoint in [Endpoint::Completions, Endpoint::Embeddings, Endpoint::Responses] {
-        let answer = coordinator.ask(endpoint.path(), WHOLE).await;
+        let answer = coordinator.request(endpoint.path(), WHOLE).await;
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &"endpoint_not_supported".into()));
     }
 }
@@ -115,7 +115,7 @@ async fn every_path_is_served_streamed_and_as_one_body() {
 }
 
 #[actix_rt::test]
-async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_not_passed_on() {
+async fn a_stream_is_assembled_if_the_agent_did_not_and_other_types_are_refused() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
     let (chat, events) = (Endpoint::ChatCompletions, text(&answer(Endpoint::ChatCompletions, "hello", 3, 5)));
@@ -129,7 +129,7 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
         (WHOLE, (302, JSON), whole(chat)),
         (WHOLE, (500, JSON), whole(chat)),
     ] {
-        // Another one each time: it may have been sent a cancel by the end.
+        // A new agent each time: the last one may have received a cancel.
         let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
         let answer = answered(&coordinator, &mut agent, (chat, asked), head, &body).await;
         let seen = (answer.status, answer.json()["error"]["type"].as_str().map(str::to_owned));
@@ -138,18 +138,18 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
 }
 
 #[actix_rt::test]
-async fn a_body_whose_job_fails_is_no_answer() {
+async fn the_body_of_a_failed_job_is_an_error() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
-    let asking = coordinator.asking(Endpoint::Embeddings.path(), WHOLE);
+    let pending = coordinator.start_request(Endpoint::Embeddings.path(), WHOLE);
     let job = agent.job().await.job_id;
     agent.begin(job, 200, JSON, &whole(Endpoint::Embeddings)).await;
     agent.fail(job, ErrorCode::BackendTimeout).await;
-    assert_eq!(soon(asking).await.unwrap().status, 504);
+    assert_eq!(soon(pending).await.unwrap().status, 504);
 }
 
 #[actix_rt::test]
-async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape() {
+async fn a_backends_refusal_reaches_the_client_with_its_status_in_the_shape_of_the_api() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
     let said = r#"{"error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":8}}"#;
@@ -183,7 +183,7 @@ async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape(
 }
 
 #[actix_rt::test]
-async fn a_fault_that_is_not_the_requests_is_the_gateways() {
+async fn a_status_that_does_not_blame_the_request_is_a_bad_gateway() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
     for (status, code, want) in [
@@ -200,7 +200,7 @@ async fn a_fault_that_is_not_the_requests_is_the_gateways() {
 }
 
 #[actix_rt::test]
-async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
+async fn only_agents_that_offer_the_model_at_the_path_get_the_job() {
     let coordinator = Coordinator::start().await;
     let mut base = Agent::join(&coordinator, 1, &["m"], 4).await;
     let mut vectors = Agent::join_at(&coordinator, 2, &[Endpoint::Embeddings]).await;
@@ -208,42 +208,42 @@ async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
         let body = whole(Endpoint::Embeddings);
         let asked = (Endpoint::Embeddings, WHOLE);
         assert_eq!(answered(&coordinator, &mut vectors, asked, (200, JSON), &body).await.body, body);
-        let asking = coordinator.asking(Endpoint::ChatCompletions.path(), STREAMED);
+        let pending = coordinator.start_request(Endpoint::ChatCompletions.path(), STREAMED);
         let job = base.job().await.job_id;
         base.chunk(job, "data: [DONE]\n\n").await;
         base.done(job).await;
-        assert_eq!(soon(asking).await.unwrap().status, 200);
+        assert_eq!(soon(pending).await.unwrap().status, 200);
     }
-    let answer = coordinator.ask(Endpoint::Responses.path(), WHOLE).await;
+    let answer = coordinator.request(Endpoint::Responses.path(), WHOLE).await;
     assert_eq!((answer.status, &answer.json()["error"]["param"]), (404, &"model".into()));
-    let answer = coordinator.ask(Endpoint::Responses.path(), r#"{"model":"n"}"#).await;
+    let answer = coordinator.request(Endpoint::Responses.path(), r#"{"model":"n"}"#).await;
     assert_eq!(answer.json()["error"]["code"], "model_not_found");
 }
 
 #[actix_rt::test]
-async fn a_model_that_one_backend_lacks_is_asked_for_elsewhere() {
+async fn a_job_for_a_model_that_a_backend_lacks_goes_to_another_agent() {
     let coordinator = Coordinator::start().await;
     let mut first = Agent::join_at(&coordinator, 1, &[Endpoint::Responses]).await;
     let mut second = Agent::join_at(&coordinator, 2, &[Endpoint::Responses]).await;
-    let asking = coordinator.asking(Endpoint::Responses.path(), WHOLE);
+    let pending = coordinator.start_request(Endpoint::Responses.path(), WHOLE);
     let job = first.job().await.job_id;
     first.begin(job, 404, JSON, r#"{"error":{"message":"no such model"}}"#).await;
     first.fail(job, ErrorCode::ModelNotLoaded).await;
     let job = second.job().await.job_id;
     second.begin(job, 200, JSON, &whole(Endpoint::Responses)).await;
     second.done(job).await;
-    assert_eq!(soon(asking).await.unwrap().body, whole(Endpoint::Responses));
+    assert_eq!(soon(pending).await.unwrap().body, whole(Endpoint::Responses));
 }
 
 #[actix_rt::test]
-async fn an_agent_that_agreed_and_names_no_paths_is_taken_for_a_base_agent() {
+async fn an_agent_that_agreed_and_offers_no_paths_is_treated_as_a_base_agent() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::agree(&coordinator, 1, &[Extension::Endpoints]).await;
     agent.offer(&["m"], 1).await;
-    assert_eq!(coordinator.ask(Endpoint::Embeddings.path(), WHOLE).await.status, 404);
-    let asking = coordinator.asking(Endpoint::ChatCompletions.path(), WHOLE);
+    assert_eq!(coordinator.request(Endpoint::Embeddings.path(), WHOLE).await.status, 404);
+    let pending = coordinator.start_request(Endpoint::ChatCompletions.path(), WHOLE);
     let job = agent.job().await.job_id;
     agent.begin(job, 200, JSON, &whole(Endpoint::ChatCompletions)).await;
     agent.done(job).await;
-    assert_eq!(soon(asking).await.unwrap().body, whole(Endpoint::ChatCompletions));
+    assert_eq!(soon(pending).await.unwrap().body, whole(Endpoint::ChatCompletions));
 }

@@ -1,4 +1,4 @@
-//! Agents that agreed on binary chunks, and what those must be like.
+//! Agents that agreed on binary chunks, and the rules for these chunks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
@@ -20,9 +20,9 @@ const HELLO: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"
                      \"finish_reason\":\"stop\"}]}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Has the agent answer one request with these chunks, in binary.
+/// Makes the agent answer one request with these chunks, in binary.
 async fn answered(coordinator: &Coordinator, agent: &mut Agent, body: &str, chunks: &[&str]) -> Answer {
-    let asking = coordinator.asking(CHAT, body);
+    let pending = coordinator.start_request(CHAT, body);
     let job = agent.job().await.job_id;
     let mut offset = 0;
     for chunk in chunks {
@@ -30,7 +30,7 @@ async fn answered(coordinator: &Coordinator, agent: &mut Agent, body: &str, chun
         offset += chunk.len() as u64;
     }
     agent.done(job).await;
-    soon(asking).await.unwrap()
+    soon(pending).await.unwrap()
 }
 
 async fn closed_with(agent: &mut Agent, reason: &str) {
@@ -39,7 +39,7 @@ async fn closed_with(agent: &mut Agent, reason: &str) {
 }
 
 #[actix_rt::test]
-async fn binary_chunks_are_relayed_as_they_come_and_put_together() {
+async fn binary_chunks_are_relayed_and_assembled() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
     let (start, end) = HELLO.split_at(50);
@@ -57,7 +57,7 @@ async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
     let large = format!("data: {}\n\n", "x".repeat(3 << 20));
     assert!(answered(&coordinator, &mut agent, STREAM, &[&large]).await.body == large);
 
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job = agent.job().await.job_id;
     let chunk = Bytes::from([&BinaryChunk::head(job.uuid(), 0)[..], DONE.as_bytes()].concat());
     for item in
@@ -66,11 +66,11 @@ async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
         agent.socket.send(Message::Continuation(item)).await.unwrap();
     }
     agent.done(job).await;
-    assert_eq!(soon(asking).await.unwrap().body, DONE);
+    assert_eq!(soon(pending).await.unwrap().body, DONE);
 }
 
 #[actix_rt::test]
-async fn operators_see_what_was_agreed_on() {
+async fn agreed_extensions_are_listed_for_operators() {
     let coordinator = Coordinator::start().await;
     let _binary = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
     let _base = Agent::join(&coordinator, 2, &["m"], 1).await;
@@ -80,7 +80,7 @@ async fn operators_see_what_was_agreed_on() {
 }
 
 #[actix_rt::test]
-async fn a_frame_that_is_no_chunk_ends_the_session() {
+async fn an_invalid_binary_frame_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let head = BinaryChunk::head(JobId::random().uuid(), 0);
     for (frame, reason) in [
@@ -97,24 +97,24 @@ async fn a_frame_that_is_no_chunk_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn a_chunk_out_of_place_ends_the_session_and_its_jobs() {
+async fn a_chunk_at_a_wrong_offset_ends_the_session_and_its_jobs() {
     let coordinator = Coordinator::start().await;
     for offset in [0, 4, 6, u64::MAX] {
         let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
-        let asking = coordinator.asking(CHAT, r#"{"model":"m"}"#);
+        let pending = coordinator.start_request(CHAT, r#"{"model":"m"}"#);
         let job = agent.job().await.job_id;
         agent.binary_chunk(job, 0, "hello").await;
         agent.binary_chunk(job, offset, "again").await;
         closed_with(&mut agent, "chunk at a wrong offset").await;
-        assert_eq!(soon(asking).await.unwrap().status, 502, "{offset}");
+        assert_eq!(soon(pending).await.unwrap().status, 502, "{offset}");
     }
 }
 
 #[actix_rt::test]
-async fn offsets_are_of_each_job_alone() {
+async fn each_job_has_its_own_offsets() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 2).await;
-    let (one, two) = (coordinator.asking(CHAT, STREAM), coordinator.asking(CHAT, STREAM));
+    let (one, two) = (coordinator.start_request(CHAT, STREAM), coordinator.start_request(CHAT, STREAM));
     let (first, second) = (agent.job().await.job_id, agent.job().await.job_id);
     for (offset, piece) in [(0, "data: [DO"), (9, "NE]\n\n")] {
         agent.binary_chunk(first, offset, piece).await;
@@ -122,13 +122,13 @@ async fn offsets_are_of_each_job_alone() {
     }
     agent.done(second).await;
     agent.done(first).await;
-    for asking in [one, two] {
-        assert_eq!(soon(asking).await.unwrap().body, DONE);
+    for pending in [one, two] {
+        assert_eq!(soon(pending).await.unwrap().body, DONE);
     }
 }
 
 #[actix_rt::test]
-async fn a_chunk_of_no_job_is_passed_over_because_it_may_have_crossed_a_cancel() {
+async fn a_chunk_of_an_unknown_job_is_ignored_because_it_may_have_crossed_a_cancel() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
@@ -147,19 +147,19 @@ async fn a_chunk_of_no_job_is_passed_over_because_it_may_have_crossed_a_cancel()
 }
 
 #[actix_rt::test]
-async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
+async fn json_chunks_count_for_the_offsets_of_binary_chunks() {
     let coordinator = Coordinator::start().await;
     let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
-    let asking = coordinator.asking(CHAT, STREAM);
+    let pending = coordinator.start_request(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, HELLO).await;
     agent.binary_chunk(job, HELLO.len() as u64, DONE).await;
     agent.done(job).await;
-    assert_eq!(soon(asking).await.unwrap().body, format!("{HELLO}{DONE}"));
+    assert_eq!(soon(pending).await.unwrap().body, format!("{HELLO}{DONE}"));
 }
 
 #[actix_rt::test]
-async fn what_was_not_offered_is_not_agreed_on_whatever_the_agent_says() {
+async fn an_extension_that_was_not_offered_is_not_agreed_on() {
     let coordinator = Coordinator::start_with(|config| config.extensions = Extensions::NONE).await;
     let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
@@ -167,7 +167,7 @@ async fn what_was_not_offered_is_not_agreed_on_whatever_the_agent_says() {
 }
 
 #[actix_rt::test]
-async fn the_challenge_offers_what_the_configuration_says() {
+async fn the_challenge_offers_the_configured_extensions() {
     for offer in [Extensions::NONE, Extensions::all()] {
         let coordinator = Coordinator::start_with(|config| config.extensions = offer).await;
         let (_, socket) = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await.unwrap();
@@ -178,7 +178,7 @@ async fn the_challenge_offers_what_the_configuration_says() {
 }
 
 #[actix_rt::test]
-async fn a_list_of_extensions_that_is_none_is_none() {
+async fn an_invalid_list_of_extensions_is_an_empty_list() {
     let coordinator = Coordinator::start().await;
     for extensions in [r#""binary""#, "null", "7", r#"["weather"]"#, r#"["binary",{}]"#, r#"{"a":[[]]}"#] {
         let (mut agent, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
@@ -192,7 +192,7 @@ async fn a_list_of_extensions_that_is_none_is_none() {
 }
 
 #[actix_rt::test]
-async fn before_the_handshake_is_done_nothing_binary_is_taken() {
+async fn a_binary_message_before_the_end_of_the_handshake_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;

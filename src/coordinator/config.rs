@@ -1,4 +1,4 @@
-//! What a coordinator needs to know before it starts, and why it would not. Not where the values come from.
+//! The settings of a coordinator, and why it does not start. Where the values come from is up to the caller.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ const SHORTEST_CODE: usize = 16;
 pub struct CoordinatorConfig {
     /// Where to listen; port 0 picks one.
     pub listen: SocketAddr,
-    /// What clients of the API must bring. Required to listen beyond loopback.
+    /// The key that clients of the API must send. Required to listen beyond loopback.
     pub api_key: Option<Secret>,
-    /// What an agent that is not in `agent_keys` must bring the first time.
+    /// The code that an agent that is not in `agent_keys` must send the first time.
     pub enrollment_code: Option<Secret>,
-    /// Public keys of agents that are admitted without a code. Where there are some and no code, no others are.
+    /// Public keys of agents that are admitted without a code. If there are some and there is no code, only they are admitted.
     pub agent_keys: Vec<[u8; 32]>,
     /// Threads that serve connections, at least 1.
     pub workers: usize,
@@ -30,7 +30,7 @@ pub struct CoordinatorConfig {
     pub max_unproved: usize,
     /// How long a job may take.
     pub job_deadline: Duration,
-    /// How much longer an agent has to say that the deadline passed, before its job is cancelled.
+    /// How much longer an agent may take to report that the deadline passed, before its job is cancelled.
     pub deadline_margin: Duration,
     /// The largest `job` message, in bytes, and so the largest request body. An agent closes its connection when a message
     /// is over its own limit, 64 MiB unless its operator sets another.
@@ -42,20 +42,20 @@ pub struct CoordinatorConfig {
     pub max_agent_message: usize,
     /// Bytes of an answer that may wait for a slow client. A job that goes beyond is cancelled.
     pub max_buffered: usize,
-    /// What is offered to agents beyond the base protocol.
+    /// The extensions that are offered to agents.
     pub extensions: Extensions,
     /// How long an agent may take from its connection to its `auth_response`.
     pub handshake_timeout: Duration,
     /// How often agents are pinged.
     pub ping_interval: Duration,
-    /// An agent of which no byte came for so long is dead.
+    /// An agent that sent no byte for this time is dead.
     pub agent_silence: Duration,
     /// How long a stop waits for running jobs.
     pub stop_grace: Duration,
 }
 
 impl CoordinatorConfig {
-    /// The defaults: no keys, no code, which is for loopback only.
+    /// The defaults: no keys and no code, which is allowed on loopback only.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
@@ -79,8 +79,8 @@ impl CoordinatorConfig {
         }
     }
 
-    /// Refuses what would be open to strangers by mistake.
-    pub(super) fn validate(&self) -> Result<(), CoordinatorError> {
+    /// Refuses settings that would admit anyone by mistake.
+    pub(crate) fn validate(&self) -> Result<(), CoordinatorError> {
         let empty = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| secret.reveal().is_empty());
         if empty(&self.api_key) {
             return Err(CoordinatorError::EmptyApiKey);
@@ -105,39 +105,39 @@ impl CoordinatorConfig {
 /// Why a coordinator does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
-    /// Beyond loopback anybody could use the agents.
+    /// Beyond loopback anyone could use the agents.
     #[error(
         "refusing to listen on {listen}, which is not loopback, without an API key: \
          set OUTPOST_COORDINATOR_API_KEY, or listen on 127.0.0.1"
     )]
     NeedsApiKey {
-        /// The address asked for.
+        /// The configured address.
         listen: SocketAddr,
     },
-    /// Beyond loopback anybody could be an agent, and be sent prompts.
+    /// Beyond loopback anyone could connect an agent, and would receive prompts.
     #[error(
         "refusing to listen on {listen}, which is not loopback, while any agent is admitted: \
          set OUTPOST_COORDINATOR_ENROLLMENT_CODE or OUTPOST_COORDINATOR_AGENT_KEYS, or listen on 127.0.0.1"
     )]
     NeedsAgents {
-        /// The address asked for.
+        /// The configured address.
         listen: SocketAddr,
     },
-    /// A key that everybody has.
+    /// An empty key protects nothing.
     #[error("the API key is empty: give it a value or leave it out")]
     EmptyApiKey,
-    /// A code that everybody has.
+    /// An empty code protects nothing.
     #[error("the enrollment code is empty: give it a value or leave it out")]
     EmptyEnrollmentCode,
     /// A code that can be guessed.
     #[error("the enrollment code is too short: it must have at least {SHORTEST_CODE} characters")]
     ShortEnrollmentCode,
-    /// The address can't be had.
+    /// The address can't be bound.
     #[error("can't listen on {listen}")]
     Bind {
-        /// The address asked for.
+        /// The configured address.
         listen: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

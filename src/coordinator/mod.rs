@@ -1,58 +1,44 @@
-//! The coordinator: the other end of the wire, and an API in front of it.
+//! The coordinator: the server that agents connect to, with an HTTP API for clients.
 //!
-//! One HTTP server. Agents come in by WebSocket at `/agent` (or `/`) and prove their key; clients ask for completions in
-//! OpenAI's or Anthropic's format. It is what `outpost dev` and the tests run against, and what a person can run for a
-//! small fleet. It keeps everything in memory, has no accounts, and offers agents the protocol's extensions.
+//! One HTTP server. Agents connect by WebSocket at `/agent` (or `/`) and prove their key; clients send requests in OpenAI's
+//! or Anthropic's format. `outpost dev` and the tests run against it, and an operator can run it for a small fleet. It keeps
+//! its state in memory, has no user accounts, and offers agents the protocol's extensions.
 //!
-//! How a request travels:
+//! How a request is served:
 //!
-//! 1. `api` checks the key (where there is none, `keyless` admits only programs on this machine), `intake` reads the
-//!    body, `request` finds in it what the coordinator needs to know.
-//! 2. `dispatch` asks the `roster` for the least loaded agent that offers the model at the path that is asked for, books
-//!    a slot under a lease and hands the job to that agent's `session` by its mailbox.
-//! 3. The session writes the `job` frame and keeps its `workload`. Chunks come back and go through a `relay`, bounded in bytes, to the request's
-//!    own thread. A job that is refused, not sent, or lost before its first chunk goes to the next best agent.
-//! 4. `answer` makes the HTTP response of it: relayed bytes, or one JSON object. A backend's own words about a request
-//!    that it refuses reach the client (`backend_refusal`). A stream that fails late ends with an error event and a
-//!    body that is cut, so that nobody takes it for whole.
+//! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/intake` reads
+//!    the body, `api/request` finds the fields that the coordinator needs.
+//! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path from the `fleet/roster`, books a slot,
+//!    and sends the job to the mailbox of that agent's `agents/session`. A handle owns the slot.
+//! 3. The session writes the `job` frame and keeps the job in its `agents/workload`. The chunks of the answer go through a
+//!    `fleet/relay`, bounded in bytes, to the thread of the request. A job that is refused, not sent, or lost before its
+//!    first chunk is sent to the next best agent.
+//! 4. `api/answer` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
+//!    client gets the backend's error message (`api/backend_refusal`). A stream that fails late ends with an error event and
+//!    without the last chunk of its body, so that no client takes it for complete.
+//! 5. The end of each job is one `fleet/job_report`: a log line and the counts of `metrics`.
 //!
-//! Agents that did not agree on the extension `endpoints` get chat completions and messages only, as streams.
+//! Agents without the extension `endpoints` get only chat completions and messages, as streams.
 //!
-//! What is held by whom: a slot in the roster belongs to its lease. The lease is dropped with the HTTP response; if the
-//! job has not ended by then it is cancelled. The session owns the sending end of every relay of its agent, so that the
-//! end of a session, whatever its cause, is the end of its jobs.
+//! Ownership: a slot in the roster belongs to the handle of its job. The handle is dropped with the HTTP response, which
+//! cancels a job that has not ended. The session owns the sending ends of the relays of its agent, so that the end of a
+//! session, whatever its cause, ends its jobs.
 //!
-//! Agents are not trusted: a browser's page is none (it sends an `Origin`), frames are bounded before they are read into memory (`inbound`, `borders`), parsed without
-//! amplification (`frames`), and answered by closing the connection where they break the rules.
+//! Agents are not trusted. A web page cannot be an agent (its browser sends an `Origin`). Frames are bounded before they are
+//! read into memory (`agents/inbound`, `agents/borders`) and parsed without amplification (`agents/frames`). A violation of
+//! the protocol closes the connection.
 //!
-//! A second connection of a public key replaces the first, which is closed with 1008 and the reason `replaced`: the
-//! usual cause is a first connection whose network is gone; and where two machines share a key, a close that their logs
-//! show as unexpected is the one thing that tells their operator.
+//! A second connection with the same public key replaces the first, which is closed with 1008 and the reason `replaced`. The
+//! usual cause is that the network of the first connection failed. If two machines share a key, the unexpected close in
+//! their logs shows it to their operator.
 
-mod answer;
-mod anthropic;
+mod agents;
 mod api;
-mod backend_refusal;
-mod borders;
 mod config;
-mod dispatch;
-mod errors;
-mod fault;
-mod frames;
-mod guesses;
-mod handshake;
-mod hub;
-mod inbound;
-mod intake;
-mod keyless;
-mod openai;
-mod relay;
-mod request;
-mod roster;
+mod fleet;
+mod metrics;
 mod server;
-mod session;
-mod usage_filter;
-mod workload;
+mod state;
 
 pub use config::{CoordinatorConfig, CoordinatorError};
 pub use server::{CoordinatorHandle, CoordinatorServer, bind};

@@ -12,24 +12,26 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 
 use super::config::{CoordinatorConfig, CoordinatorError};
-use super::hub::{Farewell, Hub, ToSession};
-use super::{api, session};
+use super::state::CoordinatorState;
+use crate::coordinator::agents::link::CloseReason;
+use crate::coordinator::agents::session;
+use crate::coordinator::api::handlers as api;
 
-/// Seconds for what is still being written when everything has ended.
+/// Seconds for responses that are still being written after all jobs have ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;
 
-/// A coordinator that holds its port. Nothing is served before [`CoordinatorServer::run`].
+/// A coordinator that listens on its port. It serves nothing before [`CoordinatorServer::run`].
 pub struct CoordinatorServer {
     server: Server,
-    hub: Arc<Hub>,
+    state: Arc<CoordinatorState>,
     local_addr: SocketAddr,
 }
 
-/// Stops a coordinator from elsewhere.
+/// Stops a coordinator from another task.
 #[derive(Clone)]
 pub struct CoordinatorHandle {
     server: ServerHandle,
-    hub: Arc<Hub>,
+    state: Arc<CoordinatorState>,
 }
 
 /// Binds a coordinator.
@@ -41,13 +43,13 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let connections = config.max_connections.div_ceil(workers).max(1);
     if config.api_key.is_none() {
         log::warn!(
-            "the API has no key listen={listen}: every user of this machine can use it, and so can everyone who reaches \
+            "the API has no key listen={listen}: every user of this machine can use it, and so can anyone who reaches \
              this port through a proxy or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY"
         );
     }
     let silence = config.agent_silence;
-    let hub = Hub::new(config);
-    let data = Data::from(hub.clone());
+    let state = CoordinatorState::new(config);
+    let data = Data::from(state.clone());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
@@ -59,20 +61,21 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     .max_connections(connections)
     .disable_signals()
     .tcp_nodelay(true)
-    // A client that closes its side has gone away; its job is cancelled at once.
+    // A client that closes its side has disconnected: its job is cancelled at once.
     .h1_allow_half_closed(false)
     .shutdown_timeout(SHUTDOWN_TIMEOUT)
-    .on_connect(move |io: &dyn Any, _: &mut Extensions| give_up_on_silence(io, silence))
+    .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence))
     .bind(listen)
     .map_err(in_bind)?;
     let local_addr = server.addrs().first().copied().unwrap_or(listen);
-    Ok(CoordinatorServer { server: server.run(), hub, local_addr })
+    Ok(CoordinatorServer { server: server.run(), state, local_addr })
 }
 
 fn routes(app: &mut ServiceConfig) {
     app.route("/", web::get().to(session::accept))
         .route("/agent", web::get().to(session::accept))
         .route("/healthz", web::get().to(api::healthz))
+        .route("/metrics", web::get().to(api::metrics))
         .route("/api/agents", web::get().to(api::agents))
         .route("/v1/models", web::get().to(api::models))
         .route("/v1/chat/completions", web::post().to(api::chat_completions))
@@ -82,10 +85,10 @@ fn routes(app: &mut ServiceConfig) {
         .route("/v1/messages", web::post().to(api::messages));
 }
 
-/// Has the kernel end a connection whose peer takes nothing of what it is sent. A session is not run while its socket
-/// is full, so it can't see to that itself.
+/// Makes the kernel end a connection whose peer acknowledges no bytes. A session does not run while its socket is full,
+/// so it can't do that itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn give_up_on_silence(io: &dyn Any, after: std::time::Duration) {
+fn set_user_timeout(io: &dyn Any, after: std::time::Duration) {
     let Some(stream) = io.downcast_ref::<actix_rt::net::TcpStream>() else { return };
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
         log::debug!("socket option refused option=TCP_USER_TIMEOUT cause={error}");
@@ -93,7 +96,7 @@ fn give_up_on_silence(io: &dyn Any, after: std::time::Duration) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn give_up_on_silence(_: &dyn Any, _: std::time::Duration) {}
+fn set_user_timeout(_: &dyn Any, _: std::time::Duration) {}
 
 impl CoordinatorServer {
     /// Where it listens.
@@ -101,12 +104,12 @@ impl CoordinatorServer {
         self.local_addr
     }
 
-    /// A handle that stops it.
+    /// A handle to stop it.
     pub fn handle(&self) -> CoordinatorHandle {
-        CoordinatorHandle { server: self.server.handle(), hub: self.hub.clone() }
+        CoordinatorHandle { server: self.server.handle(), state: self.state.clone() }
     }
 
-    /// Serves until it is stopped. To be awaited on an actix system.
+    /// Serves until it is stopped. Must be awaited on an actix system.
     pub async fn run(self) -> io::Result<()> {
         log::info!("coordinator listening addr={}", self.local_addr);
         self.server.await
@@ -114,18 +117,18 @@ impl CoordinatorServer {
 }
 
 impl CoordinatorHandle {
-    /// Stops: takes no connection and no request any more, gives running jobs some seconds, closes the agents' sessions
-    /// with 1001 `drain:deploy`, and returns when all is closed.
+    /// Stops: refuses new connections and requests, waits some seconds for running jobs, closes the agents' sessions with
+    /// 1001 `drain:deploy`, and returns when all connections are closed.
     pub async fn stop(&self) {
-        log::info!("coordinator stopping in_flight={}", self.hub.roster().in_flight());
-        let grace = self.hub.config.stop_grace;
-        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.hub.drain()));
+        log::info!("coordinator stopping in_flight={}", self.state.roster().in_flight());
+        let grace = self.state.config.stop_grace;
+        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.state.drain()));
         if drained.is_err() {
-            log::warn!("coordinator stopping with jobs in_flight={}", self.hub.roster().in_flight());
+            log::warn!("coordinator stopping with jobs in_flight={}", self.state.roster().in_flight());
         }
-        let links = self.hub.roster().links();
+        let links = self.state.roster().links();
         for link in links {
-            link.tell(ToSession::Close(Farewell::Deploy));
+            link.close(CloseReason::Deploy);
         }
         self.server.stop(true).await;
         log::info!("coordinator stopped");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::events::JobEnded;
-use super::prometheus::{Histogram, Page};
+use super::prometheus::{Histogram, Page, SECONDS};
 use crate::messages::jobs::Outcome;
 
 /// The most models that have a label of their own.
@@ -13,8 +13,6 @@ const OTHER: &str = "other";
 /// The label of jobs that never had a slot.
 const NO_BACKEND: &str = "none";
 
-/// Upper bounds in seconds.
-const SECONDS: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
 /// Upper bounds in tokens a second.
 const RATES: [f64; 11] = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0];
 

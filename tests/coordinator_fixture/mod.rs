@@ -1,4 +1,4 @@
-//! A coordinator on a free port, agents that do what the test says, and a client. All waits have a deadline.
+//! A coordinator on a free port, scripted agents, and a client. All waits have a deadline.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
@@ -25,10 +25,10 @@ use outpost::messages::wire::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// What an event may take. Only a broken test takes it.
+/// The timeout of a wait. Only a failing test reaches it.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Waits for something that is bound to come.
+/// Waits for an event that must happen.
 pub async fn soon<F: Future>(future: F) -> F::Output {
     actix_rt::time::timeout(SOON, future).await.expect("it did not happen in time")
 }
@@ -76,19 +76,19 @@ impl Coordinator {
         client().post(self.url(path)).content_type("application/json").timeout(SOON)
     }
 
-    /// Posts a body and takes the whole answer.
-    pub async fn ask(&self, path: &str, body: &str) -> Answer {
+    /// Posts a body and reads the whole answer.
+    pub async fn request(&self, path: &str, body: &str) -> Answer {
         Answer::of(self.post(path), body).await
     }
 
     /// The same in the background.
-    pub fn asking(&self, path: &str, body: &str) -> actix_rt::task::JoinHandle<Answer> {
+    pub fn start_request(&self, path: &str, body: &str) -> actix_rt::task::JoinHandle<Answer> {
         let (request, body) = (self.post(path), body.to_owned());
         actix_rt::spawn(async move { Answer::of(request, &body).await })
     }
 }
 
-/// Posts a body by hand, in the background, and takes all that comes until the connection ends, as it is on the wire.
+/// Posts a body over a plain socket, in the background, and reads all bytes until the connection ends.
 pub fn posting(addr: SocketAddr, path: &str, body: &str) -> actix_rt::task::JoinHandle<String> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -135,7 +135,7 @@ impl Answer {
     }
 }
 
-/// What an agent sees.
+/// What an agent receives.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
     Frame(FromCoordinator),
@@ -144,14 +144,14 @@ pub enum Seen {
     Eof,
 }
 
-/// An agent's end of a connection. It answers nothing by itself.
+/// An agent's end of a connection. It sends nothing by itself.
 pub struct Agent {
     pub socket: Framed<BoxedSocket, Codec>,
     pub key: SigningKey,
 }
 
 impl Agent {
-    /// Dials, and takes the challenge's nonce.
+    /// Connects, and returns the challenge's nonce.
     pub async fn dial(coordinator: &Coordinator, path: &str, key: SigningKey) -> (Self, Vec<u8>) {
         let (_, socket) =
             soon(client().ws(coordinator.url(path)).max_frame_size(64 << 20).connect()).await.expect("an upgrade");
@@ -160,7 +160,7 @@ impl Agent {
         (agent, STANDARD.decode(nonce).unwrap())
     }
 
-    /// Dials and answers the challenge with a good signature.
+    /// Connects and answers the challenge with a good signature.
     pub async fn answer(coordinator: &Coordinator, key: SigningKey, code: Option<&str>) -> Self {
         let (mut agent, nonce) = Self::dial(coordinator, "/agent", key).await;
         let response = agent.response(&nonce, code);
@@ -183,14 +183,14 @@ impl Agent {
         agent
     }
 
-    /// An agent that agreed on paths and whatever else there is, and offers `m` at these.
+    /// An agent that agreed on all extensions, and offers `m` at these paths.
     pub async fn join_at(coordinator: &Coordinator, number: u8, endpoints: &[Endpoint]) -> Self {
         let mut agent = Self::agree(coordinator, number, &Extension::ALL).await;
         agent.offer_at(&["m"], 4, Some(endpoints.iter().copied().collect())).await;
         agent
     }
 
-    /// An agent that is on the roster, with this agreed on, and has not offered anything.
+    /// An agent that agreed on these extensions, and has no offer yet.
     pub async fn agree(coordinator: &Coordinator, number: u8, extensions: &[Extension]) -> Self {
         let (mut agent, nonce) = Self::dial(coordinator, "/agent", key(number)).await;
         let response =
@@ -210,7 +210,7 @@ impl Agent {
         }
     }
 
-    /// Offers models and waits until the coordinator has read it.
+    /// Offers models and waits until the coordinator has read the offer.
     pub async fn offer(&mut self, models: &[&str], slots: u32) {
         self.offer_at(models, slots, None).await;
     }
@@ -235,7 +235,7 @@ impl Agent {
         self.settle().await;
     }
 
-    /// Returns when all that was sent has been read: frames are handled in order, and a ping is answered in turn.
+    /// Returns when the coordinator has read all sent frames: it handles frames and pings in order.
     pub async fn settle(&mut self) {
         self.socket.send(Message::Ping(Bytes::new())).await.unwrap();
         assert_eq!(self.see().await, Seen::Pong);
@@ -277,7 +277,7 @@ impl Agent {
         self.send(&FromAgent::JobError(error)).await;
     }
 
-    /// The next thing that is no ping.
+    /// The next event that is not a ping.
     pub async fn see(&mut self) -> Seen {
         loop {
             return match soon(self.socket.next()).await {

@@ -1,0 +1,81 @@
+//! How other threads reach an agent's session: by messages to its mailbox, with a bound on the bytes of jobs in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Message, Recipient};
+
+use crate::coordinator::fleet::relay::Outlet;
+use crate::messages::ids::JobId;
+
+/// Bytes of jobs that may wait for an agent that does not read. A single job may be larger.
+const MAX_UNSENT: usize = 128 << 20;
+
+/// A job for a session.
+pub(crate) struct RunJob {
+    /// Its id.
+    pub(crate) id: JobId,
+    /// The `job` frame.
+    pub(crate) frame: String,
+    /// Where the session writes the answer.
+    pub(crate) outlet: Outlet,
+}
+
+/// A command to a session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum SessionCommand {
+    /// Send this job to the agent.
+    Run(RunJob),
+    /// The client no longer wants the answer.
+    Cancel(JobId),
+    /// Close the connection.
+    Close(CloseReason),
+}
+
+/// Why the coordinator closes a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The coordinator is stopping.
+    Deploy,
+    /// The key has a newer session.
+    Replaced,
+}
+
+/// A handle to a session.
+#[derive(Clone)]
+pub(crate) struct Link {
+    session: Recipient<SessionCommand>,
+    /// Bytes of job frames in the session's mailbox. A session does not run while its socket accepts no bytes, so the
+    /// mailbox needs a bound of its own.
+    unsent: Arc<AtomicUsize>,
+}
+
+impl Link {
+    /// A link to a session. The session subtracts from `unsent` when it takes a job from its mailbox.
+    pub(crate) fn new(session: Recipient<SessionCommand>, unsent: Arc<AtomicUsize>) -> Self {
+        Self { session, unsent }
+    }
+
+    /// Sends a job to the session. `false`, and the outlet is dropped, if too many bytes of earlier jobs wait there.
+    pub(crate) fn run(&self, job: RunJob) -> bool {
+        let length = job.frame.len();
+        let before = self.unsent.fetch_add(length, Ordering::Relaxed);
+        if before > 0 && before + length > MAX_UNSENT {
+            self.unsent.fetch_sub(length, Ordering::Relaxed);
+            return false;
+        }
+        self.session.do_send(SessionCommand::Run(job));
+        true
+    }
+
+    /// Cancels a job. Does nothing if the session has ended.
+    pub(crate) fn cancel(&self, job: JobId) {
+        self.session.do_send(SessionCommand::Cancel(job));
+    }
+
+    /// Closes the session. Does nothing if it has ended.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.session.do_send(SessionCommand::Close(reason));
+    }
+}

@@ -1,0 +1,10 @@
+//! The agents' connections: admission, WebSocket sessions, and the frames of agents.
+
+mod borders;
+mod frames;
+mod guesses;
+pub(crate) mod handshake;
+mod inbound;
+pub(crate) mod link;
+pub(crate) mod session;
+mod workload;

@@ -1,0 +1,271 @@
+//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the relays of its jobs.
+//!
+//! The actor runs on the thread that serves the connection. This is the only file that imports actix-web-actors, which
+//! leaves some work to its users: it limits frames to 64 KiB and delivers fragments unassembled ([`inbound`](super::inbound)
+//! handles both), it does not answer a close, and its outgoing queue has no bound ([`Link`](super::link::Link) has one).
+//!
+//! A session ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
+//! the agent from the roster and drops the outlets of its jobs, so that their clients get an error.
+//!
+//! The states of a session are in three files: this one has the actor, [`admit`] the handshake, [`frames_in`] the frames
+//! of an admitted agent.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, Running, StreamHandler};
+use actix_http::ws::Item;
+use actix_web::http::header::{ORIGIN, RETRY_AFTER};
+use actix_web::web::{Data, Payload};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
+
+use super::borders::FrameFault;
+use super::frames::{self, FrameError};
+use super::guesses::Peer;
+use super::handshake::Nonce;
+use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
+use super::link::{CloseReason, SessionCommand};
+use super::workload::Workload;
+use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::roster::SessionId;
+use crate::coordinator::state::{CoordinatorState, UnprovedPlace};
+use crate::messages::ids::ProviderId;
+use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
+
+mod admit;
+mod frames_in;
+
+/// The largest frame of an agent that has not proved its key, in bytes.
+const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
+/// How long the peer may take to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `GET /agent`: starts a session.
+pub(crate) async fn accept(
+    req: HttpRequest,
+    payload: Payload,
+    state: Data<CoordinatorState>,
+) -> Result<HttpResponse, Error> {
+    if state.is_stopping() {
+        return Ok(HttpResponse::ServiceUnavailable().finish());
+    }
+    // Any web page can make a browser open a WebSocket to this host, and would receive prompts. Browsers send an Origin
+    // header, agents do not.
+    if req.headers().contains_key(ORIGIN) {
+        return Ok(HttpResponse::Forbidden().finish());
+    }
+    let Some(place) = state.enter() else {
+        return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
+    };
+    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+    let peer = Peer(req.peer_addr());
+    let max_message = state.config.max_agent_message;
+    let session = Session::new(state.into_inner(), place, meter.clone(), peer);
+    // The codec's limit is above the meter's, so that only the meter decides what is too large.
+    WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
+}
+
+/// The state of a session.
+enum Stage {
+    /// The challenge was sent.
+    Handshake(Nonce),
+    /// The agent is on the roster.
+    Steady { id: SessionId, provider: ProviderId, agreed: Extensions },
+    /// A close was sent. All frames but the answer to it are ignored.
+    Closing,
+}
+
+struct Session {
+    state: Arc<CoordinatorState>,
+    /// Held until the agent has proved its key.
+    place: Option<UnprovedPlace>,
+    meter: Rc<Meter>,
+    fragments: Fragments,
+    stage: Stage,
+    jobs: Workload,
+    /// Shared with the [`Link`](super::link::Link)s to this session: they add to it, the session subtracts.
+    unsent: Arc<AtomicUsize>,
+    peer: Peer,
+    /// A malformed frame was logged as a warning. The next ones are logged at debug level.
+    warned: bool,
+}
+
+type Context = WebsocketContext<Session>;
+
+impl Actor for Session {
+    type Context = Context;
+
+    fn started(&mut self, ctx: &mut Context) {
+        let Stage::Handshake(nonce) = &self.stage else { return };
+        let extensions = self.state.config.extensions;
+        send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
+        ctx.run_later(self.state.config.handshake_timeout, |session, ctx| {
+            if matches!(session.stage, Stage::Handshake(_)) {
+                log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
+                session.close(ctx, CloseCode::Policy, "handshake timeout");
+            }
+        });
+        ctx.run_interval(self.state.config.ping_interval, |_, ctx| ctx.ping(b""));
+        self.watch(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context) -> Running {
+        self.leave("connection ended");
+        Running::Stop
+    }
+
+    fn stopped(&mut self, _: &mut Context) {
+        // After a panic only this method runs.
+        self.leave("session failed");
+    }
+}
+
+impl Session {
+    fn new(state: Arc<CoordinatorState>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
+        Self {
+            state,
+            place: Some(place),
+            meter,
+            fragments: Fragments::default(),
+            stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
+            jobs: Workload::default(),
+            unsent: Arc::default(),
+            peer,
+            warned: false,
+        }
+    }
+
+    /// Ends the session when no byte was received for too long. Otherwise checks again when that could be the case.
+    fn watch(&mut self, ctx: &mut Context) {
+        let limit = self.state.config.agent_silence;
+        let left = limit.saturating_sub(self.meter.last_byte.get().elapsed());
+        if left.is_zero() {
+            log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
+            self.leave("silence");
+            ctx.stop();
+        } else {
+            ctx.run_later(left, Self::watch);
+        }
+    }
+
+    /// Removes the agent from the roster and drops its jobs. The second call does nothing.
+    fn leave(&mut self, cause: &str) {
+        if let Stage::Steady { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
+            let jobs = self.jobs.len();
+            // A session that was replaced is no longer on the roster.
+            self.state.leave(id);
+            log::info!("agent disconnected provider={provider} jobs_lost={jobs} cause={cause:?}");
+        }
+        self.jobs.clear();
+    }
+
+    /// Sends a close and waits a short time for the answer.
+    fn close(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
+        self.leave(reason);
+        ctx.close(Some(ws::CloseReason { code, description: Some(reason.into()) }));
+        ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
+    }
+
+    fn violation(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
+        log::warn!("agent broke the protocol peer={} violation={reason:?}", self.peer);
+        self.close(ctx, code, reason);
+    }
+
+    fn text(&mut self, ctx: &mut Context, text: &[u8]) {
+        match (frames::read(text), &self.stage) {
+            (_, Stage::Closing) => {}
+            (Ok(FromAgent::AuthResponse(answer)), Stage::Handshake(nonce)) => {
+                let nonce = nonce.clone();
+                self.authenticate(ctx, &nonce, &answer);
+            }
+            (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
+            (Ok(frame), Stage::Steady { id, provider, agreed }) => {
+                let (id, provider, agreed) = (*id, provider.clone(), *agreed);
+                self.steady(ctx, id, &provider, agreed, frame);
+            }
+            (Err(error), Stage::Steady { id, provider, .. }) => {
+                let id = *id;
+                let level = if self.warned { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "frame skipped provider={provider} bytes={} cause=\"{error}\"", text.len());
+                self.warned = true;
+                if let FrameError::BadFieldOfJob(job) = error {
+                    self.give_up(ctx, id, job, End::Garbled);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<SessionCommand> for Session {
+    type Result = ();
+
+    fn handle(&mut self, message: SessionCommand, ctx: &mut Context) {
+        match message {
+            SessionCommand::Run(job) => self.run(ctx, job),
+            SessionCommand::Cancel(job_id) => {
+                if self.jobs.forget(job_id) {
+                    send(ctx, &FromCoordinator::JobCancel { job_id });
+                }
+            }
+            SessionCommand::Close(_) if matches!(self.stage, Stage::Closing) => {}
+            SessionCommand::Close(CloseReason::Deploy) => self.close(ctx, CloseCode::Away, "drain:deploy"),
+            SessionCommand::Close(CloseReason::Replaced) => self.close(ctx, CloseCode::Policy, "replaced"),
+        }
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
+    fn handle(&mut self, message: Result<ws::Message, ProtocolError>, ctx: &mut Context) {
+        let closing = matches!(self.stage, Stage::Closing);
+        match message {
+            Ok(ws::Message::Close(reason)) => {
+                self.leave("closed by the agent");
+                if !closing {
+                    ctx.close(reason);
+                }
+                ctx.stop();
+            }
+            // The codec can return the same error at every poll.
+            Err(_) if closing => ctx.stop(),
+            Ok(_) if closing => {}
+            Ok(ws::Message::Text(text)) => self.text(ctx, text.as_bytes()),
+            Ok(ws::Message::Continuation(Item::FirstBinary(_))) if !self.accepts_binary() => {
+                self.violation(ctx, CloseCode::Protocol, "unexpected fragment");
+            }
+            Ok(ws::Message::Continuation(item)) => match self.fragments.add(item, self.meter.max_frame.get()) {
+                Ok(None) => {}
+                Ok(Some(Whole::Text(text))) => self.text(ctx, &text),
+                Ok(Some(Whole::Binary(bytes))) => self.binary(ctx, &bytes),
+                Err(FragmentError::TooLarge) => self.violation(ctx, CloseCode::Size, "message too large"),
+                Err(FragmentError::OutOfOrder) => self.violation(ctx, CloseCode::Protocol, "unexpected fragment"),
+            },
+            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
+            Err(_) => match self.meter.fault.get() {
+                Some(FrameFault::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
+                Some(FrameFault::BadHeader) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            },
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Context) {
+        // The stream also ends after the meter found a fault. Then the close must still be written.
+        if !matches!(self.stage, Stage::Closing) {
+            ctx.stop();
+        }
+    }
+}
+
+fn send(ctx: &mut Context, frame: &FromCoordinator) {
+    match serde_json::to_string(frame) {
+        Ok(text) => ctx.text(text),
+        Err(_) => ctx.stop(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The frames of an admitted agent, and the jobs that it gets.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::{CloseCode, Context, Session, Stage, send};
+use crate::coordinator::agents::link::RunJob;
+use crate::coordinator::agents::workload::ChunkError;
+use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::roster::SessionId;
+use crate::messages::ids::{JobId, ProviderId};
+use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
+use crate::telemetry::Outside;
+
+impl Session {
+    pub(super) fn steady(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        provider: &ProviderId,
+        agreed: Extensions,
+        frame: FromAgent,
+    ) {
+        match frame {
+            FromAgent::Capabilities(offer) => {
+                let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
+                let models: Vec<_> = offer.models.iter().take(8).map(model).collect();
+                let (count, total, models) = (offer.models.len(), offer.limits.max_concurrent_total, models.join(","));
+                log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
+                self.state.roster().offer(id, offer);
+            }
+            FromAgent::Heartbeat(figures) => self.state.roster().heartbeat(id, figures),
+            FromAgent::JobChunk(chunk) => {
+                let taken = self.jobs.take(&chunk, agreed);
+                self.react(ctx, id, taken);
+            }
+            FromAgent::JobDone(done) => {
+                self.end(id, done.job_id, End::Done(done.tokens));
+            }
+            FromAgent::JobError(error) => {
+                self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
+            }
+            FromAgent::AuthResponse(_) | FromAgent::Unknown => {
+                log::debug!("frame ignored provider={provider}");
+            }
+        }
+    }
+
+    pub(super) fn accepts_binary(&self) -> bool {
+        matches!(self.stage, Stage::Steady { agreed, .. } if agreed.contains(Extension::Binary))
+    }
+
+    pub(super) fn binary(&mut self, ctx: &mut Context, frame: &Bytes) {
+        let id = match self.stage {
+            Stage::Steady { id, .. } if self.accepts_binary() => id,
+            _ => return self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
+        };
+        let chunk = match BinaryChunk::parse(frame) {
+            Ok(chunk) => chunk,
+            Err(error) => return self.violation(ctx, CloseCode::Protocol, error.as_str()),
+        };
+        let taken = self.jobs.take_binary(&chunk);
+        self.react(ctx, id, taken);
+    }
+
+    fn react(&mut self, ctx: &mut Context, id: SessionId, taken: Result<(), ChunkError>) {
+        match taken {
+            Ok(()) => {}
+            Err(ChunkError::GiveUp(job, end)) => self.give_up(ctx, id, job, end),
+            Err(ChunkError::Violation(reason)) => self.violation(ctx, CloseCode::Protocol, reason),
+        }
+    }
+
+    /// Ends a job that the agent may still work on, and cancels it there.
+    pub(super) fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
+        if self.end(id, job_id, end) {
+            send(ctx, &FromCoordinator::JobCancel { job_id });
+        }
+    }
+
+    /// Ends a job. The slot is freed before the client gets the end, because the client may send its next request at once.
+    /// `false` if there is no such job.
+    fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
+        let Some(outlet) = self.jobs.end(job) else { return false };
+        if matches!(end, End::Done(_)) {
+            self.state.complete(id, job);
+        } else {
+            self.state.release(id, job);
+        }
+        outlet.finish(end);
+        true
+    }
+
+    pub(super) fn run(&mut self, ctx: &mut Context, job: RunJob) {
+        self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
+        // Otherwise the outlet is dropped, which reports that the job was not sent.
+        if matches!(self.stage, Stage::Steady { .. }) {
+            self.jobs.begin(job.id, job.outlet);
+            ctx.text(job.frame);
+        }
+    }
+}

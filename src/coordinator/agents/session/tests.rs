@@ -1,0 +1,171 @@
+use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::time::SystemTime;
+
+use actix_http::ws::Codec;
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::*;
+use crate::coordinator::agents::handshake::AgentKey;
+use crate::coordinator::agents::link::RunJob;
+use crate::coordinator::config::CoordinatorConfig;
+use crate::coordinator::fleet::relay::{Relayed, relay};
+use crate::coordinator::fleet::roster::{AgentInfo, Roster};
+use crate::messages::ids::JobId;
+
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+/// A text frame that is not an `auth_response`.
+const TEXT: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'x'];
+/// The last fragment of a message without a first one. The codec consumes it and reports an error.
+const STRAY_FRAGMENT: [u8; 6] = [0x80, 0x80, 0, 0, 0, 0];
+/// A frame with reserved bits. The codec reports an error and consumes nothing.
+const BAD_HEADER: [u8; 6] = [0xf1, 0x80, 1, 2, 3, 4];
+
+/// Bytes of pongs in one read of the socket.
+const PIECE: usize = 96 << 10;
+/// Reads that are ready at every poll of the socket.
+const AT_ONCE: usize = 8;
+
+/// A socket that returns some bytes first, and then an endless number of pongs.
+struct Socket {
+    first: Vec<Bytes>,
+    pongs: Bytes,
+    left: usize,
+    taken: Rc<Cell<usize>>,
+}
+
+impl Stream for Socket {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let piece = match self.first.pop() {
+            Some(piece) => piece,
+            None if self.left == 0 => {
+                self.left = AT_ONCE;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            None => {
+                self.left -= 1;
+                self.pongs.clone()
+            }
+        };
+        self.taken.set(self.taken.get() + piece.len());
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+#[derive(Default)]
+struct CountsWakes(AtomicUsize);
+
+impl Wake for CountsWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A session on such a socket.
+struct Rig {
+    output: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
+    taken: Rc<Cell<usize>>,
+    wakes: Arc<CountsWakes>,
+}
+
+impl Rig {
+    fn new(stage: Option<Stage>, first: &[&[u8]]) -> Self {
+        let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+        let mut session = session(meter.clone());
+        if let Some(stage) = stage {
+            session.stage = stage;
+        }
+        let taken = Rc::new(Cell::new(0));
+        let first = first.iter().rev().map(|bytes| Bytes::copy_from_slice(bytes)).collect();
+        let pongs = PONG.repeat(PIECE / PONG.len()).into();
+        let socket = Socket { first, pongs, left: AT_ONCE, taken: taken.clone() };
+        let codec = Codec::new().max_size(1 << 20);
+        let output = Box::pin(WebsocketContext::with_codec(session, Metered::new(socket, meter), codec));
+        Self { output, taken, wakes: Arc::default() }
+    }
+
+    fn poll(&mut self) -> Poll<Option<Result<Bytes, Error>>> {
+        let waker = Waker::from(self.wakes.clone());
+        self.output.as_mut().poll_next(&mut TaskContext::from_waker(&waker))
+    }
+
+    /// Polls until there is no output and no wakeup. `true` if the output has ended.
+    fn settles(&mut self, most_polls: usize) -> bool {
+        for _ in 0..most_polls {
+            let wakes = self.wakes.0.load(Ordering::Relaxed);
+            match self.poll() {
+                Poll::Ready(None) => return true,
+                Poll::Pending if self.wakes.0.load(Ordering::Relaxed) == wakes => return false,
+                _ => {}
+            }
+        }
+        panic!("still active after {most_polls} polls");
+    }
+}
+
+fn session(meter: Rc<Meter>) -> Session {
+    let state = CoordinatorState::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
+    let place = state.enter().unwrap();
+    Session::new(state, place, meter, Peer(None))
+}
+
+/// The stage of an agent that has proved its key.
+fn steady() -> Stage {
+    let key = AgentKey([1; 32]);
+    let provider = key.provider_id().unwrap();
+    let (version, extensions, since, link) = (String::new(), Extensions::NONE, SystemTime::now(), ());
+    let agent = AgentInfo { key, provider: provider.clone(), version, extensions, since, link };
+    let (id, _) = Roster::new().join(agent);
+    Stage::Steady { id, provider, agreed: extensions }
+}
+
+#[actix_rt::test]
+async fn a_flood_of_small_frames_is_read_no_faster_than_it_is_handled() {
+    for stage in [None, Some(steady()), Some(Stage::Closing)] {
+        let mut rig = Rig::new(stage, &[]);
+        let polls = 40;
+        for _ in 0..polls {
+            assert!(!matches!(rig.poll(), Poll::Ready(None)));
+        }
+        // A poll handles 16 frames. In addition, the bytes of one read wait.
+        assert!(rig.taken.get() <= PIECE + polls * 2 * 16 * PONG.len(), "{} bytes were read", rig.taken.get());
+    }
+}
+
+#[actix_rt::test]
+async fn after_a_bad_header_the_session_reads_nothing_and_does_not_spin() {
+    for bad in [&BAD_HEADER[..], &[0x81, 0x01, b'x'], &[0x83, 0x80, 1, 2, 3, 4]] {
+        let mut rig = Rig::new(None, &[bad]);
+        assert!(!rig.settles(10), "the close was not written yet");
+        assert_eq!(rig.taken.get(), bad.len());
+    }
+}
+
+#[actix_rt::test]
+async fn an_error_while_the_session_closes_ends_it() {
+    let mut rig = Rig::new(None, &[&TEXT, &STRAY_FRAGMENT]);
+    assert!(rig.settles(10));
+    assert!(rig.taken.get() <= TEXT.len() + STRAY_FRAGMENT.len());
+}
+
+#[actix_rt::test]
+async fn a_job_that_reaches_a_closing_session_was_not_sent() {
+    for (stage, end) in [(Stage::Closing, End::Unsent), (steady(), End::Lost)] {
+        let mut session = session(Meter::new(0));
+        session.stage = stage;
+        let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
+        let (outlet, mut inlet) = relay(1);
+        addr.do_send(SessionCommand::Run(RunJob { id: JobId::random(), frame: "{}".into(), outlet }));
+        let mut output = Box::pin(output);
+        let _ = output.as_mut().poll_next(&mut TaskContext::from_waker(Waker::noop()));
+        drop(output);
+        assert_eq!(inlet.next().await, Relayed::End(end));
+    }
+}

@@ -1,0 +1,219 @@
+//! The HTTP response of a job: its bytes as they arrive, or one JSON object. Agents with the extension `endpoints` send such
+//! an object; for the others it is assembled here from their stream.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::time::sleep;
+
+use super::errors::ApiError;
+use super::request::AnswerKind;
+use super::usage_filter::UsageFilter;
+use crate::coordinator::fleet::dispatch::{Running, Started};
+use crate::coordinator::fleet::relay::{End, Relayed};
+use crate::core::formats::assemble::{AssembleError, Assembly};
+use crate::messages::endpoint::{AnswerForm, Endpoint};
+use crate::messages::wire::ResponseHead;
+
+/// The largest answer that is assembled in memory, in bytes of its stream.
+const MAX_WHOLE: usize = 64 << 20;
+/// How long an error event may take to reach a slow client before the connection is cut after it.
+const ERROR_EVENT_TIME: Duration = Duration::from_millis(500);
+const EVENTS: &str = "text/event-stream";
+const JSON: &str = "application/json";
+
+/// Responds with the answer of a job. Its first bytes have arrived.
+pub(crate) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+    let Started { mut running, head, first } = started;
+    // An agent that sends no head relays a stream. Only these two types are accepted: an agent must not be able to send
+    // a web page to a client's browser.
+    let received = match head.as_ref().map_or(EVENTS, ResponseHead::content_type) {
+        EVENTS => AnswerForm::Stream,
+        JSON => AnswerForm::Whole,
+        _ => {
+            running.reject_answer();
+            return ApiError::Garbled.response(endpoint.format());
+        }
+    };
+    let whole = match (kind.form(), received) {
+        (AnswerForm::Whole, AnswerForm::Stream) => assembled(&mut running, &first, endpoint).await,
+        (AnswerForm::Whole, AnswerForm::Whole) => unchanged(&mut running, &first).await,
+        (AnswerForm::Stream, AnswerForm::Whole) => Err(ApiError::Garbled),
+        (AnswerForm::Stream, AnswerForm::Stream) => return streamed(running, first, endpoint, kind),
+    };
+    match whole {
+        Ok(body) => HttpResponse::Ok().content_type(JSON).body(body),
+        Err(error) => {
+            running.reject_answer();
+            error.response(endpoint.format())
+        }
+    }
+}
+
+fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+    let filter = match (kind, endpoint) {
+        (AnswerKind::Stream, Endpoint::ChatCompletions | Endpoint::Completions) => Some(UsageFilter::default()),
+        _ => None,
+    };
+    HttpResponse::Ok()
+        .content_type(EVENTS)
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(body(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
+}
+
+async fn assembled(running: &mut Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
+    let mut assembly = Assembly::new(endpoint, MAX_WHOLE);
+    assembly.feed(first)?;
+    loop {
+        match running.next().await {
+            Relayed::Head(_) => {}
+            Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
+            Relayed::End(End::Done(_)) => return Ok(assembly.finish()?.body),
+            Relayed::End(end) => return Err(ApiError::of(end)),
+        }
+    }
+}
+
+async fn unchanged(running: &mut Running, first: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let mut body = first.to_vec();
+    loop {
+        match running.next().await {
+            Relayed::Head(_) => {}
+            Relayed::Chunk(chunk) if body.len() + chunk.len() > MAX_WHOLE => {
+                return Err(AssembleError::TooLarge.into());
+            }
+            Relayed::Chunk(chunk) => body.extend_from_slice(&chunk),
+            Relayed::End(End::Done(_)) => return Ok(body),
+            Relayed::End(end) => return Err(ApiError::of(end)),
+        }
+    }
+}
+
+/// The state of a stream between two parts of its body.
+struct SseBody {
+    running: Running,
+    /// Arrived before the head of the response was sent.
+    first: Option<Bytes>,
+    filter: Option<UsageFilter>,
+    tail: Tail,
+    endpoint: Endpoint,
+}
+
+/// Ends a body without its last chunk, so that no client takes it for complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the job failed within its answer")]
+struct Cut;
+
+/// The rest of a stream.
+enum Rest {
+    /// The answer is not complete.
+    Answer(Box<SseBody>),
+    /// The error event was sent.
+    Cut,
+    /// There is no rest.
+    Nothing,
+}
+
+/// The body. No part is empty, because an empty part would end it. If the job fails there is an error event, which the APIs'
+/// own clients report, and then the body is cut, for clients that ignore events.
+fn body(answer: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
+    unfold(Rest::Answer(Box::new(answer)), |rest| async {
+        match rest {
+            Rest::Answer(answer) => answer.next().await.map(|(piece, rest)| (Ok(piece), rest)),
+            Rest::Cut => {
+                sleep(ERROR_EVENT_TIME).await;
+                Some((Err(Cut), Rest::Nothing))
+            }
+            Rest::Nothing => None,
+        }
+    })
+}
+
+impl SseBody {
+    async fn next(mut self: Box<Self>) -> Option<(Bytes, Rest)> {
+        loop {
+            let relayed = match self.first.take() {
+                Some(first) => Relayed::Chunk(first),
+                None => self.running.next().await,
+            };
+            match relayed {
+                Relayed::Head(_) => {}
+                Relayed::Chunk(chunk) => {
+                    let piece = match &mut self.filter {
+                        Some(filter) => filter.feed(&chunk).into(),
+                        None => chunk,
+                    };
+                    if !piece.is_empty() {
+                        self.tail.pass(&piece);
+                        return Some((piece, Rest::Answer(self)));
+                    }
+                }
+                Relayed::End(End::Done(_)) => {
+                    let rest = self.filter.map(UsageFilter::finish).unwrap_or_default();
+                    return Some(rest).filter(|rest| !rest.is_empty()).map(|rest| (rest.into(), Rest::Nothing));
+                }
+                Relayed::End(end) => {
+                    // The filter may hold an incomplete event, which is dropped.
+                    let event = ApiError::of(end).event(self.endpoint.format());
+                    return Some(([self.tail.completion().as_bytes(), &event].concat().into(), Rest::Cut));
+                }
+            }
+        }
+    }
+}
+
+/// The last bytes that were sent, to know whether an event is incomplete.
+#[derive(Default)]
+struct Tail {
+    /// Line breaks in a row at the end.
+    breaks: usize,
+    /// Whether any bytes were sent.
+    begun: bool,
+}
+
+impl Tail {
+    fn pass(&mut self, piece: &[u8]) {
+        self.begun = true;
+        let mut backwards = piece.iter().rev().filter(|byte| **byte != b'\r');
+        self.breaks = match (backwards.next(), backwards.next()) {
+            (None, _) => self.breaks,
+            (Some(b'\n'), None) => self.breaks + 1,
+            (Some(b'\n'), Some(b'\n')) => 2,
+            (Some(b'\n'), Some(_)) => 1,
+            (Some(_), _) => 0,
+        };
+    }
+
+    /// The line breaks that complete an incomplete event, so that the next event is separate.
+    fn completion(&self) -> &'static str {
+        if self.begun && self.breaks < 2 { "\n\n" } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_incomplete_event_is_completed() {
+        for (pieces, want) in [
+            (&[][..], ""),
+            (&["data: 1\n\n"], ""),
+            (&["data: 1\r\n\r\n"], ""),
+            (&["data: 1\n", "\n"], ""),
+            (&["data: 1\r", "\n\r", "\n"], ""),
+            (&["data: 1\n"], "\n\n"),
+            (&["\n\ndata"], "\n\n"),
+            (&["data: 1\n\n", "d"], "\n\n"),
+        ] {
+            let mut tail = Tail::default();
+            pieces.iter().for_each(|piece| tail.pass(piece.as_bytes()));
+            assert_eq!(tail.completion(), want, "{pieces:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The end of a job: its result, and the report that gives the log line and the metrics.
+//!
+//! A job is one attempt with one agent. A request that is sent to another agent again is another job.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::relay::End;
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::{JobId, ModelId, ProviderId};
+use crate::messages::wire::{ErrorCode, Tokens};
+use crate::telemetry::Outside;
+
+/// The outcome of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum JobOutcome {
+    /// The client got the whole answer.
+    Done,
+    /// The agent failed, or its connection ended.
+    Failed,
+    /// The coordinator cancelled the job.
+    Cancelled,
+}
+
+impl JobOutcome {
+    /// The word in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The outcome of a job with its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum JobResult {
+    /// Done.
+    Done,
+    /// Failed: the agent reported an error.
+    Agent(ErrorCode),
+    /// Failed: the job was not sent, because the agent did not read fast enough or its session ended.
+    NotSent,
+    /// Failed: the session of the agent ended.
+    AgentLost,
+    /// Cancelled: the client ended its connection.
+    ClientGone,
+    /// Cancelled: the client read too slowly.
+    SlowClient,
+    /// Cancelled: the deadline passed.
+    Deadline,
+    /// Cancelled: the coordinator could not read the answer.
+    UnreadableAnswer,
+}
+
+impl JobResult {
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::Done,
+            Self::NotSent,
+            Self::AgentLost,
+            Self::ClientGone,
+            Self::SlowClient,
+            Self::Deadline,
+            Self::UnreadableAnswer,
+        ];
+        others.into_iter().chain(ErrorCode::ALL.into_iter().map(Self::Agent))
+    }
+
+    /// The result of a job whose relay ended like this.
+    pub(crate) fn of(end: &End) -> Self {
+        match end {
+            End::Done(_) => Self::Done,
+            End::Failed { code, .. } => Self::Agent(*code),
+            End::Overflowed => Self::SlowClient,
+            End::Garbled => Self::UnreadableAnswer,
+            End::Unsent => Self::NotSent,
+            End::Lost => Self::AgentLost,
+            End::Late => Self::Deadline,
+        }
+    }
+
+    /// The outcome alone.
+    pub(crate) fn outcome(self) -> JobOutcome {
+        match self {
+            Self::Done => JobOutcome::Done,
+            Self::Agent(_) | Self::NotSent | Self::AgentLost => JobOutcome::Failed,
+            Self::ClientGone | Self::SlowClient | Self::Deadline | Self::UnreadableAnswer => JobOutcome::Cancelled,
+        }
+    }
+
+    /// The cause alone: the word in logs and metrics.
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            Self::Done => "none",
+            Self::Agent(code) => code.as_str(),
+            Self::NotSent => "not_sent",
+            Self::AgentLost => "agent_lost",
+            Self::ClientGone => "client_gone",
+            Self::SlowClient => "slow_client",
+            Self::Deadline => "deadline",
+            Self::UnreadableAnswer => "unreadable_answer",
+        }
+    }
+}
+
+/// A job that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct JobReport {
+    /// The job.
+    pub(crate) job: JobId,
+    /// Its model.
+    pub(crate) model: ModelId,
+    /// The agent that had it.
+    pub(crate) provider: ProviderId,
+    /// Its path.
+    pub(crate) endpoint: Endpoint,
+    /// Tokens as the agent reported them, 0 where it did not.
+    pub(crate) tokens: Tokens,
+    /// From the booking of the slot to the first bytes of the response, if there were any.
+    pub(crate) first_byte: Option<Duration>,
+    /// From the booking of the slot to the end of the answer to the client.
+    pub(crate) total: Duration,
+    /// How it ended.
+    pub(crate) result: JobResult,
+}
+
+impl JobReport {
+    /// Writes the log line.
+    pub(crate) fn log(&self) {
+        let level = match self.result {
+            JobResult::Done | JobResult::ClientGone | JobResult::Agent(_) | JobResult::NotSent => log::Level::Info,
+            JobResult::AgentLost | JobResult::SlowClient | JobResult::Deadline | JobResult::UnreadableAnswer => {
+                log::Level::Warn
+            }
+        };
+        log::log!(level, "{self}");
+    }
+}
+
+impl fmt::Display for JobReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, provider, tokens, result, .. } = self;
+        let (model, endpoint) = (Outside(self.model.as_str()), self.endpoint.path());
+        write!(f, "job ended job={job} model=\"{model}\" provider={provider} endpoint={endpoint}")?;
+        write!(f, " input={} output={}", tokens.input, tokens.output)?;
+        if let Some(first_byte) = self.first_byte {
+            write!(f, " first_byte_ms={}", first_byte.as_millis())?;
+        }
+        let total = self.total.as_millis();
+        write!(f, " duration_ms={total} outcome={} cause={}", result.outcome().as_str(), result.cause())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_pair_of_outcome_and_cause_is_a_result_of_its_own() {
+        let pairs: Vec<_> = JobResult::all().map(|result| (result.outcome(), result.cause())).collect();
+        assert_eq!(pairs.iter().collect::<HashSet<_>>().len(), pairs.len());
+        assert_eq!(pairs.len(), 7 + ErrorCode::ALL.len());
+    }
+}

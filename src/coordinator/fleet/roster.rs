@@ -1,0 +1,300 @@
+//! The connected agents, their offers and their jobs. Pure: no sockets, no clock, no locks.
+//!
+//! The roster is generic over the link to an agent, so that its tests need no sessions. The jobs of an agent are a set. Their
+//! number is the size of the set and is not stored anywhere else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::coordinator::agents::handshake::AgentKey;
+use crate::messages::endpoint::{Endpoint, Endpoints};
+use crate::messages::ids::{JobId, ModelId, ProviderId};
+use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
+
+#[cfg(test)]
+mod tests;
+
+/// The most concurrent jobs of an agent. An agent can't be configured for more.
+const MOST_JOBS: usize = 4096;
+/// The most slots of a new agent that count when agents are compared.
+const FIRST_SLOTS: usize = 8;
+
+/// The number of a session in this process. An agent that reconnects gets another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionId(u64);
+
+/// An agent that has proved its key.
+#[derive(Clone)]
+pub(crate) struct AgentInfo<L> {
+    /// Its key.
+    pub(crate) key: AgentKey,
+    /// The name that is made from the key.
+    pub(crate) provider: ProviderId,
+    /// The version that it reported.
+    pub(crate) version: String,
+    /// The extensions that were agreed on.
+    pub(crate) extensions: Extensions,
+    /// When it was admitted.
+    pub(crate) since: SystemTime,
+    /// The link to its session.
+    pub(crate) link: L,
+}
+
+/// An agent's offer of one model.
+struct Offer {
+    max_concurrent: usize,
+    context_window: Option<u64>,
+    endpoints: Endpoints,
+}
+
+struct Agent<L> {
+    who: AgentInfo<L>,
+    offers: BTreeMap<ModelId, Offer>,
+    /// Concurrent jobs over all models, as it reported.
+    limit: usize,
+    /// The most concurrent jobs that it had when it completed one.
+    carried: usize,
+    /// Its jobs, each with its model.
+    jobs: HashMap<JobId, ModelId>,
+    heartbeat: Option<Heartbeat>,
+    /// The number of its last assignment. Among equal agents the one with the oldest assignment is next.
+    last_given: u64,
+}
+
+impl<L> Agent<L> {
+    fn serves(&self, model: &ModelId, endpoint: Endpoint) -> bool {
+        self.offers.get(model).is_some_and(|offer| offer.endpoints.contains(endpoint))
+    }
+
+    fn has_room_for(&self, model: &ModelId) -> bool {
+        let of_model = self.jobs.values().filter(|other| *other == model).count();
+        self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
+    }
+
+    /// The slots that count when agents are compared: those that it reports, but at most twice the concurrent jobs that it had
+    /// when it completed one. So an agent that reports too many slots gets no more jobs than others.
+    fn credible_slots(&self) -> usize {
+        self.limit.min((2 * self.carried).max(FIRST_SLOTS))
+    }
+
+    /// Whether it is preferred to another agent: by load, then by jobs, then by the oldest assignment.
+    fn goes_before(&self, other: &Self) -> bool {
+        // a/b < c/d without a division. Slots are not 0 if there is room.
+        let load = (self.jobs.len() * other.credible_slots()).cmp(&(other.jobs.len() * self.credible_slots()));
+        load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_given.cmp(&other.last_given)).is_lt()
+    }
+}
+
+/// The connected agents and their jobs.
+pub(crate) struct Roster<L> {
+    agents: BTreeMap<SessionId, Agent<L>>,
+    sessions: u64,
+    given: u64,
+}
+
+/// A booked slot.
+#[derive(Debug)]
+pub(crate) struct Assignment<L> {
+    /// The agent's session.
+    pub(crate) session: SessionId,
+    /// The agent's name.
+    pub(crate) provider: ProviderId,
+    /// The link to its session.
+    pub(crate) link: L,
+    /// The extensions that were agreed on.
+    pub(crate) extensions: Extensions,
+}
+
+/// Why no agent can get a job. If there are several reasons, the greatest one is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NoAgent {
+    /// No agent offers the model.
+    Unknown,
+    /// No agent that offers the model offers it at the path.
+    NotAtEndpoint,
+    /// All agents that offer it are at their limits or were tried.
+    Full,
+}
+
+/// A model as the API lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelSummary {
+    /// The model.
+    pub(crate) id: ModelId,
+    /// The largest context window that an agent reports for it, in tokens.
+    pub(crate) context_window: Option<u64>,
+    /// When the first agent that offers it connected.
+    pub(crate) since: SystemTime,
+}
+
+/// An agent as operators see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct AgentSummary {
+    /// Its name.
+    pub(crate) provider_id: ProviderId,
+    /// Base64 of its public key.
+    pub(crate) pubkey: String,
+    /// The version that it reported.
+    pub(crate) agent_version: String,
+    /// The extensions that were agreed on.
+    pub(crate) extensions: Extensions,
+    /// RFC 3339.
+    pub(crate) connected_since: String,
+    /// The models that it offers.
+    pub(crate) models: Vec<ModelId>,
+    /// Its limit of concurrent jobs.
+    pub(crate) max_concurrent: usize,
+    /// Its limit of concurrent jobs of each model, at the moment.
+    pub(crate) slots: BTreeMap<ModelId, usize>,
+    /// Its jobs.
+    pub(crate) in_flight: usize,
+    /// Its last heartbeat.
+    pub(crate) heartbeat: Option<Heartbeat>,
+}
+
+impl<L: Clone> Roster<L> {
+    /// A roster without agents.
+    pub(crate) fn new() -> Self {
+        Self { agents: BTreeMap::new(), sessions: 0, given: 0 }
+    }
+
+    /// Adds an agent without offers. An older session of the same key is removed, and its link is returned.
+    pub(crate) fn join(&mut self, who: AgentInfo<L>) -> (SessionId, Option<L>) {
+        let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
+        let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let agent = Agent {
+            who,
+            offers: BTreeMap::new(),
+            limit: 0,
+            carried: 0,
+            jobs: HashMap::new(),
+            heartbeat: None,
+            last_given: 0,
+        };
+        self.agents.insert(session, agent);
+        (session, replaced)
+    }
+
+    /// Removes an agent and its jobs. `false` if it was not there.
+    pub(crate) fn leave(&mut self, session: SessionId) -> bool {
+        self.agents.remove(&session).is_some()
+    }
+
+    /// Replaces an agent's offer. Its jobs stay. A model without paths is offered at those of the base protocol, and so are all
+    /// models of an agent without the extension `endpoints`.
+    pub(crate) fn offer(&mut self, session: SessionId, offer: Capabilities) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        let names_paths = agent.who.extensions.contains(Extension::Endpoints);
+        agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
+        agent.offers = offer
+            .models
+            .into_iter()
+            .map(|model| {
+                let max_concurrent = (model.max_concurrent as usize).min(MOST_JOBS);
+                let endpoints = model.endpoints.filter(|_| names_paths).unwrap_or(Endpoints::BASE);
+                (model.model_id, Offer { max_concurrent, context_window: model.context_window, endpoints })
+            })
+            .collect();
+    }
+
+    /// Stores an agent's heartbeat.
+    pub(crate) fn heartbeat(&mut self, session: SessionId, figures: Heartbeat) {
+        if let Some(agent) = self.agents.get_mut(&session) {
+            agent.heartbeat = Some(figures);
+        }
+    }
+
+    /// Books a slot for a job with the least loaded agent that offers the model at the path and is not among those `tried`.
+    pub(crate) fn assign(
+        &mut self,
+        model: &ModelId,
+        endpoint: Endpoint,
+        job: JobId,
+        tried: &[SessionId],
+    ) -> Result<Assignment<L>, NoAgent> {
+        let mut no_agent = NoAgent::Unknown;
+        let mut best: Option<(SessionId, &mut Agent<L>)> = None;
+        for (session, agent) in &mut self.agents {
+            if !agent.offers.contains_key(model) {
+                continue;
+            }
+            if !agent.serves(model, endpoint) {
+                no_agent = no_agent.max(NoAgent::NotAtEndpoint);
+                continue;
+            }
+            no_agent = NoAgent::Full;
+            if tried.contains(session) || !agent.has_room_for(model) {
+                continue;
+            }
+            if best.as_ref().is_none_or(|(_, best)| agent.goes_before(best)) {
+                best = Some((*session, agent));
+            }
+        }
+        let (session, agent) = best.ok_or(no_agent)?;
+        self.given += 1;
+        agent.last_given = self.given;
+        agent.jobs.insert(job, model.clone());
+        let AgentInfo { provider, link, extensions, .. } = &agent.who;
+        Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+    }
+
+    /// Frees the slot of a job that its agent has completed. Nothing happens if the job is no longer held.
+    pub(crate) fn complete(&mut self, session: SessionId, job: JobId) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        let held = agent.jobs.len();
+        if agent.jobs.remove(&job).is_some() {
+            agent.carried = agent.carried.max(held);
+        }
+    }
+
+    /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.
+    pub(crate) fn release(&mut self, session: SessionId, job: JobId) -> bool {
+        self.agents.get_mut(&session).is_some_and(|agent| agent.jobs.remove(&job).is_some())
+    }
+
+    /// Jobs over all agents.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.agents.values().map(|agent| agent.jobs.len()).sum()
+    }
+
+    /// The links to all agents.
+    pub(crate) fn links(&self) -> Vec<L> {
+        self.agents.values().map(|agent| agent.who.link.clone()).collect()
+    }
+
+    /// Every model once, by its id.
+    pub(crate) fn models(&self) -> Vec<ModelSummary> {
+        let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
+        for agent in self.agents.values() {
+            for (id, offer) in &agent.offers {
+                let since = agent.who.since;
+                let context_window = offer.context_window;
+                let model = models.entry(id).or_insert(ModelSummary { id: id.clone(), context_window, since });
+                model.context_window = model.context_window.max(context_window);
+                model.since = model.since.min(since);
+            }
+        }
+        models.into_values().collect()
+    }
+
+    /// All agents, in the order of their sessions.
+    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
+        let summary = |agent: &Agent<L>| AgentSummary {
+            provider_id: agent.who.provider.clone(),
+            pubkey: agent.who.key.to_base64(),
+            agent_version: agent.who.version.clone(),
+            extensions: agent.who.extensions,
+            connected_since: humantime::format_rfc3339_seconds(agent.who.since).to_string(),
+            models: agent.offers.keys().cloned().collect(),
+            max_concurrent: agent.limit,
+            slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),
+            in_flight: agent.jobs.len(),
+            heartbeat: agent.heartbeat.clone(),
+        };
+        self.agents.values().map(summary).collect()
+    }
+}

@@ -1,0 +1,213 @@
+use std::time::Duration;
+
+use super::*;
+use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
+
+const CHAT: Endpoint = Endpoint::ChatCompletions;
+
+fn agent_info(key: u8) -> AgentInfo<u8> {
+    let key = AgentKey([key; 32]);
+    AgentInfo {
+        key,
+        provider: key.provider_id().unwrap(),
+        version: "1".into(),
+        extensions: Extensions::NONE,
+        since: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(key.0[0])),
+        link: key.0[0],
+    }
+}
+
+fn offer(total: u32, models: &[(&str, u32, Option<u64>)]) -> Capabilities {
+    let model = |(id, max_concurrent, context_window): &(&str, u32, Option<u64>)| ModelOffer {
+        model_id: ModelId::from(*id),
+        input_per_1m: 1,
+        output_per_1m: 1,
+        max_concurrent: *max_concurrent,
+        backend: "ollama".into(),
+        context_window: *context_window,
+        endpoints: None,
+    };
+    Capabilities {
+        models: models.iter().map(model).collect(),
+        limits: Limits { max_concurrent_total: total, max_tokens_per_minute: None },
+        metadata: Metadata { agent_version: "1".into() },
+    }
+}
+
+/// A roster of agents 1, 2, … that offer model `m`, each with its limit.
+fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
+    let mut roster = Roster::new();
+    let sessions = limits
+        .iter()
+        .zip(1..)
+        .map(|(limit, key)| {
+            let (session, _) = roster.join(agent_info(key));
+            roster.offer(session, offer(*limit, &[("m", *limit, None)]));
+            session
+        })
+        .collect();
+    (roster, sessions)
+}
+
+fn assign(roster: &mut Roster<u8>, tried: &[SessionId]) -> Result<u8, NoAgent> {
+    roster.assign(&ModelId::from("m"), CHAT, JobId::random(), tried).map(|given| given.link)
+}
+
+#[test]
+fn jobs_go_where_the_share_of_taken_slots_is_smallest() {
+    let (mut roster, _) = serving_m(&[1, 4]);
+    // Both are idle: first the one with the oldest assignment, in the order of sessions. Then shares 1/1 against 0/4, 1/4, 2/4, 3/4.
+    let order: Vec<u8> = (0..5).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    assert_eq!(order, [1, 2, 2, 2, 2]);
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
+    assert_eq!(roster.in_flight(), 5);
+}
+
+#[test]
+fn an_agent_gets_no_more_jobs_by_reporting_too_many_slots() {
+    let (mut roster, _) = serving_m(&[u32::MAX, 8]);
+    let order: Vec<u8> = (0..16).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 8);
+    assert_eq!(roster.agents()[0].max_concurrent, 4096);
+    // It gets the jobs that the others have no slots for.
+    assert_eq!(assign(&mut roster, &[]), Ok(1));
+}
+
+#[test]
+fn an_agent_that_completes_many_concurrent_jobs_gets_its_share() {
+    let (mut roster, _) = serving_m(&[64, 8]);
+    let model = ModelId::from("m");
+    let mut jobs = Vec::new();
+    for _ in 0..72 {
+        let job = JobId::random();
+        jobs.push((roster.assign(&model, CHAT, job, &[]).unwrap().session, job));
+    }
+    jobs.into_iter().for_each(|(session, job)| roster.complete(session, job));
+    let order: Vec<u8> = (0..18).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 16);
+}
+
+#[test]
+fn equal_agents_take_turns() {
+    let (mut roster, sessions) = serving_m(&[8, 8, 8]);
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        let job = JobId::random();
+        let given = roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+        order.push(given.link);
+        assert!(roster.release(given.session, job));
+    }
+    assert_eq!(order, [1, 2, 3, 1, 2, 3]);
+    assert_eq!(sessions.len(), 3);
+}
+
+#[test]
+fn with_equal_shares_the_agent_with_fewer_jobs_is_preferred() {
+    let (mut roster, _) = serving_m(&[2, 4]);
+    for want in [1, 2, 2, 1, 2, 2] {
+        assert_eq!(assign(&mut roster, &[]), Ok(want));
+    }
+}
+
+#[test]
+fn a_model_without_an_offer_and_a_model_without_a_free_slot_are_different_errors() {
+    let (mut roster, sessions) = serving_m(&[1]);
+    let other = ModelId::from("other");
+    assert_eq!(roster.assign(&other, CHAT, JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
+    assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Full));
+    roster.offer(sessions[0], offer(1, &[]));
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
+}
+
+#[test]
+fn a_model_has_a_limit_of_its_own() {
+    let mut roster = Roster::new();
+    let (session, _) = roster.join(agent_info(1));
+    roster.offer(session, offer(10, &[("m", 1, None), ("n", 10, None)]));
+    assert_eq!(assign(&mut roster, &[]), Ok(1));
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
+    assert!(roster.assign(&ModelId::from("n"), CHAT, JobId::random(), &[]).is_ok());
+}
+
+#[test]
+fn a_slot_is_freed_only_once() {
+    let (mut roster, sessions) = serving_m(&[1]);
+    let job = JobId::random();
+    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+    assert!(roster.release(sessions[0], job));
+    assert!(!roster.release(sessions[0], job));
+    assert_eq!(roster.in_flight(), 0);
+}
+
+#[test]
+fn a_second_session_of_a_key_replaces_the_first_and_survives_its_end() {
+    let (mut roster, sessions) = serving_m(&[1]);
+    let job = JobId::random();
+    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+    let (second, replaced) = roster.join(AgentInfo { link: 9, ..agent_info(1) });
+    assert_eq!(replaced, Some(1));
+    assert!(!roster.leave(sessions[0]));
+    assert!(!roster.release(sessions[0], job));
+    assert_eq!(roster.links(), [9]);
+    assert!(roster.leave(second));
+    assert!(roster.links().is_empty());
+}
+
+#[test]
+fn messages_of_an_old_session_change_nothing() {
+    let (mut roster, sessions) = serving_m(&[1]);
+    roster.join(agent_info(1));
+    roster.offer(sessions[0], offer(5, &[("m", 5, None)]));
+    roster.heartbeat(sessions[0], Heartbeat::default());
+    assert!(roster.models().is_empty());
+    assert_eq!(roster.agents()[0].heartbeat, None);
+}
+
+#[test]
+fn a_model_of_several_agents_is_listed_once_with_the_largest_context() {
+    let mut roster = Roster::new();
+    for (key, context) in [(5, Some(4096)), (3, None), (7, Some(8192))] {
+        let (session, _) = roster.join(agent_info(key));
+        roster.offer(session, offer(1, &[("m", 1, context)]));
+    }
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(3);
+    assert_eq!(roster.models(), [ModelSummary { id: ModelId::from("m"), context_window: Some(8192), since }]);
+}
+
+#[test]
+fn operators_see_the_agents_and_their_jobs() {
+    let (mut roster, sessions) = serving_m(&[2]);
+    assign(&mut roster, &[]).unwrap();
+    roster.heartbeat(sessions[0], Heartbeat { queue_depth: 1, ..Heartbeat::default() });
+    let [agent] = &roster.agents()[..] else { panic!("not one agent") };
+    assert_eq!((agent.in_flight, agent.max_concurrent), (1, 2));
+    assert_eq!(agent.connected_since, "1970-01-01T00:00:01Z");
+    assert_eq!(agent.heartbeat.as_ref().map(|figures| figures.queue_depth), Some(1));
+    assert_eq!(agent.models, [ModelId::from("m")]);
+}
+
+#[test]
+fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_protocol() {
+    let mut roster = Roster::new();
+    let join = |roster: &mut Roster<u8>, key, extensions: Extensions, endpoints| {
+        let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });
+        let mut capabilities = offer(9, &[("m", 9, None)]);
+        capabilities.models[0].endpoints = endpoints;
+        roster.offer(session, capabilities);
+    };
+    let given = |roster: &mut Roster<u8>, endpoint| {
+        roster.assign(&ModelId::from("m"), endpoint, JobId::random(), &[]).map(|given| given.link)
+    };
+    let embeddings = Some(Endpoints::NONE.with(Endpoint::Embeddings));
+    join(&mut roster, 1, Extensions::NONE, embeddings);
+    for endpoint in Endpoint::ALL {
+        let want = if Endpoints::BASE.contains(endpoint) { Ok(1) } else { Err(NoAgent::NotAtEndpoint) };
+        assert_eq!(given(&mut roster, endpoint), want, "{endpoint}");
+    }
+    join(&mut roster, 2, Extensions::all(), embeddings);
+    assert_eq!(given(&mut roster, Endpoint::Embeddings), Ok(2));
+    assert_eq!(given(&mut roster, Endpoint::Messages), Ok(1));
+    assert_eq!(given(&mut roster, Endpoint::Responses), Err(NoAgent::NotAtEndpoint));
+    join(&mut roster, 3, Extensions::all(), None);
+    assert_eq!(given(&mut roster, Endpoint::Messages), Ok(3), "it has no job yet");
+}

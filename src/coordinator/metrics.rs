@@ -1,0 +1,106 @@
+//! The metrics of a coordinator. Every label has a closed set of values: no model, agent or client makes a new series.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::api::error_kind::ApiErrorKind;
+use super::fleet::job_report::{JobOutcome, JobReport, JobResult};
+use crate::messages::endpoint::Endpoint;
+use crate::telemetry::prometheus::{Histogram, Page, SECONDS};
+
+/// A histogram of durations.
+type Seconds = Histogram<{ SECONDS.len() }>;
+
+/// What a coordinator has counted since its start.
+#[derive(Default)]
+pub(crate) struct Metrics(Mutex<Totals>);
+
+#[derive(Default)]
+struct Totals {
+    jobs: HashMap<JobResult, u64>,
+    refused: HashMap<ApiErrorKind, u64>,
+    input_tokens: u64,
+    output_tokens: u64,
+    first_byte: BTreeMap<Endpoint, Seconds>,
+    total: BTreeMap<(Endpoint, JobOutcome), Seconds>,
+}
+
+/// The values that are read at the moment of a request for the metrics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gauges {
+    /// Agents on the roster.
+    pub(crate) agents: usize,
+    /// Jobs that have a slot.
+    pub(crate) in_flight: usize,
+}
+
+impl Metrics {
+    /// Counts a job that has ended.
+    pub(crate) fn job_ended(&self, report: &JobReport) {
+        let mut totals = self.totals();
+        *totals.jobs.entry(report.result).or_default() += 1;
+        totals.input_tokens = totals.input_tokens.saturating_add(report.tokens.input);
+        totals.output_tokens = totals.output_tokens.saturating_add(report.tokens.output);
+        if let Some(first_byte) = report.first_byte {
+            let histogram = totals.first_byte.entry(report.endpoint).or_insert_with(|| Seconds::new(&SECONDS));
+            histogram.observe(first_byte.as_secs_f64());
+        }
+        let key = (report.endpoint, report.result.outcome());
+        let histogram = totals.total.entry(key).or_insert_with(|| Seconds::new(&SECONDS));
+        histogram.observe(report.total.as_secs_f64());
+    }
+
+    /// Counts a request that was refused before a job was made of it.
+    pub(crate) fn request_refused(&self, cause: ApiErrorKind) {
+        *self.totals().refused.entry(cause).or_default() += 1;
+    }
+
+    /// The page for Prometheus.
+    pub(crate) fn render(&self, gauges: Gauges) -> String {
+        let totals = self.totals();
+        let mut page = Page::default();
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let name = "outpost_coordinator_build_info";
+        page.head(name, "Always 1; the label has the version.", "gauge");
+        page.sample(name, &version, 1);
+        let name = "outpost_coordinator_agents";
+        page.head(name, "Agents that are connected and admitted.", "gauge");
+        page.sample(name, &[], gauges.agents);
+        let name = "outpost_coordinator_jobs_in_flight";
+        page.head(name, "Jobs that have a slot of an agent.", "gauge");
+        page.sample(name, &[], gauges.in_flight);
+        let name = "outpost_coordinator_jobs_total";
+        page.head(name, "Jobs that ended, by outcome and cause.", "counter");
+        for result in JobResult::all() {
+            let labels = [("outcome", result.outcome().as_str()), ("cause", result.cause())];
+            page.sample(name, &labels, totals.jobs.get(&result).copied().unwrap_or_default());
+        }
+        let name = "outpost_coordinator_requests_refused_total";
+        page.head(name, "Requests refused before a job was made of them, by cause.", "counter");
+        for kind in ApiErrorKind::ALL {
+            page.sample(name, &[("cause", kind.code())], totals.refused.get(&kind).copied().unwrap_or_default());
+        }
+        let name = "outpost_coordinator_tokens_total";
+        page.head(name, "Tokens of jobs done, as agents reported them.", "counter");
+        page.sample(name, &[("kind", "input")], totals.input_tokens);
+        page.sample(name, &[("kind", "output")], totals.output_tokens);
+        let name = "outpost_coordinator_job_first_byte_seconds";
+        let help = "Time from the booking of a slot to the first bytes of the response.";
+        page.head(name, help, "histogram");
+        for (endpoint, histogram) in &totals.first_byte {
+            page.histogram(name, &[("endpoint", endpoint.path())], histogram);
+        }
+        let name = "outpost_coordinator_job_duration_seconds";
+        let help = "Time from the booking of a slot to the end of the answer to the client.";
+        page.head(name, help, "histogram");
+        for ((endpoint, outcome), histogram) in &totals.total {
+            page.histogram(name, &[("endpoint", endpoint.path()), ("outcome", outcome.as_str())], histogram);
+        }
+        page.finish()
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        // No method leaves the totals half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,116 @@
+//! The state that all connections of one coordinator share.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::config::CoordinatorConfig;
+use super::metrics::{Gauges, Metrics};
+use crate::coordinator::agents::handshake::Admission;
+use crate::coordinator::agents::link::Link;
+use crate::coordinator::api::intake::Intake;
+use crate::coordinator::fleet::roster::{Roster, SessionId};
+use crate::messages::ids::JobId;
+
+/// The shared state. A lock is held for one method call, and never over an await.
+pub(crate) struct CoordinatorState {
+    /// The configuration.
+    pub(crate) config: CoordinatorConfig,
+    /// Which agents are admitted.
+    pub(crate) admission: Admission,
+    /// Reads request bodies within their memory limit.
+    pub(crate) intake: Intake,
+    /// Counts jobs and refused requests.
+    pub(crate) metrics: Metrics,
+    roster: Mutex<Roster<Link>>,
+    stopping: AtomicBool,
+    /// Sessions whose agent has not proved its key.
+    unproved: Arc<AtomicUsize>,
+    /// Notified whenever a job ends. A stop waits on it for the last job.
+    job_ended: Notify,
+}
+
+impl CoordinatorState {
+    /// A state without agents.
+    pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
+        Arc::new(Self {
+            admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
+            intake: Intake::new(config.max_job_message, config.max_request_memory),
+            metrics: Metrics::default(),
+            config,
+            roster: Mutex::new(Roster::new()),
+            stopping: AtomicBool::new(false),
+            unproved: Arc::default(),
+            job_ended: Notify::new(),
+        })
+    }
+
+    /// The roster, for one short read or change.
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
+        // Every method leaves the roster consistent, so a panic of another thread does not matter.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many agents and jobs there are.
+    pub(crate) fn gauges(&self) -> Gauges {
+        let roster = self.roster();
+        Gauges { agents: roster.links().len(), in_flight: roster.in_flight() }
+    }
+
+    /// Takes a place for a session whose agent has not proved its key. `None` if there is no free place.
+    pub(crate) fn enter(&self) -> Option<UnprovedPlace> {
+        let place = UnprovedPlace(self.unproved.clone());
+        let before = place.0.fetch_add(1, Ordering::Relaxed);
+        (before < self.config.max_unproved).then_some(place)
+    }
+
+    /// Frees the slot of a job that its agent has completed.
+    pub(crate) fn complete(&self, session: SessionId, job: JobId) {
+        self.roster().complete(session, job);
+        self.job_ended.notify_waiters();
+    }
+
+    /// Frees a job's slot. `false` if it was free already.
+    pub(crate) fn release(&self, session: SessionId, job: JobId) -> bool {
+        let held = self.roster().release(session, job);
+        self.job_ended.notify_waiters();
+        held
+    }
+
+    /// Removes an agent and its jobs.
+    pub(crate) fn leave(&self, session: SessionId) -> bool {
+        let was_there = self.roster().leave(session);
+        self.job_ended.notify_waiters();
+        was_there
+    }
+
+    /// Whether new connections and requests are refused.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Refuses new connections and requests, and returns when no job runs.
+    pub(crate) async fn drain(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        loop {
+            let ended = self.job_ended.notified();
+            tokio::pin!(ended);
+            // Registers before the check, so that a job that ends between the two is not missed.
+            ended.as_mut().enable();
+            if self.roster().in_flight() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Counts a session among those whose agent has not proved its key, until it is dropped.
+pub(crate) struct UnprovedPlace(Arc<AtomicUsize>);
+
+impl Drop for UnprovedPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,6 +1,6 @@
 //! `outpost`: a daemon that offers the models of the inference servers beside it to a coordinator, and works its jobs.
 //!
-//! Floors, lowest first; a module imports only from floors below it, which `tests/architecture.rs` holds:
+//! Floors, lowest first; a module imports only from floors below it, which `tests/architecture` holds:
 //! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` ·
 //! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `dev` · `cli`.
 #![warn(

@@ -1,14 +1,10 @@
 //! Requests that the coordinator's API refuses without sending them to an agent.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
-use coordinator_fixture::{Agent, Answer, Coordinator, soon};
 use outpost::config::{AgentConfig, MapEnvironment};
 use outpost::coordinator::CoordinatorConfig;
 use outpost::messages::secret::Secret;
+
+use super::fixture::{Agent, Answer, Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const ASK: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;

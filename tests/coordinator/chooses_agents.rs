@@ -1,12 +1,8 @@
 //! Which agent gets a job, and what happens when it does not want it or is lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
-use coordinator_fixture::{Agent, Coordinator, soon};
 use outpost::messages::wire::ErrorCode;
+
+use super::fixture::{Agent, Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true}"#;

@@ -1,17 +1,13 @@
 //! Agents that agreed on binary chunks, and what those must be like.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
 use actix_http::ws::Item;
 use awc::ws::Message;
 use bytes::Bytes;
-use coordinator_fixture::{Agent, Answer, Coordinator, Seen, key, soon};
 use futures_util::SinkExt;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{AuthResponse, BinaryChunk, Extensions, FromAgent, FromCoordinator};
+
+use super::fixture::{Agent, Answer, Coordinator, Seen, key, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;

@@ -1,18 +1,14 @@
 //! What a client of the coordinator's API gets: answers as the agent sent them, and errors in its API's own shape.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
 use std::time::Duration;
 
-use coordinator_fixture::{Agent, Answer, Coordinator, posting, soon};
 use futures_util::StreamExt;
 use outpost::messages::backend::Format;
 use outpost::messages::ids::ModelId;
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
+
+use super::fixture::{Agent, Answer, Coordinator, posting, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";

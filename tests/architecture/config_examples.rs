@@ -19,7 +19,7 @@ fn assert_current(name: &str, expected: &str) {
         std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "{name} is out of date: UPDATE_EXAMPLES=1 cargo test --test config_examples");
+    assert_eq!(found, expected, "{name} is out of date: UPDATE_EXAMPLES=1 cargo test --test architecture");
 }
 
 fn home() -> MapEnvironment {

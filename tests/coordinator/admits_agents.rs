@@ -1,20 +1,16 @@
 //! Who gets on the coordinator's roster, how, and how they leave it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
 use std::time::Duration;
 
 use awc::ws::{CloseCode, CloseReason, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use coordinator_fixture::{Agent, Coordinator, Seen, key, provider_id, soon};
 use futures_util::SinkExt;
 use outpost::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
+
+use super::fixture::{Agent, Answer, Coordinator, Seen, key, provider_id, soon};
 
 const CODE: &str = "open sesame, please";
 
@@ -34,7 +30,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
     let mut agent = Agent::join(&coordinator, 1, &["m", "n"], 3).await;
     agent.send(&FromAgent::Heartbeat(Heartbeat { queue_depth: 7, ..Heartbeat::default() })).await;
     agent.settle().await;
-    let agents = coordinator_fixture::Answer::of(coordinator.get("/api/agents"), "").await.json();
+    let agents = Answer::of(coordinator.get("/api/agents"), "").await.json();
     let [seen] = &agents.as_array().unwrap()[..] else { panic!("not one agent: {agents}") };
     assert_eq!(seen["provider_id"], provider_id(&key(1)));
     assert_eq!(seen["pubkey"], STANDARD.encode(key(1).verifying_key().as_bytes()));
@@ -140,7 +136,7 @@ async fn an_agent_that_falls_silent_is_dropped() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
     assert_eq!(agent.see().await, Seen::Eof);
-    let agents = coordinator_fixture::Answer::of(coordinator.get("/api/agents"), "").await;
+    let agents = Answer::of(coordinator.get("/api/agents"), "").await;
     assert_eq!(agents.body, "[]");
 }
 
@@ -152,7 +148,7 @@ async fn a_close_is_answered_and_the_agent_is_gone() {
     agent.socket.send(Message::Close(Some(reason))).await.unwrap();
     assert_eq!(agent.see().await, Seen::Close(Some((1000, String::new()))));
     assert_eq!(agent.see().await, Seen::Eof);
-    let health = coordinator_fixture::Answer::of(coordinator.get("/healthz"), "").await;
+    let health = Answer::of(coordinator.get("/healthz"), "").await;
     assert_eq!(health.body, r#"{"status":"ok","agents":0,"in_flight":0}"#);
 }
 

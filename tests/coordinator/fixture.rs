@@ -1,9 +1,5 @@
 //! A coordinator on a free port, agents that do what the test says, and a client. All waits have a deadline.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;

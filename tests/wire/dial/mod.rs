@@ -1,8 +1,6 @@
 //! Dialling the coordinator over real sockets: TLS, the HTTP upgrade, proxies and limits, against servers that do what
 //! the test says. What happens on an open connection is not looked at here.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-
 mod answers;
 mod authority;
 mod binary;

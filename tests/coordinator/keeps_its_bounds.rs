@@ -1,20 +1,16 @@
 //! Agents and clients that send too much, too fast or the wrong thing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
 use std::time::Duration;
 
 use actix_http::ws::Item;
 use awc::ws::Message;
 use bytes::Bytes;
-use coordinator_fixture::{Agent, Coordinator, Seen, soon};
 use futures_util::SinkExt;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{FromAgent, FromCoordinator, JobChunk};
 use tokio::io::AsyncWriteExt;
+
+use super::fixture::{Agent, Answer, Coordinator, Seen, key, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -41,7 +37,7 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
 #[actix_rt::test]
 async fn an_agent_that_has_not_proved_its_key_may_say_little() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, _) = Agent::dial(&coordinator, "/agent", coordinator_fixture::key(1)).await;
+    let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
     agent.text("x".repeat(17 << 10)).await;
     assert_eq!(agent.see().await, Seen::Close(Some((1009, "frame too large".into()))));
 }
@@ -158,7 +154,7 @@ async fn an_offer_of_more_models_than_are_taken_is_cut() {
     let names: Vec<String> = (0..5000).map(|number| format!("m{number:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let _agent = Agent::join(&coordinator, 1, &names, 1).await;
-    let models = coordinator_fixture::Answer::of(coordinator.get("/v1/models"), "").await.json();
+    let models = Answer::of(coordinator.get("/v1/models"), "").await.json();
     assert_eq!(models["data"].as_array().unwrap().len(), 4096);
 }
 

@@ -12,8 +12,8 @@ async fn the_environment_names_no_proxy_to_the_transport() {
     let trap = Server::start().await;
     let proxy = trap.url("http", "127.0.0.1");
     for dials in [
-        "certificates::a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1",
-        "answers::the_request_is_an_upgrade_to_a_websocket_of_version_13",
+        "dial::certificates::a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1",
+        "dial::answers::the_request_is_an_upgrade_to_a_websocket_of_version_13",
     ] {
         let mut again = Command::new(std::env::current_exe().unwrap());
         again.args([dials, "--exact"]).stdin(Stdio::null()).kill_on_drop(true);

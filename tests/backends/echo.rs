@@ -1,6 +1,5 @@
 //! The built-in echo as a client of an inference server sees it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
 
 use outpost::dev::echo::{self, MODEL};

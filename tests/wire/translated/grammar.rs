@@ -12,7 +12,7 @@
 use outpost::core::formats::usage::Ending;
 use serde_json::Value;
 
-use crate::stream::Event;
+use super::stream::Event;
 
 #[derive(Debug, PartialEq)]
 enum State {

@@ -10,8 +10,8 @@ use outpost::messages::wire::Tokens;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::grammar::check;
-use crate::stream::{Event, events, folded, model, translated};
+use super::grammar::check;
+use super::stream::{Event, events, folded, model, translated};
 
 /// Streams that came to their end.
 const COMPLETE: &[&str] = &[

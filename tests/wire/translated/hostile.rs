@@ -5,8 +5,8 @@ use outpost::core::formats::translate::{LONGEST_EVENT, Thinking};
 use outpost::core::formats::usage::Ending;
 use proptest::prelude::*;
 
-use crate::grammar::check;
-use crate::stream::{events, translated};
+use super::grammar::check;
+use super::stream::{events, translated};
 
 /// Bytes that come out for each one that comes in, at the most, and for a stream as such: a short chunk that switches
 /// between text and thinking makes six events.

@@ -1,7 +1,5 @@
 //! What recorded responses of real servers come to, however the network cuts them into pieces.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't read its transcript has failed")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 

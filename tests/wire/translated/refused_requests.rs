@@ -5,7 +5,7 @@ use outpost::core::formats::translate::{TranslateError, chat_request, error_body
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::stream::model;
+use super::stream::model;
 
 use TranslateError::{Invalid, Malformed, UnsupportedContent, UnsupportedImage, UnsupportedTool};
 

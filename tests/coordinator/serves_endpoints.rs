@@ -1,16 +1,12 @@
 //! Clients of every path of the API, over agents that know of paths and over those that don't.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is amiss")]
-#![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
-
-mod coordinator_fixture;
-
-use coordinator_fixture::{Agent, Answer, Coordinator, soon};
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{ErrorCode, Extension, FromAgent, JobError, JobTarget};
 use outpost::testkit::{answer, whole_answer};
 
 use AnswerForm::{Stream, Whole};
+
+use super::fixture::{Agent, Answer, Coordinator, soon};
 
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use outpost::core::formats::translate::{Thinking, chat_request};
 use serde_json::{Value, json};
 
-use crate::stream::model;
+use super::stream::model;
 
 fn translate(request: &Value) -> (Value, Vec<&'static str>, Thinking) {
     let translated = chat_request(&Bytes::from(request.to_string()), &model()).unwrap();

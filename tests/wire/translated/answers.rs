@@ -7,8 +7,8 @@ use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::Tokens;
 use serde_json::{Value, json};
 
-use crate::grammar::check;
-use crate::stream::{events, folded, model, stream_of, translated};
+use super::grammar::check;
+use super::stream::{events, folded, model, stream_of, translated};
 
 fn delta(delta: Value) -> Value {
     json!({"id": "c1", "choices": [{"index": 0, "delta": delta}]})

@@ -1,7 +1,7 @@
 //! `outpost`: a daemon that offers the models of the inference servers beside it to a coordinator, and works its jobs.
 //!
 //! Floors, lowest first; a module imports only from floors below it, which `tests/architecture` holds:
-//! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends` ·
+//! `messages` (data) · `protocol` (pure rules), `config` · `telemetry` · `identity`, `transport` · `backends`, `conformance` ·
 //! `actors` (thin drivers), `coordinator` (the other end of the wire) · `testkit` (the harness), `app` (wires it) · `dev` · `cli`.
 #![warn(
     unreachable_pub,
@@ -20,6 +20,7 @@ pub mod app;
 pub mod backends;
 pub mod cli;
 pub mod config;
+pub mod conformance;
 pub mod coordinator;
 pub mod core;
 pub mod dev;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["core", "config"],
     &["telemetry"],
     &["identity", "transport"],
-    &["backends"],
+    &["backends", "conformance"],
     &["relay"],
     &["actors", "coordinator"],
     &["testkit", "app"],

@@ -2,24 +2,23 @@
 
 use std::time::Duration;
 
-use awc::ws::{CloseCode, CloseReason, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::SinkExt;
 use outpost::coordinator::{CoordinatorConfig, CoordinatorError, bind};
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
+use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
 
-use super::fixture::{Agent, Answer, Coordinator, Seen, key, provider_id, soon};
+use super::fixture::{Answer, Coordinator, provider_id, soon};
 
 const CODE: &str = "open sesame, please";
 
-async fn is_refused(agent: &mut Agent) {
+async fn is_refused(agent: &mut ScriptedAgent) {
     assert!(matches!(agent.frame().await, FromCoordinator::AuthFailed { reason: Some(_) }));
-    assert_eq!(agent.see().await, Seen::Close(Some((1008, "auth failed".into()))));
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1008, "auth failed".into()))));
 }
 
-async fn is_admitted(agent: &mut Agent) {
+async fn is_admitted(agent: &mut ScriptedAgent) {
     let provider_id = Some(provider_id(&agent.key));
     assert_eq!(agent.frame().await, FromCoordinator::AuthOk { provider_id });
 }
@@ -27,13 +26,13 @@ async fn is_admitted(agent: &mut Agent) {
 #[actix_rt::test]
 async fn an_agent_that_proves_its_key_is_seen_by_operators() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m", "n"], 3).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m", "n"], 3).await;
     agent.send(&FromAgent::Heartbeat(Heartbeat { queue_depth: 7, ..Heartbeat::default() })).await;
     agent.settle().await;
     let agents = Answer::of(coordinator.get("/api/agents"), "").await.json();
     let [seen] = &agents.as_array().unwrap()[..] else { panic!("not one agent: {agents}") };
-    assert_eq!(seen["provider_id"], provider_id(&key(1)));
-    assert_eq!(seen["pubkey"], STANDARD.encode(key(1).verifying_key().as_bytes()));
+    assert_eq!(seen["provider_id"], provider_id(&agent_key(1)));
+    assert_eq!(seen["pubkey"], STANDARD.encode(agent_key(1).verifying_key().as_bytes()));
     assert_eq!(seen["agent_version"], "0.0.1");
     assert_eq!(seen["models"], serde_json::json!(["m", "n"]));
     assert_eq!((&seen["in_flight"], &seen["max_concurrent"]), (&0.into(), &3.into()));
@@ -44,7 +43,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
 #[actix_rt::test]
 async fn a_bare_url_reaches_the_same_door() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, nonce) = Agent::dial(&coordinator, "/", key(1)).await;
+    let (mut agent, nonce) = ScriptedAgent::dial(&format!("ws://{}/", coordinator.addr), agent_key(1)).await;
     assert_eq!(nonce.len(), 32);
     let response = agent.response(&nonce, None);
     agent.send(&FromAgent::AuthResponse(response)).await;
@@ -54,8 +53,8 @@ async fn a_bare_url_reaches_the_same_door() {
 #[actix_rt::test]
 async fn every_challenge_is_another() {
     let coordinator = Coordinator::start().await;
-    let (_first, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
-    let (mut second, other) = Agent::dial(&coordinator, "/agent", key(1)).await;
+    let (_first, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+    let (mut second, other) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     assert_ne!(nonce, other);
     let replayed = second.response(&nonce, None);
     second.send(&FromAgent::AuthResponse(replayed)).await;
@@ -65,22 +64,22 @@ async fn every_challenge_is_another() {
 #[actix_rt::test]
 async fn a_code_is_needed_once_and_must_be_right() {
     let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new(CODE))).await;
-    is_refused(&mut Agent::answer(&coordinator, key(1), None).await).await;
-    is_refused(&mut Agent::answer(&coordinator, key(1), Some("barley")).await).await;
-    is_admitted(&mut Agent::answer(&coordinator, key(1), Some(CODE)).await).await;
-    is_admitted(&mut Agent::answer(&coordinator, key(1), None).await).await;
-    is_refused(&mut Agent::answer(&coordinator, key(2), None).await).await;
+    is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), None).await).await;
+    is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), Some("barley")).await).await;
+    is_admitted(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), Some(CODE)).await).await;
+    is_admitted(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), None).await).await;
+    is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(2), None).await).await;
 }
 
 #[actix_rt::test]
 async fn a_listed_key_needs_no_code() {
     let coordinator = Coordinator::start_with(|config| {
         config.enrollment_code = Some(Secret::new(CODE));
-        config.agent_keys = vec![key(1).verifying_key().to_bytes()];
+        config.agent_keys = vec![agent_key(1).verifying_key().to_bytes()];
     })
     .await;
-    is_admitted(&mut Agent::answer(&coordinator, key(1), None).await).await;
-    is_refused(&mut Agent::answer(&coordinator, key(2), None).await).await;
+    is_admitted(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), None).await).await;
+    is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(2), None).await).await;
 }
 
 #[actix_rt::test]
@@ -88,10 +87,10 @@ async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
     let coordinator = Coordinator::start().await;
     let heartbeat = serde_json::to_string(&FromAgent::Heartbeat(Heartbeat::default())).unwrap();
     for text in [heartbeat, "not json".into(), r#"{"type":"auth_response"}"#.into(), r#"{"type":"later"}"#.into()] {
-        let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
+        let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
         agent.settle().await;
         agent.text(text).await;
-        assert_eq!(agent.see().await, Seen::Close(Some((1002, "expected auth_response".into()))));
+        assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, "expected auth_response".into()))));
     }
 }
 
@@ -106,9 +105,9 @@ async fn a_page_in_a_browser_is_no_agent() {
 #[actix_rt::test]
 async fn an_agent_that_says_nothing_is_not_waited_for() {
     let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_millis(50)).await;
-    let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
-    assert_eq!(agent.see().await, Seen::Close(Some((1008, "handshake timeout".into()))));
-    assert_eq!(agent.see().await, Seen::Eof);
+    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1008, "handshake timeout".into()))));
+    assert_eq!(agent.event().await, AgentEvent::Eof);
 }
 
 #[actix_rt::test]
@@ -118,13 +117,13 @@ async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
         let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
         matches!(dialled, Err(awc::error::WsClientError::InvalidResponseStatus(status)) if status == 503)
     };
-    let (mut first, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
-    let (second, _) = Agent::dial(&coordinator, "/agent", key(2)).await;
+    let (mut first, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+    let (second, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(2)).await;
     assert!(is_refused().await);
     let response = first.response(&nonce, None);
     first.send(&FromAgent::AuthResponse(response)).await;
     is_admitted(&mut first).await;
-    let (third, _) = Agent::dial(&coordinator, "/agent", key(3)).await;
+    let (third, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(3)).await;
     assert!(is_refused().await);
     drop((second, third));
     // The coordinator notices some time later.
@@ -134,8 +133,8 @@ async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
 #[actix_rt::test]
 async fn an_agent_that_falls_silent_is_dropped() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    assert_eq!(agent.see().await, Seen::Eof);
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    assert_eq!(agent.event().await, AgentEvent::Eof);
     let agents = Answer::of(coordinator.get("/api/agents"), "").await;
     assert_eq!(agents.body, "[]");
 }
@@ -143,11 +142,10 @@ async fn an_agent_that_falls_silent_is_dropped() {
 #[actix_rt::test]
 async fn a_close_is_answered_and_the_agent_is_gone() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    let reason = CloseReason { code: CloseCode::Normal, description: None };
-    agent.socket.send(Message::Close(Some(reason))).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1000, String::new()))));
-    assert_eq!(agent.see().await, Seen::Eof);
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    agent.close(Some(1000)).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1000, String::new()))));
+    assert_eq!(agent.event().await, AgentEvent::Eof);
     let health = Answer::of(coordinator.get("/healthz"), "").await;
     assert_eq!(health.body, r#"{"status":"ok","agents":0,"in_flight":0}"#);
 }
@@ -155,13 +153,13 @@ async fn a_close_is_answered_and_the_agent_is_gone() {
 #[actix_rt::test]
 async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() {
     let coordinator = Coordinator::start().await;
-    let mut older = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut older = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
     let job = older.job().await.job_id;
     older.chunk(job, "data: {}\n\n").await;
     older.settle().await;
-    let mut newer = Agent::join(&coordinator, 1, &["m"], 1).await;
-    assert_eq!(older.see().await, Seen::Close(Some((1008, "replaced".into()))));
+    let mut newer = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    assert_eq!(older.event().await, AgentEvent::Close(Some((1008, "replaced".into()))));
     assert_eq!(soon(asking).await.unwrap().status, 502);
     let _asking = coordinator.asking("/v1/chat/completions", r#"{"model":"m"}"#);
     newer.job().await;
@@ -170,7 +168,7 @@ async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() 
 #[actix_rt::test]
 async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.post("/v1/messages").send_body(r#"{"model":"m","stream":true}"#);
     let begin = async {
         let job = agent.job().await.job_id;
@@ -186,8 +184,8 @@ async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
     agent.done(job).await;
     let body = soon(response.body()).await.unwrap();
     assert_eq!(&body[..], b"event: a\ndata: {}\n\nevent: message_stop\ndata: {}\n\n");
-    assert_eq!(agent.see().await, Seen::Close(Some((1001, "drain:deploy".into()))));
-    agent.socket.send(Message::Close(None)).await.unwrap();
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1001, "drain:deploy".into()))));
+    agent.close(None).await;
     soon(stopping).await.unwrap();
 }
 

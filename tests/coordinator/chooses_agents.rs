@@ -1,15 +1,19 @@
 //! Which agent gets a job, and what happens when it does not want it or is lost.
 
 use outpost::messages::wire::ErrorCode;
+use outpost::testkit::ScriptedAgent;
 
-use super::fixture::{Agent, Coordinator, soon};
+use super::fixture::{Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true}"#;
 
 /// Two agents that offer `m`. The first is asked first.
-async fn two(coordinator: &Coordinator, slots: u32) -> (Agent, Agent) {
-    (Agent::join(coordinator, 1, &["m"], slots).await, Agent::join(coordinator, 2, &["m"], slots).await)
+async fn two(coordinator: &Coordinator, slots: u32) -> (ScriptedAgent, ScriptedAgent) {
+    (
+        ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], slots).await,
+        ScriptedAgent::join(coordinator.agent_url(), 2, &["m"], slots).await,
+    )
 }
 
 #[actix_rt::test]
@@ -29,7 +33,7 @@ async fn jobs_are_spread_over_the_agents() {
 #[actix_rt::test]
 async fn an_agent_that_ends_a_job_is_free_again() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for _ in 0..3 {
         let asking = coordinator.asking(CHAT, STREAM);
         let job = agent.job().await.job_id;
@@ -99,7 +103,7 @@ async fn a_job_that_is_lost_three_times_is_not_sent_again() {
     let coordinator = Coordinator::start().await;
     let mut agents = Vec::new();
     for number in 1..=4 {
-        agents.push(Agent::join(&coordinator, number, &["m"], 1).await);
+        agents.push(ScriptedAgent::join(coordinator.agent_url(), number, &["m"], 1).await);
     }
     let mut spared = agents.pop().unwrap();
     let asking = coordinator.asking(CHAT, STREAM);
@@ -114,7 +118,7 @@ async fn a_job_that_is_lost_three_times_is_not_sent_again() {
 #[actix_rt::test]
 async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway_where_there_is_no_other() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     agent.job().await;
     drop(agent);
@@ -126,7 +130,7 @@ async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway_where_there_is_no_
 #[actix_rt::test]
 async fn an_agent_lost_in_the_middle_ends_the_stream_with_an_error_event() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, "data: 1\n\n").await;
@@ -142,7 +146,7 @@ async fn an_agent_lost_in_the_middle_ends_the_stream_with_an_error_event() {
 #[actix_rt::test]
 async fn an_agent_that_withdraws_a_model_is_not_asked_for_it() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.offer(&[], 1).await;
     assert_eq!(coordinator.ask(CHAT, STREAM).await.status, 404);
 }

@@ -3,8 +3,9 @@
 use outpost::config::{AgentConfig, MapEnvironment};
 use outpost::coordinator::CoordinatorConfig;
 use outpost::messages::secret::Secret;
+use outpost::testkit::ScriptedAgent;
 
-use super::fixture::{Agent, Answer, Coordinator, soon};
+use super::fixture::{Answer, Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const ASK: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -17,7 +18,7 @@ fn request_of(length: usize) -> String {
 }
 
 /// Checks that the agent has a free slot and was sent no other job.
-async fn works(coordinator: &Coordinator, agent: &mut Agent) {
+async fn works(coordinator: &Coordinator, agent: &mut ScriptedAgent) {
     let asking = coordinator.asking(CHAT, ASK);
     let job = agent.job().await;
     assert_eq!(job.request, ASK);
@@ -29,7 +30,7 @@ async fn works(coordinator: &Coordinator, agent: &mut Agent) {
 #[actix_rt::test]
 async fn a_body_nested_deeper_than_an_agent_accepts_is_refused() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let deep = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(1030), "]".repeat(1030));
     let answer = coordinator.ask(CHAT, &deep).await;
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (400, Some("invalid_request")));
@@ -39,7 +40,7 @@ async fn a_body_nested_deeper_than_an_agent_accepts_is_refused() {
 #[actix_rt::test]
 async fn a_request_whose_message_is_too_large_is_sent_to_no_agent() {
     let coordinator = Coordinator::start_with(|config| config.max_job_message = 2000).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     // A body of 2000 bytes is within the limit, the message that holds it is not.
     for length in [2000, 2001] {
         let answer = coordinator.ask(CHAT, &request_of(length)).await;
@@ -60,7 +61,7 @@ fn the_largest_job_message_is_below_the_default_limit_of_an_agent() {
 #[actix_rt::test]
 async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     let coordinator = Coordinator::start_with(|config| config.max_request_memory = 2000).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 4).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 4).await;
     let large = request_of(1500);
     let first = coordinator.asking(CHAT, &large);
     let job = agent.job().await;
@@ -84,7 +85,7 @@ async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
 #[actix_rt::test]
 async fn without_a_key_only_programs_on_this_machine_are_served() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for header in [
         ("host", "evil.example"),
         ("origin", "https://evil.example"),
@@ -122,7 +123,7 @@ async fn without_a_key_only_programs_on_this_machine_are_served() {
 #[actix_rt::test]
 async fn with_a_key_the_key_alone_decides() {
     let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-1"))).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let request = coordinator.post(CHAT).content_type("text/plain").insert_header(("host", "llm.example"));
     let request = request.insert_header(("origin", "https://chat.example")).insert_header(("via", "1.1 proxy"));
     let asking = actix_rt::spawn(async move { Answer::of(request.bearer_auth("sk-1"), ASK).await });

@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use actix_http::ws::Item;
-use awc::ws::Message;
 use bytes::Bytes;
-use futures_util::SinkExt;
+use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{FromAgent, FromCoordinator, JobChunk};
-use tokio::io::AsyncWriteExt;
+use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
+use outpost::transport::frame::Frame;
 
-use super::fixture::{Agent, Answer, Coordinator, Seen, key, soon};
+use super::fixture::{Answer, Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
 const DONE: &str = "data: [DONE]\n\n";
 
-async fn works(coordinator: &Coordinator, agent: &mut Agent) {
+async fn works(coordinator: &Coordinator, agent: &mut ScriptedAgent) {
     let asking = coordinator.asking(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, DONE).await;
@@ -27,25 +26,25 @@ async fn works(coordinator: &Coordinator, agent: &mut Agent) {
 #[actix_rt::test]
 async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let gigabyte = [0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4];
-    agent.socket.io_mut().write_all(&gigabyte).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1009, "frame too large".into()))));
-    assert_eq!(agent.see().await, Seen::Eof);
+    agent.send_raw(&gigabyte).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
+    assert_eq!(agent.event().await, AgentEvent::Eof);
 }
 
 #[actix_rt::test]
 async fn an_agent_that_has_not_proved_its_key_may_say_little() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
+    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     agent.text("x".repeat(17 << 10)).await;
-    assert_eq!(agent.see().await, Seen::Close(Some((1009, "frame too large".into()))));
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
 }
 
 #[actix_rt::test]
 async fn a_large_chunk_within_the_bound_is_relayed() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!("data: {}\n\n", "x".repeat(3 << 20));
     let asking = coordinator.asking(CHAT, STREAM);
     let job = agent.job().await.job_id;
@@ -57,7 +56,7 @@ async fn a_large_chunk_within_the_bound_is_relayed() {
 #[actix_rt::test]
 async fn a_large_request_reaches_the_agent_whole() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(5 << 20));
     let _asking = coordinator.asking(CHAT, &large);
     assert!(agent.job().await.request == large);
@@ -66,49 +65,46 @@ async fn a_large_request_reaches_the_agent_whole() {
 #[actix_rt::test]
 async fn fragments_are_put_together_within_the_bound() {
     let coordinator = Coordinator::start_with(|config| config.max_agent_message = 100_000).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     let chunk = JobChunk::new(job_id, "ZGF0YTogW0RPTkVdCgo=".into());
     let text = serde_json::to_string(&FromAgent::JobChunk(chunk)).unwrap();
     let (start, end) = text.split_at(20);
-    for message in [
-        Message::Continuation(Item::FirstText(Bytes::copy_from_slice(start.as_bytes()))),
-        Message::Ping(Bytes::new()),
-        Message::Continuation(Item::Last(Bytes::copy_from_slice(end.as_bytes()))),
-    ] {
-        agent.socket.send(message).await.unwrap();
-    }
-    assert_eq!(agent.see().await, Seen::Pong);
+    let text = |text: &str| Frame::Text(Bytes::copy_from_slice(text.as_bytes()));
+    agent.send_fragment(&text(start), Fragment::First).await;
+    agent.send_frame(&Frame::Ping(Bytes::new())).await;
+    agent.send_fragment(&text(end), Fragment::Last).await;
+    assert_eq!(agent.event().await, AgentEvent::Pong);
     agent.done(job_id).await;
     assert_eq!(soon(asking).await.unwrap().body, DONE);
 
-    let half = Bytes::from(vec![b'x'; 60_000]);
-    agent.socket.send(Message::Continuation(Item::FirstText(half.clone()))).await.unwrap();
-    agent.socket.send(Message::Continuation(Item::Continue(half))).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1009, "message too large".into()))));
+    let half = Frame::Text(Bytes::from(vec![b'x'; 60_000]));
+    agent.send_fragment(&half, Fragment::First).await;
+    agent.send_fragment(&half, Fragment::Middle).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "message too large".into()))));
 }
 
 #[actix_rt::test]
 async fn what_is_no_text_ends_the_session() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    agent.socket.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1002, "unexpected binary message".into()))));
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    agent.binary(b"x".to_vec()).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, "unexpected binary message".into()))));
 
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    agent.socket.send(Message::Continuation(Item::FirstBinary(Bytes::new()))).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1002, "unexpected fragment".into()))));
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    agent.send_fragment(&Frame::Binary(Bytes::new()), Fragment::First).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, "unexpected fragment".into()))));
 
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
-    agent.socket.io_mut().write_all(&[0xf1, 0x80, 1, 2, 3, 4]).await.unwrap();
-    assert_eq!(agent.see().await, Seen::Close(Some((1002, "not WebSocket".into()))));
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    agent.send_raw(&[0xf1, 0x80, 1, 2, 3, 4]).await;
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, "not WebSocket".into()))));
 }
 
 #[actix_rt::test]
 async fn frames_that_make_no_sense_are_skipped() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for text in ["", "{", "[]", r#"{"type":"later","x":[{}]}"#, r#"{"type":"capabilities","models":7}"#] {
         agent.text(text.into()).await;
     }
@@ -120,7 +116,7 @@ async fn frames_that_make_no_sense_are_skipped() {
 #[actix_rt::test]
 async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     agent.send(&FromAgent::JobChunk(JobChunk::new(job_id, "not base64".into()))).await;
@@ -132,7 +128,7 @@ async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
 #[actix_rt::test]
 async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for fields in [
         r#""type":"job_done""#,
         r#""type":"job_error","error_code":7,"message":"x","tokens_emitted":0"#,
@@ -153,7 +149,7 @@ async fn an_offer_of_more_models_than_are_taken_is_cut() {
     let coordinator = Coordinator::start().await;
     let names: Vec<String> = (0..5000).map(|number| format!("m{number:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let _agent = Agent::join(&coordinator, 1, &names, 1).await;
+    let _agent = ScriptedAgent::join(coordinator.agent_url(), 1, &names, 1).await;
     let models = Answer::of(coordinator.get("/v1/models"), "").await.json();
     assert_eq!(models["data"].as_array().unwrap().len(), 4096);
 }
@@ -161,7 +157,7 @@ async fn an_offer_of_more_models_than_are_taken_is_cut() {
 #[actix_rt::test]
 async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
     let coordinator = Coordinator::start_with(|config| config.max_buffered = 1 << 20).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 2).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 2).await;
     let asking = coordinator.post(CHAT).send_body(STREAM);
     let begin = async {
         let job_id = agent.job().await.job_id;
@@ -192,7 +188,7 @@ async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
         config.deadline_margin = Duration::from_millis(1);
     })
     .await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job_id = agent.job().await.job_id;
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
@@ -203,7 +199,7 @@ async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
 #[cfg(target_os = "linux")]
 async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));
     let mut asking = coordinator.asking(CHAT, &large);
     // It is not silent: it only reads nothing.
@@ -212,7 +208,7 @@ async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
         loop {
             tokio::select! {
                 answer = &mut asking => return answer.unwrap(),
-                _ = beat.tick() => drop(agent.socket.send(Message::Ping(Bytes::new())).await),
+                _ = beat.tick() => drop(agent.try_send_frame(&Frame::Ping(Bytes::new())).await),
             }
         }
     });

@@ -5,6 +5,7 @@
 
 mod admits_agents;
 mod chooses_agents;
+mod conformance;
 mod fixture;
 mod guards_its_api;
 mod keeps_its_bounds;

@@ -7,8 +7,9 @@ use outpost::messages::backend::Format;
 use outpost::messages::ids::ModelId;
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
+use outpost::testkit::ScriptedAgent;
 
-use super::fixture::{Agent, Answer, Coordinator, posting, soon};
+use super::fixture::{Answer, Coordinator, posting, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -37,7 +38,13 @@ const MESSAGE: &str = "event: message_start\n\
     event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
 /// Has the agent answer one request with these chunks.
-async fn answered(coordinator: &Coordinator, agent: &mut Agent, path: &str, body: &str, chunks: &[&str]) -> Answer {
+async fn answered(
+    coordinator: &Coordinator,
+    agent: &mut ScriptedAgent,
+    path: &str,
+    body: &str,
+    chunks: &[&str],
+) -> Answer {
     let asking = coordinator.asking(path, body);
     let job = agent.job().await;
     for chunk in chunks {
@@ -48,7 +55,7 @@ async fn answered(coordinator: &Coordinator, agent: &mut Agent, path: &str, body
 }
 
 /// Has the agent refuse or fail one request.
-async fn failed(coordinator: &Coordinator, agent: &mut Agent, path: &str, code: ErrorCode) -> Answer {
+async fn failed(coordinator: &Coordinator, agent: &mut ScriptedAgent, path: &str, code: ErrorCode) -> Answer {
     let asking = coordinator.asking(path, r#"{"model":"m"}"#);
     let job = agent.job().await;
     agent.fail(job.job_id, code).await;
@@ -58,7 +65,7 @@ async fn failed(coordinator: &Coordinator, agent: &mut Agent, path: &str, code: 
 #[actix_rt::test]
 async fn a_job_carries_the_request_as_it_came() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m/1"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m/1"], 1).await;
     let body = r#"{ "messages":[{"role":"user","content":"ü\u00e4"}],"x":1e5, "model":"m\/1" }"#;
     for (path, format) in [(CHAT, Format::OpenAi), (MESSAGES, Format::Anthropic)] {
         let _asking = coordinator.asking(path, body);
@@ -74,7 +81,7 @@ async fn a_job_carries_the_request_as_it_came() {
 #[actix_rt::test]
 async fn a_stream_is_relayed_as_it_came_but_for_usage_nobody_asked_for() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let whole = [HELLO, STOP, USAGE, DONE].concat();
     let (first, second) = whole.split_at(HELLO.len() + STOP.len() + 30);
     for (path, options, want) in [
@@ -92,7 +99,7 @@ async fn a_stream_is_relayed_as_it_came_but_for_usage_nobody_asked_for() {
 #[actix_rt::test]
 async fn bytes_reach_the_client_while_the_job_runs() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.post(CHAT).send_body(r#"{"model":"m","stream":true}"#);
     let begin = async {
         let job = agent.job().await;
@@ -112,7 +119,7 @@ async fn bytes_reach_the_client_while_the_job_runs() {
 #[actix_rt::test]
 async fn a_client_without_streaming_gets_one_object() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let chunks = [HELLO, STOP, USAGE, DONE];
     let chat = answered(&coordinator, &mut agent, CHAT, r#"{"model":"m"}"#, &chunks).await;
     assert_eq!((chat.status, chat.content_type.as_str()), (200, "application/json"));
@@ -132,7 +139,7 @@ async fn a_client_without_streaming_gets_one_object() {
 #[actix_rt::test]
 async fn half_an_answer_is_no_object() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let answer = answered(&coordinator, &mut agent, CHAT, r#"{"model":"m"}"#, &[HELLO]).await;
     assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (502, Some("server_error")));
     let answer = answered(&coordinator, &mut agent, CHAT, r#"{"model":"m","stream":true}"#, &[]).await;
@@ -142,7 +149,7 @@ async fn half_an_answer_is_no_object() {
 #[actix_rt::test]
 async fn every_error_of_an_agent_has_its_status_in_both_apis() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for (code, status, openai, anthropic) in [
         (ErrorCode::OutOfCapacity, 429, "rate_limit_error", "rate_limit_error"),
         (ErrorCode::ModelNotLoaded, 404, "invalid_request_error", "not_found_error"),
@@ -166,7 +173,7 @@ const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
 #[actix_rt::test]
 async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_not_whole() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for (path, begun, want) in [
         (CHAT, "data: 1\n\ndata: hal", "data: {\"error\":{\"message\":\"the agent failed: internal: because\""),
         (
@@ -190,7 +197,7 @@ async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_no
 async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
     let coordinator = Coordinator::start().await;
     for path in [CHAT, MESSAGES] {
-        let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+        let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
         let ask = || posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
         let asking = ask();
         let job = agent.job().await.job_id;
@@ -211,7 +218,7 @@ async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
 #[actix_rt::test]
 async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
 
     // Before the first byte of the answer.
     let asking = coordinator.asking(CHAT, r#"{"model":"m","stream":true}"#);
@@ -256,7 +263,7 @@ async fn the_key_comes_in_either_header_and_must_be_right() {
         assert_eq!(Answer::of(right, "").await.status, 200, "{header:?}");
     }
     assert_eq!(Answer::of(coordinator.get("/healthz"), "").await.status, 200);
-    Agent::join(&coordinator, 1, &["m"], 1).await;
+    ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
 }
 
 #[actix_rt::test]
@@ -284,8 +291,8 @@ async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
 #[actix_rt::test]
 async fn models_are_listed_once_with_what_is_known_of_them() {
     let coordinator = Coordinator::start().await;
-    let _one = Agent::join(&coordinator, 1, &["m", "n"], 1).await;
-    let _two = Agent::join(&coordinator, 2, &["m"], 1).await;
+    let _one = ScriptedAgent::join(coordinator.agent_url(), 1, &["m", "n"], 1).await;
+    let _two = ScriptedAgent::join(coordinator.agent_url(), 2, &["m"], 1).await;
     let list = Answer::of(coordinator.get("/v1/models"), "").await.json();
     assert_eq!(list["object"], "list");
     let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();

@@ -2,11 +2,11 @@
 
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{ErrorCode, Extension, FromAgent, JobError, JobTarget};
-use outpost::testkit::{answer, whole_answer};
+use outpost::testkit::{ScriptedAgent, answer, whole_answer};
 
 use AnswerForm::{Stream, Whole};
 
-use super::fixture::{Agent, Answer, Coordinator, soon};
+use super::fixture::{Answer, Coordinator, soon};
 
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
@@ -24,7 +24,7 @@ fn whole(endpoint: Endpoint) -> String {
 /// Has the agent answer one request with this head and body.
 async fn answered(
     coordinator: &Coordinator,
-    agent: &mut Agent,
+    agent: &mut ScriptedAgent,
     asked: (Endpoint, &str),
     head: (u16, &str),
     body: &str,
@@ -41,7 +41,7 @@ async fn answered(
 /// Has the agent refuse one request as its backend did.
 async fn refused(
     coordinator: &Coordinator,
-    agent: &mut Agent,
+    agent: &mut ScriptedAgent,
     endpoint: Endpoint,
     status: u16,
     code: ErrorCode,
@@ -58,7 +58,7 @@ async fn refused(
 #[actix_rt::test]
 async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     for endpoint in Endpoint::ALL {
         for (body, form) in [(WHOLE, Whole), (STREAMED, Stream)] {
             let asking = coordinator.asking(endpoint.path(), body);
@@ -75,7 +75,7 @@ async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
 #[actix_rt::test]
 async fn an_agent_that_knows_no_paths_is_told_none_and_its_stream_is_put_together() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
         let asking = coordinator.asking(endpoint.path(), WHOLE);
         let job = agent.job().await;
@@ -96,7 +96,7 @@ async fn an_agent_that_knows_no_paths_is_told_none_and_its_stream_is_put_togethe
 #[actix_rt::test]
 async fn every_path_is_served_streamed_and_as_one_body() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     for endpoint in Endpoint::ALL {
         let body = whole(endpoint);
         let one = answered(&coordinator, &mut agent, (endpoint, WHOLE), (200, JSON), &body).await;
@@ -113,7 +113,7 @@ async fn every_path_is_served_streamed_and_as_one_body() {
 #[actix_rt::test]
 async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_not_passed_on() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     let (chat, events) = (Endpoint::ChatCompletions, text(&answer(Endpoint::ChatCompletions, "hello", 3, 5)));
     let put = answered(&coordinator, &mut agent, (chat, WHOLE), (200, EVENTS), &events).await;
     assert_eq!((put.status, put.json()["object"].as_str()), (200, Some("chat.completion")));
@@ -126,7 +126,7 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
         (WHOLE, (500, JSON), whole(chat)),
     ] {
         // Another one each time: it may have been sent a cancel by the end.
-        let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+        let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
         let answer = answered(&coordinator, &mut agent, (chat, asked), head, &body).await;
         let seen = (answer.status, answer.json()["error"]["type"].as_str().map(str::to_owned));
         assert_eq!(seen, (502, Some("server_error".into())), "{head:?}");
@@ -136,7 +136,7 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
 #[actix_rt::test]
 async fn a_body_whose_job_fails_is_no_answer() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     let asking = coordinator.asking(Endpoint::Embeddings.path(), WHOLE);
     let job = agent.job().await.job_id;
     agent.begin(job, 200, JSON, &whole(Endpoint::Embeddings)).await;
@@ -147,7 +147,7 @@ async fn a_body_whose_job_fails_is_no_answer() {
 #[actix_rt::test]
 async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     let said = r#"{"error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":8}}"#;
     for endpoint in Endpoint::ALL {
         for (status, code) in [
@@ -181,7 +181,7 @@ async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape(
 #[actix_rt::test]
 async fn a_fault_that_is_not_the_requests_is_the_gateways() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_at(&coordinator, 1, &Endpoint::ALL).await;
+    let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     for (status, code, want) in [
         (500, ErrorCode::Internal, 502),
         (503, ErrorCode::Internal, 502),
@@ -198,8 +198,8 @@ async fn a_fault_that_is_not_the_requests_is_the_gateways() {
 #[actix_rt::test]
 async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
     let coordinator = Coordinator::start().await;
-    let mut base = Agent::join(&coordinator, 1, &["m"], 4).await;
-    let mut vectors = Agent::join_at(&coordinator, 2, &[Endpoint::Embeddings]).await;
+    let mut base = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 4).await;
+    let mut vectors = ScriptedAgent::join_at(coordinator.agent_url(), 2, &[Endpoint::Embeddings]).await;
     for _ in 0..3 {
         let body = whole(Endpoint::Embeddings);
         let asked = (Endpoint::Embeddings, WHOLE);
@@ -219,8 +219,8 @@ async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
 #[actix_rt::test]
 async fn a_model_that_one_backend_lacks_is_asked_for_elsewhere() {
     let coordinator = Coordinator::start().await;
-    let mut first = Agent::join_at(&coordinator, 1, &[Endpoint::Responses]).await;
-    let mut second = Agent::join_at(&coordinator, 2, &[Endpoint::Responses]).await;
+    let mut first = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::Responses]).await;
+    let mut second = ScriptedAgent::join_at(coordinator.agent_url(), 2, &[Endpoint::Responses]).await;
     let asking = coordinator.asking(Endpoint::Responses.path(), WHOLE);
     let job = first.job().await.job_id;
     first.begin(job, 404, JSON, r#"{"error":{"message":"no such model"}}"#).await;
@@ -234,7 +234,7 @@ async fn a_model_that_one_backend_lacks_is_asked_for_elsewhere() {
 #[actix_rt::test]
 async fn an_agent_that_agreed_and_names_no_paths_is_taken_for_a_base_agent() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::agree(&coordinator, 1, &[Extension::Endpoints]).await;
+    let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &[Extension::Endpoints]).await;
     agent.offer(&["m"], 1).await;
     assert_eq!(coordinator.ask(Endpoint::Embeddings.path(), WHOLE).await.status, 404);
     let asking = coordinator.asking(Endpoint::ChatCompletions.path(), WHOLE);

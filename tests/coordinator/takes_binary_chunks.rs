@@ -1,13 +1,13 @@
 //! Agents that agreed on binary chunks, and what those must be like.
 
-use actix_http::ws::Item;
-use awc::ws::Message;
 use bytes::Bytes;
-use futures_util::SinkExt;
+use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{AuthResponse, BinaryChunk, Extensions, FromAgent, FromCoordinator};
+use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
+use outpost::transport::frame::Frame;
 
-use super::fixture::{Agent, Answer, Coordinator, Seen, key, soon};
+use super::fixture::{Answer, Coordinator, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -17,7 +17,7 @@ const HELLO: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"
 const DONE: &str = "data: [DONE]\n\n";
 
 /// Has the agent answer one request with these chunks, in binary.
-async fn answered(coordinator: &Coordinator, agent: &mut Agent, body: &str, chunks: &[&str]) -> Answer {
+async fn answered(coordinator: &Coordinator, agent: &mut ScriptedAgent, body: &str, chunks: &[&str]) -> Answer {
     let asking = coordinator.asking(CHAT, body);
     let job = agent.job().await.job_id;
     let mut offset = 0;
@@ -29,15 +29,15 @@ async fn answered(coordinator: &Coordinator, agent: &mut Agent, body: &str, chun
     soon(asking).await.unwrap()
 }
 
-async fn closed_with(agent: &mut Agent, reason: &str) {
-    assert_eq!(agent.see().await, Seen::Close(Some((1002, reason.into()))));
-    assert_eq!(agent.see().await, Seen::Eof);
+async fn closed_with(agent: &mut ScriptedAgent, reason: &str) {
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, reason.into()))));
+    assert_eq!(agent.event().await, AgentEvent::Eof);
 }
 
 #[actix_rt::test]
 async fn binary_chunks_are_relayed_as_they_come_and_put_together() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     let (start, end) = HELLO.split_at(50);
     let streamed = answered(&coordinator, &mut agent, STREAM, &[start, "", end, DONE]).await;
     assert_eq!((streamed.status, streamed.body), (200, format!("{HELLO}{DONE}")));
@@ -49,17 +49,15 @@ async fn binary_chunks_are_relayed_as_they_come_and_put_together() {
 #[actix_rt::test]
 async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!("data: {}\n\n", "x".repeat(3 << 20));
     assert!(answered(&coordinator, &mut agent, STREAM, &[&large]).await.body == large);
 
     let asking = coordinator.asking(CHAT, STREAM);
     let job = agent.job().await.job_id;
     let chunk = Bytes::from([&BinaryChunk::head(job.uuid(), 0)[..], DONE.as_bytes()].concat());
-    for item in
-        [Item::FirstBinary(chunk.slice(..10)), Item::Continue(chunk.slice(10..30)), Item::Last(chunk.slice(30..))]
-    {
-        agent.socket.send(Message::Continuation(item)).await.unwrap();
+    for (range, place) in [(0..10, Fragment::First), (10..30, Fragment::Middle), (30..chunk.len(), Fragment::Last)] {
+        agent.send_fragment(&Frame::Binary(chunk.slice(range)), place).await;
     }
     agent.done(job).await;
     assert_eq!(soon(asking).await.unwrap().body, DONE);
@@ -68,8 +66,8 @@ async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
 #[actix_rt::test]
 async fn operators_see_what_was_agreed_on() {
     let coordinator = Coordinator::start().await;
-    let _binary = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
-    let _base = Agent::join(&coordinator, 2, &["m"], 1).await;
+    let _binary = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
+    let _base = ScriptedAgent::join(coordinator.agent_url(), 2, &["m"], 1).await;
     let agents = Answer::of(coordinator.get("/api/agents"), "").await.json();
     assert_eq!(agents[0]["extensions"], serde_json::json!(["binary"]));
     assert_eq!(agents[1]["extensions"], serde_json::json!([]));
@@ -86,7 +84,7 @@ async fn a_frame_that_is_no_chunk_ends_the_session() {
         (vec![2], "binary frame of another version"),
         ([&[0], &head[1..]].concat(), "binary frame of another version"),
     ] {
-        let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+        let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
         agent.binary(frame).await;
         closed_with(&mut agent, reason).await;
     }
@@ -96,7 +94,7 @@ async fn a_frame_that_is_no_chunk_ends_the_session() {
 async fn a_chunk_out_of_place_ends_the_session_and_its_jobs() {
     let coordinator = Coordinator::start().await;
     for offset in [0, 4, 6, u64::MAX] {
-        let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+        let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
         let asking = coordinator.asking(CHAT, r#"{"model":"m"}"#);
         let job = agent.job().await.job_id;
         agent.binary_chunk(job, 0, "hello").await;
@@ -109,7 +107,7 @@ async fn a_chunk_out_of_place_ends_the_session_and_its_jobs() {
 #[actix_rt::test]
 async fn offsets_are_of_each_job_alone() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 2).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 2).await;
     let (one, two) = (coordinator.asking(CHAT, STREAM), coordinator.asking(CHAT, STREAM));
     let (first, second) = (agent.job().await.job_id, agent.job().await.job_id);
     for (offset, piece) in [(0, "data: [DO"), (9, "NE]\n\n")] {
@@ -126,7 +124,7 @@ async fn offsets_are_of_each_job_alone() {
 #[actix_rt::test]
 async fn a_chunk_of_no_job_is_passed_over_because_it_may_have_crossed_a_cancel() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
     agent.binary_chunk(JobId::random(), 7, "x").await;
     let request = coordinator.post(CHAT).send_body(STREAM);
@@ -145,7 +143,7 @@ async fn a_chunk_of_no_job_is_passed_over_because_it_may_have_crossed_a_cancel()
 #[actix_rt::test]
 async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
     let coordinator = Coordinator::start().await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.asking(CHAT, STREAM);
     let job = agent.job().await.job_id;
     agent.chunk(job, HELLO).await;
@@ -157,7 +155,7 @@ async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
 #[actix_rt::test]
 async fn what_was_not_offered_is_not_agreed_on_whatever_the_agent_says() {
     let coordinator = Coordinator::start_with(|config| config.extensions = Extensions::NONE).await;
-    let mut agent = Agent::join_binary(&coordinator, 1, &["m"], 1).await;
+    let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
     closed_with(&mut agent, "unexpected binary message").await;
 }
@@ -166,8 +164,7 @@ async fn what_was_not_offered_is_not_agreed_on_whatever_the_agent_says() {
 async fn the_challenge_offers_what_the_configuration_says() {
     for offer in [Extensions::NONE, Extensions::all()] {
         let coordinator = Coordinator::start_with(|config| config.extensions = offer).await;
-        let (_, socket) = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await.unwrap();
-        let mut agent = Agent { socket, key: key(1) };
+        let mut agent = ScriptedAgent::open(coordinator.agent_url(), agent_key(1)).await;
         let FromCoordinator::AuthChallenge { extensions, .. } = agent.frame().await else { panic!("no challenge") };
         assert_eq!(extensions, offer);
     }
@@ -177,7 +174,7 @@ async fn the_challenge_offers_what_the_configuration_says() {
 async fn a_list_of_extensions_that_is_none_is_none() {
     let coordinator = Coordinator::start().await;
     for extensions in [r#""binary""#, "null", "7", r#"["weather"]"#, r#"["binary",{}]"#, r#"{"a":[[]]}"#] {
-        let (mut agent, nonce) = Agent::dial(&coordinator, "/agent", key(1)).await;
+        let (mut agent, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
         let response = AuthResponse { extensions: Extensions::NONE, ..agent.response(&nonce, None) };
         let text = serde_json::to_string(&FromAgent::AuthResponse(response)).unwrap();
         agent.text(text.replacen('{', &format!(r#"{{"extensions":{extensions},"#), 1)).await;
@@ -190,10 +187,10 @@ async fn a_list_of_extensions_that_is_none_is_none() {
 #[actix_rt::test]
 async fn before_the_handshake_is_done_nothing_binary_is_taken() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
+    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
     closed_with(&mut agent, "unexpected binary message").await;
-    let (mut agent, _) = Agent::dial(&coordinator, "/agent", key(1)).await;
-    agent.socket.send(Message::Continuation(Item::FirstBinary(Bytes::new()))).await.unwrap();
+    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+    agent.send_fragment(&Frame::Binary(Bytes::new()), Fragment::First).await;
     closed_with(&mut agent, "unexpected fragment").await;
 }

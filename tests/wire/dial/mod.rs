@@ -8,5 +8,6 @@ mod certificates;
 mod environment;
 mod limits;
 mod proxies;
+mod scripted;
 mod server;
 mod sockets;

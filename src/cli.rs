@@ -60,6 +60,14 @@ enum Command {
     },
     /// Show the public key and the provider id
     Identity,
+    /// Play an agent against a coordinator and print what it violates of the protocol
+    Conformance {
+        /// The coordinator, as in OUTPOST_COORDINATOR_URL
+        url: String,
+        /// Use the key of the agent on this machine, and not a fresh one. A running agent with that key is disconnected
+        #[arg(long)]
+        own_key: bool,
+    },
     /// Check or print the configuration
     Config {
         #[command(subcommand)]
@@ -140,6 +148,7 @@ fn run(command: Command, env: &dyn Environment) -> ExitStatus {
         }
         Command::Status { json } => print_status(json, env),
         Command::Identity => identity(env),
+        Command::Conformance { url, own_key } => conformance(&url, own_key, env),
         Command::Config { command } => configuration(&command, env),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "outpost", &mut io::stdout());
@@ -234,6 +243,21 @@ fn identity(env: &dyn Environment) -> ExitStatus {
         }
         Err(error) => fail(ExitStatus::Identity, error),
     }
+}
+
+fn conformance(url: &str, own_key: bool, env: &dyn Environment) -> ExitStatus {
+    start_log(env, "error");
+    let url = MapEnvironment::from([("OUTPOST_COORDINATOR_URL", url)]);
+    let config = match AgentConfig::from_env(&Layered { upper: &url, lower: env }) {
+        Ok((config, _)) => config,
+        Err(report) => return fail(ExitStatus::Configuration, report),
+    };
+    let identity = match own_key.then(|| Identity::load(&config.identity_path)).transpose() {
+        Ok(identity) => identity,
+        Err(error) => return fail(ExitStatus::Identity, error),
+    };
+    on_system(app::check_conformance(&config, identity, &mut io::stdout()))
+        .unwrap_or_else(|error| fail(error.exit_status(), error))
 }
 
 fn configuration(command: &ConfigCommand, env: &dyn Environment) -> ExitStatus {

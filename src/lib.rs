@@ -21,6 +21,7 @@ pub mod app;
 pub mod backends;
 pub mod cli;
 pub mod config;
+pub mod conformance;
 pub mod coordinator;
 pub mod core;
 pub mod dev;

@@ -1,6 +1,7 @@
 //! The one place that wires everything: from a configuration to running actors, and from signals to an exit code.
 
 mod agent;
+mod conformance;
 mod coordinator;
 mod dumps;
 mod exit;
@@ -9,6 +10,7 @@ mod signals;
 mod wiring;
 
 pub use agent::{Agent, StartError, run};
+pub use conformance::check_conformance;
 pub use coordinator::serve;
 pub use dumps::allow_dumps;
 pub use exit::ExitStatus;

@@ -1,15 +1,18 @@
 //! The scripted coordinator: takes the agent's connections and decides which dials fail.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::faults::Faults;
 use super::link::CoordinatorLink;
 use super::patience::within;
-use super::wire::{DialFault, MemoryConnector, Network, Opened};
+use super::wire::{DialFault, MemoryConnector, Network, Opened, accept_all};
 use crate::messages::wire::Extensions;
 use crate::transport::websocket::link::Connector;
 
@@ -19,6 +22,8 @@ pub struct ScriptedCoordinator {
     arrivals: mpsc::UnboundedReceiver<Opened>,
     pub(super) faults: Faults,
     offer: Cell<Extensions>,
+    /// Takes connections over TCP. Ends with the coordinator.
+    accepting: JoinSet<()>,
 }
 
 impl ScriptedCoordinator {
@@ -26,7 +31,23 @@ impl ScriptedCoordinator {
     pub fn new(capacity: usize) -> (Self, Rc<dyn Connector>) {
         let (network, arrivals) = Network::new(capacity);
         let (faults, offer) = (Faults::default(), Cell::default());
-        (Self { network: Rc::clone(&network), arrivals, faults, offer }, Rc::new(MemoryConnector(network)))
+        (
+            Self { network: Rc::clone(&network), arrivals, faults, offer, accepting: JoinSet::new() },
+            Rc::new(MemoryConnector(network)),
+        )
+    }
+
+    /// A coordinator that takes connections over TCP on a free port of this host, and its URL.
+    ///
+    /// # Errors
+    /// If there is no such port.
+    pub async fn listen() -> io::Result<(Self, String)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("ws://{}/agent", listener.local_addr()?);
+        // Nothing dials in memory.
+        let (mut coordinator, _) = Self::new(0);
+        coordinator.accepting.spawn_local(accept_all(listener, coordinator.network.opened.clone()));
+        Ok((coordinator, url))
     }
 
     /// What the challenges of later connections offer. Without it, nothing: a coordinator that knows no extensions.

@@ -7,21 +7,20 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::faults::Faults;
 use super::grammar::Grammar;
 use super::patience::within;
-use super::wire::{Cut, Opened};
+use super::wire::{Line, Opened};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
+use crate::transport::stream::Stream;
 use crate::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 
 /// The largest message taken from an agent.
@@ -52,7 +51,7 @@ pub struct CoordinatorLink {
     inbox: VecDeque<Frame>,
     out: Outgoing,
     reading: watch::Sender<bool>,
-    cut: Arc<Cut>,
+    line: Line,
     io: JoinSet<()>,
 }
 
@@ -85,7 +84,7 @@ impl Outgoing {
 impl CoordinatorLink {
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
     pub(super) fn open(opened: Opened, faults: Faults, offer: Extensions) -> Self {
-        let (read, write) = tokio::io::split(opened.stream);
+        let (read, write) = tokio::io::split(opened.upgraded.stream);
         let (frames, incoming) = mpsc::unbounded_channel();
         let (queue, to_send) = mpsc::unbounded_channel();
         let (reading, may_read) = watch::channel(true);
@@ -94,10 +93,10 @@ impl CoordinatorLink {
         let grammar = Rc::new(Grammar::default());
         let reader = Reader { frames, out: out.clone(), grammar: Rc::clone(&grammar), faults: faults.clone() };
         let mut io = JoinSet::new();
-        io.spawn_local(reader.run(read, may_read));
+        io.spawn_local(reader.run(read, opened.upgraded.leftover, may_read));
         io.spawn_local(write_all(write, to_send, Rc::clone(&out.unsent)));
-        let (nonce, inbox, cut) = (Vec::new(), VecDeque::new(), opened.cut);
-        Self { grammar, nonce, offer, faults, incoming, inbox, out, reading, cut, io }
+        let (nonce, inbox, line) = (Vec::new(), VecDeque::new(), opened.line);
+        Self { grammar, nonce, offer, faults, incoming, inbox, out, reading, line, io }
     }
 
     /// Sends a message.
@@ -153,8 +152,16 @@ impl CoordinatorLink {
     /// Makes the connection go wrong.
     pub fn fail(&mut self, fault: LinkFault) {
         match fault {
-            LinkFault::HangUp => self.io.abort_all(),
-            LinkFault::Reset => self.cut.with(io::ErrorKind::ConnectionReset),
+            LinkFault::HangUp => {
+                self.io.abort_all();
+                self.line.hang_up();
+            }
+            LinkFault::Reset => {
+                self.line.reset();
+                if let Line::Tcp(_) = self.line {
+                    self.io.abort_all();
+                }
+            }
             LinkFault::StopReading => {
                 self.reading.send_replace(false);
             }
@@ -269,8 +276,8 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(self, mut stream: ReadHalf<DuplexStream>, mut may_read: watch::Receiver<bool>) {
-        let mut reader = FrameReader::new(Role::Server, MAX_MESSAGE, BytesMut::new());
+    async fn run(self, mut stream: ReadHalf<Box<dyn Stream>>, leftover: BytesMut, mut may_read: watch::Receiver<bool>) {
+        let mut reader = FrameReader::new(Role::Server, MAX_MESSAGE, leftover);
         loop {
             if may_read.wait_for(|may| *may).await.is_err() {
                 return;
@@ -314,7 +321,7 @@ impl Reader {
 }
 
 async fn write_all(
-    mut stream: WriteHalf<DuplexStream>,
+    mut stream: WriteHalf<Box<dyn Stream>>,
     mut queue: mpsc::UnboundedReceiver<BytesMut>,
     unsent: Rc<Cell<usize>>,
 ) {

@@ -36,6 +36,7 @@
 //! In a test the body stands in an `async fn` under `#[actix_rt::test]`.
 #![expect(clippy::panic, reason = "what does not come as a test awaits it fails the test, here and nowhere else")]
 
+mod agent;
 mod backend;
 mod builder;
 mod coordinator;
@@ -49,8 +50,10 @@ mod patience;
 mod probe;
 mod reply;
 mod request;
+mod socket;
 mod wire;
 
+pub use agent::{AgentEvent, ScriptedAgent, agent_key};
 pub use backend::{Health, ScriptedBackend};
 pub use builder::HarnessBuilder;
 pub use coordinator::ScriptedCoordinator;
@@ -62,4 +65,5 @@ pub use patience::{PATIENCE, within};
 pub use probe::{Probe, Recorded};
 pub use reply::{Reply, StreamFault, answer, whole_answer};
 pub use request::{Request, RequestState};
+pub use socket::accept_websocket;
 pub use wire::{DialFault, TARGET};

@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use super::socket::accept_websocket;
 use crate::transport::stream::DialError;
 use crate::transport::websocket::link::{Connector, Upgraded};
 
@@ -49,13 +51,51 @@ pub(super) struct Network {
     pub(super) dials: RefCell<Vec<Instant>>,
     /// Bytes that each direction of a connection holds.
     capacity: usize,
-    opened: mpsc::UnboundedSender<Opened>,
+    pub(super) opened: mpsc::UnboundedSender<Opened>,
 }
 
 /// The coordinator's end of a new connection.
 pub(super) struct Opened {
-    pub(super) stream: DuplexStream,
-    pub(super) cut: Arc<Cut>,
+    pub(super) upgraded: Upgraded,
+    pub(super) line: Line,
+}
+
+/// What can break a connection from the coordinator's end.
+pub(super) enum Line {
+    /// One in memory.
+    Memory(Arc<Cut>),
+    /// One over TCP, by its socket.
+    Tcp(socket2::Socket),
+}
+
+impl Line {
+    /// Ends the stream, without a close frame.
+    pub(super) fn hang_up(&self) {
+        if let Self::Tcp(socket) = self {
+            // The agent may have ended it first.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Has reads and writes of the agent fail. Over TCP that takes effect when the stream is dropped.
+    pub(super) fn reset(&self) {
+        match self {
+            Self::Memory(cut) => cut.with(io::ErrorKind::ConnectionReset),
+            Self::Tcp(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
+        }
+    }
+}
+
+/// Takes the connections of a listener until the coordinator is gone.
+pub(super) async fn accept_all(listener: TcpListener, opened: mpsc::UnboundedSender<Opened>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let Ok(socket) = socket2::SockRef::from(&stream).try_clone() else { return };
+        // What is not an upgrade is dropped.
+        let Ok(upgraded) = accept_websocket(stream).await else { continue };
+        if opened.send(Opened { upgraded, line: Line::Tcp(socket) }).is_err() {
+            return;
+        }
+    }
 }
 
 impl Network {
@@ -71,7 +111,10 @@ impl Network {
         let cut = Arc::new(Cut::default());
         let wire = Wire { stream: near, cut: Arc::clone(&cut) };
         self.opened
-            .send(Opened { stream: far, cut })
+            .send(Opened {
+                upgraded: Upgraded { stream: Box::new(far), leftover: BytesMut::new() },
+                line: Line::Memory(cut),
+            })
             .map_err(|_| DialError::Connect(io::ErrorKind::ConnectionRefused))?;
         Ok(Upgraded { stream: Box::new(wire), leftover: BytesMut::new() })
     }

@@ -7,6 +7,7 @@ mod aborts;
 mod auto;
 mod dialects;
 mod early;
+mod echo;
 mod kinds;
 mod looking;
 mod looks;

@@ -1,0 +1,121 @@
+//! A coordinator on a free port, and its clients. All waits have a deadline. Its agents are the scripted ones of the testkit.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use outpost::coordinator::{CoordinatorConfig, CoordinatorHandle, bind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// What an event may take. Only a broken test takes it.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Waits for something that is bound to come.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    actix_rt::time::timeout(SOON, future).await.expect("it did not happen in time")
+}
+
+/// The provider id that goes with the key.
+pub(crate) fn provider_id(key: &SigningKey) -> String {
+    let hex: String = key.verifying_key().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("agent-{hex}")
+}
+
+/// A coordinator on a free port.
+pub(crate) struct Coordinator {
+    pub(crate) addr: SocketAddr,
+    agent_url: String,
+    pub(crate) handle: CoordinatorHandle,
+}
+
+impl Coordinator {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = CoordinatorConfig::new(([127, 0, 0, 1], 0).into());
+        change(&mut config);
+        let server = bind(config).expect("it binds");
+        let (addr, handle) = (server.local_addr(), server.handle());
+        actix_rt::spawn(server.run());
+        Self { addr, agent_url: format!("ws://{addr}/agent"), handle }
+    }
+
+    /// Where agents connect.
+    pub(crate) fn agent_url(&self) -> &str {
+        &self.agent_url
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> awc::ClientRequest {
+        client().get(self.url(path)).timeout(SOON)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> awc::ClientRequest {
+        client().post(self.url(path)).content_type("application/json").timeout(SOON)
+    }
+
+    /// Posts a body and takes the whole answer.
+    pub(crate) async fn ask(&self, path: &str, body: &str) -> Answer {
+        Answer::of(self.post(path), body).await
+    }
+
+    /// The same in the background.
+    pub(crate) fn asking(&self, path: &str, body: &str) -> actix_rt::task::JoinHandle<Answer> {
+        let (request, body) = (self.post(path), body.to_owned());
+        actix_rt::spawn(async move { Answer::of(request, &body).await })
+    }
+}
+
+/// Posts a body by hand, in the background, and takes all that comes until the connection ends, as it is on the wire.
+pub(crate) fn posting(addr: SocketAddr, path: &str, body: &str) -> actix_rt::task::JoinHandle<String> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = head + body;
+    actix_rt::spawn(async move {
+        let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        soon(socket.read_to_end(&mut seen)).await.unwrap();
+        String::from_utf8(seen).unwrap()
+    })
+}
+
+fn client() -> awc::Client {
+    awc::Client::builder().connector(awc::Connector::new().limit(0)).finish()
+}
+
+/// A response, read to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) async fn of(request: awc::ClientRequest, body: &str) -> Self {
+        let mut response = soon(request.force_close().send_body(body.to_owned())).await.expect("a response");
+        let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(response.headers().get("server").unwrap(), "outpost-coordinator");
+        let body = soon(response.body().limit(64 << 20)).await.expect("a body");
+        Self {
+            status: response.status().as_u16(),
+            content_type: content_type.unwrap_or_default(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).expect("a JSON body")
+    }
+}

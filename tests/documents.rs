@@ -60,7 +60,9 @@ fn every_relative_link_has_a_target() {
     let mut wrong = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        wrong.extend(links(&text).into_iter().filter(|link| is_relative(link)).filter_map(|link| broken(&document, link)));
+        wrong.extend(
+            links(&text).into_iter().filter(|link| is_relative(link)).filter_map(|link| broken(&document, link)),
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

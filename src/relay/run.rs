@@ -118,7 +118,9 @@ async fn relay(
         (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
         (AnswerForm::Whole, Came::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
         // A server that takes no notice of `stream`. In the base protocol the bytes that came are sent, which are not a stream.
-        (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => whole::disassembled(endpoint, body).await?,
+        (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => {
+            whole::disassembled(endpoint, body).await?
+        }
         (_, Came::Whole | Came::Other, _) => {
             return Err(Fault::backend("the backend answered something else than it was asked for"));
         }

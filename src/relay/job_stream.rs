@@ -12,11 +12,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BytesMut};
 use tokio::sync::Notify;
 
 use super::chunk::{self, MAX_CHUNK};
 use super::outbox::{GUARANTEED, MOST, Outbox};
+use super::segments::Segments;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
 use crate::transport::frame_buffer::FrameBuffer;
@@ -61,7 +61,7 @@ struct Shared {
 /// What was produced and is not written.
 #[derive(Default)]
 struct Held {
-    bytes: BytesMut,
+    bytes: Segments,
     /// Of the response, for its first frame.
     head: Option<ResponseHead>,
     /// The head is sent though there are no bytes.
@@ -152,7 +152,7 @@ impl JobStream {
         let borrowed = self.0.outbox.borrow_spare(wanted);
         held.borrowed += borrowed;
         let taken = own + borrowed;
-        held.bytes.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        held.bytes.append(bytes.get(..taken).unwrap_or_default());
         taken
     }
 
@@ -220,20 +220,13 @@ impl JobStream {
     /// Appends a frame of bytes, and the terminal frame where that is all.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
         if !held.bytes.is_empty() || held.head_is_due {
-            let count = held.bytes.len().min(MAX_CHUNK);
-            let (encoding, offset) = (self.0.outbox.encoding(), held.written);
-            let bytes = held.bytes.get(..count).unwrap_or_default();
+            let bytes = held.bytes.pop();
             match held.head.take() {
-                Some(head) => chunk::append_first(out, self.0.job, &head, bytes),
-                None => encoding.append(out, self.0.job, offset, bytes),
+                Some(head) => chunk::append_first(out, self.0.job, &head, &bytes),
+                None => self.0.outbox.encoding().append(out, self.0.job, held.written, &bytes),
             }
             held.head_is_due = false;
-            held.written += count as u64;
-            held.bytes.advance(count);
-            if held.bytes.is_empty() {
-                // A stream that waits holds no buffer.
-                held.bytes = BytesMut::new();
-            }
+            held.written += bytes.len() as u64;
             let borrowed = held.bytes.len().saturating_sub(GUARANTEED).min(held.borrowed);
             self.0.outbox.return_spare(held.borrowed - borrowed);
             held.borrowed = borrowed;

@@ -7,6 +7,7 @@ pub mod outbox;
 mod prepare;
 mod refusal;
 mod run;
+mod segments;
 mod sender;
 mod transfer;
 mod watch;

@@ -20,7 +20,7 @@ use crate::transport::line::{Line, LinkGone, Next, Source};
 /// Bytes that each job may hold, whatever the others hold: one full frame.
 pub const GUARANTEED: usize = MAX_CHUNK;
 /// Bytes that a job may hold at most.
-pub const MOST: usize = 1024 * 1024;
+pub const MOST: usize = 8 * MAX_CHUNK;
 /// Bytes that all jobs together may hold beyond their guaranteed parts.
 const SPARE: usize = 4 * 1024 * 1024;
 

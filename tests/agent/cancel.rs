@@ -83,14 +83,14 @@ async fn with_chunks_queued_behind_a_coordinator_that_does_not_read() {
     let job = link.job("m", "{}");
     let mut request = backend.request().await;
     request.head();
-    (0..60).for_each(|_| request.piece(vec![b'x'; 32 * 1024]));
+    (0..60).for_each(|_| request.piece(vec![b'x'; 8 * 1024]));
     request.taken(30).await;
     link.cancel(job);
     request.dropped().await;
     link.resume_reading();
     link.cancel_and_silence(job).await;
     let sent: usize = link.unread().iter().map(frame_len).sum();
-    assert!(sent < ON_THE_WAY, "{sent} bytes of 2 MB came after the cancel");
+    assert!(sent < ON_THE_WAY, "{sent} bytes of 480 KiB came after the cancel");
     assert_all_slots_free(&backend, &mut link).await;
     harness.stop().await;
 }
@@ -107,7 +107,7 @@ async fn with_the_terminal_frame_queued_behind_a_coordinator_that_does_not_read(
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     link.fail(LinkFault::StopReading);
-    let mut pieces = vec![Bytes::from(vec![b'\n'; 768 * 1024])];
+    let mut pieces = vec![Bytes::from(vec![b'\n'; 192 * 1024])];
     pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces)]);
     let job = link.job("m", "{}");
@@ -118,7 +118,7 @@ async fn with_the_terminal_frame_queued_behind_a_coordinator_that_does_not_read(
     link.cancel_and_silence(job).await;
     let frames = link.unread();
     let sent: usize = frames.iter().map(frame_len).sum();
-    assert!(sent < ON_THE_WAY, "{sent} bytes of 768 KiB came after the cancel");
+    assert!(sent < ON_THE_WAY, "{sent} bytes of 192 KiB came after the cancel");
     assert_all_slots_free(&backend, &mut link).await;
     harness.stop().await;
 }

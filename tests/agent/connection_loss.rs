@@ -66,7 +66,7 @@ async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     link.fail(LinkFault::StopReading);
-    let mut pieces = vec![Bytes::from(vec![b'\n'; 768 * 1024])];
+    let mut pieces = vec![Bytes::from(vec![b'\n'; 192 * 1024])];
     pieces.extend(answer(Endpoint::ChatCompletions, "end", 1, 1));
     backend.reply([Reply::Stream(pieces)]);
     link.job("m", "{}");

@@ -77,7 +77,7 @@ async fn a_write_that_stands_still_for_30_seconds_is_the_end_even_if_the_peer_ta
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..24).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    (0..24).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     request.taken(24).await;
     let stalled = Instant::now();
     link.send_frame(&Frame::Ping(Bytes::from_static(b"still here")));
@@ -100,7 +100,7 @@ async fn a_write_that_moves_now_and_then_is_no_stall() {
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..24).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    (0..96).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     request.taken(24).await;
     let begun = Instant::now();
     for _ in 0..10 {
@@ -131,7 +131,7 @@ async fn a_pong_overtakes_the_answers_that_wait() {
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..60).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    (0..60).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     request.taken(30).await;
     link.send_frame(&Frame::Ping(Bytes::from_static(b"quick")));
     link.resume_reading();
@@ -143,7 +143,7 @@ async fn a_pong_overtakes_the_answers_that_wait() {
             _ => {}
         }
     }
-    assert!(before < 200 * 1024, "{before} bytes of 2.6 MB came before the pong");
+    assert!(before < 200 * 1024, "{before} bytes of 640 KiB came before the pong");
     harness.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn a_heartbeat_overtakes_the_answers_that_wait() {
     request.head();
     link.heartbeat().await;
     link.fail(LinkFault::StopReading);
-    (0..60).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    (0..60).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     request.taken(30).await;
     // The next heartbeat is due while the write stands still.
     tokio::time::advance(Duration::from_secs(16)).await;
@@ -171,7 +171,7 @@ async fn a_heartbeat_overtakes_the_answers_that_wait() {
             _ => {}
         }
     }
-    assert!(before < 200 * 1024, "{before} bytes of 2.6 MB came before the heartbeat");
+    assert!(before < 200 * 1024, "{before} bytes of 640 KiB came before the heartbeat");
     harness.stop().await;
 }
 
@@ -202,7 +202,7 @@ async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
     let mut request = backend.request().await;
     request.head();
     link.fail(LinkFault::StopReading);
-    (0..64).for_each(|_| request.piece(vec![b'\n'; 32 * 1024]));
+    (0..256).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     request.taken(30).await;
     for _ in 0..20 {
         tokio::time::advance(Duration::from_secs(25)).await;

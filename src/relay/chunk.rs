@@ -1,30 +1,29 @@
-//! How bytes of a response become a frame: as base64 in JSON, or as they are behind a head of fixed size.
+//! Encodes response bytes as frames: as base64 in JSON, or unchanged after a header of fixed size.
 //!
-//! Each chunk is encoded here once, masked, into the bytes that go over the wire.
+//! Each chunk is encoded once, and masked, directly into the bytes of the connection.
 //!
-//! Where the extension `endpoints` was agreed on, a job's first chunk carries the head of the response. That one is a
-//! `job_chunk` of JSON also where `binary` was agreed on, whose frames have no place for a head; its bytes count for the
-//! offsets of those that follow.
+//! If the extension `endpoints` was agreed on, a job's first chunk carries the head of the response. It is always a JSON
+//! `job_chunk`, because binary frames have no field for a head. Its bytes count for the offsets of the following chunks.
 
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, FromAgent, ResponseHead};
 use crate::transport::frame::Frame;
 use crate::transport::frame_buffer::FrameBuffer;
 
-/// The most response bytes in one frame: it stays under 64 KiB, which every WebSocket library takes by default.
+/// The most response bytes in one frame: the frame stays under 64 KiB, which every WebSocket library accepts by default.
 pub const MAX_CHUNK: usize = 32 * 1024;
 
-/// The form in which the chunks of a connection travel.
+/// The encoding of the chunks of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// `job_chunk`, as the base protocol has it.
+    /// `job_chunk`, as in the base protocol.
     Json,
-    /// Binary frames, as the extension `binary` has it.
+    /// Binary frames, as in the extension `binary`.
     Binary,
 }
 
 impl Encoding {
-    /// The form that goes with what was agreed on.
+    /// The encoding for the agreed extensions.
     pub(super) fn of(agreed: Extensions) -> Self {
         if agreed.contains(Extension::Binary) { Self::Binary } else { Self::Json }
     }
@@ -69,12 +68,12 @@ pub(super) fn append_first(out: &mut FrameBuffer, job: JobId, head: &ResponseHea
     });
 }
 
-/// Bytes of the payload of such a frame. A status has three digits.
+/// The size of the payload of such a frame. A status has three digits.
 fn first_size(job: JobId, head: &ResponseHead, bytes: &[u8]) -> usize {
     Encoding::Json.size(job, bytes) + STATUS.len() + 3 + TYPE.len() + head.content_type().len()
 }
 
-/// Appends a job's terminal frame, with the response bytes counted that were written before it.
+/// Appends a job's terminal frame. An error contains the number of response bytes that were written before it.
 pub(super) fn append_terminal(out: &mut FrameBuffer, mut terminal: FromAgent, written: u64) {
     if let FromAgent::JobError(error) = &mut terminal {
         error.tokens_emitted = written;
@@ -107,12 +106,12 @@ mod tests {
     fn read(frame: &[u8]) -> Frame {
         let mut reader = FrameReader::new(Role::Server, 1 << 16, BytesMut::from(frame));
         let read = reader.pop().unwrap().expect("a whole frame");
-        assert!(matches!(reader.pop(), Ok(None)), "one frame and nothing behind it");
+        assert!(matches!(reader.pop(), Ok(None)), "one frame and nothing after it");
         read
     }
 
     #[test]
-    fn either_form_reads_back_and_is_as_long_as_was_said() {
+    fn either_encoding_can_be_parsed_and_has_the_computed_size() {
         let job = JobId::random();
         for len in [0, 1, 2, 3, 100, 4096, MAX_CHUNK - 1, MAX_CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_chunk_reads_back_with_its_head_and_is_as_long_as_was_said() {
+    fn the_first_chunk_can_be_parsed_with_its_head_and_has_the_computed_size() {
         let job = JobId::random();
         let long = format!("application/{}", "x".repeat(84));
         for head in
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_binary_only_where_that_was_agreed() {
+    fn chunks_are_binary_only_if_that_was_agreed_on() {
         assert_eq!(Encoding::of(Extensions::NONE), Encoding::Json);
         assert_eq!(Encoding::of(Extensions::all()), Encoding::Binary);
     }

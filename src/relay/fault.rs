@@ -1,4 +1,4 @@
-//! Why a job failed, and the frames that say so.
+//! Why a job failed, and the frames that report it.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use crate::core::scheduling::router::Refusal;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 
-/// What is said where a bound of this program is to blame.
-pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
+/// The message if a bound of this program was exceeded.
+pub(super) const TOO_LARGE: &str = "the backend's response is too large to be held";
 
-/// Ends a job with `job_error`, unless it has ended. `ended` is called as that frame is written.
+/// Ends a job with `job_error`, unless it has ended. `ended` is called when that frame is written.
 pub(crate) fn end(stream: &JobStream, fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
     let failure = fault.failure();
     let (job_id, error_code, message) = (stream.job(), failure.code, fault.message);
@@ -25,11 +25,11 @@ pub(crate) fn end(stream: &JobStream, fault: Fault, ended: impl FnOnce(Outcome) 
     stream.end(FromAgent::JobError(error), Box::new(move || ended(Outcome::Failed(failure))));
 }
 
-/// Ends a job with `job_error`, unless another ends it first. What a backend said is sent before, where the connection
-/// carries heads, as there is room for it: a job that nobody can do costs no more memory than one that runs.
+/// Ends a job with `job_error`, unless another task ends it first. The backend's error body is sent before it, if the
+/// connection carries heads, as there is room for it: a failing job needs no more memory than a running one.
 pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
-    if let Some(said) = fault.said.take().filter(|_| stream.carries_heads()) {
-        let Said { status, content_type, body } = *said;
+    if let Some(response) = fault.response.take().filter(|_| stream.carries_heads()) {
+        let ErrorResponse { status, content_type, body } = *response;
         let mut copy = None;
         let mut sender = ChunkSender::new(stream, &mut copy);
         sender.begin(status, &content_type);
@@ -42,37 +42,37 @@ pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl Fn
     end(stream, fault, ended);
 }
 
-/// What a backend said instead of an answer: the client's own software may know what to make of it.
+/// A backend's error response, for the client.
 #[derive(Clone)]
-pub(super) struct Said {
+pub(super) struct ErrorResponse {
     pub(super) status: u16,
     pub(super) content_type: String,
-    /// At most [`ERROR_BODY_LIMIT`](crate::core::formats::error_body::ERROR_BODY_LIMIT), or what that is translated to.
+    /// At most [`ERROR_BODY_LIMIT`](crate::core::formats::error_body::ERROR_BODY_LIMIT), or the translation of that.
     pub(super) body: Bytes,
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for ErrorResponse {
     /// Without the body, which may repeat the prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Said({}, {} bytes)", self.status, self.body.len())
+        write!(f, "ErrorResponse({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels and
-/// what the backend said to the caller.
+/// Why a job failed, as it is reported to the coordinator. It contains nothing from the host and nothing from a body,
+/// except short labels and the backend's error response.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     code: ErrorCode,
     blame: Blame,
     message: String,
-    /// The backend's connection failed or broke, or its answer makes one doubt its health.
-    by_connection: bool,
-    /// Another backend may do what this one could not.
-    elsewhere: bool,
-    /// What it shows of the backend.
+    /// The backend is to be probed: its connection failed, or its response raises doubts about its health.
+    probe: bool,
+    /// The job may succeed on another backend.
+    retryable: bool,
+    /// What it shows about the backend.
     evidence: Evidence,
-    /// For the caller, where the connection carries it.
-    said: Option<Box<Said>>,
+    /// For the client, if the connection carries heads.
+    response: Option<Box<ErrorResponse>>,
 }
 
 impl Fault {
@@ -81,14 +81,14 @@ impl Fault {
             code,
             blame,
             message: message.into(),
-            by_connection: false,
-            elsewhere: false,
+            probe: false,
+            retryable: false,
             evidence: Evidence::Nothing,
-            said: None,
+            response: None,
         }
     }
 
-    /// The backend did something that has no code of its own.
+    /// A failure of the backend that has no code of its own.
     pub(super) fn backend(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, Blame::Backend, message)
     }
@@ -108,12 +108,12 @@ impl Fault {
         Self::new(refusal.code(), Blame::Operator, refusal.to_string())
     }
 
-    /// The actors that worked it are gone.
+    /// The job's worker or pool was lost.
     pub(crate) fn worker_lost() -> Self {
         Self::agent("the agent failed while working the job")
     }
 
-    /// This program failed.
+    /// A failure of this program.
     pub(super) fn agent(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, Blame::Agent, message)
     }
@@ -123,29 +123,29 @@ impl Fault {
         Self::new(ErrorCode::Internal, Blame::Operator, "the agent is stopping")
     }
 
-    /// The same, with the backend's connection to blame: the job may do better elsewhere.
+    /// The same, caused by the backend's connection: the backend is probed, and the job may be retried on another one.
     pub(super) fn by_connection(self) -> Self {
-        Self { by_connection: true, elsewhere: true, ..self }
+        Self { probe: true, retryable: true, ..self }
     }
 
-    /// The same, with what it shows of the backend.
+    /// The same, with what it shows about the backend.
     pub(super) fn showing(self, evidence: Evidence) -> Self {
         Self { evidence, ..self }
     }
 
-    /// The same, with a look at the backend's health to follow.
-    pub(super) fn in_doubt(self) -> Self {
-        Self { by_connection: true, ..self }
+    /// The same, and the backend is probed.
+    pub(super) fn with_probe(self) -> Self {
+        Self { probe: true, ..self }
     }
 
-    /// The same, where another backend may have what this one has not at the moment.
-    pub(super) fn worth_another(self) -> Self {
-        Self { elsewhere: true, ..self }
+    /// The same, and the job may succeed on another backend.
+    pub(super) fn retryable(self) -> Self {
+        Self { retryable: true, ..self }
     }
 
-    /// The same, with what the caller is to read of it.
-    pub(super) fn saying(self, said: Said) -> Self {
-        Self { said: Some(Box::new(said)), ..self }
+    /// The same, with an error response for the client.
+    pub(super) fn with_response(self, response: ErrorResponse) -> Self {
+        Self { response: Some(Box::new(response)), ..self }
     }
 
     /// The same, without any text that contains the backend's API key.
@@ -153,28 +153,28 @@ impl Fault {
         if key.is_in(self.message.as_bytes()) {
             self.message = "the backend failed with an error that contains its API key".to_owned();
         }
-        self.said = self.said.filter(|said| !key.is_in(&said.body) && !key.is_in(said.content_type.as_bytes()));
+        self.response = self.response.filter(|sent| !key.is_in(&sent.body) && !key.is_in(sent.content_type.as_bytes()));
         self
     }
 
-    /// Whether another backend may do what this one could not.
-    pub(super) fn is_worth_another(&self) -> bool {
-        self.elsewhere
+    /// Whether the job may succeed on another backend.
+    pub(super) fn is_retryable(&self) -> bool {
+        self.retryable
     }
 
-    /// What is decided from it.
+    /// The parts of it that decisions depend on.
     pub(crate) fn failure(&self) -> Failure {
-        let Self { code, blame, evidence, by_connection: probe, .. } = *self;
+        let Self { code, blame, evidence, probe, .. } = *self;
         Failure { code, blame, evidence, probe }
     }
 }
 
 impl From<BackendFault> for Fault {
-    /// An error that the backend reported within a response that had begun well. SGLang and TGI report a caller's mistake
-    /// so, too.
+    /// An error that the backend reported after its response had begun successfully. SGLang and TGI report client errors in
+    /// this way, too.
     fn from(fault: BackendFault) -> Self {
         let what = labelled("the backend reported an error".into(), &fault);
-        Self::new(ErrorCode::Internal, Blame::Unclear, what).in_doubt()
+        Self::new(ErrorCode::Internal, Blame::Unclear, what).with_probe()
     }
 }
 
@@ -187,7 +187,7 @@ impl From<SendError> for Fault {
                     .showing(Evidence::Backend)
             }
             SendError::Garbled => {
-                Self::backend("the backend's answer is no HTTP").by_connection().showing(Evidence::Backend)
+                Self::backend("the backend's response is not HTTP").by_connection().showing(Evidence::Backend)
             }
             SendError::Broke => Self::new(ErrorCode::BackendUnreachable, Blame::Unclear, error.to_string())
                 .by_connection()
@@ -211,14 +211,13 @@ impl From<AssembleError> for Fault {
             }
             AssembleError::TooLarge | AssembleError::TooMany => Self::agent(TOO_LARGE),
             AssembleError::Malformed | AssembleError::Empty => {
-                Self::backend("the backend's stream is not of the kind that was asked for")
+                Self::backend("the backend's stream is not of the requested kind")
             }
         }
     }
 }
 
-/// The connection went away under the job: whatever is reported now reaches nobody.
-/// What happened, with the label of what the backend says of it.
+/// A message, with the label of the backend's error.
 pub(super) fn labelled(what: String, fault: &BackendFault) -> String {
     match &fault.label {
         Some(label) => format!("{what} ({label})"),

@@ -1,12 +1,12 @@
-//! The bytes of one job on their way to the coordinator, its terminal frame, and its phase.
+//! The response bytes of one job that are not written yet, its terminal frame, and its phase.
 //!
-//! The worker appends the bytes of the answer and sends them. On an idle line they are encoded and written at once, on the
-//! worker's thread; else the job waits for its turn at the pump. Bytes are encoded as they are written, for the connection
+//! The worker appends response bytes and sends them. On an idle line they are encoded and written at once, on the worker's
+//! thread. Otherwise the job waits for its turn at the pump. Bytes are encoded when they are written, for the connection
 //! that exists then.
 //!
-//! - STREAM-1: at most one terminal frame is written, behind all bytes that were appended before the end.
+//! - STREAM-1: at most one terminal frame is written, after all bytes that were appended before the end.
 //! - STREAM-2: nothing of the job is written after its terminal frame, nor after a cancel.
-//! - STREAM-3: `produced >= written`, and the difference is what is held, which is bounded.
+//! - STREAM-3: `produced >= written`; the difference is held in memory, and is bounded.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -21,23 +21,23 @@ use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
 use crate::transport::frame_buffer::FrameBuffer;
 
-/// The job is being worked.
+/// The job is running.
 const RUNNING: u8 = 0;
-/// It has a terminal frame, which waits behind its bytes.
+/// It has a terminal frame, which waits for its bytes to be written.
 const ENDED: u8 = 1;
 /// The terminal frame was written.
 const WRITTEN: u8 = 2;
 /// Nothing more of it is sent.
 const CANCELLED: u8 = 3;
 
-/// Called as a terminal frame is written, on the thread that writes it, before the peer can see the frame.
+/// Called when a terminal frame is written, on the thread that writes it, before the peer can see the frame.
 pub type OnWritten = Box<dyn FnOnce() + Send>;
 
-/// A worker's, a pool's or a pump's part in a job.
+/// A job's stream, as workers, pools and the pump use it.
 #[derive(Clone)]
 pub struct JobStream(Arc<Shared>);
 
-/// The router's hold on a job. Dropping it cancels the job, unless it was released.
+/// The router's handle of a job. Dropping it cancels the job, unless it was released.
 #[derive(Debug)]
 pub struct JobHandle {
     stream: JobStream,
@@ -47,12 +47,12 @@ pub struct JobHandle {
 struct Shared {
     job: JobId,
     outbox: Outbox,
-    /// Changed with `held` locked.
+    /// Changed only while `held` is locked.
     phase: AtomicU8,
-    /// A backend has begun to answer.
+    /// A backend has begun its response.
     begun: AtomicBool,
     held: Mutex<Held>,
-    /// Wakes the worker, which alone waits, when the job was cancelled or ended by another.
+    /// Wakes the worker, the only task that waits for it, when the job was cancelled or ended by another task.
     stop: Notify,
     /// Wakes the worker when bytes were written.
     room: Notify,
@@ -62,16 +62,16 @@ struct Shared {
 #[derive(Default)]
 struct Held {
     bytes: Segments,
-    /// Of the response, for its first frame.
+    /// The head of the response, for its first frame.
     head: Option<ResponseHead>,
-    /// The head is sent though there are no bytes.
+    /// The head is sent even if there are no bytes.
     head_is_due: bool,
     /// Response bytes written: the offset of the next frame.
     written: u64,
     terminal: Option<(FromAgent, OnWritten)>,
-    /// It has a turn at the pump.
+    /// It is queued for its turn at the pump.
     is_queued: bool,
-    /// Bytes held beyond the guaranteed part.
+    /// Bytes held in addition to the guaranteed part.
     borrowed: usize,
 }
 
@@ -100,7 +100,7 @@ impl JobStream {
         self.0.job
     }
 
-    /// Whether the connection carries heads of responses.
+    /// Whether the first chunk carries the head of the response.
     pub fn carries_heads(&self) -> bool {
         self.0.outbox.carries_heads()
     }
@@ -110,24 +110,24 @@ impl JobStream {
         self.phase() == RUNNING
     }
 
-    /// Ready as soon as the job was cancelled, or ended by another than its worker, which alone waits here.
+    /// Ready when the job was cancelled, or ended by another task than its worker. Only the worker may wait for it.
     pub async fn stopped(&self) {
         while self.is_running() {
             self.0.stop.notified().await;
         }
     }
 
-    /// Notes that a backend has begun to answer, whatever becomes of the answer: from here on it may have cost something.
+    /// Records that a backend has begun its response, which may have used tokens, whatever happens later.
     pub fn begin_answer(&self) {
         self.0.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a backend has begun to answer.
+    /// Whether a backend has begun its response.
     pub fn has_begun(&self) -> bool {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// Sets the head of the response for its first frame, where the connection carries heads. To be called before any byte.
+    /// Sets the head of the response for its first frame, if the connection carries heads. To be called before any byte.
     pub fn set_head(&self, head: ResponseHead) {
         if self.carries_heads() {
             self.held().head = Some(head);
@@ -139,12 +139,12 @@ impl JobStream {
         self.held().written
     }
 
-    /// Takes bytes of the response, as many as there is room for, and returns how many. They are not sent before
-    /// [`Self::send`], or before bytes that wait already.
+    /// Appends as many response bytes as there is room for, and returns their number. They are sent by [`Self::send`], or
+    /// earlier if bytes are already queued.
     pub fn append(&self, bytes: &[u8]) -> usize {
         let mut held = self.held();
         if !self.is_running() {
-            // Nobody will read them: the worker is about to stop.
+            // The bytes are not needed: the worker is about to stop.
             return bytes.len();
         }
         let own = GUARANTEED.saturating_sub(held.bytes.len()).min(bytes.len());
@@ -156,18 +156,18 @@ impl JobStream {
         taken
     }
 
-    /// Sends what was appended: at once where the line is idle, else in the job's turn.
+    /// Sends the appended bytes: at once on an idle line, else in the job's turn.
     pub fn send(&self) {
         self.send_held(self.held());
     }
 
-    /// Has the head of the response sent also where the response has no bytes.
+    /// Requires the head of the response to be sent even if the response has no bytes.
     pub fn need_head(&self) {
         let mut held = self.held();
         held.head_is_due = held.head.is_some();
     }
 
-    /// Waits until there is room for bytes. To be called by the worker alone, after [`Self::send`].
+    /// Waits until there is room for bytes. Only the worker may call it, after [`Self::send`].
     pub async fn room(&self) {
         loop {
             let written = self.0.room.notified();
@@ -182,8 +182,9 @@ impl JobStream {
         }
     }
 
-    /// Ends the job with its terminal frame, behind what was appended, and stops its worker. `written` is called as that frame is
-    /// written; it is not if it never is. False: the job has ended or was cancelled before, and nothing changes.
+    /// Ends the job with its terminal frame, after the appended bytes, and stops its worker. `written` is called when that
+    /// frame is written, and not at all if it is never written. False: the job has ended or was cancelled before, and
+    /// nothing changes.
     pub fn end(&self, terminal: FromAgent, written: OnWritten) -> bool {
         let mut held = self.held();
         if !self.is_running() {
@@ -196,7 +197,7 @@ impl JobStream {
         true
     }
 
-    /// Writes what is held at once where the line is idle and it fits into one frame, else queues the job.
+    /// Writes the held bytes at once if the line is idle and they fit into one frame. Otherwise queues the job.
     fn send_held(&self, mut held: MutexGuard<'_, Held>) {
         if held.is_queued || held.is_empty() {
             return;
@@ -209,7 +210,7 @@ impl JobStream {
         self.0.outbox.queue(self.clone());
     }
 
-    /// The job's turn: appends its next frames. True where more is left for another turn.
+    /// The job's turn: appends its next frames. True if more frames are left for another turn.
     pub(super) fn append_next(&self, out: &mut FrameBuffer) -> bool {
         let mut held = self.held();
         self.append_frames(&mut held, out);
@@ -217,7 +218,7 @@ impl JobStream {
         held.is_queued
     }
 
-    /// Appends a frame of bytes, and the terminal frame where that is all.
+    /// Appends a frame of bytes, and the terminal frame if no bytes are left.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
         if !held.bytes.is_empty() || held.head_is_due {
             let bytes = held.bytes.pop();
@@ -273,12 +274,12 @@ impl JobStream {
 }
 
 impl JobHandle {
-    /// The way of the job's bytes.
+    /// The stream of the job's bytes.
     pub fn stream(&self) -> &JobStream {
         &self.stream
     }
 
-    /// Lets go of a job that ended by itself: its last frames are written.
+    /// Releases a job that has ended and whose last frames are written, without a cancel.
     pub fn release(mut self) {
         self.is_released = true;
     }

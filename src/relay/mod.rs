@@ -1,4 +1,4 @@
-//! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
+//! One job at work: its request to a backend, and the bounded outbox for its response bytes.
 
 pub mod chunk;
 mod fault;

@@ -1,8 +1,8 @@
 //! The outbox of a connection: the jobs that have bytes to send, in the order of their turns.
 //!
-//! The pump asks it for frames while the line has room, and each job in turn gives one frame, so no job gets less than its
-//! share. It bounds memory: each job may hold [`GUARANTEED`] bytes whatever the others do, and up to [`MOST`] as long as all
-//! jobs together stay within [`SPARE`].
+//! The pump takes frames from it while the line has room. Each job gives one frame in its turn, so all jobs get the same
+//! share. The outbox bounds memory: each job may hold [`GUARANTEED`] bytes whatever the others hold, and up to [`MOST`]
+//! while all jobs together hold at most [`SPARE`] in addition to their guaranteed parts.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,10 +21,10 @@ use crate::transport::line::{Line, LinkGone, Next, Source};
 pub const GUARANTEED: usize = MAX_CHUNK;
 /// Bytes that a job may hold at most.
 pub const MOST: usize = 8 * MAX_CHUNK;
-/// Bytes that all jobs together may hold beyond their guaranteed parts.
+/// Bytes that all jobs together may hold in addition to their guaranteed parts.
 const SPARE: usize = 4 * 1024 * 1024;
 
-/// Where the jobs of one connection put their bytes. Cheap to clone, for any thread.
+/// The outbox of one connection. Cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Outbox(Arc<Shared>);
 
@@ -34,16 +34,16 @@ struct Shared {
     encoding: Encoding,
     line: Arc<Line>,
     turns: Mutex<Turns>,
-    /// What is left of [`SPARE`].
+    /// The unused part of [`SPARE`].
     spare: AtomicUsize,
 }
 
-/// Who is to be written next.
+/// The order of writes.
 #[derive(Default)]
 struct Turns {
     /// Jobs that have something to write, each once.
     streams: VecDeque<JobStream>,
-    /// Our close frame, once nothing else waits.
+    /// Our close frame, to be sent when nothing else waits.
     close: Option<(u16, &'static str)>,
     /// The connection has ended: no job gets another turn.
     is_over: bool,
@@ -56,19 +56,19 @@ impl fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// An outbox for a connection on which these extensions were agreed.
+    /// An outbox for a connection with these agreed extensions.
     pub fn new(generation: Generation, agreed: Extensions, line: Arc<Line>) -> Self {
         let encoding = Encoding::of(agreed);
         let (turns, spare) = (Mutex::default(), AtomicUsize::new(SPARE));
         Self(Arc::new(Shared { generation, agreed, encoding, line, turns, spare }))
     }
 
-    /// The connection it belongs to.
+    /// The generation of its connection.
     pub fn generation(&self) -> Generation {
         self.0.generation
     }
 
-    /// What was agreed on for the connection.
+    /// The extensions that were agreed on for the connection.
     pub fn agreed(&self) -> Extensions {
         self.0.agreed
     }
@@ -78,17 +78,17 @@ impl Outbox {
         self.0.agreed.contains(Extension::Endpoints)
     }
 
-    /// The way of a new job's bytes, and the handle that cancels the job on drop.
+    /// The stream of a new job, and the handle that cancels the job on drop.
     pub fn open(&self, job: JobId) -> (JobHandle, JobStream) {
         JobStream::new(job, self.clone())
     }
 
-    /// Queues a control frame: it overtakes all response bytes.
+    /// Queues a control frame. It is sent before all response bytes.
     pub fn control(&self, message: &FromAgent) -> Result<(), LinkGone> {
         self.0.line.control(message)
     }
 
-    /// Sends a close frame behind everything that waits.
+    /// Sends a close frame after everything that waits.
     pub fn close(&self, code: u16, reason: &'static str) -> Result<(), LinkGone> {
         let mut turns = self.turns();
         if turns.is_over {
@@ -104,12 +104,12 @@ impl Outbox {
         self.0.encoding
     }
 
-    /// Writes frames at once where the line is idle. False: it is not, and nothing was appended.
+    /// Writes frames at once if the line is idle. False: it is not, and nothing was appended.
     pub(super) fn try_write(&self, append: impl FnOnce(&mut FrameBuffer)) -> bool {
         self.0.line.try_write(append)
     }
 
-    /// Gives a job a turn. The caller sees to it that it has one at a time.
+    /// Queues a job for a turn. The caller ensures that it is queued only once.
     pub(super) fn queue(&self, stream: JobStream) {
         let mut turns = self.turns();
         if !turns.is_over {
@@ -119,12 +119,12 @@ impl Outbox {
         }
     }
 
-    /// Takes a job's turn away.
+    /// Removes a job from the queue.
     pub(super) fn unqueue(&self, stream: &JobStream) {
         self.turns().streams.retain(|queued| !queued.is_same(stream));
     }
 
-    /// Takes up to `wanted` bytes of what jobs may hold beyond their guaranteed parts.
+    /// Borrows up to `wanted` bytes from [`SPARE`], and returns their number.
     pub(super) fn borrow_spare(&self, wanted: usize) -> usize {
         let mut got = 0;
         let _ = self.0.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spare| {
@@ -134,7 +134,7 @@ impl Outbox {
         got
     }
 
-    /// Gives back what was borrowed.
+    /// Returns borrowed bytes.
     pub(super) fn return_spare(&self, bytes: usize) {
         if bytes > 0 {
             self.0.spare.fetch_add(bytes, Ordering::Relaxed);

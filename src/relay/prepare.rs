@@ -1,9 +1,9 @@
-//! What the relay does with a request before it sends it: the policy checks it, and it becomes a body for the backend.
+//! Prepares a request for the backend: the policy checks it, and it is translated if necessary.
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::fault::{Fault, Said};
+use super::fault::{ErrorResponse, Fault};
 use super::refusal;
 use super::run::JSON;
 use crate::core::formats::policy::RequestPolicy;
@@ -14,11 +14,11 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::json::Members;
 
-/// A request of more bytes is prepared on a blocking thread: it would delay the other streams of its arbiter.
+/// A larger request is prepared on a blocking thread: it would delay the other streams of its arbiter.
 const LARGE: usize = 1 << 20;
 
 /// A job's request.
-pub(super) struct Asked {
+pub(super) struct JobRequest {
     pub(super) id: JobId,
     pub(super) model: ModelId,
     pub(super) endpoint: Endpoint,
@@ -34,15 +34,15 @@ pub(super) struct Prepared {
     pub(super) translated: Option<Thinking>,
 }
 
-/// Prepares a request, a large one off the arbiter.
-pub(super) async fn prepare(asked: Asked, policy: RequestPolicy, service: Service) -> Result<Prepared, Fault> {
-    let len = asked.request.len();
-    let prepared = by_size(len, move || prepare_here(&asked, policy, service)).await;
+/// Prepares a request; a large one on a blocking thread.
+pub(super) async fn prepare(job: JobRequest, policy: RequestPolicy, service: Service) -> Result<Prepared, Fault> {
+    let len = job.request.len();
+    let prepared = by_size(len, move || prepare_here(&job, policy, service)).await;
     prepared.unwrap_or_else(|| Err(Fault::agent("the request could not be prepared")))
 }
 
-/// The result of `work` on so many bytes, a large one's from a blocking thread. `None` if the work panicked. Work that has
-/// not begun when the future is dropped never begins.
+/// The result of `work` on a request of so many bytes; for a large one on a blocking thread. `None` if the work panicked.
+/// Work that has not begun when the future is dropped never begins.
 async fn by_size<T: Send + 'static>(len: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if len <= LARGE {
         return Some(work());
@@ -52,8 +52,8 @@ async fn by_size<T: Send + 'static>(len: usize, work: impl FnOnce() -> T + Send 
     task.join_next().await?.ok()
 }
 
-fn prepare_here(asked: &Asked, policy: RequestPolicy, service: Service) -> Result<Prepared, Fault> {
-    let Asked { id, model, endpoint, request, members } = asked;
+fn prepare_here(job: &JobRequest, policy: RequestPolicy, service: Service) -> Result<Prepared, Fault> {
+    let JobRequest { id, model, endpoint, request, members } = job;
     let endpoint = *endpoint;
     let dropped = policy.check(request, members, endpoint).map_err(|error| refusal::by_policy(error, endpoint))?;
     if !dropped.is_empty() {
@@ -75,7 +75,11 @@ fn prepare_here(asked: &Asked, policy: RequestPolicy, service: Service) -> Resul
             Err(error) => {
                 let why = error.to_string();
                 let body = error_body(400, why.as_bytes()).into();
-                Err(Fault::caller(why).saying(Said { status: 400, content_type: JSON.to_owned(), body }))
+                Err(Fault::caller(why).with_response(ErrorResponse {
+                    status: 400,
+                    content_type: JSON.to_owned(),
+                    body,
+                }))
             }
         },
     }
@@ -97,24 +101,24 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_panic_on_the_blocking_thread_gives_nothing() {
+    async fn a_panic_on_the_blocking_thread_returns_none() {
         let len = std::hint::black_box(0);
         assert_eq!(by_size(LARGE + 1, move || 1 / len).await, None);
     }
 
     #[actix_rt::test]
-    async fn a_large_request_is_held_to_the_same_rules() {
+    async fn a_large_request_is_checked_by_the_same_rules() {
         let prepared = async |rest: &str, service| {
             let text = "x".repeat(LARGE);
             let request = format!(r#"{{"max_tokens":1,"messages":[{{"role":"user","content":"{text}"}}]{rest}}}"#);
-            let asked = Asked {
+            let job = JobRequest {
                 id: JobId::random(),
                 model: ModelId::from("m"),
                 endpoint: Endpoint::Messages,
                 request: request.into(),
                 members: Members::default(),
             };
-            prepare(asked, RequestPolicy::new(BackendKind::Vllm, RemoteMedia::Refused), service).await
+            prepare(job, RequestPolicy::new(BackendKind::Vllm, RemoteMedia::Refused), service).await
         };
         for (service, endpoint) in
             [(Service::Native, Endpoint::Messages), (Service::Translated, Endpoint::ChatCompletions)]

@@ -1,5 +1,4 @@
-//! A request that is refused, by this program's policy or by a backend's status: what it means, and what the caller may
-//! read of it.
+//! Refused requests, by this program's policy or by a backend's status: the fault, and what the client may read of it.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::fault::{Fault, Said, labelled};
+use super::fault::{ErrorResponse, Fault, labelled};
 use super::run::JSON;
 use crate::backends::BackendResponse;
 use crate::core::formats::error_body::ERROR_BODY_LIMIT;
@@ -20,18 +19,22 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::jobs::{Blame, Evidence};
 use crate::messages::wire::ErrorCode;
 
-/// How long the body of an error may take: the status alone decides the code.
+/// The timeout for the body of an error. The status alone decides the code.
 const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// The fault of a request that the policy refuses, with a response body that gives the client the reason.
 pub(super) fn by_policy(error: PolicyError, endpoint: Endpoint) -> Fault {
     let body = error.body(endpoint.format()).into();
-    Fault::caller(error.to_string()).saying(Said { status: error.status(), content_type: JSON.to_owned(), body })
+    Fault::caller(error.to_string()).with_response(ErrorResponse {
+        status: error.status(),
+        content_type: JSON.to_owned(),
+        body,
+    })
 }
 
-/// The fault that the response stands for. A refusal of the request (4xx) has its body, for the caller to read, unless the
-/// body contains the key or was not read to its end, where half a key may stand. The body of any other error is not sent:
-/// it may tell of the operator's host. Nor is that of a refusal of the operator's key, which may hint at the key.
+/// The fault of an error response. The body of a refused request (4xx) is included for the client, unless it contains the
+/// API key or was not read to its end, because it could then end within the key. The body of any other error is not sent,
+/// because it may describe the operator's host; that of 401 and 403 is not sent, because it may contain a hint at the key.
 pub(super) async fn of(response: BackendResponse, service: Service, trace: Option<&KeyTrace>) -> Fault {
     let BackendResponse { status, content_type, body } = response;
     let Read { text, is_whole } = read(body).await;
@@ -39,22 +42,22 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     let (code, blame) = match status {
         401 | 403 => (ErrorCode::AuthRejectedByBackend, Blame::Operator),
         404 => (ErrorCode::ModelNotLoaded, Blame::Caller),
-        // A redirect is of a place that the operator named; as much as it takes at once, by whoever set that.
+        // The operator configured the URL that redirects, and is responsible for the rate limit of the account.
         300..=399 | 429 => (ErrorCode::Internal, Blame::Operator),
         400..=499 if fault.is_model_missing() => (ErrorCode::ModelNotLoaded, Blame::Caller),
         400..=499 => (ErrorCode::Internal, Blame::Caller),
-        // llama.cpp answers so to a request that lacks what it needs.
+        // llama.cpp sends this status for a request with a missing member.
         500 | 501 => (ErrorCode::Internal, Blame::Unclear),
         _ => (ErrorCode::Internal, Blame::Backend),
     };
     let refused = Fault::new(code, blame, labelled(format!("the backend answered {status}"), &fault));
     let refused = match status {
-        429 => refused.worth_another(),
-        // Full, or not ready: a probe tells which.
-        503 => refused.worth_another().in_doubt().showing(Evidence::Overload),
-        // A gateway whose server broke or hangs.
-        502 | 504 => refused.worth_another().in_doubt().showing(Evidence::Crash),
-        _ if blame == Blame::Unclear => refused.in_doubt(),
+        429 => refused.retryable(),
+        // Overloaded or not ready: a probe shows which.
+        503 => refused.retryable().with_probe().showing(Evidence::Overload),
+        // A gateway whose server crashed or hangs.
+        502 | 504 => refused.retryable().with_probe().showing(Evidence::Crash),
+        _ if blame == Blame::Unclear => refused.with_probe(),
         _ => refused,
     };
     if !(400..500).contains(&status) || matches!(status, 401 | 403) {
@@ -62,20 +65,22 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     }
     let may_be_read = is_whole && !trace.is_some_and(|trace| trace.is_in(&text));
     let (text, content_type) = if may_be_read { (text.freeze(), content_type) } else { Default::default() };
-    refused.saying(match service {
-        Service::Native => Said { status, content_type, body: text },
-        Service::Translated => Said { status, content_type: JSON.to_owned(), body: error_body(status, &text).into() },
+    refused.with_response(match service {
+        Service::Native => ErrorResponse { status, content_type, body: text },
+        Service::Translated => {
+            ErrorResponse { status, content_type: JSON.to_owned(), body: error_body(status, &text).into() }
+        }
     })
 }
 
-/// What was read of a body.
+/// The part of a body that was read.
 struct Read {
     text: BytesMut,
-    /// Whether that is all of it.
+    /// Whether it is the whole body.
     is_whole: bool,
 }
 
-/// Reads a body in time and up to a bound.
+/// Reads a body, with a timeout and a bound.
 async fn read(mut body: super::run::Body) -> Read {
     let mut text = BytesMut::new();
     let all = async {

@@ -1,9 +1,9 @@
-//! One job's request to its backend, and the response's bytes to the job's stream: a stream exactly as it came, one body
-//! once it is whole.
+//! Sends one job's request to its backend and writes the response to the job's stream: a stream as it is received, a single
+//! body when it is complete.
 //!
-//! Bounded in everything: in time by the router, which ends a job at its deadline; in memory by what the job's stream holds,
-//! or 16 MiB of a response that has to be held, and as much of one event that has to be translated. Dropping the future at
-//! any point closes the backend's connection, which is what stops the GPU.
+//! All of it is bounded. Time: the router ends a job at its deadline. Memory: the bound of the job's stream; 16 MiB of a
+//! response that has to be held; and as much of one event that has to be translated. Dropping the future at any point
+//! closes the backend's connection, which stops the GPU.
 
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::job_stream::JobStream;
-use super::prepare::{Asked, Prepared, prepare};
+use super::prepare::{JobRequest, Prepared, prepare};
 use super::sender::ChunkSender;
 use super::transfer::Transfer;
 use super::watch::Watch;
@@ -28,13 +28,13 @@ use crate::messages::wire::{FromAgent, JobDone, Tokens};
 /// A response's body as it arrives.
 pub(super) type Body = LocalBoxStream<'static, Result<Bytes, BodyError>>;
 
-/// How a backend's work on a job ended.
+/// The result of a backend's work on a job.
 pub(crate) enum Relayed {
-    /// All bytes of the answer are in the job's stream.
+    /// All response bytes are in the job's stream.
     Done(Tokens),
     /// It failed.
     Failed(Fault),
-    /// It failed before the first byte of an answer, and another backend may do better.
+    /// It failed before the first response byte, and another backend may succeed.
     Retry {
         /// The job, with its request.
         job: Job,
@@ -43,7 +43,7 @@ pub(crate) enum Relayed {
     },
 }
 
-/// Has a backend work a job. `None`: the job was cancelled, or ended by another. `copy` is kept for another try.
+/// Runs a job on a backend. `None`: the job was cancelled, or ended by another task. `copy` is the job for a retry.
 pub(crate) async fn run(
     backend: &dyn Backend,
     policy: RequestPolicy,
@@ -66,12 +66,12 @@ pub(crate) async fn run(
         None => fault,
     };
     Some(match copy {
-        Some(job) if fault.is_worth_another() => Relayed::Retry { job, fault },
+        Some(job) if fault.is_retryable() => Relayed::Retry { job, fault },
         _ => Relayed::Failed(fault),
     })
 }
 
-/// Ends a job with `job_done`, unless it has ended. `ended` is called as that frame is written.
+/// Ends a job with `job_done`, unless it has ended. `ended` is called when that frame is written.
 pub(crate) fn finish(
     stream: &JobStream,
     tokens: Tokens,
@@ -93,9 +93,9 @@ async fn relay(
 ) -> Result<Tokens, Fault> {
     let Job { id, model, endpoint, form, request, members, .. } = job;
     let mut sender = ChunkSender::new(stream, copy);
-    // The request is kept for the upload only, unless another backend may need it: it may be large, and the answer long.
-    let asked = Asked { id, model: model.clone(), endpoint, request, members };
-    let Prepared { endpoint, body, translated } = prepare(asked, policy, service).await?;
+    // Keep the request only for the upload, unless another backend could retry it: it may be large, and the response long.
+    let request = JobRequest { id, model: model.clone(), endpoint, request, members };
+    let Prepared { endpoint, body, translated } = prepare(request, policy, service).await?;
     let events = translated.map(|thinking| MessageEvents::new(&model, thinking).without_key(backend.key_trace()));
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
@@ -103,9 +103,9 @@ async fn relay(
     }
     stream.begin_answer();
     let (status, body) = (response.status, response.body);
-    let came = Came::of(&response.content_type, endpoint);
-    let Whole { body, tokens } = match (form, came, events) {
-        (AnswerForm::Stream, Came::Stream, events) => {
+    let kind = BodyKind::of(&response.content_type, endpoint);
+    let Whole { body, tokens } = match (form, kind, events) {
+        (AnswerForm::Stream, BodyKind::Stream, events) => {
             sender.begin(status, EVENTS);
             let watch = match events {
                 Some(events) => Watch::translated(events),
@@ -113,16 +113,16 @@ async fn relay(
             };
             return Transfer::new(watch, sender).run(body).await;
         }
-        (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
-        (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
-        (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
-        (AnswerForm::Whole, Came::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
-        // A server that takes no notice of `stream`. In the base protocol the bytes that came are sent, which are not a stream.
-        (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => {
+        (AnswerForm::Whole, BodyKind::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
+        (_, BodyKind::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
+        (AnswerForm::Whole, BodyKind::Stream, None) => whole::assembled(endpoint, body).await?,
+        (AnswerForm::Whole, BodyKind::Whole, None) => return whole::relayed(endpoint, status, body, sender).await,
+        // A server that ignores `stream`. In the base protocol its body is an error, because a stream is required.
+        (AnswerForm::Stream, BodyKind::Whole, None) if sender.carries_heads() => {
             whole::disassembled(endpoint, body).await?
         }
-        (_, Came::Whole | Came::Other, _) => {
-            return Err(Fault::backend("the backend answered something else than it was asked for"));
+        (_, BodyKind::Whole | BodyKind::Other, _) => {
+            return Err(Fault::backend("the backend's response is not of the requested kind"));
         }
     };
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });
@@ -133,18 +133,18 @@ async fn relay(
 pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const JSON: &str = "application/json";
 
-/// What a response is by its type.
-enum Came {
+/// The kind of a response body.
+enum BodyKind {
     /// An event stream.
     Stream,
     /// One JSON body.
     Whole,
-    /// Nothing that was asked for.
+    /// Another one than requested.
     Other,
 }
 
-impl Came {
-    /// A response that does not say is what this endpoint's responses are.
+impl BodyKind {
+    /// The kind by content type. Without one it is the usual kind of the endpoint.
     fn of(content_type: &str, endpoint: Endpoint) -> Self {
         match (content_type, endpoint) {
             (JSON, _) | ("", Endpoint::Embeddings) => Self::Whole,

@@ -1,4 +1,4 @@
-//! Bytes that wait to be written, in segments of one frame each: they are never moved, and a segment is freed as its frame
+//! Bytes that wait to be written, in segments of one frame each. They are not moved, and a segment is freed when its frame
 //! is encoded.
 
 use std::collections::VecDeque;
@@ -8,9 +8,9 @@ use super::chunk::MAX_CHUNK;
 /// Bytes in order.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    /// The next frame's bytes. Empty only if all is.
+    /// The bytes of the next frame. Empty only if there are no bytes.
     front: Vec<u8>,
-    /// What comes behind it. All but the last are full.
+    /// The bytes after it. All segments except the last are full.
     rest: VecDeque<Vec<u8>>,
     len: usize,
 }

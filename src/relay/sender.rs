@@ -1,4 +1,4 @@
-//! One job's bytes on their way to its stream. Knows nothing of what is in them.
+//! Appends one job's response bytes to its stream, and drops the copy for a retry.
 
 use super::job_stream::JobStream;
 use crate::messages::jobs::Job;
@@ -7,7 +7,7 @@ use crate::messages::wire::ResponseHead;
 /// Appends the bytes of one job.
 pub(super) struct ChunkSender<'a> {
     stream: &'a JobStream,
-    /// For another try. Dropped once there are bytes of an answer.
+    /// For a retry. Dropped with the first response byte.
     copy: &'a mut Option<Job>,
 }
 
@@ -20,18 +20,18 @@ impl<'a> ChunkSender<'a> {
         self.stream.carries_heads()
     }
 
-    /// To be called once, before anything is appended, with the head of the response.
+    /// Sets the head of the response. To be called once, before any byte is appended.
     pub(super) fn begin(&mut self, status: u16, content_type: &str) {
         self.stream.set_head(ResponseHead::new(status, content_type));
     }
 
-    /// Takes as many bytes as there is room for, and returns how many.
+    /// Appends as many bytes as there is room for, and returns their number.
     pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
         *self.copy = None;
         self.stream.append(bytes)
     }
 
-    /// Sends what was appended.
+    /// Sends the appended bytes.
     pub(super) fn send(&self) {
         self.stream.send();
     }
@@ -41,7 +41,7 @@ impl<'a> ChunkSender<'a> {
         self.stream.room().await;
     }
 
-    /// Appends bytes of any number, as there is room for them. The last ones are sent with the end of the job.
+    /// Appends any number of bytes, and waits for room. The last ones are sent with the end of the job.
     pub(super) async fn append_all(&mut self, bytes: &[u8]) {
         self.stream.need_head();
         let mut rest = bytes;

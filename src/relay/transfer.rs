@@ -1,4 +1,4 @@
-//! A streamed response on its way up, exactly as it came, while it comes.
+//! Relays a streamed response to the job's stream as it is received.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::messages::wire::Tokens;
 
 /// How long a body may go on after its end mark.
 pub(super) const AFTER_THE_END: Duration = Duration::from_secs(1);
-/// The response's way to the job's stream.
+/// The transfer of one response.
 pub(super) struct Transfer<'a> {
     watch: Watch,
     out: Out<'a>,
@@ -26,10 +26,10 @@ pub(super) struct Transfer<'a> {
     any: bool,
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 struct Out<'a> {
     sender: ChunkSender<'a>,
-    /// Bytes that found no room.
+    /// Bytes for which there was no room.
     waiting: BytesMut,
     /// Bytes appended since the last send.
     unsent: usize,
@@ -45,7 +45,7 @@ impl Out<'_> {
         self.waiting.extend_from_slice(bytes.get(taken..).unwrap_or_default());
     }
 
-    /// Sends what was appended, and waits until all of it has found room.
+    /// Sends the appended bytes, and waits until all of them have found room.
     async fn send(&mut self) {
         self.sender.send();
         self.unsent = 0;
@@ -55,7 +55,7 @@ impl Out<'_> {
             self.waiting.advance(taken);
             self.sender.send();
             if self.waiting.is_empty() {
-                // A stream that waits holds no buffer.
+                // Free the buffer while the stream waits.
                 self.waiting = BytesMut::new();
             }
         }
@@ -69,7 +69,7 @@ impl<'a> Transfer<'a> {
 
     /// Relays the body. Its last bytes are sent with the end of the job.
     pub(super) async fn run(mut self, mut body: Body) -> Result<Tokens, Fault> {
-        // How long the body may go on, once nothing that matters comes any more.
+        // Set after the end mark: how long the body may go on.
         let mut limit = None::<Instant>;
         let broken = loop {
             let next = match limit {
@@ -96,12 +96,12 @@ impl<'a> Transfer<'a> {
         }
         match (ending, broken) {
             (Ending::Complete { .. } | Ending::Truncated | Ending::Unread, _) if has_cut_answer => {
-                Err(Fault::agent("a part of the backend's answer contains its API key"))
+                Err(Fault::agent("a part of the backend's response contains its API key"))
             }
             (Ending::Complete { tokens }, _) => Ok(tokens),
             (Ending::Failed(fault), _) => Err(fault.into()),
             (Ending::Truncated | Ending::Unread, Some(error)) => Err(Fault::from(error).by_connection()),
-            // Not the backend's fault: the bound is this program's.
+            // Not the backend's fault: a bound of this program was exceeded.
             (Ending::Unread, None) => Err(Fault::agent(TOO_LARGE)),
             (Ending::Truncated, None) if !*any => {
                 Err(Fault::backend("the backend's response is empty").by_connection())
@@ -112,8 +112,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Takes what was read, and all that can be read without waiting, up to a full chunk: events that are there together
-    /// share a frame.
+    /// Handles the received bytes and all bytes that can be read without waiting, up to a full chunk, so that events that
+    /// are available together share a frame.
     fn take(&mut self, first: Option<Result<Bytes, BodyError>>, body: &mut Body) -> ControlFlow<Option<BodyError>> {
         let mut next = Some(first);
         while let Some(item) = next {

@@ -1,5 +1,4 @@
-//! What becomes of a response's bytes on their way to the coordinator: nothing, or another format's. Either way without
-//! an error that contains the backend's API key.
+//! Scans a response stream, and translates it if the job requires that. Removes errors that contain the backend's API key.
 
 use std::sync::Arc;
 
@@ -11,33 +10,33 @@ use crate::core::formats::translate::MessageEvents;
 use crate::core::formats::usage::{Ending, ResponseScan};
 use crate::messages::endpoint::Endpoint;
 
-/// Watches a stream for its end and what it cost.
+/// Scans a stream for its end and its usage.
 pub(super) enum Watch {
-    /// The bytes are sent as they came.
+    /// The bytes are sent as received.
     AsIs(Box<ResponseScan>, Option<Box<KeyFilter>>),
     /// Chat completions that are sent as Anthropic's events.
     Translated {
         /// The translation.
         events: Box<MessageEvents>,
-        /// What it has made of the last bytes. Empty between calls.
+        /// The translation of the last bytes. Empty between calls.
         made: BytesMut,
     },
-    /// The end was asked for.
+    /// The result was taken.
     Over,
 }
 
 impl Watch {
-    /// A stream of this endpoint that is sent as it comes.
+    /// For a stream of this endpoint that is sent as received.
     pub(super) fn as_is(endpoint: Endpoint, key: Option<Arc<KeyTrace>>) -> Self {
         Self::AsIs(Box::new(ResponseScan::new(endpoint)), key.map(KeyFilter::new).map(Box::new))
     }
 
-    /// Translates.
+    /// For a stream that is translated.
     pub(super) fn translated(events: MessageEvents) -> Self {
         Self::Translated { events: Box::new(events), made: BytesMut::new() }
     }
 
-    /// Takes the next bytes of the response and gives out what is sent for them.
+    /// Handles the next bytes of the response, and calls `out` with the bytes to send.
     pub(super) fn pass(&mut self, bytes: &[u8], mut out: impl FnMut(&[u8])) {
         match self {
             Self::AsIs(scan, None) => {
@@ -61,7 +60,7 @@ impl Watch {
         }
     }
 
-    /// Whether how the response ends is known.
+    /// Whether it is known how the response ends.
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::AsIs(scan, _) => scan.is_over(),
@@ -70,12 +69,12 @@ impl Watch {
         }
     }
 
-    /// Whether a part of the answer is not sent because it contains the backend's API key.
+    /// Whether a part of the response is not sent because it contains the backend's API key.
     pub(super) fn has_cut_answer(&self) -> bool {
         matches!(self, Self::AsIs(_, Some(filter)) if filter.has_cut_answer())
     }
 
-    /// The response has ended. How, after what is left to be sent was given out.
+    /// The response has ended. Calls `out` with the remaining bytes to send, and returns how it ended.
     pub(super) fn finish(&mut self, mut out: impl FnMut(&[u8])) -> Ending {
         match std::mem::replace(self, Self::Over) {
             Self::AsIs(scan, None) => scan.finish(),

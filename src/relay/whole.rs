@@ -1,7 +1,8 @@
-//! Answers that go up as a whole, or came as one: one JSON body of a stream, one as it came, a stream made of one.
+//! Responses that are sent or received as one body: a stream assembled to a body, a body relayed unchanged, a body
+//! disassembled to a stream.
 //!
-//! Nothing goes up before the answer is known to be whole, so what is held of it has a bound. Only a body that is passed on
-//! as it came may be longer.
+//! Nothing is sent before the response is known to be complete, so the held part is bounded. Only a body that is relayed
+//! unchanged may be longer.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -18,11 +19,11 @@ use crate::core::formats::usage::{Ending, LongBodyScan, Tally};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::Tokens;
 
-/// The most bytes that are held of an answer.
+/// The most bytes of a response that are held.
 const LIMIT: usize = 16 << 20;
-const NO_OBJECT: &str = "the backend's answer is no JSON object";
+const NO_OBJECT: &str = "the backend's response is not a JSON object";
 
-/// The one body that a stream comes to.
+/// The body that is assembled from a stream.
 pub(super) async fn assembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
     let mut assembly = Assembly::new(endpoint, LIMIT);
     read(body, |bytes| {
@@ -33,10 +34,10 @@ pub(super) async fn assembled(endpoint: Endpoint, body: Body) -> Result<Whole, F
     Ok(assembly.finish()?)
 }
 
-/// Where a stream is after a piece of it.
+/// The state of a stream after a piece of it.
 enum Progress {
     GoesOn,
-    /// Nothing that matters comes any more.
+    /// No relevant bytes follow.
     Over,
 }
 
@@ -46,8 +47,8 @@ impl Progress {
     }
 }
 
-/// Reads a stream to its end mark, and leaves the server to end it, which is nothing to wait for but a moment: one that is
-/// cut off takes it for a client that went away.
+/// Reads a stream to its end mark, and then for a moment to its end, so that the server does not take the closed connection
+/// for a cancel.
 async fn read(mut body: Body, mut take: impl FnMut(&[u8]) -> Result<Progress, AssembleError>) -> Result<(), Fault> {
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
@@ -59,7 +60,7 @@ async fn read(mut body: Body, mut take: impl FnMut(&[u8]) -> Result<Progress, As
     Ok(())
 }
 
-/// A body that came as one goes up as it is: once it is whole, as long as it can be held; a longer one as it comes.
+/// Relays a body unchanged: when it is complete, if it can be held; a longer one as it is received.
 pub(super) async fn relayed(
     endpoint: Endpoint,
     status: u16,
@@ -93,11 +94,11 @@ pub(super) async fn relayed(
     }
 }
 
-/// What is held of a body.
+/// The held part of a body.
 enum Held {
-    /// All of it.
+    /// The whole body.
     All(BytesMut),
-    /// As much as may be held, and the piece behind that.
+    /// As much as may be held, and the next piece.
     Start(BytesMut, Bytes),
 }
 
@@ -113,8 +114,8 @@ async fn held(body: &mut Body) -> Result<Held, Fault> {
     Ok(Held::All(text))
 }
 
-/// A body that came as one and is needed whole.
-async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
+/// Reads a body to its end.
+async fn unchanged(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
     match held(&mut body).await? {
         Held::All(text) => checked(endpoint, text),
         Held::Start(..) => Err(Fault::agent(TOO_LARGE)),
@@ -131,20 +132,20 @@ fn checked(endpoint: Endpoint, text: BytesMut) -> Result<Whole, Fault> {
     }
 }
 
-/// The stream that says what a body that came as one says.
+/// The stream with the same content as a body.
 pub(super) async fn disassembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
-    let Whole { body, tokens } = as_it_came(endpoint, body).await?;
+    let Whole { body, tokens } = unchanged(endpoint, body).await?;
     let body = disassemble(endpoint, &body).map_err(|error| Fault::backend(error.to_string()))?;
     Ok(Whole { body, tokens })
 }
 
-/// The message that a stream of chat completions comes to.
+/// The message with the content of a stream of chat completions.
 pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> Result<Whole, Fault> {
     let mut assembly = Assembly::new(Endpoint::Messages, LIMIT);
     let mut out = BytesMut::new();
     read(body, |bytes| {
         events.feed(bytes, &mut out);
-        // The event that tells of an error is no part of a message: the end of the events does.
+        // The event of an error is not a part of a message: `events.finish` reports it.
         if !events.has_failed() {
             assembly.feed(&out)?;
         }
@@ -155,9 +156,9 @@ pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> 
     message(events, assembly, out)
 }
 
-/// The message, or the stream of its events, that one body of a chat completion comes to.
+/// The message, or the stream of its events, with the content of the body of a chat completion.
 pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form: AnswerForm) -> Result<Whole, Fault> {
-    let Whole { body, tokens } = as_it_came(Endpoint::ChatCompletions, body).await?;
+    let Whole { body, tokens } = unchanged(Endpoint::ChatCompletions, body).await?;
     let mut out = BytesMut::new();
     events.take_whole(&body, &mut out);
     match form {
@@ -171,7 +172,7 @@ pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form
 }
 
 fn message(events: MessageEvents, mut assembly: Assembly, mut out: BytesMut) -> Result<Whole, Fault> {
-    // The tokens are those that the chat completion reports, not those of the message that is made of it.
+    // Use the tokens that the chat completion reports, not those of the translated message.
     match events.finish(&mut out) {
         Ending::Complete { tokens } => {
             assembly.feed(&out)?;

@@ -1,4 +1,4 @@
-//! An agent's end of an in-memory connection and the peer's, and what the peer reads.
+//! Both ends of an in-memory connection, and what the peer reads.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::transport::line::Line;
 use crate::transport::link::{Link, Reader, Upgraded};
 use crate::transport::pump::{self, Inbox, PumpEnd};
 
-/// A stream that counts how often it is written to.
+/// A stream that counts its writes.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
 
 impl AsyncRead for Counted {
@@ -65,7 +65,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The stream holds so many bytes.
+    /// With a stream of so many bytes.
     pub(super) fn new(capacity: usize, agreed: Extensions) -> Self {
         let (near, far) = tokio::io::duplex(capacity);
         let writes = Arc::new(AtomicUsize::new(0));
@@ -76,7 +76,7 @@ impl Connection {
         Self { outbox, line, reader, writes, far, frames: FrameReader::new(Role::Server, 1 << 20, BytesMut::new()) }
     }
 
-    /// One whose stream is full of a first job's bytes, so that all others wait.
+    /// With a stream that is full of a first job's bytes, so that all other jobs wait.
     pub(super) fn clogged(agreed: Extensions) -> (Self, JobHandle) {
         let connection = Self::new(8 * 1024, agreed);
         let (handle, stream) = connection.outbox.open(JobId::random());
@@ -90,7 +90,7 @@ impl Connection {
         std::iter::from_fn(|| self.frames.pop().unwrap()).collect()
     }
 
-    /// Pumps up to a close frame of ours. What the peer gets.
+    /// Runs the pump up to our close frame. Returns what the peer receives.
     pub(super) async fn pumped(self) -> Vec<Frame> {
         let Self { outbox, line, reader, mut far, mut frames, .. } = self;
         outbox.close(1000, "").unwrap();
@@ -119,7 +119,7 @@ pub(super) fn end(stream: &JobStream) -> bool {
     stream.end(failed(stream.job()), Box::new(|| {}))
 }
 
-/// Takes bytes of any number, as there is room.
+/// Appends any number of bytes, and waits for room.
 pub(super) fn append_all(stream: &JobStream, bytes: &[u8]) {
     assert_eq!(stream.append(bytes), bytes.len());
     stream.send();
@@ -145,7 +145,7 @@ fn base64(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(text).unwrap()
 }
 
-/// The count of response bytes in a job's terminal frame.
+/// The number of response bytes in a job's terminal frame.
 pub(super) fn terminal(frame: &Frame) -> Option<(JobId, u64)> {
     let Frame::Text(text) = frame else { return None };
     match serde_json::from_slice(text) {

@@ -1,4 +1,4 @@
-//! Control frames: the newest of their kind, and a peer that takes no answers.
+//! Control frames: only the newest of a kind, and a peer that does not read.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -24,7 +24,7 @@ fn heartbeat(queue_depth: u64) -> FromAgent {
 }
 
 #[actix_rt::test]
-async fn of_capabilities_and_heartbeats_that_wait_only_the_newest_are_written() {
+async fn only_the_newest_of_queued_capabilities_and_heartbeats_are_written() {
     let connection = Connection::new(1 << 20, Extensions::NONE);
     for round in 0..1000 {
         connection.outbox.control(&capabilities(&round.to_string())).unwrap();
@@ -36,7 +36,7 @@ async fn of_capabilities_and_heartbeats_that_wait_only_the_newest_are_written() 
     assert_eq!(frames.len(), 3, "and the close");
 }
 
-/// Answers every text, at once or by way of the outbox.
+/// Answers every text, at once or through the outbox.
 struct Answering {
     outbox: Option<Outbox>,
     taken: usize,
@@ -55,7 +55,7 @@ impl Inbox for Answering {
 }
 
 #[actix_rt::test]
-async fn a_peer_that_takes_no_answers_is_not_read() {
+async fn a_peer_that_does_not_read_its_answers_is_not_read() {
     tokio::time::pause();
     for by_outbox in [false, true] {
         let Connection { outbox, line, reader, mut far, .. } = Connection::new(4096, Extensions::NONE);
@@ -64,7 +64,7 @@ async fn a_peer_that_takes_no_answers_is_not_read() {
         (0..10_000).for_each(|_| encode(&mut frames, Role::Server, &Frame::Text(Bytes::from_static(b"{}"))));
         let (end, sent) = futures_util::join!(pump::run(reader, &line, &outbox, &mut inbox), far.write_all(&frames));
         assert_eq!((end, sent.is_err()), (PumpEnd::Link(LinkEnd::WriteStalled), true));
-        // Besides those that wait, a write holds some.
+        // In addition to the queued ones, a write holds some.
         assert!((1024..1400).contains(&inbox.taken), "{} of 10,000 were taken", inbox.taken);
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever happens to jobs, in any order.
+//! Random sequences of events of jobs.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::messages::ids::JobId;
 use crate::messages::wire::Extensions;
 use crate::relay::job_stream::JobHandle;
 
-/// What may happen to a job.
+/// An event of a job.
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize, Vec<u8>),
@@ -31,7 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// STREAM-1 to STREAM-3, however bytes, ends and cancels come, on an idle line and on one that is full.
+    /// STREAM-1 to STREAM-3, for any order of bytes, ends and cancels, on an idle line and on a full one.
     #[test]
     fn whatever_happens_each_byte_is_sent_once_in_order_and_one_terminal_frame_behind_them(
         steps in steps(), capacity in prop_oneof![Just(500_usize), Just(8000), Just(1 << 22)], binary in any::<bool>(),
@@ -59,7 +59,7 @@ proptest! {
                     Step::Cancel(job) => drop(handles[job].take()),
                 }
             }
-            // What is open ends now; what was cancelled sends nothing more.
+            // Running jobs end now; cancelled ones send nothing more.
             let cancelled: Vec<bool> = handles.iter().map(Option::is_none).collect();
             for job in 0..4 {
                 if !cancelled[job] && !ended[job] {
@@ -80,7 +80,7 @@ proptest! {
                     assert_eq!(terminals, [bytes.len() as u64]);
                     let last = frames.iter().rposition(|frame| chunk(frame).is_some_and(|(of, _)| of == id));
                     let end = frames.iter().position(|frame| terminal(frame).is_some_and(|(of, _)| of == id));
-                    assert!(last < end, "a byte behind the terminal frame");
+                    assert!(last < end, "a byte after the terminal frame");
                 }
             }
         });

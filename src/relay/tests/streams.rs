@@ -1,4 +1,4 @@
-//! What becomes of a job's bytes and of its end.
+//! How a job's bytes and its terminal frame are written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ async fn the_last_bytes_and_the_terminal_frame_share_a_write() {
 }
 
 #[actix_rt::test]
-async fn what_the_stream_has_no_room_for_is_written_by_the_pump_in_order() {
+async fn bytes_without_room_in_the_socket_are_written_by_the_pump_in_order() {
     let (connection, handle) = Connection::clogged(Extensions::NONE);
     let stream = handle.stream().clone();
     for piece in ["one ", "two ", "three"] {
@@ -96,7 +96,7 @@ async fn jobs_take_turns() {
 }
 
 #[actix_rt::test]
-async fn what_is_held_is_bounded_for_each_job_and_for_all_and_each_has_its_part() {
+async fn held_bytes_are_bounded_for_each_job_and_in_total_and_each_job_has_its_guaranteed_part() {
     let (connection, _clog) = Connection::clogged(Extensions::NONE);
     let large = vec![0; 1 << 20];
     let jobs: Vec<_> = (0..100).map(|_| connection.outbox.open(JobId::random())).collect();
@@ -104,14 +104,14 @@ async fn what_is_held_is_bounded_for_each_job_and_for_all_and_each_has_its_part(
     assert_eq!((held[0], held[99]), (MOST, GUARANTEED));
     assert_eq!(held.iter().sum::<usize>(), 100 * GUARANTEED + (4 << 20));
     assert!(jobs[0].1.room().now_or_never().is_none());
-    // Cancelled jobs give back what they held.
+    // Cancelled jobs release what they held.
     drop(jobs);
     let (_handle, stream) = connection.outbox.open(JobId::random());
     assert_eq!(stream.append(&large), MOST);
 }
 
 #[actix_rt::test]
-async fn a_worker_that_waits_for_room_goes_on_as_bytes_are_written() {
+async fn a_worker_that_waits_for_room_continues_when_bytes_are_written() {
     let connection = Connection::new(4096, Extensions::all());
     let (handle, stream) = connection.outbox.open(JobId::random());
     let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
@@ -145,7 +145,7 @@ async fn a_worker_that_waits_for_room_goes_on_as_bytes_are_written() {
 }
 
 #[actix_rt::test]
-async fn a_head_is_sent_with_the_first_bytes_or_alone_where_it_is_needed() {
+async fn a_head_is_sent_with_the_first_bytes_or_alone_if_it_is_required() {
     let agreed = [Extension::Endpoints].into_iter().collect();
     let mut connection = Connection::new(1 << 20, agreed);
     let (_handle, stream) = connection.outbox.open(JobId::random());
@@ -159,7 +159,7 @@ async fn a_head_is_sent_with_the_first_bytes_or_alone_where_it_is_needed() {
 }
 
 #[actix_rt::test]
-async fn a_worker_that_waits_is_woken_by_a_cancel_and_by_an_end_from_outside() {
+async fn a_waiting_worker_is_woken_by_a_cancel_and_by_an_end_from_another_task() {
     let connection = Connection::new(1 << 20, Extensions::NONE);
     let (handle, stream) = connection.outbox.open(JobId::random());
     drop(handle);
@@ -170,7 +170,7 @@ async fn a_worker_that_waits_is_woken_by_a_cancel_and_by_an_end_from_outside() {
 }
 
 #[actix_rt::test]
-async fn after_the_end_of_the_connection_nothing_waits_for_it() {
+async fn after_the_end_of_the_connection_the_outbox_keeps_no_job() {
     let (connection, clog) = Connection::clogged(Extensions::NONE);
     let Connection { outbox, line, reader, far, .. } = connection;
     drop(far);
@@ -181,5 +181,5 @@ async fn after_the_end_of_the_connection_nothing_waits_for_it() {
     assert!(outbox.control(&FromAgent::Heartbeat(Heartbeat::default())).is_err() && outbox.close(1000, "").is_err());
     let weak = stream.downgrade();
     drop((stream, clog));
-    assert!(weak.upgrade().is_none(), "the outbox keeps a job that is over");
+    assert!(weak.upgrade().is_none(), "the outbox keeps a job that has ended");
 }

@@ -1,7 +1,7 @@
-//! The one body of a server that was asked for a stream and takes no notice, as the least stream that says the same.
+//! Converts the single body of a server that ignores `stream` into the shortest equivalent stream.
 //!
-//! The other way round than `assemble`. Values are passed on as they are spelled. Responses are not disassembled: a server
-//! that has them streams them. Whoever relays such a body drives it.
+//! The inverse of `assemble`. Values keep their spelling. Responses are not disassembled, because a server that has them
+//! streams them. Used by the relay.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,18 +11,18 @@ use crate::messages::endpoint::Endpoint;
 
 mod message;
 
-/// Why a body makes no stream. It says nothing of what the body holds.
+/// Why a body can't be converted. Contains nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DisassembleError {
-    /// The endpoint's bodies are not disassembled.
-    #[error("an answer of this kind can't be made a stream")]
+    /// Bodies of the endpoint are not disassembled.
+    #[error("a response of this kind can't be converted to a stream")]
     NoStream,
-    /// It is not of its endpoint's format, or has more parts than anybody asks for.
-    #[error("the body is no answer of its kind")]
+    /// It is not of its endpoint's format, or has too many parts.
+    #[error("the body is not a response of its kind")]
     Malformed,
 }
 
-/// The stream that says what the body of a good answer says, with its end mark.
+/// The stream that is equivalent to a successful response body, with its end mark.
 pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
     let mut events = Events(Vec::with_capacity(body.len().saturating_add(512)));
     match endpoint {
@@ -34,11 +34,11 @@ pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, Disassemb
     Ok(events.0)
 }
 
-/// A stream in the making.
+/// A stream that is being built.
 struct Events(Vec<u8>);
 
 impl Events {
-    /// Appends an event, named where there is a name.
+    /// Appends an event, with a name if there is one.
     fn push(&mut self, name: &str, data: &impl Serialize) -> Result<(), DisassembleError> {
         let Self(out) = self;
         if !name.is_empty() {
@@ -49,7 +49,7 @@ impl Events {
         out.extend_from_slice(b"data: ");
         let start = out.len();
         serde_json::to_writer(&mut *out, data).map_err(|_| DisassembleError::Malformed)?;
-        // Between the tokens of JSON a line break is as good as a space; within a string there is none.
+        // Between the tokens of JSON a line break can be replaced by a space; within a string there is none.
         for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
             *byte = b' ';
         }
@@ -66,12 +66,12 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, DisassembleError> {
     object(json).map_err(|_| DisassembleError::Malformed)
 }
 
-/// The elements of a list; none where it is missing.
+/// The elements of a list; none if it is missing.
 fn elements<T, const N: usize>(list: Option<Few<T, N>>) -> Result<Vec<T>, DisassembleError> {
     list.map_or(Ok(Vec::new()), |list| list.into_vec().map_err(|_| DisassembleError::Malformed))
 }
 
-/// A `text_completion` is its own event: streamed ones have the same shape.
+/// A `text_completion` is its own event: streamed ones have the same form.
 fn text(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     #[derive(Deserialize)]
     struct Shape<'a> {
@@ -85,7 +85,7 @@ fn text(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     Ok(())
 }
 
-/// A `chat.completion` is one chunk with all that its choices say, and one with the usage.
+/// A `chat.completion` becomes one chunk with the content of its choices, and one with the usage.
 fn chat(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     let completion: Completion<'_> = read(body)?;
     let given = completion.choices.into_vec().map_err(|_| DisassembleError::Malformed)?;

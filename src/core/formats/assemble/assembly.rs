@@ -1,4 +1,5 @@
-//! From the bytes of a stream to the one body, for every endpoint that has streams. Whoever answers the client drives it.
+//! From the bytes of a stream to the single body, for every endpoint that has streams. Used by the relay and the
+//! coordinator.
 
 use super::anthropic::MessageAssembly;
 use super::completions::TextAssembly;
@@ -9,10 +10,10 @@ use crate::core::formats::usage::{BackendFault, Ending, Tally};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
-/// What an event may have around what is kept of it: an answer may come in one.
+/// The size of an event in addition to the kept part: a whole response may be in one event.
 const AROUND: usize = 64 << 10;
 
-/// Why a stream makes no body.
+/// Why a stream can't be assembled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssembleError {
     /// It broke off before its end mark.
@@ -21,30 +22,30 @@ pub enum AssembleError {
     /// The backend reported an error within it.
     #[error("the backend reported an error")]
     Failed(BackendFault),
-    /// It holds more than the limit.
+    /// Its content is larger than the limit.
     #[error("the response is too large")]
     TooLarge,
-    /// More choices, tool calls or content blocks than anybody asks for, or an index beyond them.
+    /// Too many choices, tool calls or content blocks, or an index beyond the bound.
     #[error("the response has too many parts")]
     TooMany,
     /// An event that is not of the format.
     #[error("the stream is not of its format")]
     Malformed,
-    /// The end mark came, and no answer before it.
-    #[error("the stream holds no answer")]
+    /// The end mark was received without a response before it.
+    #[error("the stream contains no response")]
     Empty,
 }
 
-/// A whole answer. It has no `Debug`: it holds somebody's completion.
+/// A whole response. It has no `Debug`: it contains a completion.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Whole {
     /// The body: one JSON object.
     pub body: Vec<u8>,
-    /// What the backend reported that it cost, 0 where it did not.
+    /// The usage that the backend reported, 0 if it did not.
     pub tokens: Tokens,
 }
 
-/// A response in the making. It has no `Debug`: it holds somebody's completion.
+/// A response that is being assembled. It has no `Debug`: it contains a completion.
 pub struct Assembly {
     splitter: SseSplitter,
     tally: Tally,
@@ -63,7 +64,7 @@ impl Assembly {
     /// An assembly that keeps at most `limit` bytes.
     pub fn new(endpoint: Endpoint, limit: usize) -> Self {
         let fold = match endpoint {
-            // Embeddings have no stream: whatever comes as one is not of its format.
+            // Embeddings have no stream, so every event is of the wrong format.
             Endpoint::ChatCompletions | Endpoint::Embeddings => Fold::Chat(ChatAssembly::new(limit)),
             Endpoint::Completions => Fold::Text(TextAssembly::new(limit)),
             Endpoint::Messages => Fold::Message(MessageAssembly::new(limit)),
@@ -73,13 +74,13 @@ impl Assembly {
         Self { splitter, tally: Tally::new(endpoint), fold, error: None }
     }
 
-    /// Takes the next piece of the stream, of any length: what is kept of it is bounded event by event. After an error no
-    /// more is taken, and the same error is given again.
+    /// Handles the next piece of the stream, of any length: the kept part is bounded after each event. After an error no
+    /// more is kept, and the same error is returned again.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
         let Self { splitter, tally, fold, error } = self;
         if error.is_none() {
             splitter.feed(bytes, |event| take(event, tally, fold, error));
-            // Where no event follows the gap yet.
+            // If no event follows the gap yet.
             if splitter.oversized() > 0 && !tally.is_complete() {
                 error.get_or_insert(AssembleError::TooLarge);
             }
@@ -87,12 +88,12 @@ impl Assembly {
         error.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the end mark was seen: nothing that matters comes after it.
+    /// Whether the end mark was found: nothing relevant follows.
     pub fn is_complete(&self) -> bool {
         self.tally.is_complete()
     }
 
-    /// The stream has ended: the body, and what it cost.
+    /// The stream has ended. Returns the body and the usage.
     pub fn finish(mut self) -> Result<Whole, AssembleError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -101,7 +102,7 @@ impl Assembly {
         splitter.finish(|event| take(event, tally, fold, error));
         match self.tally.ending() {
             Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
-            // Also where half an event, cut off by the end, could not be read.
+            // Also if a part of an event, cut off by the end, could not be read.
             Ending::Truncated => Err(AssembleError::Truncated),
             Ending::Unread => Err(AssembleError::TooLarge),
             Ending::Complete { tokens } => {
@@ -119,7 +120,7 @@ impl Assembly {
 }
 
 fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
-    // What follows the end mark is no part of the response.
+    // Events after the end mark do not belong to the response.
     if error.is_some() || tally.is_complete() {
         return;
     }
@@ -130,7 +131,7 @@ fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option
     tally.take(event);
     let taken = match (tally.fault(), fold) {
         (Some(fault), _) => Err(AssembleError::Failed(fault.clone())),
-        // Its last event holds the response; the others only mark the end with theirs.
+        // The last event contains the response; the events before it only count by their end mark.
         (None, Fold::Response(response)) => response.feed(event.data),
         (None, _) if tally.is_complete() => Ok(()),
         (None, Fold::Chat(chat)) => chat.feed(event.data),

@@ -48,7 +48,7 @@ fn a_message() -> Value {
 }
 
 #[test]
-fn an_answer_folds_back_into_what_it_was() {
+fn a_disassembled_response_can_be_assembled_to_the_same_body() {
     let text = json!({"id": "c", "object": "text_completion", "model": "m", "choices": [
         {"text": "a", "index": 0, "logprobs": null, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 4, "completion_tokens": 1}});
@@ -94,7 +94,7 @@ fn a_message_is_the_sequence_that_clients_expect() {
 }
 
 #[test]
-fn what_is_no_answer_makes_no_stream() {
+fn a_body_that_is_not_a_response_is_refused() {
     for body in ["", "[]", "7", "{}", r#"{"choices":7}"#, r#"{"choices":[7]}"#, r#"{"choices":[{"message":[]}]}"#] {
         assert_eq!(disassemble(Endpoint::ChatCompletions, body.as_bytes()), Err(DisassembleError::Malformed), "{body}");
     }

@@ -1,4 +1,4 @@
-//! A stream of chat completions as Anthropic's events.
+//! Converts a stream of chat completions to Anthropic's events.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::core::formats::usage::{BackendFault, Ending, Tally, is_text, object, 
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
-/// The longest event that is translated, in bytes: servers may give a whole answer in one.
+/// The longest event that is translated, in bytes: servers may send a whole answer in one event.
 pub const LONGEST_EVENT: usize = 16 << 20;
 
-/// Stands in where the backend gives its answer no id.
+/// Used if the backend's answer has no id.
 const NO_ID: &str = "msg_unnamed";
 
 /// Why a stream can't be translated to its end.
@@ -29,19 +29,19 @@ pub(super) enum StreamFault {
     /// The backend reported an error within it.
     #[error("the model's server reported an error")]
     Reported,
-    /// An event that is no chat completion's, or the end mark without any before it.
-    #[error("the answer of the model's server is not of its format")]
+    /// An event that is not of a chat completion, or the end mark without an event before it.
+    #[error("the response of the model's server is not of its format")]
     Malformed,
-    /// An event that is too long, or more to hold back than the bound.
-    #[error("the answer of the model's server is too large")]
+    /// An event that is too long, or more held bytes than the bound.
+    #[error("the response of the model's server is too large")]
     TooLarge,
 }
 
 /// Translates the body of one streamed response.
 ///
-/// It stands where [`crate::core::formats::usage::ResponseScan`] stands for a response that is passed on as it is, and is
-/// the one place where this response's tokens are counted: whoever sends its output on must not scan it again. The
-/// output depends on the bytes of the body alone, not on how they are cut.
+/// It replaces the [`crate::core::formats::usage::ResponseScan`] of a response that is not translated: it also counts the
+/// tokens of the response, so its output must not be scanned again. The output depends only on the bytes of the body, not
+/// on how they are cut into pieces.
 pub struct MessageEvents {
     splitter: SseSplitter,
     tally: Tally,
@@ -51,7 +51,7 @@ pub struct MessageEvents {
 }
 
 impl MessageEvents {
-    /// A translation of an answer of this model, which is the name that the caller gets to see.
+    /// A translation of an answer of this model, whose name the client sees.
     pub fn new(model: &ModelId, thinking: Thinking) -> Self {
         Self {
             splitter: SseSplitter::new(LONGEST_EVENT),
@@ -62,12 +62,12 @@ impl MessageEvents {
         }
     }
 
-    /// The same, which leaves out the text of an error that contains this API key.
+    /// The same, which removes the text of an error that contains this API key.
     pub fn without_key(self, key: Option<Arc<KeyTrace>>) -> Self {
         Self { key, ..self }
     }
 
-    /// Takes the next piece of the body and appends the events that follow from it.
+    /// Handles the next piece of the body and appends the resulting events.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
         let Self { splitter, tally, answer, fault, key } = self;
         if fault.is_some() || tally.is_complete() {
@@ -80,14 +80,14 @@ impl MessageEvents {
                     .err();
             }
         });
-        // Where no event follows the gap yet.
+        // If no event follows the gap yet.
         if splitter.oversized() > 0 && fault.is_none() && !tally.is_complete() {
             *fault = Some(StreamFault::TooLarge);
             fail(StreamFault::TooLarge, b"", None, out);
         }
     }
 
-    /// Takes the body of a server that was asked for a stream and answered with one JSON value.
+    /// Handles the body of a server that answered a request for a stream with one JSON value.
     pub fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
         let Self { tally, answer, fault, key, .. } = self;
         tally.take_whole(body);
@@ -99,25 +99,25 @@ impl MessageEvents {
         *fault = taken.inspect_err(|fault| fail(*fault, body, key.as_deref(), out)).err();
     }
 
-    /// Whether it came to an error: the last event tells of that.
+    /// Whether there was an error, which the last event reports.
     pub fn has_failed(&self) -> bool {
         self.fault.is_some()
     }
 
-    /// Whether the last event was written: nothing that matters comes any more.
+    /// Whether the last event was written: nothing relevant follows.
     pub fn is_over(&self) -> bool {
         self.tally.is_complete() || self.fault.is_some()
     }
 
-    /// The body has ended. Appends the events that follow from its last line, and tells how it ended: complete, with the
-    /// tokens that the backend reported; failed, with an `error` event as the last one; or truncated, with neither that
-    /// nor a `message_stop`. What is malformed has failed, without a label; what is too large is unread, and has an `error`
+    /// The body has ended. Appends the events for its last line, and returns how it ended: complete, with the tokens that
+    /// the backend reported; failed, with an `error` event at the end; or truncated, without an `error` event and without
+    /// `message_stop`. A malformed stream has failed, without a label. One that is too large is unread, and has an `error`
     /// event too.
     pub fn finish(mut self, out: &mut BytesMut) -> Ending {
         let Self { splitter, tally, answer, fault, key } = &mut self;
         if fault.is_none() && !tally.is_complete() {
             splitter.finish(|event| match take(event, tally, answer, out) {
-                // Half an event, cut off by the end.
+                // A part of an event, cut off by the end.
                 Err(StreamFault::Malformed) if !tally.is_complete() => {}
                 taken => *fault = taken.inspect_err(|fault| fail(*fault, event.data, key.as_deref(), out)).err(),
             });
@@ -131,7 +131,7 @@ impl MessageEvents {
     }
 }
 
-/// Takes an event and appends what follows from it, but for an error.
+/// Handles an event and appends the resulting ones, except for an error.
 fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut BytesMut) -> Result<(), StreamFault> {
     if event.follows_gap {
         return Err(StreamFault::TooLarge);
@@ -148,7 +148,7 @@ fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut Byte
     }
 }
 
-/// Appends the event that ends a stream with an error. `data` is what it came in; its text is left out where it contains
+/// Appends the event that ends a stream with an error. `data` is the data of the error; its text is left out if it contains
 /// the key.
 fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut BytesMut) {
     let error = match fault {
@@ -159,7 +159,7 @@ fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut Bytes
     frames::error(&error, out);
 }
 
-/// The message in the making, from the first choice of each chunk.
+/// The message that is being built, from the first choice of each chunk.
 struct Answer {
     /// JSON.
     model: String,
@@ -170,17 +170,17 @@ struct Answer {
     calls: Calls,
     cached: Option<u64>,
     stop: Option<Stop>,
-    /// The JSON of the sequence that ended the answer, of servers that tell it.
+    /// The JSON of the sequence that ended the answer, from servers that report it.
     stop_sequence: Option<String>,
 }
 
-/// Why the answer ended, as chat completions tell it.
+/// Why the answer ended, as reported by chat completions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Length,
     ToolCalls,
     Filtered,
-    /// It came to its end or to a stop sequence, or the server has a reason of its own.
+    /// It reached its end or a stop sequence, or the server reports another reason.
     Other,
 }
 
@@ -214,14 +214,14 @@ impl Answer {
         }
         if self.id.is_none() {
             let id = chunk.id.and_then(spelling).filter(|id| !id.is_empty()).unwrap_or(NO_ID);
-            // What the output costs is known at its end.
+            // The number of output tokens is known at its end.
             frames::message_start(id, &self.model, Usage { output: 0, ..self.usage(tally) }, out);
             self.id = Some(id.to_owned());
         }
         let Some(choices) = chunk.choices else { return Ok(()) };
         each(choices, StreamFault::Malformed, |choice| {
             let choice: Choice<'a> = object(choice.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-            // Nobody asked for another one.
+            // Only one choice is requested.
             if choice.index != 0 {
                 return Ok(());
             }
@@ -234,7 +234,7 @@ impl Answer {
         let said: Said<'_> = object(said.get().as_bytes()).ok_or(StreamFault::Malformed)?;
         let (reasoning_content, reasoning) = (text(said.reasoning_content)?, text(said.reasoning)?);
         if self.thinking == Thinking::Shown {
-            // Servers that send both say the same twice.
+            // Servers that send both repeat the same text.
             let thinking = if reasoning_content.is_empty() { reasoning } else { reasoning_content };
             self.voice(Voice::Thinking, thinking, out)?;
         }
@@ -263,14 +263,14 @@ impl Answer {
         } else if choice.finish_reason.is_some() {
             self.stop = Some(Stop::Other);
         }
-        // Where it is a number, it is the token that ended the answer.
+        // If it is a number, it is the token that ended the answer.
         let matched = [choice.stop_reason, choice.matched_stop].into_iter().flatten();
         if let Some(sequence) = matched.into_iter().find(|matched| spelling(matched).is_some()) {
             self.stop_sequence = Some(sequence.get().to_owned());
         }
     }
 
-    /// The end mark came.
+    /// The end mark was received.
     fn finish(&mut self, tally: &Tally, out: &mut BytesMut) -> Result<(), StreamFault> {
         let id = self.id.take().ok_or(StreamFault::Malformed)?;
         let has_calls = self.calls.finish(&id, &mut self.blocks, out)?;
@@ -279,7 +279,7 @@ impl Answer {
         let (reason, sequence) = match self.stop {
             Some(Stop::Length) => ("max_tokens", None),
             Some(Stop::Filtered) => ("refusal", None),
-            // Many servers say `stop` after a call too.
+            // Many servers report `stop` after a call too.
             _ if has_calls => ("tool_use", None),
             _ if sequence.is_some() => ("stop_sequence", sequence),
             Some(Stop::ToolCalls | Stop::Other) | None => ("end_turn", None),
@@ -338,10 +338,10 @@ struct Choice<'a> {
 struct Said<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    /// What llama.cpp, SGLang and older vLLM call the thinking.
+    /// The member for thinking in llama.cpp, SGLang and older vLLM.
     #[serde(borrow)]
     reasoning_content: Option<&'a RawValue>,
-    /// What newer vLLM, Ollama and OpenRouter call it.
+    /// The member for thinking in newer vLLM, Ollama and OpenRouter.
     #[serde(borrow)]
     reasoning: Option<&'a RawValue>,
     #[serde(borrow)]

@@ -1,7 +1,6 @@
-//! A request for Anthropic's messages, as a request for OpenAI's chat completions.
+//! Converts a request for Anthropic's messages to a request for OpenAI's chat completions.
 //!
-//! It goes down the levels that the API names and no further, so nesting can't exhaust the stack. Whoever sends the
-//! request drives it.
+//! It enters only the levels that the API defines, so nesting can't exhaust the stack. Used by the relay.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -13,53 +12,52 @@ use crate::core::formats::request::Body;
 use crate::core::formats::usage::{is_text, object, parse};
 use crate::messages::ids::ModelId;
 
-/// Why a request can't be translated. All are the caller's fault. The text names what is wrong and quotes nothing.
+/// Why a request can't be translated. All are client errors. The text names the cause and quotes nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TranslateError {
-    /// Not the text of a JSON object, or of one that names a member of the API twice.
+    /// Not the text of a JSON object, or of one that has a member of the API twice.
     #[error("the request is not a JSON object with distinct members")]
     Malformed,
-    /// A member is missing, or of another type or value than the API names.
-    #[error("{0}: missing, or not of the form that the API asks for")]
+    /// A member is missing, or has another type or value than the API defines.
+    #[error("{0}: missing, or not of the form that the API defines")]
     Invalid(&'static str),
-    /// A kind of content that chat completions have no place for.
-    #[error("{0}: this model's server takes no content of this type")]
+    /// A kind of content that does not exist in chat completions.
+    #[error("{0}: this model's server does not support content of this type")]
     UnsupportedContent(&'static str),
     /// An image that is neither in the request nor at a URL.
-    #[error("image: this model's server takes images only as base64 or by URL")]
+    #[error("image: this model's server supports images only as base64 or by URL")]
     UnsupportedImage,
     /// A tool that the API's own servers would run.
     #[error("tools: this model's server runs no tools of its own")]
     UnsupportedTool,
-    /// The name of a model is no text for JSON.
+    /// The model's name can't be written as JSON.
     #[error("the model's name can't be written")]
     BadModel,
 }
 
-/// What a request became.
+/// A translated request.
 pub struct Translated {
     /// The body for the backend, in pieces, the large ones slices of the request.
     pub body: Vec<Bytes>,
-    /// The members of the request that were ignored although they may matter to the caller. For a warning in the log.
+    /// The members of the request that were ignored although they may matter to the client. For a warning in the log.
     pub dropped: Vec<&'static str>,
-    /// What [`super::MessageEvents`] shall do with the model's thinking.
+    /// How [`super::MessageEvents`] handles the model's thinking.
     pub thinking: Thinking,
 }
 
-/// Whether the caller gets to see the thinking of the model.
+/// Whether the client gets the thinking of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thinking {
-    /// In blocks of its own.
+    /// In separate blocks.
     Shown,
-    /// Not at all: callers that did not ask for it take the first block for the answer.
+    /// Not at all: clients that did not request it read the first block as the answer.
     Hidden,
 }
 
-/// The request for chat completions that asks for what a messages request asks for, from `model` and as a stream with
-/// its usage.
+/// The request for chat completions that is equivalent to a messages request, for `model`, as a stream with its usage.
 ///
-/// `top_k`, which OpenAI's own API does not know, goes along: local servers take it. Other figures go along unchecked
-/// too, for the backend to judge.
+/// `top_k` is not a member of OpenAI's own API, but is passed on, because local servers accept it. Numbers are passed on
+/// unchecked; the backend checks them.
 pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
     let request: Request<'_> = object(messages_request).ok_or(TranslateError::Malformed)?;
     let model = serde_json::to_string(model).map_err(|_| TranslateError::BadModel)?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::ErrorCode;
 use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend};
 use tokio::time::Instant;
@@ -38,6 +39,26 @@ async fn a_hundred_requests_that_a_backend_answers_badly_open_none() {
         assert!(link.unread_messages().is_empty(), "the offer did not change");
         harness.stop().await;
     }
+}
+
+#[actix_rt::test]
+async fn jobs_that_crash_every_backend_withdraw_the_model_from_no_other_job() {
+    let backends = ["a", "b", "c"].map(|name| ScriptedBackend::new(name, &["m"]));
+    let builder = backends.iter().fold(Harness::builder(), |builder, backend| builder.backend(backend));
+    let mut harness = builder.start();
+    let mut link = harness.connect().await;
+    backends.iter().for_each(|backend| backend.reply_always(Reply::Break));
+    for poisoned in 1..=5 {
+        let job = link.job("m", "{}");
+        assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
+        let requests: usize = backends.iter().map(|backend| backend.requests().len()).sum();
+        assert_eq!(requests, 2 * poisoned, "after the second crash the job is at fault, and is tried no more");
+    }
+    backends.iter().for_each(|backend| backend.reply_always(Reply::saying(Endpoint::ChatCompletions, "well")));
+    let job = link.job("m", "{}");
+    link.outcome_of(job).await.done();
+    assert!(link.unread_messages().is_empty(), "the offer did not change");
+    harness.stop().await;
 }
 
 #[actix_rt::test]

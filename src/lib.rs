@@ -3,7 +3,7 @@
 //! # Layers
 //!
 //! A module imports only from layers below its own, and modules of one layer do not import each other;
-//! `tests/architecture.rs` checks this. Highest first:
+//! `tests/architecture` checks this. Highest first:
 //!
 //! | layer | content |
 //! | --- | --- |

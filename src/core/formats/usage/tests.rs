@@ -1,4 +1,4 @@
-//! Endings and figures of synthetic streams; the recorded ones are in `tests/recorded_streams.rs`.
+//! Endings and figures of synthetic streams; the recorded ones are in `tests/wire/recorded_streams.rs`.
 
 use super::{BackendFault, Ending, ResponseScan};
 use crate::core::formats::error_body::ERROR_BODY_LIMIT;

@@ -245,7 +245,7 @@ mod tests {
         states.update(&catalog(&["a", "b"]));
         assert_eq!(states.next_poll(now), None);
         states.on_load(&id, 1, 0, now, now);
-        assert_eq!(states.usable(&id, now), 1, "somebody else is served there");
+        assert_eq!(states.usable(&id, now), 1, "another job is served there");
         let at = states.next_poll(now).unwrap();
         assert_eq!((states.due(now), states.due(at)), (vec![], vec![id.clone()]));
         assert!(states.next_poll(at).unwrap() > at);

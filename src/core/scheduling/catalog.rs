@@ -56,7 +56,7 @@ pub struct Terms {
     pub max_concurrent: u32,
 }
 
-/// A model on offer.
+/// An offered model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Its routes, the best first. Never empty.
@@ -123,7 +123,7 @@ impl Promise {
     }
 }
 
-/// The models on offer.
+/// The offered models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     models: BTreeMap<ModelId, Model>,

@@ -32,7 +32,7 @@ pub(super) struct Calls {
     calls: BTreeMap<Place, Call>,
     /// The call that is passed on as it is received: the first one.
     live: Option<Place>,
-    said: Vec<(Voice, String)>,
+    later: Vec<(Voice, String)>,
     held: usize,
 }
 
@@ -58,11 +58,11 @@ impl Calls {
             return Ok(());
         }
         self.held += spelling.len();
-        match self.said.last_mut().filter(|(last, _)| *last == voice) {
-            Some((_, said)) => said.push_str(spelling),
+        match self.later.last_mut().filter(|(last, _)| *last == voice) {
+            Some((_, later)) => later.push_str(spelling),
             None => {
                 self.held += PART_COST;
-                self.said.push((voice, spelling.to_owned()));
+                self.later.push((voice, spelling.to_owned()));
             }
         }
         self.check()
@@ -140,8 +140,8 @@ impl Calls {
             }
             blocks.tool_input(&call.input, out);
         }
-        for (voice, said) in self.said.drain(..) {
-            blocks.say(voice, &said, out);
+        for (voice, later) in self.later.drain(..) {
+            blocks.say(voice, &later, out);
         }
         Ok(has_calls)
     }

@@ -198,11 +198,11 @@ impl Answer {
         }
     }
 
-    /// Takes a chunk, of whose choices `said` gives what the model says in them.
+    /// Handles a chunk. `generated` selects the generated part of a choice.
     fn take<'a>(
         &mut self,
         data: &'a [u8],
-        said: impl Fn(&Choice<'a>) -> Option<&'a RawValue>,
+        generated: impl Fn(&Choice<'a>) -> Option<&'a RawValue>,
         tally: &Tally,
         out: &mut BytesMut,
     ) -> Result<(), StreamFault> {
@@ -226,21 +226,21 @@ impl Answer {
                 return Ok(());
             }
             self.note_stop(&choice);
-            said(&choice).map_or(Ok(()), |said| self.say(said, out))
+            generated(&choice).map_or(Ok(()), |generated| self.say(generated, out))
         })
     }
 
-    fn say(&mut self, said: &RawValue, out: &mut BytesMut) -> Result<(), StreamFault> {
-        let said: Said<'_> = object(said.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-        let (reasoning_content, reasoning) = (text(said.reasoning_content)?, text(said.reasoning)?);
+    fn say(&mut self, generated: &RawValue, out: &mut BytesMut) -> Result<(), StreamFault> {
+        let generated: Generated<'_> = object(generated.get().as_bytes()).ok_or(StreamFault::Malformed)?;
+        let (reasoning_content, reasoning) = (text(generated.reasoning_content)?, text(generated.reasoning)?);
         if self.thinking == Thinking::Shown {
             // Servers that send both repeat the same text.
             let thinking = if reasoning_content.is_empty() { reasoning } else { reasoning_content };
             self.voice(Voice::Thinking, thinking, out)?;
         }
-        self.voice(Voice::Text, text(said.content)?, out)?;
-        self.voice(Voice::Text, text(said.refusal)?, out)?;
-        let Some(calls) = said.tool_calls else { return Ok(()) };
+        self.voice(Voice::Text, text(generated.content)?, out)?;
+        self.voice(Voice::Text, text(generated.refusal)?, out)?;
+        let Some(calls) = generated.tool_calls else { return Ok(()) };
         each(calls, StreamFault::Malformed, |call| self.calls.take(call, &mut self.blocks, out))
     }
 
@@ -335,7 +335,7 @@ struct Choice<'a> {
 }
 
 #[derive(Deserialize)]
-struct Said<'a> {
+struct Generated<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
     /// The member for thinking in llama.cpp, SGLang and older vLLM.

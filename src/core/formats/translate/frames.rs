@@ -43,7 +43,7 @@ pub(super) struct Blocks {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Open {
-    Said(Voice),
+    Generated(Voice),
     Tool,
 }
 
@@ -53,12 +53,12 @@ impl Blocks {
         if spelling.is_empty() {
             return;
         }
-        if self.open != Some(Open::Said(voice)) {
+        if self.open != Some(Open::Generated(voice)) {
             let block = match voice {
                 Voice::Text => r#"{"type":"text","text":""}"#,
                 Voice::Thinking => r#"{"type":"thinking","thinking":"","signature":""}"#,
             };
-            self.begin(Open::Said(voice), &[block], out);
+            self.begin(Open::Generated(voice), &[block], out);
         }
         let delta = match voice {
             Voice::Text => r#"{"type":"text_delta","text":""#,

@@ -196,8 +196,8 @@ fn a_response_ends_with_its_last_event() {
     let event = r#"{"type":"error","code":"server_error","message":"m","param":null,"sequence_number":3}"#;
     assert_eq!(responses(&[event, &last("completed", usage)]), failed("server_error"));
     assert_eq!(responses(&[r#"{"error":{"type":"overloaded","code":null}}"#]), failed("overloaded"));
-    let said = r#"{"type":"response.output_text.delta","delta":"\"response.completed\" \"error\""}"#;
-    assert_eq!(responses(&[said]), Ending::Truncated);
+    let text = r#"{"type":"response.output_text.delta","delta":"\"response.completed\" \"error\""}"#;
+    assert_eq!(responses(&[text]), Ending::Truncated);
 }
 
 #[test]
@@ -233,10 +233,10 @@ fn an_event_named_error_fails_the_response_whatever_it_holds() {
 
 #[test]
 fn generated_text_is_not_a_mark() {
-    let said = r#"{"choices":[{"delta":{"content":"{\"error\":{}} [DONE] \"usage\" message_stop"}}]}"#;
-    assert_eq!(openai(&[said]), Ending::Truncated);
-    let said = r#"{"type":"content_block_delta","delta":{"text":"message_stop","error":1,"usage":1}}"#;
-    assert_eq!(anthropic(&[said]), Ending::Truncated);
+    let text = r#"{"choices":[{"delta":{"content":"{\"error\":{}} [DONE] \"usage\" message_stop"}}]}"#;
+    assert_eq!(openai(&[text]), Ending::Truncated);
+    let text = r#"{"type":"content_block_delta","delta":{"text":"message_stop","error":1,"usage":1}}"#;
+    assert_eq!(anthropic(&[text]), Ending::Truncated);
 }
 
 #[test]

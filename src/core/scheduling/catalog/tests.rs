@@ -187,7 +187,7 @@ fn beyond_the_most_models_the_least_preferred_backend_loses_whatever_the_listed_
     assert_eq!(server(&catalog, "m4094"), None);
     let last =
         build([few(), ("many", seen(BackendKind::Ollama, &many)), ("rest", seen(BackendKind::OpenAi, &["n", "z1"]))]);
-    assert_eq!((server(&last, "n"), servers(&last, "z1").len()), (None, 2), "a model on offer still gets its routes");
+    assert_eq!((server(&last, "n"), servers(&last, "z1").len()), (None, 2), "an offered model still gets its routes");
 }
 
 /// A backend with one model, its slots and its context.

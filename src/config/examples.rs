@@ -4,16 +4,16 @@ use super::env_file::quote;
 use super::vars::{Fallback, Scope, TABLE, Variable};
 
 const AGENT: &str = "\
-# Settings of the outpost agent. Copy to /etc/outpost/outpost.env, then chmod 600: it may hold secrets.
-# Read by config/outpost.service, and by `outpost run --env-file FILE`; what the environment sets wins.
-# A line that is commented out shows the default, or an example where there is none.
-# `outpost config check --env-file FILE` says what is wrong with this file.
+# Settings of the outpost agent. Copy to /etc/outpost/outpost.env, then chmod 600: it may contain secrets.
+# Read by config/outpost.service, and by `outpost run --env-file FILE`; the process environment takes precedence.
+# A line that is commented out shows the default, or an example if there is no default.
+# `outpost config check --env-file FILE` reports all errors in this file.
 ";
 
 const COORDINATOR: &str = "\
-# Settings of the outpost coordinator. Copy to /etc/outpost/coordinator.env, then chmod 600: it may hold secrets.
-# Read by `outpost coordinator --env-file FILE`; what the environment sets wins.
-# A line that is commented out shows the default, or an example where there is none.
+# Settings of the outpost coordinator. Copy to /etc/outpost/coordinator.env, then chmod 600: it may contain secrets.
+# Read by `outpost coordinator --env-file FILE`; the process environment takes precedence.
+# A line that is commented out shows the default, or an example if there is no default.
 ";
 
 /// The content of `config/outpost.env.example`.
@@ -32,7 +32,7 @@ fn example(preface: &str, scopes: &[Scope]) -> String {
 }
 
 fn entry(row: &Variable) -> String {
-    // Any backend's name will do where the table has a place for one.
+    // An example needs some backend's name.
     let variable = row.for_backend(&"vllm".into());
     let (comment, value) = match variable.fallback {
         Fallback::Required => ("", variable.example),

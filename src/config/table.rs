@@ -7,7 +7,7 @@ use super::vars::{Fallback, Scope, TABLE, Variable};
 const OPEN: &str = "<!-- variables -->";
 const CLOSE: &str = "<!-- /variables -->";
 
-/// The whole table in Markdown, a line a variable.
+/// The whole table in Markdown, one line for each variable.
 pub fn markdown_table() -> String {
     let mut table = String::from("| variable | default | meaning |\n| --- | --- | --- |\n");
     for variable in TABLE {
@@ -20,8 +20,8 @@ pub fn markdown_table() -> String {
     table
 }
 
-/// A document with the table between its markers, `<!-- variables -->` and `<!-- /variables -->`, made current. `None`
-/// where there are no such markers.
+/// A document whose table between the markers `<!-- variables -->` and `<!-- /variables -->` is replaced by the current one.
+/// `None` if it has no such markers.
 pub fn with_current_table(document: &str) -> Option<String> {
     let (before, rest) = document.split_once(OPEN)?;
     let (_, after) = rest.split_once(CLOSE)?;
@@ -40,7 +40,7 @@ pub fn help_text(scopes: &[Scope]) -> String {
             variable.help.replace('`', "")
         );
     }
-    text.push_str("\nEach _API_KEY and _CODE can be read from a file: its variable with _FILE at the end names it.\n");
+    text.push_str("\nEach _API_KEY and _CODE can be read from a file: set the variable of the same name with the suffix _FILE to its path.\n");
     text
 }
 

@@ -1,6 +1,6 @@
 //! The table: every variable that outpost reads, with its default, an example that works, and what it means.
 //!
-//! No parsing here, only words. The order is the order of the example files and of the README.
+//! No parsing here. The order is that of the example files and of the README.
 
 use std::borrow::Cow;
 
@@ -12,11 +12,11 @@ use crate::messages::ids::BackendId;
 pub struct Variable {
     /// Its name. `<NAME>` in it stands for a backend's name, see [`Variable::for_backend`].
     pub name: Cow<'static, str>,
-    /// What holds where it is not set.
+    /// What applies if it is not set.
     pub fallback: Fallback,
     /// A value that is accepted.
     pub example: &'static str,
-    /// What it means, with its unit and bounds; one sentence, no final period.
+    /// Its meaning, with unit and bounds: one sentence, no final period.
     pub help: &'static str,
     /// Whether its value may be shown.
     pub secrecy: Secrecy,
@@ -24,16 +24,16 @@ pub struct Variable {
     pub scope: Scope,
 }
 
-/// What holds where a variable is not set.
+/// What applies if a variable is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// Nothing does: it must be set.
+    /// It must be set.
     Required,
     /// The feature is off, or there is no limit.
     Unset,
     /// This value, parsed like any other.
     Value(&'static str),
-    /// Something that depends on the machine, in words.
+    /// A value that depends on the machine or on other variables, described in words.
     Derived(&'static str),
 }
 
@@ -42,16 +42,16 @@ pub enum Fallback {
 pub enum Secrecy {
     /// It may.
     Public,
-    /// It may, but for the parts of a URL that hold credentials.
+    /// It may, except the credentials in a URL.
     Url,
-    /// It may not; a second variable, with `_FILE` at its end, can name a file that holds the value.
+    /// It may not. A second variable, with the suffix `_FILE`, can name a file that contains the value.
     Secret,
 }
 
 /// Which commands read a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The agent's: `run`, `dev` and what asks about the agent.
+    /// Those of the agent: `run`, `dev`, and the commands that show its state.
     Agent,
     /// `coordinator`, and the coordinator within `dev`.
     Coordinator,
@@ -86,12 +86,12 @@ impl Variable {
         self
     }
 
-    /// The name of the variable that names a file with this one's value, where there is one.
+    /// The name of the `_FILE` variable, if it has one.
     pub fn file_name(&self) -> Option<String> {
         (self.secrecy == Secrecy::Secret).then(|| format!("{}_FILE", self.name))
     }
 
-    /// What may be shown of a value, if anything.
+    /// The part of a value that may be shown, if any.
     pub(super) fn showable(&self, value: &str) -> Option<String> {
         match self.secrecy {
             Secrecy::Public => Some(value.to_owned()),
@@ -100,7 +100,7 @@ impl Variable {
         }
     }
 
-    /// Whether its name has a place for a backend's name.
+    /// Whether its name contains a placeholder for a backend's name.
     pub fn is_per_backend(&self) -> bool {
         self.name.contains(SLOT)
     }
@@ -120,7 +120,7 @@ pub static COORDINATOR_URL: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_URL",
     Required,
     "wss://coordinator.example/agent",
-    "where the coordinator is: `wss://…`; `ws://` only to this host, or with OUTPOST_ALLOW_INSECURE",
+    "URL of the coordinator: `wss://…`; `ws://` only to this host, or with OUTPOST_ALLOW_INSECURE",
 )
 .url();
 /// See [`TABLE`].
@@ -128,7 +128,7 @@ pub static ENROLLMENT_CODE: Variable = Variable::agent(
     "OUTPOST_ENROLLMENT_CODE",
     Unset,
     "the-code-you-were-given",
-    "shown to the coordinator until it has given this agent a provider id",
+    "sent to the coordinator until it has assigned a provider id to this agent",
 )
 .secret();
 /// See [`TABLE`].
@@ -136,7 +136,7 @@ pub static IDENTITY_PATH: Variable = Variable::agent(
     "OUTPOST_IDENTITY_PATH",
     Derived("$XDG_STATE_HOME/outpost/identity.key"),
     "/var/lib/outpost/identity.key",
-    "the agent's private key, created on the first run; XDG_STATE_HOME is else $HOME/.local/state",
+    "file of the agent's private key, created on the first run; XDG_STATE_HOME defaults to $HOME/.local/state",
 );
 /// See [`TABLE`].
 pub static BACKENDS: Variable = Variable::agent(
@@ -145,7 +145,7 @@ pub static BACKENDS: Variable = Variable::agent(
     "vllm=http://127.0.0.1:8000,big@ollama=http://10.0.0.7:11434",
     "comma list of `[name@]kind=url`, kind one of vllm, llamacpp, lmstudio, ollama, sglang, tgi, localai, koboldcpp, \
      tabbyapi, mlx, litellm, openai (any other), or a service, which needs a key and no url: venice, openrouter; `auto` \
-     looks for known servers on this host",
+     probes the usual ports of this host",
 )
 .url();
 /// See [`TABLE`].
@@ -153,7 +153,7 @@ pub static BACKEND_API_KEY: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_API_KEY",
     Unset,
     "sk-local-0123456789",
-    "sent to the backend as a bearer token, required for a service; NAME is the backend's name in upper case, `-` as `_`",
+    "bearer token for the backend, required for a service; NAME is the backend's name in upper case, with `_` for `-`",
 )
 .secret();
 /// See [`TABLE`].
@@ -166,26 +166,26 @@ pub static BACKEND_MODELS: Variable = Variable::agent(
 /// See [`TABLE`].
 pub static BACKEND_MAX_CONCURRENT: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_MAX_CONCURRENT",
-    Derived("what the backend says, else OUTPOST_MAX_CONCURRENT"),
+    Derived("what the backend reports, else OUTPOST_MAX_CONCURRENT"),
     "4",
-    "jobs at once on the backend, 1 to 4096",
+    "concurrent jobs on the backend, 1 to 4096",
 );
 /// See [`TABLE`].
 pub static BACKEND_MARKUP: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_MARKUP",
     Value("0"),
     "0.2",
-    "added to the price of the backend's models, as a fraction of it, 0 to 10",
+    "markup on the price of the backend's models, as a fraction of the price, 0 to 10",
 );
 /// See [`TABLE`].
 pub static MAX_CONCURRENT: Variable =
-    Variable::agent("OUTPOST_MAX_CONCURRENT", Value("8"), "16", "jobs at once over all backends, 1 to 4096");
+    Variable::agent("OUTPOST_MAX_CONCURRENT", Value("8"), "16", "concurrent jobs over all backends, 1 to 4096");
 /// See [`TABLE`].
 pub static MAX_TOKENS_PER_MINUTE: Variable = Variable::agent(
     "OUTPOST_MAX_TOKENS_PER_MINUTE",
     Unset,
     "100000",
-    "token budget over all backends, prompt and answer together",
+    "token budget over all backends, prompts and responses together",
 );
 /// See [`TABLE`].
 pub static PRICE_INPUT: Variable = Variable::agent(
@@ -206,35 +206,43 @@ pub static PRICES: Variable = Variable::agent(
     "OUTPOST_PRICES",
     Unset,
     "llama3.2:3b=100000/200000,qwen2.5:7b=0/0",
-    "comma list of `model=input/output`, for models with a price of their own; a model at 0/0 is not offered",
+    "comma list of `model=input/output`, prices of single models; a model with the price 0/0 is not offered",
 );
 /// See [`TABLE`].
-pub static DISCOVERY_INTERVAL: Variable =
-    Variable::agent("OUTPOST_DISCOVERY_INTERVAL", Value("30s"), "1m", "how often the backends are looked at, 1s to 1h");
+pub static DISCOVERY_INTERVAL: Variable = Variable::agent(
+    "OUTPOST_DISCOVERY_INTERVAL",
+    Value("30s"),
+    "1m",
+    "time between two probes of the backends, 1s to 1h",
+);
 /// See [`TABLE`].
-pub static SHUTDOWN_GRACE: Variable =
-    Variable::agent("OUTPOST_SHUTDOWN_GRACE", Value("30s"), "2m", "how long SIGTERM waits for running jobs, 0s to 1h");
+pub static SHUTDOWN_GRACE: Variable = Variable::agent(
+    "OUTPOST_SHUTDOWN_GRACE",
+    Value("30s"),
+    "2m",
+    "time that running jobs have to finish after SIGTERM, 0s to 1h",
+);
 /// See [`TABLE`].
 pub static STATUS_ADDR: Variable = Variable::agent(
     "OUTPOST_STATUS_ADDR",
     Value("127.0.0.1:9090"),
     "127.0.0.1:9191",
-    "address of the status page, metrics and health checks; port 0 picks one; `off`",
+    "address of the status page, metrics and health checks; port 0 picks a free port; or `off`",
 );
 /// See [`TABLE`].
 pub static CA_FILE: Variable = Variable::agent(
     "OUTPOST_CA_FILE",
     Unset,
     "/etc/outpost/ca.pem",
-    "PEM certificates that are trusted beside the built-in roots",
+    "file of PEM certificates to trust in addition to the built-in roots",
 );
 /// See [`TABLE`].
 pub static PROXY: Variable = Variable::agent(
     "OUTPOST_PROXY",
     Derived("HTTPS_PROXY"),
     "http://proxy.example:3128",
-    "HTTP proxy to the coordinator, `http://[user:password@]host:port`, or `off`; not used for this host, nor for what \
-     NO_PROXY names",
+    "HTTP proxy to the coordinator, `http://[user:password@]host:port`, or `off`; not used for this host, nor for \
+     hosts in NO_PROXY",
 )
 .url();
 /// See [`TABLE`].
@@ -242,21 +250,21 @@ pub static MAX_MESSAGE_SIZE: Variable = Variable::agent(
     "OUTPOST_MAX_MESSAGE_SIZE",
     Value("64MiB"),
     "16MiB",
-    "largest message taken from the coordinator, 64KiB to 1GiB",
+    "largest message accepted from the coordinator, 64KiB to 1GiB",
 );
 /// See [`TABLE`].
 pub static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
     "OUTPOST_ALLOW_REMOTE_MEDIA",
     Value("false"),
     "true",
-    "lets requests name images, audio, video and files by URLs, which the backends fetch from your network",
+    "allow requests to name images, audio, video and files by URLs, which the backends fetch from your network",
 );
 /// See [`TABLE`].
 pub static COORDINATOR_API_KEY: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_API_KEY",
     Unset,
     "sk-coordinator-0123456789",
-    "what clients of the coordinator's API must show as a bearer token; without it only programs on this machine are served",
+    "bearer token that clients of the API must send; without it only programs on this machine are served",
 )
 .secret()
 .of(Scope::Coordinator);
@@ -265,8 +273,8 @@ pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
     Unset,
     "the-code-you-hand-out",
-    "what an agent that is not known must show to be let in, at least 16 characters; beyond loopback this or \
-     OUTPOST_COORDINATOR_AGENT_KEYS is required",
+    "code that an unknown agent must send to be admitted, at least 16 characters; if the coordinator listens beyond \
+     loopback, this or OUTPOST_COORDINATOR_AGENT_KEYS is required",
 )
 .secret()
 .of(Scope::Coordinator);
@@ -275,7 +283,7 @@ pub static COORDINATOR_AGENT_KEYS: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_AGENT_KEYS",
     Unset,
     "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
-    "comma list of the public keys (base64) of agents that are always let in",
+    "comma list of the public keys (base64) of agents that are always admitted",
 )
 .of(Scope::Coordinator);
 /// See [`TABLE`].
@@ -283,14 +291,14 @@ pub static ALLOW_INSECURE: Variable = Variable::agent(
     "OUTPOST_ALLOW_INSECURE",
     Value("false"),
     "true",
-    "lets keys and jobs travel unencrypted to other hosts",
+    "allow unencrypted connections to other hosts, for keys and jobs",
 );
 /// See [`TABLE`].
 pub static ALLOW_DUMPS: Variable = Variable::agent(
     "OUTPOST_ALLOW_DUMPS",
     Value("false"),
     "true",
-    "Linux: lets core dumps, and debuggers of the same user, read the memory, with keys and prompts",
+    "Linux: allow core dumps and debuggers of the same user, which can read keys and prompts in memory",
 )
 .of(Scope::Every);
 /// See [`TABLE`].
@@ -298,7 +306,7 @@ pub static LOG: Variable = Variable::agent(
     "OUTPOST_LOG",
     Derived("RUST_LOG, else info"),
     "info,outpost::jobs=debug",
-    "what is logged: error, warn, info, debug, trace or off, also by target: outpost::jobs, outpost::backends, outpost::connection, outpost::agent, outpost::coordinator",
+    "log level: error, warn, info, debug, trace or off, also by target: outpost::jobs, outpost::backends, outpost::connection, outpost::agent, outpost::coordinator",
 )
 .of(Scope::Every);
 /// See [`TABLE`].
@@ -336,5 +344,5 @@ pub static TABLE: [&Variable; 27] = [
     &COORDINATOR_AGENT_KEYS,
 ];
 
-/// The variables of the table that hold for every backend separately.
+/// The variables of the table that apply to one backend each.
 pub static PER_BACKEND: [&Variable; 4] = [&BACKEND_API_KEY, &BACKEND_MODELS, &BACKEND_MAX_CONCURRENT, &BACKEND_MARKUP];

@@ -1,4 +1,5 @@
-//! The source tree and the generated files: layers, file sizes, and examples that match the table of variables.
+//! The source tree and the generated files: layers, file sizes, examples that match the table of variables, and links of the documents.
 
 mod config_examples;
+mod documents;
 mod layers;

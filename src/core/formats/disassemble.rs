@@ -1,7 +1,7 @@
-//! The one body of a server that was asked for a stream and takes no notice, as the least stream that says the same.
+//! Converts the single body of a server that ignores `stream` into the shortest equivalent stream.
 //!
-//! The other way round than `assemble`. Values are passed on as they are spelled. Responses are not disassembled: a server
-//! that has them streams them. Whoever relays such a body drives it.
+//! The inverse of `assemble`. Values keep their spelling. Responses are not disassembled, because a server that has them
+//! streams them. Used by the relay.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ mod message;
 
 pub use events::DisassembleError;
 
-/// The stream that says what the body of a good answer says, with its end mark.
+/// The stream that is equivalent to a successful response body, with its end mark.
 pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
     let mut events = Events::with_capacity(body.len().saturating_add(512));
     match endpoint {
@@ -27,7 +27,7 @@ pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, Disassemb
     Ok(events.into_bytes())
 }
 
-/// A `text_completion` is its own event: streamed ones have the same shape.
+/// A `text_completion` is its own event: streamed ones have the same form.
 fn text(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     #[derive(Deserialize)]
     struct Shape<'a> {
@@ -41,7 +41,7 @@ fn text(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     Ok(())
 }
 
-/// A `chat.completion` is one chunk with all that its choices say, and one with the usage.
+/// A `chat.completion` becomes one chunk with the content of its choices, and one with the usage.
 fn chat(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
     let completion: Completion<'_> = read(body)?;
     let given = completion.choices.into_vec().map_err(|_| DisassembleError::Malformed)?;

@@ -1,36 +1,35 @@
-//! The body of an error, in any of the shapes that servers give it: OpenAI's `error` object, Anthropic's envelope around
-//! one, vLLM's bare object, Ollama's text, FastAPI's `detail` (a text, an object, or a list of what is wrong with the
-//! request), and plain text.
+//! The body of an error, in all forms that servers use: OpenAI's `error` object, Anthropic's envelope around one, vLLM's
+//! bare object, Ollama's text, FastAPI's `detail` (a text, an object, or a list of errors in the request), and plain text.
 //!
-//! Agent and coordinator read errors with this and nothing else, so that both find the same in them.
+//! Agent and coordinator parse error bodies only with this module, so that both find the same in them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::core::json::{object, parse};
 
-/// Error bodies longer than this, in bytes, are not read.
+/// Longer error bodies, in bytes, are not read.
 pub const ERROR_BODY_LIMIT: usize = 64 << 10;
-/// Characters of a message that are passed on.
+/// The most characters of a message.
 pub const MESSAGE_LIMIT: usize = 2_000;
-/// Characters of a label.
+/// The most characters of a label.
 const LABEL_LIMIT: usize = 64;
 
-/// What an error's body says. It has no `Debug`: its message may quote a prompt.
+/// The content of an error body. It has no `Debug`: its message may quote a prompt.
 pub struct ErrorBody<'a> {
     text: &'a [u8],
     fields: Option<Fields<'a>>,
 }
 
 impl<'a> ErrorBody<'a> {
-    /// Reads a body. One of another shape, or of more than [`ERROR_BODY_LIMIT`], says nothing.
+    /// Reads a body. The result is empty for a body of another form, or of more than [`ERROR_BODY_LIMIT`].
     pub fn read(body: &'a [u8]) -> Self {
         let text = if body.len() > ERROR_BODY_LIMIT { &[] } else { body };
         Self { text, fields: object(text) }
     }
 
-    /// The error's `code` or `type`, if that is a label of 1 to 64 letters, digits, `_`, `.` and `-`: what may be told to
-    /// anyone. A code that says more than a number, else the type, else the number.
+    /// The error's `code` or `type`, if that is a label of 1 to 64 letters, digits, `_`, `.` and `-`, which may be shown to
+    /// anyone. A code that is not just a number, else the type, else the number.
     pub fn label(&self) -> Option<String> {
         let fields = self.fields.as_ref()?;
         if let Some(error) = fields.error {
@@ -44,8 +43,8 @@ impl<'a> ErrorBody<'a> {
         }
     }
 
-    /// What the error says to people: the innermost message of at most three wrappers, or a body of plain text. Without
-    /// control characters but line feeds, and of at most [`MESSAGE_LIMIT`] characters. It may quote the prompt.
+    /// The error's message: the innermost one of at most three wrappers, or a body of plain text. Without control
+    /// characters except line feeds, and at most [`MESSAGE_LIMIT`] characters. It may quote the prompt.
     pub fn message(&self) -> Option<String> {
         let message = match &self.fields {
             Some(fields) => fields.message(),
@@ -54,13 +53,13 @@ impl<'a> ErrorBody<'a> {
         Some(message?.chars().filter(|c| !c.is_control() || *c == '\n').take(MESSAGE_LIMIT).collect())
     }
 
-    /// The status that the error gives itself as its `code`, of servers that report errors within a stream.
+    /// The status in the error's own `code`, of servers that report errors within a stream.
     pub fn status(&self) -> Option<u16> {
         let fields = self.fields.as_ref()?;
         fields.inner().map_or(fields.code, |inner| inner.code)?.get().trim_matches('"').parse().ok()
     }
 
-    /// Pages for a browser and JSON of other shapes are no message.
+    /// HTML pages and JSON of other forms are not messages.
     fn plain_text(&self) -> Option<String> {
         let text = std::str::from_utf8(self.text).ok()?.trim();
         (!text.is_empty() && !text.starts_with(['{', '[', '<', '"'])).then(|| text.to_owned())
@@ -75,7 +74,7 @@ struct Fields<'a> {
     detail: Option<&'a RawValue>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
-    /// What FastAPI calls the message in a list of what is wrong with the request.
+    /// FastAPI's name of the message in a list of errors.
     #[serde(borrow)]
     msg: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
@@ -85,7 +84,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The object that a wrapper holds; of a list, its first.
+    /// The object within a wrapper; of a list, the first one.
     fn inner(&self) -> Option<Self> {
         let list = self.detail.and_then(|detail| serde_json::from_str::<Vec<&RawValue>>(detail.get()).ok());
         let first = list.and_then(|faults| faults.first().copied());
@@ -95,7 +94,7 @@ impl<'a> Fields<'a> {
     fn message(&self) -> Option<String> {
         let inner = self.inner();
         let innermost = inner.as_ref().and_then(Self::inner);
-        // A `detail` may hold an `error`, as a text or as an object.
+        // A `detail` may contain an `error`, as a text or as an object.
         let within = inner.as_ref().and_then(|inner| text_of(inner.error));
         let texts = [
             innermost.and_then(|fields| fields.own_message()),
@@ -126,7 +125,7 @@ fn text_of(value: Option<&RawValue>) -> Option<String> {
 fn label_of(value: Option<&RawValue>) -> Option<String> {
     let text = value?.get();
     let label = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    // Without quotes only a number is a label; `null`, `true` and what has brackets is none.
+    // Without quotes only a number is a label; `null`, `true`, lists and objects are not.
     let label = label.or_else(|| text.starts_with(|first: char| first.is_ascii_digit()).then_some(text))?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     ((1..=LABEL_LIMIT).contains(&label.len()) && label.bytes().all(allowed)).then(|| label.to_owned())
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_found_in_every_shape_that_servers_have() {
+    fn the_message_is_found_in_every_form_that_servers_use() {
         for body in [
             r#"{"error":{"code":400,"message":"no \"x\"","type":"invalid_request_error"}}"#,
             r#"{"type":"error","error":{"type":"api_error","message":"no \"x\""}}"#,
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_stream_may_tell_its_status() {
+    fn an_error_of_a_stream_may_contain_its_status() {
         let status = |body: &str| ErrorBody::read(body.as_bytes()).status();
         assert_eq!(status(r#"{"error":{"code":429}}"#), Some(429));
         assert_eq!(status(r#"{"error":{"code":"503"}}"#), Some(503));

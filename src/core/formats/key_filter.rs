@@ -1,10 +1,10 @@
-//! Withholds the events of a stream that contain the backend's API key. Used for the responses of a backend that has a key
-//! and whose events are sent as they come.
+//! Removes the events of a stream that contain the backend's API key. Used for the responses of a backend that has a key
+//! and whose events are sent as received.
 //!
-//! A long key is searched for in every event: a model does not know it. A short one, which is a placeholder such as
-//! `lm-studio` as a rule, may well occur in an answer; it is searched for in errors only. So each event waits until its end
-//! tells what it is; a client could do nothing with a part of it. What is withheld depends on the bytes alone, not on how
-//! they are cut into pieces.
+//! A long key is searched for in every event, because a model does not know it. A short one is usually a placeholder such
+//! as `lm-studio`, which may occur in an answer; it is searched for in errors only. So each event is held until its end
+//! shows what it is; clients can't use a part of it anyway. The result depends only on the bytes, not on how they are cut
+//! into pieces.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use memchr::memchr2;
 
 use super::key_trace::KeyTrace;
 
-/// The most bytes of one event that wait. A longer event is sent in parts, and only a long key is searched for in it but
-/// for its last part.
+/// The most bytes of one event that are held. A longer event is sent in parts, and only a long key is searched for in it,
+/// except in its last part.
 const HELD: usize = 1 << 20;
-/// The largest buffer that is kept while nothing waits in it.
+/// The largest buffer that is kept while it is empty.
 const KEPT_BUFFER: usize = 4 << 10;
 
 /// Filters one stream.
 pub struct KeyFilter {
     key: Arc<KeyTrace>,
     ends: EventEnds,
-    /// What of the current event waits.
+    /// The held part of the current event.
     held: Vec<u8>,
     /// Nothing more is sent.
     is_closed: bool,
@@ -35,8 +35,8 @@ impl KeyFilter {
         Self { key, ends: EventEnds::default(), held: Vec::new(), is_closed: false, has_cut_answer: false }
     }
 
-    /// Takes the next bytes and gives to `send` those that may be sent. `may_be_error` is given every byte, in pieces of at
-    /// most one event each, and returns whether the event that it was given last is an error, or follows the end.
+    /// Handles the next bytes and calls `send` with those that may be sent. `may_be_error` is called with every byte, in
+    /// pieces of at most one event each, and returns whether the event of the last piece is an error, or follows the end.
     pub fn feed(&mut self, bytes: &[u8], mut may_be_error: impl FnMut(&[u8]) -> bool, mut send: impl FnMut(&[u8])) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -50,20 +50,21 @@ impl KeyFilter {
         }
     }
 
-    /// Whether an event that may be no error was withheld.
+    /// Whether an event that may not be an error was removed.
     pub fn has_cut_answer(&self) -> bool {
         self.has_cut_answer
     }
 
-    /// The stream has ended: gives to `send` what still waits, an event without its end. Unless the answer is complete that
-    /// event may be an error, and cut off within the key.
+    /// The stream has ended: calls `send` with the held bytes, an event without its end. Unless the response is complete,
+    /// that event may be an error that is cut off within the key.
     pub fn finish(self, is_complete: bool, mut send: impl FnMut(&[u8])) {
         if is_complete && !self.held.is_empty() && !self.key.is_in(&self.held) {
             send(&self.held);
         }
     }
 
-    /// Takes the next piece of an event. `ended`: whether the event is suspect, if this piece is its last one.
+    /// Handles the next piece of an event. `ended`: if this piece is the last one of the event, whether the event is
+    /// suspect.
     fn take(&mut self, piece: &[u8], ended: Option<bool>, send: &mut impl FnMut(&[u8])) {
         if self.held.is_empty() && ended == Some(false) && piece.len() <= HELD {
             return if self.is_found_in(piece, false) { self.close(true) } else { send(piece) };
@@ -109,7 +110,7 @@ impl KeyFilter {
 /// Finds the blank lines that end the events of a stream, however it is cut into pieces.
 struct EventEnds {
     at_line_start: bool,
-    /// The last byte was a CR: a line feed that comes next is the rest of that line's end.
+    /// The last byte was a CR: a line feed that follows belongs to that line end.
     after_cr: bool,
     /// The last line was blank.
     is_blank: bool,
@@ -122,7 +123,7 @@ impl Default for EventEnds {
 }
 
 impl EventEnds {
-    /// How many of these bytes there are up to the first end of an event. None where they end before that.
+    /// The number of bytes up to the first end of an event. `None` if there is no end in them.
     fn next_in(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(text) = memchr2(b'\n', b'\r', bytes.get(at..)?) {

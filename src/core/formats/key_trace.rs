@@ -1,5 +1,5 @@
-//! Finds the API key of a backend in a text, in every encoding that a server may give it. Used wherever the text of an
-//! error may be sent to the coordinator: servers echo request headers in their errors. It reveals nothing of the key but
+//! Finds the API key of a backend in a text, in every encoding that a server may use. Used before the text of an error is
+//! sent to the coordinator, because servers echo request headers in their errors. It reveals nothing of the key except
 //! whether a text contains it.
 
 use std::borrow::Cow;
@@ -11,37 +11,37 @@ use zeroize::Zeroizing;
 
 use crate::messages::secret::Secret;
 
-/// A shorter text is no key but a placeholder.
+/// A shorter key is a placeholder.
 const SHORTEST: usize = 4;
-/// The shortest part of a key's base64 that is looked for.
+/// The shortest part of a key's base64 that is searched for.
 const SHORTEST_BASE64: usize = 8;
-/// How often a text is decoded: JSON may stand in JSON.
+/// How often a text is decoded: JSON may be nested in JSON.
 const DECODED: u32 = 3;
 /// A key of fewer characters, such as `lm-studio` or `test`, may occur in a long text by chance.
 const SHORTEST_RARE: usize = 16;
-/// The most bytes that a character of the key takes in the encodings that are looked for.
+/// The most bytes of a character of the key in the encodings that are searched for.
 const LONGEST_CHARACTER: usize = 16;
 
-/// The traces that a key may leave. It shows none of them, and they are wiped when it is dropped.
+/// The patterns of a key in a text. It shows none of them, and they are erased from memory on drop.
 pub struct KeyTrace {
-    /// The key, and what its base64 has in common wherever in a longer text it stands.
+    /// The key, and the part of its base64 that is the same at every position in a longer text.
     spellings: Vec<Zeroizing<Vec<u8>>>,
     length: usize,
 }
 
 impl KeyTrace {
-    /// The traces of this key. None where it is too short to be one.
+    /// The patterns of this key. `None` if it is too short to be a key.
     pub fn of(key: &Secret) -> Option<Self> {
         let key = key.reveal().as_bytes();
         if key.len() < SHORTEST {
             return None;
         }
         let mut spellings = vec![Zeroizing::new(key.to_vec())];
-        // What stands before the key, and how many characters hold bits of that.
+        // The text before the key, and how many characters contain bits of that.
         for (before, from) in [(&b""[..], 0), (b".", 2), (b"..", 3)] {
             let text = Zeroizing::new([before, key].concat());
             let all = Zeroizing::new(STANDARD_NO_PAD.encode(&*text));
-            // A last character that is not full of the key's bits holds some of what follows it.
+            // A last character that is not filled by the key's bits contains bits of the following text.
             let to = text.len() * 8 / 6;
             let Some(inner) = all.as_bytes().get(from..to).filter(|inner| inner.len() >= SHORTEST_BASE64) else {
                 continue;
@@ -55,7 +55,7 @@ impl KeyTrace {
         Some(Self { spellings, length: key.len() })
     }
 
-    /// Whether the key is in a text: as it is, in base64, or escaped for JSON or a URL, also more than once.
+    /// Whether the key is in a text: unchanged, in base64, or escaped for JSON or a URL, also several times.
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.is_in_decoded(text, DECODED)
     }
@@ -65,7 +65,7 @@ impl KeyTrace {
         self.length >= SHORTEST_RARE
     }
 
-    /// The most bytes that the key takes in a text.
+    /// The most bytes of the key in a text.
     pub(super) fn longest(&self) -> usize {
         self.length.saturating_mul(LONGEST_CHARACTER)
     }
@@ -90,11 +90,11 @@ fn in_url(byte: u8) -> u8 {
     }
 }
 
-/// A text without the escapes that JSON and most languages have. A key is ASCII: other characters are of no interest.
+/// A text without the escapes of JSON and most languages. A key is ASCII, so other characters do not matter.
 fn without_backslashes(text: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr(b'\\', text) else { return Cow::Borrowed(text) };
     let (plain, mut rest) = text.split_at(first);
-    // Wiped by whoever asked for it.
+    // The caller erases it from memory.
     let mut decoded = Vec::with_capacity(text.len());
     decoded.extend_from_slice(plain);
     while let Some((&byte, tail)) = rest.split_first() {
@@ -110,7 +110,7 @@ fn without_backslashes(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// The byte that so many hexadecimal digits stand for.
+/// The byte that these hexadecimal digits represent.
 fn coded(digits: &[u8], count: usize) -> Option<u8> {
     let digits = std::str::from_utf8(digits.get(..count)?).ok()?;
     u8::from_str_radix(digits.trim_start_matches('0'), 16).ok()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_however_a_server_spells_it() {
+    fn a_key_is_found_in_every_encoding() {
         let every = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>();
         let python = KEY.bytes().map(|byte| format!("\\x{byte:02X}")).collect::<String>();
         for spelled in [

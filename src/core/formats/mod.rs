@@ -1,4 +1,5 @@
-//! Requests and responses of the inference APIs: what may be asked, what a response says, and one format made of another.
+//! Requests and responses of the inference APIs: what a request may contain, what a response reports, and translations
+//! between formats.
 
 pub mod assemble;
 pub mod disassemble;

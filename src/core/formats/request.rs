@@ -1,7 +1,7 @@
-//! The body that goes to the backend, made of the job's request.
+//! Makes the body for the backend from the job's request.
 //!
-//! Only the top level of the request is looked at, which was validated when its frame was parsed. A prompt is neither
-//! parsed again nor copied: its bytes are a slice of the frame that they came in. Whoever sends the request drives it.
+//! It reads only the top level of the request, which was validated when its frame was parsed. A prompt is neither parsed
+//! again nor copied: its bytes are a slice of the received frame. Used by the relay.
 
 use bytes::Bytes;
 
@@ -10,10 +10,10 @@ use crate::core::json::{self, Malformed, Members, name_of};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
-/// Values of more bytes than this are passed on as slices of the request; the rest is joined in buffers.
+/// Larger values, in bytes, are passed on as slices of the request; the rest is joined in buffers.
 const COPIED_UP_TO: usize = 4 << 10;
 
-/// Why a request has no body for a backend. It says nothing of what the request holds.
+/// Why there is no body for a backend. Contains nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Not the text of one JSON value, as far as its top level shows.
@@ -22,7 +22,7 @@ pub enum RequestError {
     /// Another JSON value.
     #[error("the request is not a JSON object")]
     NotAnObject,
-    /// The name of a model is no text for JSON.
+    /// The model's name can't be written as JSON.
     #[error("the model's name can't be written")]
     BadModel,
 }
@@ -36,11 +36,11 @@ impl From<Malformed> for RequestError {
     }
 }
 
-/// The body for the backend, in pieces: the request with `model` set to `model` and `stream` to true, also where the job
-/// wants one body, because only a stream is dependably cancelled. Of chat completions and completions also
-/// `stream_options.include_usage` is set to true; the other endpoints report usage unasked. Embeddings can't be streamed:
-/// they have no `stream`. Responses get `store` set to false: other clients could read what the backend keeps. Members
-/// that the policy drops are left out. Every other member stays as it is spelled, in its order.
+/// The body for the backend, in pieces: the request with `model` set to `model`, and `stream` set to true even if the job
+/// wants one body, because only a stream is reliably cancelled. For chat completions and completions,
+/// `stream_options.include_usage` is also set to true; the other endpoints report usage anyway. Embeddings can't be
+/// streamed and have no `stream`. Responses get `store` set to false, because other clients could read what the backend
+/// keeps. Members that the policy drops are left out. All other members keep their spelling and order.
 ///
 /// The request has passed [`RequestPolicy::check`].
 pub fn backend_body(
@@ -90,11 +90,10 @@ pub fn backend_body(
     Ok(body.finish())
 }
 
-/// A body with one more member, the last one: whatever else has its name, this is the one that counts. `name` is spelled
-/// without anything to escape.
+/// A body with one more member at its end, which overrides earlier ones of the same name. `name` needs no escapes.
 ///
 /// # Errors
-/// Gives back a body that does not end as a JSON object does.
+/// Returns a body that does not end as a JSON object does.
 pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<Bytes>, Vec<Bytes>> {
     let Some(last) = body.last() else { return Err(body) };
     let Some(open) = last.strip_suffix(b"}").map(<[u8]>::trim_ascii_end) else { return Err(body) };
@@ -108,7 +107,7 @@ pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<
     Ok(body)
 }
 
-/// Whether a stream of this endpoint says what it cost only if it is asked to.
+/// Whether a stream of this endpoint reports usage only if that is requested.
 fn asks_for_usage(endpoint: Endpoint) -> bool {
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => true,
@@ -121,7 +120,7 @@ pub fn body_len(body: &[Bytes]) -> usize {
     body.iter().map(Bytes::len).sum()
 }
 
-/// What a member of the request means here.
+/// How a member of the request is handled.
 enum Member {
     Model,
     Stream,
@@ -143,12 +142,12 @@ impl Member {
     }
 }
 
-/// JSON in the making: slices of the request, and buffers between them.
+/// JSON that is being built: slices of the request, and buffers between them.
 pub(super) struct Body<'a> {
     request: &'a Bytes,
     pieces: Vec<Bytes>,
     buffer: Vec<u8>,
-    /// The object or list that is open has nothing in it yet.
+    /// The open object or list is still empty.
     is_empty: bool,
 }
 
@@ -177,7 +176,7 @@ impl<'a> Body<'a> {
         self.is_empty = false;
     }
 
-    /// What comes next is an element of the list that is open.
+    /// An element of the open list follows.
     pub(super) fn element(&mut self) {
         if !std::mem::take(&mut self.is_empty) {
             self.buffer.push(b',');
@@ -208,7 +207,7 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    /// Appends a text as it is; a long one that lies in the request is not copied.
+    /// Appends a text unchanged; a long one that is a slice of the request is not copied.
     pub(super) fn text(&mut self, text: &[u8]) {
         if text.len() <= COPIED_UP_TO || !self.request.as_ptr_range().contains(&text.as_ptr()) {
             self.buffer.extend_from_slice(text);

@@ -1,29 +1,29 @@
-//! A splitter of server-sent events: bytes go in as they arrive, whole events come out.
+//! A parser of server-sent events: it takes bytes as they are received, and returns whole events.
 //!
-//! It follows the event stream format of the HTML standard, but for two points: an event that the end of the body cuts
-//! off from its blank line is delivered too, and events, like lines, have a bound. Of an event beyond the bound the data
-//! can be had in pieces, as they come. It knows nothing of JSON. Whoever reads a response body drives it: one splitter a
-//! body, [`SseSplitter::feed`] for each piece, [`SseSplitter::finish`] at its end.
+//! It follows the event stream format of the HTML standard, with two exceptions: an event without its blank line at the end
+//! of the body is delivered too, and events, like lines, have a bound. The data of an event over the bound can be delivered
+//! in pieces. It does not parse JSON. Used by every reader of a response body: one splitter for a body,
+//! [`SseSplitter::feed`] for each piece, [`SseSplitter::finish`] at its end.
 
 use memchr::memchr2;
 
-/// The longest line and the longest event that are delivered, in bytes, where nothing asks for another bound.
+/// The longest line and the longest event that are delivered, in bytes, if no other bound is set.
 pub const EVENT_LIMIT: usize = 1 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// One event. It has no `Debug`: its data is somebody's completion.
+/// One event. It has no `Debug`: its data is a completion.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
-    /// What its last `event` line says, empty where there is none.
+    /// The value of its last `event` line, empty if there is none.
     pub name: &'a [u8],
     /// Its `data` lines, joined by line feeds.
     pub data: &'a [u8],
-    /// One before it, if not the last one, was too long and is missing.
+    /// An earlier event was too long and is missing.
     pub follows_gap: bool,
 }
 
-/// What a body consists of.
+/// A part of a body.
 pub enum Part<'a> {
     /// A whole event.
     Event(Event<'a>),
@@ -35,31 +35,31 @@ pub enum Part<'a> {
 
 /// Splits a body into events, however it is cut into pieces.
 ///
-/// What it keeps is bounded by the limit: an unfinished line, and the name and the data of an unfinished event. An
-/// event that lies whole in one piece and has one line of data is delivered as a slice of that piece.
+/// It keeps an unfinished line, and the name and the data of an unfinished event, bounded by the limit. An event that is in
+/// one piece and has one line of data is delivered as a slice of that piece.
 pub struct SseSplitter {
     limit: usize,
-    /// The line that the last piece left unfinished.
+    /// The unfinished line of the last piece.
     line: Vec<u8>,
-    /// What becomes of the rest of the unfinished line, where that is decided.
+    /// How the rest of the unfinished line is handled, if that is decided.
     rest: Option<Rest>,
-    /// The last byte was a CR: a line feed that comes next is the rest of that line's end.
+    /// The last byte was a CR: a line feed that follows belongs to that line end.
     after_cr: bool,
-    /// No line has ended yet: the next one may begin with a byte order mark.
+    /// No line has ended yet: the first one may begin with a byte order mark.
     at_start: bool,
     name: Vec<u8>,
     data: Vec<u8>,
-    /// The event has a data line, perhaps an empty one.
+    /// The event has a data line, which may be empty.
     has_data: bool,
-    /// The event is too long: its data is handed on as it comes and not kept.
+    /// The event is too long: its data is passed on as it is received, and not kept.
     spoiled: bool,
     oversized: u64,
 }
 
-/// What becomes of the rest of a line, up to its end.
+/// How the rest of a line is handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
-    /// It is dropped: the line is a comment, or too long and no data.
+    /// It is dropped: the line is a comment, or too long and not data.
     Dropped,
     /// It is the data of an event that is too long.
     Data,
@@ -82,12 +82,12 @@ impl SseSplitter {
         }
     }
 
-    /// Events that are longer than the limit, or have a line that is.
+    /// The number of events that are longer than the limit, or have such a line.
     pub fn oversized(&self) -> u64 {
         self.oversized
     }
 
-    /// Takes the next piece of the body and delivers the events that end in it, without those that are too long.
+    /// Handles the next piece of the body and delivers the events that end in it, without those that are too long.
     pub fn feed(&mut self, bytes: &[u8], mut on_event: impl FnMut(Event<'_>)) {
         self.feed_parts(bytes, |part| {
             if let Part::Event(event) = part {
@@ -96,7 +96,7 @@ impl SseSplitter {
         });
     }
 
-    /// The body has ended: delivers the event that no blank line closed, unless it is too long.
+    /// The body has ended: delivers the event without a blank line, unless it is too long.
     pub fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
         self.finish_parts(|part| {
             if let Part::Event(event) = part {
@@ -105,8 +105,8 @@ impl SseSplitter {
         });
     }
 
-    /// Takes the next piece of the body and delivers what it brings. Where the limit is shorter than what tells that a line
-    /// is data (9 bytes), the data of a line that is too long may be missing.
+    /// Handles the next piece of the body and delivers its parts. If the limit is below the 9 bytes that identify a data
+    /// line, the data of a line that is too long may be missing.
     pub fn feed_parts(&mut self, bytes: &[u8], mut on_part: impl FnMut(Part<'_>)) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
@@ -130,7 +130,7 @@ impl SseSplitter {
         self.keep_unfinished(rest, &mut on_part);
     }
 
-    /// The body has ended: delivers the event that no blank line closed.
+    /// The body has ended: delivers the event without a blank line.
     pub fn finish_parts(&mut self, mut on_part: impl FnMut(Part<'_>)) {
         let mut held = None;
         if !self.line.is_empty() {
@@ -139,7 +139,7 @@ impl SseSplitter {
         self.end_event(&mut held, &mut on_part);
     }
 
-    /// Keeps the start of a line whose end has not come yet, unless what becomes of it is known.
+    /// Keeps the start of an unfinished line, unless it is known how the line is handled.
     fn keep_unfinished(&mut self, start: &[u8], on_part: &mut impl FnMut(Part<'_>)) {
         match self.rest {
             Some(Rest::Dropped) => return,
@@ -158,7 +158,7 @@ impl SseSplitter {
         }
     }
 
-    /// A line has ended whose last bytes are `ending`; what came before them was kept.
+    /// A line has ended with the bytes `ending`; the bytes before them were kept.
     fn end_line<'a>(&mut self, ending: &'a [u8], held: &mut Option<&'a [u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if let Some(rest) = self.rest.take() {
             self.at_start = false;
@@ -201,7 +201,7 @@ impl SseSplitter {
         }
     }
 
-    /// Acts on a whole line. Gives back the value of a `data` line.
+    /// Handles a whole line. Returns the value of a `data` line.
     fn field<'l>(
         &mut self,
         line: &'l [u8],
@@ -241,7 +241,7 @@ impl SseSplitter {
         None
     }
 
-    /// A line of which so much is there is longer than the limit, and so is its event. What becomes of the rest of it.
+    /// A line with so many bytes so far is longer than the limit, and so is its event. Decides how its rest is handled.
     fn begin_long_line(
         &mut self,
         line: &[u8],
@@ -267,7 +267,7 @@ impl SseSplitter {
         Rest::Data
     }
 
-    /// Appends a data line to those that the event has.
+    /// Appends a data line to the event's lines.
     fn add_data(&mut self, line: &[u8], held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if let Some(first) = held.take() {
             self.data.extend_from_slice(first);
@@ -283,7 +283,7 @@ impl SseSplitter {
         }
     }
 
-    /// Whether the event may grow by so many bytes. One that may not is not kept.
+    /// Whether the event may grow by so many bytes. If not, it is not kept.
     fn fits(&mut self, more: usize, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) -> bool {
         let fits = self.name.len() + self.data.len() + more <= self.limit;
         if !fits {
@@ -292,8 +292,8 @@ impl SseSplitter {
         fits
     }
 
-    /// Hands on what was kept of the event's data, and keeps no more. Between two lines of it is white space for whoever
-    /// reads them as one value.
+    /// Passes on the kept data of the event, and keeps no more. Between two lines it adds white space, for a reader of the
+    /// data as one value.
     fn spoil(&mut self, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if !std::mem::replace(&mut self.spoiled, true) {
             self.oversized += 1;
@@ -307,7 +307,7 @@ impl SseSplitter {
         self.has_data = false;
     }
 
-    /// A blank line, or the end of the body. An event without data is none.
+    /// A blank line, or the end of the body. There is no event without data.
     fn end_event(&mut self, held: &mut Option<&[u8]>, on_part: &mut impl FnMut(Part<'_>)) {
         if self.spoiled {
             on_part(Part::LongEnd(&self.name));
@@ -324,7 +324,7 @@ impl SseSplitter {
         self.give_back();
     }
 
-    /// Gives the buffers of a long event back when nothing is in them.
+    /// Releases the buffers of a long event when they are empty.
     fn give_back(&mut self) {
         for buffer in [&mut self.line, &mut self.data] {
             if buffer.is_empty() && buffer.capacity() > EVENT_LIMIT {
@@ -334,10 +334,10 @@ impl SseSplitter {
     }
 }
 
-/// Bytes at the start of a line that tell whether it is data: a byte order mark, the field, a colon and a space.
+/// Bytes at the start of a line that identify it as data: a byte order mark, the field, a colon and a space.
 const START: usize = 9;
 
-/// The value of a line `field: value`, without the one space that may precede it.
+/// The value of a line `field: value`, without the optional space before it.
 fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
     match line.strip_prefix(field)? {
         [] => Some(&[]),

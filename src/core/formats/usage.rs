@@ -1,7 +1,7 @@
-//! How a response ended, and what the backend says it cost.
+//! How a response ended, and the usage that the backend reports.
 //!
-//! The response is watched, not changed: [`ResponseScan`] sees the bytes that a worker passes on. Only events that carry
-//! a mark of what is looked for are parsed. Never anything of a message is kept, for it may quote the prompt.
+//! The response is only read: [`ResponseScan`] sees the bytes that a worker passes on. Only events with a relevant mark are
+//! parsed. No message is kept, because it may quote the prompt.
 
 use std::sync::LazyLock;
 
@@ -20,8 +20,7 @@ mod figures;
 
 pub use fault::BackendFault;
 
-/// What an event of completions holds if there is anything to read in it. Within a text of the model the quotes would
-/// be escaped.
+/// The marks of relevant events of completions. Within generated text the quotes would be escaped.
 static OPENAI_MARKS: LazyLock<[Finder<'_>; 3]> =
     LazyLock::new(|| ["\"usage\"", "\"timings\"", "\"error\""].map(Finder::new));
 /// The same for messages.
@@ -34,21 +33,21 @@ static RESPONSES_MARKS: LazyLock<[Finder<'_>; 4]> =
 /// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The end mark of its endpoint came.
+    /// The end mark of its endpoint was received.
     Complete {
-        /// What the backend reported, 0 where it did not.
+        /// As the backend reported, 0 if it did not.
         tokens: Tokens,
     },
-    /// The backend reported an error within the stream, whatever came after it.
+    /// The backend reported an error within the stream, whatever followed.
     Failed(BackendFault),
-    /// Neither came: the stream broke off.
+    /// Neither was received: the stream broke off.
     Truncated,
-    /// Neither came in what could be read: an event was too long, and the body ended behind it.
+    /// Neither was found: an event was too long, and the body ended after it.
     Unread,
 }
 
-/// Watches the body of one streamed response. It keeps at most [`EVENT_LIMIT`] of it: of a longer event it reads what
-/// tells of an end, an error or a cost, as it comes.
+/// Scans the body of one streamed response. It keeps at most [`EVENT_LIMIT`] of it. Of a longer event it reads the members
+/// about an end, an error or usage as they are received.
 pub struct ResponseScan {
     splitter: SseSplitter,
     tally: Tally,
@@ -62,13 +61,13 @@ impl ResponseScan {
         Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), long: None }
     }
 
-    /// Takes the next piece of the body.
+    /// Handles the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
         let Self { splitter, tally, long } = self;
         splitter.feed_parts(bytes, |part| take_part(part, tally, long));
     }
 
-    /// Whether the end mark or an error was seen: how the response ends is known, whatever the rest of its body is.
+    /// Whether the end mark or an error was found, so that it is known how the response ends.
     pub fn is_over(&self) -> bool {
         self.tally.is_complete() || self.tally.fault().is_some()
     }
@@ -86,19 +85,19 @@ impl ResponseScan {
     }
 }
 
-/// Watches one JSON body that is too long to be held.
+/// Scans one JSON body that is too long to be held.
 pub struct LongBodyScan {
     endpoint: Endpoint,
     abridged: Abridged,
 }
 
 impl LongBodyScan {
-    /// A scan of the body of an answer of this endpoint.
+    /// A scan of the body of a response of this endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, abridged: Abridged::new() }
     }
 
-    /// Takes the next piece of the body.
+    /// Handles the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.abridged.feed(bytes);
     }
@@ -122,25 +121,25 @@ fn take_part(part: Part<'_>, tally: &mut Tally, long: &mut Option<Box<Abridged>>
     }
 }
 
-/// What the events of one response add up to.
+/// The summary of the events of one response.
 pub struct Tally {
     endpoint: Endpoint,
     complete: bool,
     fault: Option<BackendFault>,
     usage: Usage,
-    /// llama.cpp's own figures, which stand in where it was not asked for usage.
+    /// llama.cpp's own figures, used if it was not asked for usage.
     timings: Option<Usage>,
     /// An event could not be read: it may have been the end mark.
     missed: bool,
 }
 
 impl Tally {
-    /// Nothing seen yet.
+    /// Without events.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None, missed: false }
     }
 
-    /// Whether the end mark was seen.
+    /// Whether the end mark was found.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
@@ -150,7 +149,7 @@ impl Tally {
         self.fault.as_ref()
     }
 
-    /// Takes the body of an answer that is one JSON value and no stream. It is complete if it is an object.
+    /// Handles the body of a response that is one JSON value and not a stream. It is complete if it is an object.
     pub fn take_whole(&mut self, body: &[u8]) {
         if self.endpoint == Endpoint::Responses {
             self.take_response(body);
@@ -160,7 +159,7 @@ impl Tally {
         self.complete = object::<AnyObject>(body).is_some();
     }
 
-    /// Takes the next event. Those after the end mark are no part of the response.
+    /// Handles the next event. Events after the end mark do not belong to the response.
     pub fn take(&mut self, event: Event<'_>) {
         if self.complete {
             return;
@@ -183,12 +182,12 @@ impl Tally {
         }
     }
 
-    /// What the backend has reported so far, 0 where it has not.
+    /// The usage that the backend has reported so far, 0 if it has not.
     pub fn tokens(&self) -> Tokens {
         self.timings.filter(|_| self.usage.is_empty()).unwrap_or(self.usage).tokens()
     }
 
-    /// How it ends if no more comes.
+    /// How it ends if nothing follows.
     pub fn ending(self) -> Ending {
         if let Some(fault) = self.fault {
             return Ending::Failed(fault);
@@ -232,7 +231,7 @@ impl Tally {
         }
     }
 
-    /// A response that stopped at its token limit is `incomplete`, and as whole as others.
+    /// A response that stopped at its token limit is `incomplete`, and as valid as others.
     fn take_responses(&mut self, data: &[u8]) {
         if !has_any(&*RESPONSES_MARKS, data) {
             return;
@@ -248,7 +247,7 @@ impl Tally {
         }
     }
 
-    /// Takes a response as it is at its end.
+    /// Handles the final state of a response.
     fn take_response(&mut self, response: &[u8]) {
         let Some(body) = object::<ResponseBody<'_>>(response) else { return };
         if body.error.is_some() || is_text(body.status, "failed") {
@@ -257,7 +256,7 @@ impl Tally {
         self.add(Usage::of_input(body.usage));
     }
 
-    /// Each figure is the last one reported: servers differ in which event carries it.
+    /// The last reported value of each figure counts: servers differ in which event contains it.
     fn add(&mut self, usage: Usage) {
         self.usage = usage.or(self.usage);
     }

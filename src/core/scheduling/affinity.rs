@@ -1,14 +1,15 @@
-//! Which backend served a conversation last, so that its next turn finds the prefix cache warm.
+//! Remembers which backend served a conversation last, so that the next turn is sent to the backend whose prefix cache
+//! holds it.
 //!
-//! A conversation is known by how its prompt begins: each turn repeats the turns before it. Of the value that holds the
-//! prompt, the first 512 bytes are hashed, the first 1024, and so on, doubling up to 32 KiB, with the model's name before
-//! them. The longest beginning that is known decides: a system prompt that many conversations share is a short one, and
-//! the turns of one conversation share a longer one. A prompt of less than 512 bytes is read so fast that it is not worth
-//! a place.
+//! A conversation is recognized by the beginning of its prompt, because each turn repeats the turns before it. The value
+//! that holds the prompt is hashed, together with the model's name, in prefixes of 512 bytes, 1024 bytes, and so on,
+//! doubled up to 32 KiB. The longest known prefix decides: a system prompt that many conversations share is a short prefix,
+//! the turns of one conversation share a longer one. A prompt of less than 512 bytes is evaluated so fast that it is not
+//! remembered.
 //!
-//! The hash is keyed by who makes the [`Affinity`], once a process and by chance, as `RandomState::new` does: nobody can
-//! write a prompt that collides with another's to draw it to a backend. No text is kept. What a collision could do is
-//! little: the answer is advice, which the choice of a route follows only among equals.
+//! The hashes are keyed with a random key of the process, as from `RandomState::new`. So no client can write a prompt whose
+//! hash collides with that of another one to attract it to a backend. No text is kept. A collision would do little harm:
+//! the result only decides among backends of equal rank.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,25 +17,25 @@ use std::time::{Duration, Instant};
 
 use crate::messages::ids::{BackendId, ModelId};
 
-/// The lengths of the beginnings that are hashed, in bytes.
+/// The lengths of the hashed prefixes, in bytes.
 const LENGTHS: [usize; 7] = [512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10];
-/// The most beginnings that are remembered: those of some thousand conversations.
+/// The most prefixes that are remembered: those of about a thousand conversations.
 const REMEMBERED: usize = 16_384;
-/// How long a beginning is remembered after its last use. A server with work to do has given the cache away by then.
+/// How long a prefix is remembered after its last use. By then a server with other work has evicted it from its cache.
 const EXPIRES: Duration = Duration::from_secs(15 * 60);
 
-/// The beginnings of a prompt as keys, the shortest first.
+/// The hashes of a prompt's prefixes, the shortest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrefixHashes(Vec<u64>);
 
-/// Remembers who served which beginning, the latest used in bounded memory.
+/// Maps prefixes to the backend that served them last. Keeps the most recently used ones.
 #[derive(Clone, Debug)]
 pub struct Affinity {
     keyed: RandomState,
     served: HashMap<u64, Served>,
     /// The keys in the order of their last use.
     by_use: BTreeMap<u64, u64>,
-    /// Numbers the uses.
+    /// The number of uses so far.
     uses: u64,
 }
 
@@ -47,16 +48,16 @@ struct Served {
 }
 
 impl Affinity {
-    /// Remembers nothing yet.
+    /// An empty map.
     pub fn new(keyed: RandomState) -> Self {
         Self { keyed, served: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
-    /// The keys of a prompt: the value of `messages`, `prompt` or `input` as it is spelled.
+    /// The hashes of a prompt: the value of `messages`, `prompt` or `input`, as spelled in the request.
     pub fn prefixes(&self, model: &ModelId, prompt: &[u8]) -> PrefixHashes {
         let mut hasher = self.keyed.build_hasher();
         hasher.write(model.as_str().as_bytes());
-        // No text holds this byte, so that no name runs on into a prompt.
+        // This byte is not in any text, so it separates the name from the prompt.
         hasher.write_u8(0xff);
         let mut from = 0;
         let keys = LENGTHS.iter().map_while(|to| {
@@ -67,13 +68,13 @@ impl Affinity {
         PrefixHashes(keys.collect())
     }
 
-    /// The backend that served the longest known of these beginnings last.
+    /// The backend that last served the longest known prefix.
     pub fn backend(&self, prefixes: &PrefixHashes, now: Instant) -> Option<&BackendId> {
         let known = prefixes.0.iter().rev().find_map(|key| self.served.get(key).filter(|served| served.is_fresh(now)));
         known.map(|served| &served.backend)
     }
 
-    /// A backend has begun to answer a prompt of these prefixes.
+    /// A backend served a prompt with these prefixes.
     pub fn on_served(&mut self, prefixes: &PrefixHashes, backend: &BackendId, now: Instant) {
         for key in &prefixes.0 {
             let served = Served { backend: backend.clone(), at: now, used: self.uses };
@@ -91,12 +92,12 @@ impl Affinity {
         }
     }
 
-    /// PrefixHashes that are remembered.
+    /// The number of remembered prefixes.
     pub fn len(&self) -> usize {
         self.served.len()
     }
 
-    /// Whether none is remembered.
+    /// Whether there is no remembered prefix.
     pub fn is_empty(&self) -> bool {
         self.served.is_empty()
     }
@@ -121,7 +122,7 @@ mod tests {
         Affinity::new(RandomState::new())
     }
 
-    /// A prompt of so many bytes that begins like any other one.
+    /// A prompt of so many bytes. All of them have the same beginning.
     fn prompt(len: usize, then: &str) -> Vec<u8> {
         let mut prompt = vec![b'x'; len];
         prompt.extend_from_slice(then.as_bytes());
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_turn_of_a_conversation_goes_where_the_last_one_went() {
+    fn the_next_turn_of_a_conversation_is_sent_to_the_backend_of_the_last_one() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
         let first = affinity.prefixes(&model, &prompt(600, "]"));
         assert_eq!(affinity.backend(&first, now), None);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_beginning_that_is_known_decides() {
+    fn the_longest_known_prefix_decides() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
         let conversation = |who: &str, turns: usize| prompt(1024, &who.repeat(1024 * turns));
         let [ann, bob] = ["a", "b"].map(|who| affinity.prefixes(&model, &conversation(who, 1)));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn short_prompts_other_models_and_other_processes_have_nothing_in_common() {
+    fn short_prompts_other_models_and_other_processes_share_no_prefix() {
         let (one, model) = (affinity(), "m".into());
         assert_eq!(one.prefixes(&model, &prompt(511, "")), PrefixHashes::default());
         let keys = one.prefixes(&model, &prompt(100_000, ""));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_long_is_forgotten() {
+    fn a_prefix_that_is_not_used_expires() {
         let (mut affinity, now, model) = (affinity(), epoch(), "m".into());
         let keys = affinity.prefixes(&model, &prompt(600, ""));
         affinity.on_served(&keys, &"a".into(), now);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_latest_used_stay() {
+    fn memory_is_bounded_and_the_most_recently_used_prefixes_are_kept() {
         let (mut affinity, now) = (affinity(), epoch());
         let used = PrefixHashes(vec![u64::MAX]);
         for key in 0..50_000 {

@@ -1,5 +1,5 @@
-//! What is known of every backend at the moment: its slots and its breaker. The catalog says what a backend offers, this
-//! whether it can take a job now. How many jobs of ours are on it the ledger says. Driven by the router.
+//! The current state of every backend: its slots and its circuit breaker. The catalog holds what a backend offers; this
+//! module decides whether it can take a job now. The ledger counts our jobs on it. Used by the router.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use super::catalog::Catalog;
 use super::selection::Standing;
 use crate::messages::ids::BackendId;
 
-/// The backends of the current catalog.
+/// The states of the backends of the current catalog.
 #[derive(Debug, Default)]
 pub struct BackendStates {
     members: HashMap<BackendId, Member>,
-    /// Breakers made so far: each has a number of its own.
+    /// Breakers made so far, which numbers them.
     breakers: u64,
 }
 
@@ -26,14 +26,14 @@ struct Member {
     breaker: Breaker,
 }
 
-/// What is known of a backend.
+/// The state of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendView {
-    /// Jobs of ours at once, at most.
+    /// The most concurrent jobs of ours.
     pub limit: u32,
-    /// Jobs of ours that it takes at once now.
+    /// The concurrent jobs of ours that it takes now.
     pub usable: u32,
-    /// Slots that others hold.
+    /// Slots that other clients use.
     pub others: u32,
     /// Slots that cancelled jobs still hold.
     pub lingering: u32,
@@ -45,22 +45,22 @@ pub struct BackendView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerView {
-    /// Jobs pass.
+    /// Jobs are let through.
     Closed,
-    /// No job passes.
+    /// No job is let through.
     Open {
-        /// For so long.
+        /// The time until the trial.
         for_ms: u64,
     },
-    /// One job may pass, as a trial.
+    /// One job is let through, as a trial.
     HalfOpen,
     /// A trial is under way.
     Trying,
 }
 
 impl BackendStates {
-    /// Takes in what a new catalog says. A backend that is not in it is forgotten, its breaker too: one that comes back
-    /// was looked at before.
+    /// Applies a new catalog. The state of a backend that is not in it is dropped, with its breaker: a backend that returns
+    /// has been probed.
     pub fn update(&mut self, catalog: &Catalog) {
         let backends = catalog.backends();
         self.members.retain(|id, _| backends.contains_key(id));
@@ -76,7 +76,7 @@ impl BackendStates {
         }
     }
 
-    /// How a backend with `ours` jobs of ours stands. `None`: it is not in the catalog.
+    /// The state of a backend with `ours` jobs of ours, for the choice of a route. `None`: it is not in the catalog.
     pub fn standing(&self, backend: &BackendId, ours: usize, now: Instant) -> Option<Standing> {
         let member = self.members.get(backend)?;
         let jobs = u32::try_from(ours).unwrap_or(u32::MAX);
@@ -88,8 +88,8 @@ impl BackendStates {
         })
     }
 
-    /// Jobs of ours that a backend takes at once now: none while its breaker keeps them away, one as its trial is due or
-    /// under way, which is that one.
+    /// The concurrent jobs of ours that a backend takes now: 0 while its breaker is open, 1 while a trial is due or
+    /// running.
     pub fn usable(&self, backend: &BackendId, now: Instant) -> u32 {
         self.members.get(backend).map_or(0, |member| match member.breaker.state(now) {
             State::Closed => member.capacity.usable(now),
@@ -98,24 +98,24 @@ impl BackendStates {
         })
     }
 
-    /// Whether a cancelled job still holds a slot there, which will be free soon.
+    /// Whether a cancelled job still uses a slot there, which will be free soon.
     pub fn lingers(&self, backend: &BackendId, now: Instant) -> bool {
         self.members.get(backend).is_some_and(|member| member.capacity.lingering(now) > 0)
     }
 
-    /// A job is sent there. `None`: its breaker lets none through.
+    /// A job is sent there. `None`: the breaker does not let it through.
     pub fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<BreakerToken> {
         self.members.get_mut(backend)?.breaker.begin(now)
     }
 
-    /// What the job that was sent with `token` showed of the backend.
+    /// The outcome of the job that was sent with `token`.
     pub fn report(&mut self, backend: &BackendId, token: BreakerToken, verdict: Verdict, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.breaker.report(token, verdict, now);
         }
     }
 
-    /// A job there has ended by itself, or went elsewhere.
+    /// A job there has ended, or was moved to another backend.
     pub fn on_end(&mut self, backend: &BackendId, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_end(now);
@@ -129,7 +129,8 @@ impl BackendStates {
         }
     }
 
-    /// The server, `asked` then, says how many requests it works, whoever's they are; `ours` of them may be ours.
+    /// A server reports its active requests, of all clients. It was asked at `asked`. Up to `ours` of the requests can be
+    /// ours.
     pub fn on_load(&mut self, backend: &BackendId, busy: u32, ours: usize, asked: Instant, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_ask(asked);
@@ -137,7 +138,7 @@ impl BackendStates {
         }
     }
 
-    /// The backends whose load is to be asked for now, which counts as asked.
+    /// The backends whose load is to be requested now. They count as asked.
     pub fn due(&mut self, now: Instant) -> Vec<BackendId> {
         let due =
             self.members.iter_mut().filter(|(_, member)| member.capacity.next_poll(now).is_some_and(|at| at <= now));
@@ -148,7 +149,7 @@ impl BackendStates {
         .collect()
     }
 
-    /// What is known of each backend, for people and tests.
+    /// The state of each backend, for the status page and tests.
     pub fn view(&self, now: Instant) -> impl Iterator<Item = (&BackendId, BackendView)> {
         self.members.iter().map(move |(id, member)| {
             let view = BackendView {
@@ -169,12 +170,12 @@ impl BackendStates {
         })
     }
 
-    /// When something is to be done that no event will bring: a load to be asked for.
+    /// When the next load is to be requested.
     pub fn next_poll(&self, now: Instant) -> Option<Instant> {
         self.members.values().filter_map(|member| member.capacity.next_poll(now)).min()
     }
 
-    /// When a breaker's cool-down or trial ends, so that the backend can be offered again.
+    /// When a cool-down or the wait for a trial ends, so that a backend can be offered again.
     pub fn next_trial(&self, now: Instant) -> Option<Instant> {
         let until = self.members.values().filter_map(|member| match member.breaker.state(now) {
             State::Open { until } => Some(until),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_breaker_takes_nothing_until_its_trial_is_due() {
+    fn an_open_breaker_takes_no_job_until_its_trial_is_due() {
         let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
         states.update(&catalog(&["a", "b"]));
         assert_eq!(states.usable(&id, now), 2);
@@ -239,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_tells_its_load_is_asked_for_it_and_one_that_does_not_is_not() {
+    fn only_a_backend_that_reports_its_load_is_polled_for_it() {
         let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
         states.update(&catalog(&["a", "b"]));
         assert_eq!(states.next_poll(now), None);
         states.on_load(&id, 1, 0, now, now);
-        assert_eq!(states.usable(&id, now), 1, "somebody else is served there");
+        assert_eq!(states.usable(&id, now), 1, "another job is served there");
         let at = states.next_poll(now).unwrap();
         assert_eq!((states.due(now), states.due(at)), (vec![], vec![id.clone()]));
         assert!(states.next_poll(at).unwrap() > at);
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_before_a_backend_left_say_nothing_of_it_once_it_is_back() {
+    fn outcomes_of_jobs_from_before_a_backend_left_are_ignored_after_its_return() {
         let (mut states, now, id) = (BackendStates::default(), epoch(), BackendId::from("a"));
         states.update(&catalog(&["a"]));
         let old = states.begin(&id, now).unwrap();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_left_the_catalog_is_forgotten() {
+    fn the_state_of_a_backend_that_left_the_catalog_is_dropped() {
         let (mut states, now) = (BackendStates::default(), epoch());
         states.update(&catalog(&["a"]));
         states.update(&catalog(&["b"]));

@@ -1,61 +1,62 @@
-//! A circuit breaker: keeps jobs from a backend that fails them.
+//! A circuit breaker: it keeps jobs away from a backend that fails them.
 //!
-//! Closed, it lets every job through. [`OPENS_AT`] faults in a row open it for a cool-down, and nothing gets through. Then it
-//! is half open: one job may go, as a trial, whose fault opens it again for twice as long, up to a bound. From the moment
-//! when it opens until it closes is one episode: the success of any job that was sent within the episode closes it, however
-//! many trials were sent since. Driven by the router: [`Breaker::begin`] as a job is sent, [`Breaker::report`] as its verdict
-//! is known.
+//! While closed, it lets every job through. [`OPENS_AT`] faults in a row open it for a cool-down, in which it lets no job
+//! through. After the cool-down it is half open: it lets one job through as a trial. A fault of the trial opens it again
+//! for twice as long, up to a bound. The time from the first opening until it closes is one episode. The success of any job
+//! that was sent within the episode closes it, however many trials were sent since. Used by the router: [`Breaker::begin`]
+//! when a job is sent, [`Breaker::report`] when its outcome is known.
 //!
-//! Faults in a row, not a rate: a success is proof that the backend works, a rate needs a window and a least number of
-//! jobs, and a job that meets a fault goes to another backend anyway, so that a backend that fails every second job costs
-//! tries and no jobs.
+//! It counts faults in a row, not a rate. A success proves that the backend works, while a rate needs a window and a
+//! minimum number of jobs. A job that meets a fault is retried elsewhere, so a backend that fails every second job costs
+//! retries and no jobs.
 //!
-//! A verdict counts only in the episode in which its job was sent, and a fault only for the latest trial. So the fifty jobs
-//! that break with one server open the breaker once and do not lengthen the cool-down, and what is left of them decides no
+//! An outcome counts only in the episode in which its job was sent, and a fault only for the latest trial. So if one server
+//! fails with fifty jobs, they open the breaker once and do not lengthen the cool-down, and late outcomes do not decide a
+//! trial.
 //! trial.
 
 use std::time::{Duration, Instant};
 
 use super::debounce::GAP;
 
-/// Faults in a row that open a breaker: one may be chance, and each costs a job one of its tries.
+/// Faults in a row that open a breaker. A single fault can be chance, and each costs a job one of its retries.
 pub const OPENS_AT: u32 = 3;
-/// The first cool-down. Half of it at most passes until the coordinator is told that nothing is on offer there, and in the
-/// other half it may be told again: no withdrawal is left untold, or undone as it is told.
+/// The first cool-down. The coordinator is sent at most one change of the offer in half of this time. So the withdrawal is
+/// sent before the cool-down ends, and is not replaced by the next offer.
 const COOL_DOWN: Duration = GAP.saturating_mul(2);
-/// The longest cool-down, so that a backend that is back is used again within the usual time between two looks at it.
+/// The longest cool-down, so that a backend that works again is used within the usual interval of probes.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long a trial keeps others away. One that has said nothing by then is no proof, and the next may go.
+/// How long a trial keeps other jobs away. If it has no outcome by then, the next one may be sent.
 const TRIAL: Duration = Duration::from_secs(30);
 
-/// What a job showed of its backend.
+/// What a job's outcome shows about its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It answered well.
+    /// The backend served the job.
     Success,
-    /// It failed, and not because of the job.
+    /// The backend failed, and not because of the job.
     Fault,
-    /// It refused what the caller asked for, the job may have made it fail, or the job was cancelled: proves nothing.
+    /// The job was refused as the client's error, was cancelled, or may itself have caused the failure: shows nothing.
     Neutral,
 }
 
 /// What a breaker does with the next job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Lets it through.
+    /// It is let through.
     Closed,
-    /// Keeps it away until then.
+    /// No job is let through before this time.
     Open {
         /// The end of the cool-down.
         until: Instant,
     },
-    /// Lets one through, as a trial.
+    /// One job is let through, as a trial.
     HalfOpen,
-    /// Keeps it away while a trial is under way.
+    /// No job is let through while a trial is running.
     Trying,
 }
 
-/// Names the breaker, its episode and its trial in which a job was sent, for the job's verdict.
+/// Identifies the breaker, the episode and the trial in which a job was sent, for the job's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerToken {
     breaker: u64,
@@ -68,7 +69,7 @@ pub struct BreakerToken {
 pub struct Breaker {
     number: u64,
     phase: Phase,
-    /// Counts how often it opened and closed: a token of an older episode is stale.
+    /// Counts openings and closings: a token of an older episode is stale.
     episode: u64,
     /// Counts the trials.
     trial: u64,
@@ -78,21 +79,21 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// So many faults in a row, fewer than [`OPENS_AT`].
+    /// The number of faults in a row, less than [`OPENS_AT`].
     Closed { faults: u32 },
-    /// Open until then, and half open from then on.
+    /// Open until then, half open from then on.
     Open { until: Instant },
-    /// A trial is under way; another may start then.
+    /// A trial is running; another one may start at this time.
     Trial { until: Instant },
 }
 
 impl Breaker {
-    /// Closed. A breaker that follows another takes no token of that one, where it has another number.
+    /// A closed breaker. `number` differs from that of the backend's earlier breakers, whose tokens it ignores.
     pub fn new(number: u64) -> Self {
         Self { number, phase: Phase::Closed { faults: 0 }, episode: 0, trial: 0, cool_down: COOL_DOWN }
     }
 
-    /// What it does with a job now.
+    /// What happens to a job now.
     pub fn state(&self, now: Instant) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
@@ -107,7 +108,7 @@ impl Breaker {
         matches!(self.state(now), State::Closed | State::HalfOpen)
     }
 
-    /// A job is sent: while half open it is the trial. `None`: it must not be sent.
+    /// A job is sent; in the half-open state it is the trial. `None`: it must not be sent.
     pub fn begin(&mut self, now: Instant) -> Option<BreakerToken> {
         match self.state(now) {
             State::Closed => {}
@@ -120,7 +121,7 @@ impl Breaker {
         Some(BreakerToken { breaker: self.number, episode: self.episode, trial: self.trial })
     }
 
-    /// A job's verdict. One whose token is stale counts for nothing.
+    /// The outcome of a job. It is ignored if its token is stale.
     pub fn report(&mut self, token: BreakerToken, verdict: Verdict, now: Instant) {
         if (token.breaker, token.episode) != (self.number, self.episode) {
             return;
@@ -141,7 +142,7 @@ impl Breaker {
                 self.phase = Phase::Closed { faults: 0 };
             }
             (Phase::Trial { .. }, Verdict::Fault) if is_latest_trial => self.open(now),
-            // Half open again, at once.
+            // Half open again at once.
             (Phase::Trial { .. }, Verdict::Neutral) if is_latest_trial => self.phase = Phase::Open { until: now },
             (Phase::Closed { .. }, Verdict::Neutral) | (Phase::Open { .. } | Phase::Trial { .. }, _) => {}
         }

@@ -1,13 +1,13 @@
 //! The token budget of a minute.
 //!
-//! A job's estimate is reserved before the job is admitted, and settled with what was used when it has ended. Tokens are
-//! used at some time between the two, nobody knows when. So a reservation counts from its start to its end in full, and
-//! what was used counts for [`WINDOW`] from the settlement on. Hence, over any window, the jobs that may have used tokens
-//! in it are all counted when the last of them is admitted, and as far as estimates are not exceeded their sum is within
-//! the budget, with one exception: an estimate larger than the whole budget is let in while nothing else counts, or that
-//! job could never run. What a job uses beyond its estimate can't be taken back; it counts, and others wait for it.
+//! A job's estimate is reserved before the job is admitted, and replaced by the tokens that it used when it has ended. The
+//! tokens are used at unknown times between the two. So a reservation counts in full from its start to its end, and the
+//! used tokens count for [`WINDOW`] from the end on. Hence, for any window, all jobs that may have used tokens in it are
+//! counted when the last of them is admitted. As far as no estimate is exceeded, their sum is within the budget, with one
+//! exception: an estimate larger than the whole budget is admitted while nothing else counts, because that job could never
+//! run otherwise. Tokens beyond an estimate count when the job has ended, and delay other jobs.
 //!
-//! Settlements are kept by the second, and a second leaves the window with its last settlement. Driven by the router.
+//! Used tokens are kept in buckets of a second. A bucket leaves the window with its last entry. Used by the router.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// What one bucket spans.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// The part of the budget that one job's answer reserves at most: a request may allow any number of tokens, and few answers
-/// use what they are allowed. What an answer uses beyond it counts when the job has ended.
+/// The part of the budget that one job's answers reserve at most, as a divisor. A request may allow any number of tokens,
+/// and few answers use as many. Tokens beyond it count when the job has ended.
 const MOST_OF_AN_ANSWER: u64 = 8;
 
 /// The budget has no room for a job now.
@@ -26,26 +26,26 @@ const MOST_OF_AN_ANSWER: u64 = 8;
 #[error("the token budget of this minute is spent")]
 pub struct Spent;
 
-/// Names what was reserved for a job.
+/// Identifies what was reserved for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reservation(u64);
 
-/// Tokens that may be used in a minute, and those that are. Its memory is bounded by the jobs that run.
+/// The tokens that may be used in a minute, and those that are used. Its memory is bounded by the number of running jobs.
 #[derive(Clone, Debug)]
 pub struct TokenBudget {
     per_minute: u64,
-    /// Estimates of jobs that are not settled.
+    /// The estimates of jobs that have not ended.
     reserved: HashMap<Reservation, u64>,
-    /// The sum of these.
+    /// The sum of `reserved`.
     reserved_sum: u128,
-    /// Settlements, oldest first. They start at least [`SPAN`] apart.
+    /// Used tokens, oldest first. The buckets start at least [`SPAN`] apart.
     used: VecDeque<Bucket>,
-    /// The latest time heard of. Time that goes back is taken to stand still.
+    /// The latest time seen. An earlier time counts as this one.
     latest: Option<Instant>,
     next: u64,
 }
 
-/// What was settled within one [`SPAN`].
+/// The tokens of the jobs that ended within one [`SPAN`].
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     first: Instant,
@@ -54,14 +54,14 @@ struct Bucket {
 }
 
 impl TokenBudget {
-    /// So many tokens in any minute, none used yet.
+    /// A budget of `per_minute` tokens, none of them used.
     pub fn new(per_minute: u64) -> Self {
         let (reserved, used) = (HashMap::new(), VecDeque::new());
         Self { per_minute, reserved, reserved_sum: 0, used, latest: None, next: 0 }
     }
 
-    /// Reserves a job's estimate, its prompt and its answers, where the budget has room for it next to all that counts now. Of
-    /// the answers an eighth of the budget is reserved at most.
+    /// Reserves a job's estimate, its prompt and its answers, if the budget has room for it. For the answers it reserves at
+    /// most an eighth of the budget.
     pub fn reserve(&mut self, prompt: u64, answers: u64, now: Instant) -> Result<Reservation, Spent> {
         let estimate = prompt.saturating_add(answers.min(self.share()));
         let counts = self.counted(now);
@@ -76,9 +76,8 @@ impl TokenBudget {
         Ok(reservation)
     }
 
-    /// The job has ended: what was reserved is let go, and what it used counts. Where that is not known it used what was
-    /// reserved. A reservation that is gone already is no
-    /// fault, and nothing counts.
+    /// The job has ended: its reservation is released, and the used tokens count. If they are unknown, the reserved ones
+    /// count instead. If there is no such reservation any more, nothing changes.
     pub fn settle(&mut self, reservation: Reservation, used: Option<u64>, now: Instant) {
         let now = self.advance(now);
         let Some(estimate) = self.let_go(reservation) else { return };
@@ -92,7 +91,7 @@ impl TokenBudget {
         }
     }
 
-    /// Tokens that count now: those reserved, and those used within the window.
+    /// Tokens that count now: the reserved ones, and those used within the window.
     pub fn counted(&mut self, now: Instant) -> u128 {
         self.advance(now);
         self.reserved_sum + self.used.iter().map(|bucket| bucket.tokens).sum::<u128>()
@@ -108,7 +107,7 @@ impl TokenBudget {
         self.reserved.len()
     }
 
-    /// Tokens that are reserved.
+    /// The reserved tokens.
     pub fn reserved(&self) -> u128 {
         self.reserved_sum
     }

@@ -1,63 +1,63 @@
-//! What is known of one backend's slots: ours, others', and those that cancelled jobs still hold.
+//! The slots of one backend: ours, those of other clients, and those that cancelled jobs still use.
 //!
-//! How many jobs of ours run there the ledger counts, and is an argument. Here is what it can't know, from the server's own
-//! word, which is a count of busy slots and says neither whose they are nor how old it is:
+//! The ledger counts our jobs there; the count is an argument. This module estimates the rest from the server's reports. A
+//! report is the number of active requests; it does not tell whose they are, nor how old the number is:
 //!
-//! - **Foreign** load: what was busy beyond our jobs. As ours counts every job that may have been in a slot at the moment
-//!   of the look, those that ended during it too: a look that crosses the end of a job must not take a slot from us.
-//!   It holds until the next report, for `BELIEVED` at most.
-//! - **Lingering** slots: a server may work on a cancelled job for a while. Where the server tells of its load, a cancelled
-//!   job's slot counts as taken until a report shows it idle. Where none comes, it does so for `LINGERS`; where one showed
-//!   it busy, it counts as foreign from then on. Where the server does not tell, the slot is free at once.
+//! - **Foreign** load: active requests beyond our jobs. Every job that may have used a slot during the request of the
+//!   report counts as ours, also those that ended meanwhile, because a report that crosses the end of a job must not take a
+//!   slot from us. It counts until the next report, for `BELIEVED` at most.
+//! - **Lingering** slots: a server may work on a cancelled job for a while. If the server reports its load, the slot of a
+//!   cancelled job counts as used until a report shows it idle. Without a report it does so for `LINGERS`; a slot that was
+//!   reported as active counts as foreign after that. If the server does not report its load, the slot is free at once.
 //!
-//! A server tells as long as a report of it is believed. Driven by the router: it asks [`Capacity::next_poll`] when to look,
-//! says so with [`Capacity::on_ask`], and brings the answer.
+//! A server reports its load as long as its last report is believed. Used by the router: [`Capacity::next_poll`] is when to
+//! request the load, [`Capacity::on_ask`] is called when it is requested, and then the report is passed in.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The time between two polls while something lingers. More than a second: llama.cpp sees that a caller who reads no stream
-/// has gone only if nobody asks it anything for a second.
+/// The time between two polls while a slot lingers. More than a second: llama.cpp detects the disconnect of a client that
+/// does not stream only if it gets no request for a second.
 const POLL: Duration = Duration::from_millis(1500);
-/// The time between a cancel and the poll that follows it: what a server needs to see a closed connection.
+/// The time between a cancel and the next poll: servers need it to detect a closed connection.
 const AFTER_CANCEL: Duration = Duration::from_millis(200);
-/// The time between two polls while nothing lingers.
+/// The time between two polls while no slot lingers.
 const LAZY: Duration = Duration::from_secs(10);
-/// How long a slot may linger.
+/// How long a slot can linger.
 const LINGERS: Duration = Duration::from_secs(5);
-/// How long a report holds if no other comes: a few that got lost.
+/// How long a report counts if no other follows, for example because some were lost.
 const BELIEVED: Duration = Duration::from_secs(35);
-/// How long before its answer a look may have begun that nobody announced.
+/// How long a probe that was not announced may have taken.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long after a job's end its slot may still be seen busy.
+/// How long after a job's end its slot may still be reported as active.
 const SETTLES: Duration = Duration::from_millis(250);
-/// The most ends and cancels that are remembered. More than so many in one look make its report say less than it could.
+/// The most ends and cancels that are remembered. If more happen during one poll, its report is used with more caution.
 const REMEMBERED: usize = 1024;
 
 /// The slots of one backend.
 #[derive(Clone, Debug)]
 pub struct Capacity {
-    /// Jobs of ours at once, as the operator or the server says.
+    /// The most concurrent jobs of ours, as configured or reported.
     limit: u32,
-    /// Requests that the server works at once, where it says so.
+    /// The most concurrent requests of the server, if it reports that.
     slots: Option<u32>,
     /// The latest report.
     report: Option<Report>,
-    /// When each job was cancelled whose slot may linger, oldest first.
+    /// The times of the cancels whose slots may linger, oldest first.
     cancelled: VecDeque<Instant>,
-    /// When the latest jobs ended otherwise, oldest first.
+    /// The times of the latest other ends, oldest first.
     ended: VecDeque<Instant>,
-    /// When the server was asked last.
+    /// When the load was requested last.
     asked: Option<Instant>,
 }
 
-/// What a report showed.
+/// The content of a report.
 #[derive(Clone, Copy, Debug)]
 struct Report {
     at: Instant,
-    /// When the look began.
+    /// When it was requested.
     asked: Instant,
-    /// Busy slots that are not ours: foreign ones, and those that lingered.
+    /// Active requests that are not ours: foreign and lingering ones.
     beyond_ours: u32,
 }
 
@@ -67,41 +67,40 @@ impl Capacity {
         Self { limit, slots, report: None, cancelled: VecDeque::new(), ended: VecDeque::new(), asked: None }
     }
 
-    /// Takes in new limits.
+    /// Applies new limits.
     pub fn resize(&mut self, limit: u32, slots: Option<u32>) {
         (self.limit, self.slots) = (limit, slots);
     }
 
-    /// Jobs of ours at once, at most.
+    /// The most concurrent jobs of ours.
     pub fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// How many more jobs of ours there is room for, where `ours` run.
+    /// How many more jobs of ours fit, if `ours` are running.
     pub fn free(&self, ours: u32, now: Instant) -> u32 {
         self.usable(now).saturating_sub(ours.saturating_add(self.lingering(now)))
     }
 
-    /// Jobs of ours that there is room for in all: the limit, or what others leave of the server where it says how many
-    /// slots it has. What lingers is not
-    /// taken off, so that an offer does not follow every cancel.
+    /// How many jobs of ours fit in total: the limit, or the slots that other clients leave, if the server reports its
+    /// slots. Lingering slots are not subtracted, so that the offer does not change with every cancel.
     pub fn usable(&self, now: Instant) -> u32 {
         self.slots.map_or(self.limit, |slots| self.limit.min(slots.max(self.limit).saturating_sub(self.foreign(now))))
     }
 
-    /// How full the server is, in thousandths, where `ours` run. Over 1000: there is more work than slots.
+    /// The load of the server in thousandths, if `ours` jobs are running. Over 1000: there is more work than slots.
     pub fn load(&self, ours: u32, now: Instant) -> u32 {
         let taken = u64::from(ours) + u64::from(self.lingering(now)) + u64::from(self.foreign(now));
         u32::try_from(taken * 1000 / u64::from(self.total().max(1))).unwrap_or(u32::MAX)
     }
 
-    /// Slots that others hold.
+    /// Slots that other clients use.
     pub fn foreign(&self, now: Instant) -> u32 {
         let Some(Report { asked, beyond_ours, .. }) = self.believed(now) else { return 0 };
         beyond_ours.saturating_sub(count(self.fresh(now).filter(|at| **at < *asked)))
     }
 
-    /// Slots that cancelled jobs hold.
+    /// Slots that cancelled jobs use.
     pub fn lingering(&self, now: Instant) -> u32 {
         if self.believed(now).is_none() {
             return 0;
@@ -109,33 +108,33 @@ impl Capacity {
         count(self.fresh(now))
     }
 
-    /// A job of ours ended there, other than by a cancel, or moved away: it holds no slot, by all that is known.
+    /// A job of ours ended there without a cancel, or was moved away: it uses no slot any more.
     pub fn on_end(&mut self, now: Instant) {
         remember(&mut self.ended, now);
     }
 
-    /// A job of ours was cancelled while it ran there.
+    /// A job of ours was cancelled while it was running there.
     pub fn on_cancel(&mut self, now: Instant) {
         remember(&mut self.cancelled, now);
     }
 
-    /// The server is being asked for its load.
+    /// The load of the server is being requested.
     pub fn on_ask(&mut self, now: Instant) {
         self.asked = Some(now);
     }
 
-    /// The server said that `busy` slots are, where `ours` run now: in answer to the latest [`Self::on_ask`], or else to a
-    /// look of `LOOK` at most.
+    /// The server reported `busy` active requests while `ours` jobs are running: in response to the latest
+    /// [`Self::on_ask`], or else to a probe that took at most `LOOK`.
     pub fn on_report(&mut self, busy: u32, ours: u32, now: Instant) {
         let before = self.foreign(now);
-        let told = self.report.map(|report| report.at);
-        let announced = self.asked.take().filter(|asked| told.is_none_or(|told| *asked >= told));
+        let reported = self.report.map(|report| report.at);
+        let announced = self.asked.take().filter(|asked| reported.is_none_or(|reported| *asked >= reported));
         let asked = announced.unwrap_or_else(|| now.checked_sub(LOOK).unwrap_or(now));
 
-        // Of what was cancelled since the look began the report says nothing.
+        // The report has no information about jobs that were cancelled after it was requested.
         let recent = count(self.cancelled.iter().filter(|at| **at >= asked));
-        // Each doubt is decided so that it ends by itself: what may linger does, which has its bound, and what may have
-        // been ours as the server looked is not foreign.
+        // Resolve each ambiguity so that it ends by itself: a slot that may linger counts as lingering, which is bounded,
+        // and a request that may have been ours is not foreign.
         let beyond_ours = busy.saturating_sub(ours);
         let lingering = beyond_ours.saturating_sub(before).min(self.lingering(asked).saturating_sub(recent));
         let ended = count(self.ended.iter().filter(|at| **at + SETTLES >= asked));
@@ -146,11 +145,11 @@ impl Capacity {
         self.report = Some(Report { at: now, asked, beyond_ours: foreign.saturating_add(lingering) });
     }
 
-    /// When the server should be asked for its load again; at once where that has passed. `None` where it has not told
-    /// of it, unasked, of late.
+    /// When to request the load next; in the past means at once. `None` if the server has not reported it in a probe
+    /// lately.
     pub fn next_poll(&self, now: Instant) -> Option<Instant> {
-        let told = self.believed(now)?.at;
-        let last = self.asked.map_or(told, |asked| asked.max(told));
+        let reported = self.believed(now)?.at;
+        let last = self.asked.map_or(reported, |asked| asked.max(reported));
         if self.lingering(now) == 0 {
             return Some(last + LAZY);
         }
@@ -158,7 +157,7 @@ impl Capacity {
         Some(first.max(last + POLL))
     }
 
-    /// The cancels whose slots may linger yet.
+    /// The cancels whose slots may still linger.
     fn fresh(&self, now: Instant) -> impl Iterator<Item = &Instant> {
         self.cancelled.iter().filter(move |at| now.saturating_duration_since(**at) < LINGERS)
     }
@@ -167,7 +166,8 @@ impl Capacity {
         self.report.as_ref().filter(|report| now.saturating_duration_since(report.at) < BELIEVED)
     }
 
-    /// Slots in all. An operator may have us queue at the server: then there are more than it says.
+    /// The total number of slots. An operator may configure more jobs than the server reports slots, to queue at the
+    /// server.
     fn total(&self) -> u32 {
         self.slots.map_or(self.limit, |slots| slots.max(self.limit))
     }

@@ -1,17 +1,17 @@
-//! What the agent offers, and who serves it.
+//! What the agent offers, and which backends serve it.
 //!
-//! One map answers both: a model is on offer because it has a route, and what is said of it is made of its routes. A
-//! catalog is built whole from what discovery saw and never changed; two that are equal say the same to everybody.
+//! One map answers both: a model is offered because it has a route, and its offer is made of its routes. A catalog is built
+//! as a whole from the results of discovery and never changed. Equal catalogs make equal offers.
 //!
-//! What a model's offer promises, and why it can be kept:
+//! The offer of a model, and why it can be kept:
 //!
 //! - Its routes are in the order of preference: local before remote, then in the order of kinds, then by name.
-//! - The price is that of the first route. A route that asks more, for prompts or answers, is no route of the model:
-//!   failing over to it would lose the operator money.
-//! - The context is that of the first route, and the routes that count are those known to have as much. `max_concurrent` is
-//!   the sum of their limits, at most the agent's: so many jobs of the full context have a slot. The endpoints are those
-//!   of any of them, messages by translation included. The other routes take jobs that fit them. Where the first route's
-//!   context is not known, none is promised, and every route counts.
+//! - The price is that of the first route. A backend with a higher price, for prompts or answers, does not become a route
+//!   of the model: a retry there would lose the operator money.
+//! - The context is that of the first route. The routes that are known to have at least as much count: `max_concurrent` is
+//!   the sum of their limits, at most the agent's, so that as many jobs of the full context have a slot. The endpoints are
+//!   those of any of them, including messages by translation. The other routes take jobs that fit them. If the first
+//!   route's context is unknown, none is offered, and every route counts.
 
 use std::collections::BTreeMap;
 
@@ -28,37 +28,38 @@ mod pricing;
 
 pub use policy::BackendPolicy;
 
-/// A healthy backend and what the operator says of it.
+/// A healthy backend and the operator's settings of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// What the latest probe saw.
+    /// The result of the latest probe.
     pub report: BackendReport,
-    /// What the operator says.
+    /// The operator's settings.
     pub policy: BackendPolicy,
 }
 
-/// What the operator says of all backends.
+/// The operator's settings of all backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// What models cost before a backend's markup.
+    /// The prices of models, before a backend's markup.
     pub prices: PriceList,
-    /// Jobs at once over all backends.
+    /// The most concurrent jobs over all backends.
     pub max_concurrent: u32,
 }
 
-/// A model on offer.
+/// An offered model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// Who serves it, the best first. Never empty.
+    /// Its routes, the best first. Never empty.
     pub routes: Vec<Route>,
-    /// What the coordinator is told where every backend takes as many jobs as its limit says.
+    /// The offer while every backend takes as many jobs as its limit.
     pub offer: ModelOffer,
-    /// Jobs at once over all backends.
+    /// The most concurrent jobs over all backends.
     most: u32,
 }
 
 impl Model {
-    /// Routes in the order of preference, of which those that ask too much are left out. `None` of no routes.
+    /// Makes a model of routes in the order of preference. Routes with a higher price than the first are left out. `None`
+    /// without a route.
     fn new(id: ModelId, mut routes: Vec<Route>, terms: &Terms) -> Option<Self> {
         let (price, kind) = routes.first().map(|first| (first.price, first.kind))?;
         routes.retain(|route| pricing::covers(price, route.price));
@@ -76,9 +77,8 @@ impl Model {
         Some(Self { routes, offer, most })
     }
 
-    /// What the coordinator is told where a backend takes so many jobs of ours at once as `usable` says, at most its limit;
-    /// where that is 0, its routes are as good as not there. The price stays. `None`: nobody takes any, so that the model
-    /// is not on offer.
+    /// The offer while each backend takes at most `usable` concurrent jobs of ours, limited by its route. Routes of
+    /// backends with 0 are ignored, but the price stays. `None`: no backend takes any job, so the model is not offered.
     pub fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<ModelOffer> {
         let limits = self.routes.iter().map(|route| (route, usable(&route.backend).min(route.limit)));
         let Promise { max_concurrent, context_window, kind, endpoints } = Promise::of(limits, self.most)?;
@@ -88,7 +88,7 @@ impl Model {
     }
 }
 
-/// The part of an offer that depends on who can work.
+/// The part of an offer that depends on the available backends.
 struct Promise {
     kind: BackendKind,
     context_window: Option<u64>,
@@ -97,7 +97,7 @@ struct Promise {
 }
 
 impl Promise {
-    /// What routes with these limits allow to say. `None` where every limit is 0.
+    /// The offer of routes with these limits. `None` if every limit is 0.
     fn of<'a>(limits: impl Iterator<Item = (&'a Route, u32)>, most: u32) -> Option<Self> {
         let mut limits = limits.filter(|(_, limit)| *limit > 0);
         let (first, limit) = limits.next()?;
@@ -113,7 +113,7 @@ impl Promise {
     }
 }
 
-/// The models on offer.
+/// The offered models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     models: BTreeMap<ModelId, Model>,
@@ -122,9 +122,9 @@ pub struct Catalog {
 impl Catalog {
     /// Gives each model a route to every backend that reports it and may serve it, the best first.
     ///
-    /// Not on offer: a model that is sold nowhere, that no backend has an endpoint for, or whose id is empty, longer than
-    /// 512 bytes, or has control characters. Past 4096 models the rest is left out, the least preferred backends' first,
-    /// then by id.
+    /// Not offered: a model without a price, a model without an endpoint on any backend, and a model whose id is empty,
+    /// longer than 512 bytes, or has control characters. Models beyond 4096 are left out: those of the least preferred
+    /// backends first, then by id.
     pub fn build(seen: &BTreeMap<BackendId, Seen>, terms: &Terms) -> Self {
         let mut by_preference: Vec<(&BackendId, &Seen)> = seen.iter().collect();
         by_preference.sort_by_key(|(id, seen)| (Rank::new(seen.policy.local, seen.report.kind), *id));
@@ -141,40 +141,40 @@ impl Catalog {
         Self { models: models.collect() }
     }
 
-    /// A model on offer.
+    /// An offered model.
     pub fn model(&self, id: &ModelId) -> Option<&Model> {
         self.models.get(id)
     }
 
-    /// All models on offer, in the order of their ids.
+    /// All offered models, in the order of their ids.
     pub fn models(&self) -> impl Iterator<Item = &Model> {
         self.models.values()
     }
 
-    /// Each backend that a model has a route to, once, with one of its routes: limit and slots are the same in all.
+    /// Each backend to which a model has a route, once, with one of its routes. Limit and slots are the same in all.
     pub fn backends(&self) -> BTreeMap<&BackendId, &Route> {
         self.models().flat_map(|model| &model.routes).map(|route| (&route.backend, route)).collect()
     }
 
-    /// What the coordinator is told where every backend takes as many jobs as its limit says, and what can be asked of
-    /// each model; in the order of model ids.
+    /// The offer while every backend takes as many jobs as its limit, with the endpoints of each model; in the order of
+    /// model ids.
     pub fn offers(&self) -> impl Iterator<Item = &ModelOffer> {
         self.models().map(|model| &model.offer)
     }
 
-    /// Whether nothing is on offer.
+    /// Whether no model is offered.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
     }
 
-    /// How many models are on offer.
+    /// The number of offered models.
     pub fn len(&self) -> usize {
         self.models.len()
     }
 }
 
-/// A backend's models that may be offered, each once, in the order of ids, so that what is left out does not change with the
-/// order in which a server lists them. Of a model mentioned twice the first mention holds.
+/// A backend's models that may be offered, each once, in the order of ids, so that the order in which a server lists them
+/// does not matter. If a model is listed twice, the first entry counts.
 fn offerable(seen: &Seen) -> Vec<&ModelReport> {
     let allowed = |id: &ModelId| seen.policy.only.as_ref().is_none_or(|only| only.contains(id));
     let mut models: Vec<&ModelReport> =
@@ -189,7 +189,7 @@ fn is_sound(id: &ModelId) -> bool {
     (1..=LONGEST_MODEL_ID).contains(&id.len()) && !id.contains(char::is_control)
 }
 
-/// A backend's part in one of its models. `None`: it is not sold there, or nothing can be asked of it.
+/// A backend's route for one of its models. `None`: it has no price there, or no endpoint.
 fn route(id: &BackendId, seen: &Seen, model: &ModelReport, terms: &Terms) -> Option<Route> {
     let price = pricing::price(&terms.prices, &seen.policy, model)?;
     let route = Route {

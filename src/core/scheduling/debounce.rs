@@ -1,21 +1,21 @@
-//! How often the coordinator hears of changes: the first one at once, then no more than one in [`GAP`].
+//! Limits how often the coordinator is sent changes: the first one at once, then at most one in [`GAP`].
 //!
-//! It does not know what changed. Whoever drives it sends the state of the moment, so that of many changes the last one
-//! counts, and it always gets out: told [`Due::At`], the driver asks again then, if what it announced last is not the
-//! state by then. One timer is enough, as the answers within a gap all name the same instant. What a new connection is
-//! told first is no change: it goes out at once, and a new debounce begins.
+//! It does not know what changed. The caller sends the current state, so of several changes only the last state is sent,
+//! and it is always sent: after [`Due::At`] the caller asks again at that time, if the state then differs from the one that
+//! it sent last. One timer is enough, because all answers within a gap name the same time. The first state on a new
+//! connection is sent at once, with a new debounce.
 
 use std::time::{Duration, Instant};
 
 /// The least time between two updates.
 pub const GAP: Duration = Duration::from_secs(2);
 
-/// When a change may be told.
+/// When a change may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Now, and it counts as told.
+    /// Now. It counts as sent.
     Now,
-    /// Not before then: ask again.
+    /// Not before this time: ask again then.
     At(Instant),
 }
 
@@ -27,7 +27,7 @@ pub struct Debounce {
 }
 
 impl Debounce {
-    /// Something changed, or has changed and is not told yet.
+    /// Something changed, or an earlier change has not been sent yet.
     pub fn on_change(&mut self, now: Instant) -> Due {
         match self.last.map(|last| last + GAP) {
             Some(next) if now < next => Due::At(next),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_change_goes_out_at_once_and_the_next_two_seconds_later() {
+    fn the_first_change_is_sent_at_once_and_the_next_two_seconds_later() {
         let now = epoch();
         let mut debounce = Debounce::default();
         assert_eq!(debounce.on_change(now), Due::Now);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     proptest! {
-        /// A driver as simple as the one described: a state that is a number, and one timer.
+        /// A driver as described above: a state that is a number, and one timer.
         #[test]
         fn updates_are_spaced_and_the_last_state_gets_out(waits in prop::collection::vec(0u64..3000, 1..100)) {
             let mut now = epoch();

@@ -1,47 +1,47 @@
-//! What can be told of a job's tokens before it runs.
+//! Estimates a job's tokens before it runs.
 //!
-//! A prompt is taken to have a token for every four bytes, rounded up: the members of the request that become the prompt
-//! are counted as they are spelled, so that JSON's own characters are counted too. An answer is taken to be as long as the
-//! request allows, times the choices asked for and the prompts of a batch; as long as [`ANSWER`] where it does not say, and
-//! at most the model's context; nothing where embeddings are asked for. The request's members were noted as it was received:
-//! it is neither parsed nor walked again, except for the first prompts of a batch. Driven by the router.
+//! A prompt counts as one token for every four bytes, rounded up. The members of the request that become the prompt are
+//! counted as spelled, including JSON's own characters. An answer counts as long as the request allows, times the requested
+//! choices and the prompts of a batch; [`ANSWER`] if the request sets no bound; at most the model's context; nothing for
+//! embeddings. The positions of the request's members were recorded when it was received, so the request is not parsed
+//! again, except the first prompts of a batch. Used by the router.
 
 use crate::core::formats::policy::{self, MOST_CHOICES};
 use crate::core::json::{Malformed, Members, name_of};
 use crate::messages::endpoint::Endpoint;
 
-/// Bytes of a prompt that are taken for a token.
+/// Bytes of a prompt that count as one token.
 const TOKEN: u64 = 4;
-/// Tokens of an answer whose length the request does not bound: more than most answers have. Servers would go on up to
-/// the whole context, and to reserve that would keep an agent with a budget idle.
+/// Tokens of an answer if the request sets no bound: more than most answers have. A server would generate up to the whole
+/// context, but a reservation of that size would leave an agent with a budget idle.
 pub const ANSWER: u64 = 1024;
-/// A request as far as its tokens go. It has no `Debug`: it holds somebody's prompt.
+/// The parts of a request that determine its tokens. It has no `Debug`, because it contains a prompt.
 #[derive(Clone, Copy)]
 pub struct Outline<'a> {
-    /// The value that holds the conversation or the text, as it is spelled; empty where there is none.
+    /// The value that holds the conversation or the text, as spelled; empty if there is none.
     pub prompt: &'a [u8],
-    /// Bytes of everything that becomes the prompt.
+    /// Bytes of all members that become the prompt.
     prompt_bytes: u64,
-    /// The bound on the answer: the largest of those that are given.
+    /// The bound on the answer: the largest of the given ones.
     max_tokens: Option<u64>,
     choices: u64,
-    /// The prompts of a batch.
+    /// The number of prompts of a batch.
     prompts: u64,
 }
 
-/// Tokens that a job may take. The default: none, as nothing is known.
+/// Tokens that a job may use. The default, for a request that was not read: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Of the prompt.
     pub prompt: u64,
     /// Of one answer. Prompt and answer must fit the context.
     pub answer: u64,
-    /// How many answers.
+    /// The number of answers.
     pub choices: u64,
 }
 
 impl<'a> Outline<'a> {
-    /// Reads the outline of a request, whose members these are.
+    /// Reads the outline of a request with these members.
     pub fn of(request: &'a [u8], members: &Members) -> Result<Self, Malformed> {
         let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1, prompts: 1 };
         members.walk(request, |key, value| match &*name_of(key) {
@@ -62,7 +62,7 @@ impl<'a> Outline<'a> {
         Ok(outline)
     }
 
-    /// The estimate for an endpoint of a model with this much context, where that is known.
+    /// The estimate for an endpoint of a model with this context, if that is known.
     pub fn estimate(&self, endpoint: Endpoint, context_window: Option<u64>) -> Estimate {
         let prompt = self.prompt_bytes.div_ceil(TOKEN);
         let answer = match endpoint {
@@ -80,7 +80,7 @@ impl<'a> Outline<'a> {
 }
 
 impl Estimate {
-    /// Of every answer.
+    /// Of all answers.
     pub fn answers(self) -> u64 {
         self.answer.saturating_mul(self.choices)
     }
@@ -91,7 +91,7 @@ impl Estimate {
     }
 }
 
-/// A number that is a count, rounded up. `None`: another value, or below 0.
+/// A number as a count, rounded up. `None`: another value, or a negative one.
 fn number(value: &[u8]) -> Option<u64> {
     let number: f64 = serde_json::from_slice(value).ok()?;
     // The cast saturates.

@@ -1,11 +1,10 @@
-//! The one account of accepted jobs.
+//! The only record of accepted jobs.
 //!
-//! A job is in it from its acceptance until its terminal frame, its cancel, or the loss of its connection. Its entry holds
-//! the driver's handle on the work; removing the entry is what ends a job, each slot is freed exactly once, and no one else
-//! counts jobs. A job that was accepted and has no slot yet, or no slot any more, is in it too: on no backend. Driven by the
-//! router alone.
+//! A job is in the ledger from its acceptance until its terminal frame, its cancel, or the loss of its connection, also
+//! while it has no slot. Its entry holds the driver's part of the job, so the removal of the entry ends the job. Each slot
+//! is freed exactly once, and no other module counts jobs. Used only by the router.
 //!
-//! What always holds, in the words of [`Broken`]:
+//! Invariants, see [`Broken`]:
 //!
 //! - LEDGER-1: a job id is in the ledger at most once, whatever its generation.
 //! - LEDGER-2: a backend's count is the number of entries that have a slot there.
@@ -13,7 +12,7 @@
 //! - LEDGER-4: a ticket is given once: each one in the ledger is older than the next one to be given.
 //! - LEDGER-5: admitted = removed + in flight.
 //!
-//! Debug builds assert after each change what costs no walk over the entries; tests assert all of it.
+//! Debug builds assert after each change the invariants that can be checked from the counts; tests check all of them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,15 +22,15 @@ use crate::messages::jobs::Ticket;
 /// An accepted job that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// The coordinator's id for it.
+    /// The coordinator's id of the job.
     pub job: JobId,
-    /// The connection that it came by.
+    /// The connection that sent it.
     pub generation: Generation,
     /// The backend where it has a slot. `None` while it waits for one.
     pub backend: Option<BackendId>,
     /// This admission.
     pub ticket: Ticket,
-    /// What the driver keeps of it.
+    /// The driver's part of it.
     pub state: T,
 }
 
@@ -39,10 +38,10 @@ pub struct Entry<T> {
 #[derive(Clone, Debug)]
 pub struct Ledger<T> {
     max_total: usize,
-    /// The account itself, in the order of admission. The two maps below are found from it.
+    /// The entries, in the order of admission. The two maps below are derived from them.
     entries: BTreeMap<Ticket, Entry<T>>,
     by_job: HashMap<JobId, Ticket>,
-    /// Slots taken on each backend, without those that have none.
+    /// Slots used on each backend, without backends that have none.
     by_backend: HashMap<BackendId, usize>,
     /// The next ticket, which is also the number of admissions so far.
     next_ticket: u64,
@@ -50,50 +49,51 @@ pub struct Ledger<T> {
     removed: u64,
 }
 
-/// Why a job was not admitted. Nothing was kept of it.
+/// Why a job was not admitted. Nothing of it was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A job of this id runs, on this connection or an older one. It goes on: an answer to this one would end that one.
-    #[error("a job of this id runs already")]
+    /// A job with this id is running, on this connection or an older one. It goes on; an answer to the new job would end
+    /// it.
+    #[error("a job with this id is already running")]
     Duplicate,
     /// The agent holds as many jobs as it may.
     #[error("the agent is full")]
     AgentFull,
 }
 
-/// Why a job got no slot. It stays where it is, if it is.
+/// Why a job got no slot. It stays as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPlaced {
     /// It has ended.
     #[error("the job has ended")]
     Ended,
-    /// The backend works as many jobs as it may.
+    /// The backend has as many jobs as it may.
     #[error("the backend is full")]
     BackendFull,
 }
 
-/// An invariant that does not hold: a bug in this file.
+/// A broken invariant: a bug in this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// LEDGER-1.
-    #[error("LEDGER-1: a job id is not in the ledger exactly as often as its entry")]
+    #[error("LEDGER-1: a job id does not match its entry")]
     JobOnce,
     /// LEDGER-2.
-    #[error("LEDGER-2: a backend's count is not the number of its entries")]
+    #[error("LEDGER-2: a backend's count differs from the number of its entries")]
     BackendCount,
     /// LEDGER-3.
     #[error("LEDGER-3: more entries than allowed")]
     TooMany,
     /// LEDGER-4.
-    #[error("LEDGER-4: a ticket from the future, or of another entry")]
+    #[error("LEDGER-4: a ticket that was not given yet, or belongs to another entry")]
     TicketOnce,
     /// LEDGER-5.
-    #[error("LEDGER-5: admitted is not removed plus in flight")]
+    #[error("LEDGER-5: admitted differs from removed plus in flight")]
     Conservation,
 }
 
 impl<T> Ledger<T> {
-    /// An empty ledger of at most `max_total` jobs at once.
+    /// An empty ledger of at most `max_total` jobs.
     pub fn new(max_total: u32) -> Self {
         Self {
             max_total: wide(max_total),
@@ -105,8 +105,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Accepts a job, without a slot, where its id is not in the ledger and the agent is not full. These are asked in this
-    /// order.
+    /// Accepts a job, without a slot, if its id is not in the ledger and the agent is not full, checked in this order.
     pub fn admit(&mut self, job: JobId, generation: Generation, state: T) -> Result<Ticket, Refused> {
         if self.by_job.contains_key(&job) {
             return Err(Refused::Duplicate);
@@ -122,8 +121,8 @@ impl<T> Ledger<T> {
         Ok(ticket)
     }
 
-    /// Gives a job a slot on a backend that holds fewer than `backend_limit` jobs; a slot that it has elsewhere is free
-    /// then. On the backend that it is on already it keeps its slot. Ticket, state and place in the order of admission stay.
+    /// Gives a job a slot on a backend that has fewer than `backend_limit` jobs, and frees its slot elsewhere. On its own
+    /// backend it keeps its slot. Its ticket, state and place in the order of admission do not change.
     pub fn place(&mut self, ticket: Ticket, backend: &BackendId, backend_limit: u32) -> Result<(), NotPlaced> {
         let on_backend = self.on_backend(backend);
         let entry = self.entries.get_mut(&ticket).ok_or(NotPlaced::Ended)?;
@@ -140,7 +139,7 @@ impl<T> Ledger<T> {
         Ok(())
     }
 
-    /// Frees a job's slot; the job stays. The backend where it was.
+    /// Frees a job's slot; the job stays. Returns its backend.
     pub fn unplace(&mut self, ticket: Ticket) -> Option<BackendId> {
         let old = self.entries.get_mut(&ticket)?.backend.take();
         self.uncount(old.as_ref());
@@ -148,23 +147,23 @@ impl<T> Ledger<T> {
         old
     }
 
-    /// An admission's entry. `None` where it has ended.
+    /// The entry of an admission. `None` if it has ended.
     pub fn get(&self, ticket: Ticket) -> Option<&Entry<T>> {
         self.entries.get(&ticket)
     }
 
-    /// What is kept of an admission, to change it. `None` where it has ended.
+    /// The driver's part of an admission, mutable. `None` if it has ended.
     pub fn state(&mut self, ticket: Ticket) -> Option<&mut T> {
         self.entries.get_mut(&ticket).map(|entry| &mut entry.state)
     }
 
-    /// Whether a job of this id runs, whatever its generation.
+    /// Whether a job with this id is in the ledger, whatever its generation.
     pub fn contains(&self, job: JobId) -> bool {
         self.by_job.contains_key(&job)
     }
 
-    /// Removes the entry of an admission: its work has ended. `None` where it was removed before, which is no fault: a
-    /// job may end just as it is cancelled.
+    /// Removes the entry of an admission whose work has ended. `None` if it was removed before, which is normal: a job may
+    /// end just as it is cancelled.
     pub fn end(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.entries.remove(&ticket)?;
         self.by_job.remove(&entry.job);
@@ -174,7 +173,7 @@ impl<T> Ledger<T> {
         Some(entry)
     }
 
-    /// Removes a job that its own connection cancels. `None` where it is not in the ledger, or is another connection's.
+    /// Removes a job that its own connection cancels. `None` if it is not in the ledger, or belongs to another connection.
     pub fn cancel(&mut self, job: JobId, generation: Generation) -> Option<Entry<T>> {
         let ticket = *self.by_job.get(&job)?;
         self.entries.get(&ticket).filter(|entry| entry.generation == generation)?;
@@ -188,12 +187,12 @@ impl<T> Ledger<T> {
         tickets.into_iter().filter_map(|ticket| self.end(ticket)).collect()
     }
 
-    /// Jobs accepted and not ended.
+    /// The number of jobs that were accepted and have not ended.
     pub fn in_flight(&self) -> usize {
         self.entries.len()
     }
 
-    /// Those of them that have a slot on one backend.
+    /// The number of jobs with a slot on one backend.
     pub fn on_backend(&self, backend: &BackendId) -> usize {
         self.by_backend.get(backend).copied().unwrap_or(0)
     }
@@ -203,7 +202,7 @@ impl<T> Ledger<T> {
         self.entries.values()
     }
 
-    /// Asks every invariant, at the cost of a walk over all entries.
+    /// Checks every invariant, with a walk over all entries.
     pub fn check(&self) -> Result<(), Broken> {
         self.check_counts()?;
         let mut counted: HashMap<&BackendId, usize> = HashMap::new();
@@ -223,7 +222,7 @@ impl<T> Ledger<T> {
         if same { Ok(()) } else { Err(Broken::BackendCount) }
     }
 
-    /// What can be told of the invariants from the counts alone.
+    /// Checks the invariants that can be checked from the counts.
     fn check_counts(&self) -> Result<(), Broken> {
         let in_flight = self.entries.len();
         if self.by_job.len() != in_flight {
@@ -239,7 +238,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Takes one slot off a backend's count.
+    /// Subtracts one slot from a backend's count.
     fn uncount(&mut self, backend: Option<&BackendId>) {
         let Some(backend) = backend else { return };
         if let Some(count) = self.by_backend.get_mut(backend) {

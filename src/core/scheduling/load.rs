@@ -1,16 +1,16 @@
-//! The 60 s window behind the heartbeat.
+//! The figures of the last 60 s, for the heartbeat.
 //!
-//! It knows the jobs that ended with a terminal frame, good or bad: those have a latency. A cancelled job, or one whose
-//! connection was lost, has none and is not recorded. What runs is not counted here, that is the ledger's. Driven by the
-//! router, which records each end and asks for the figures.
+//! It records the jobs that ended with a terminal frame, `job_done` or `job_error`: those have a latency. A job that was
+//! cancelled, or lost with its connection, has none and is not recorded. The ledger counts running jobs. The router records
+//! each end and reads the figures.
 //!
-//! Latency is of all recorded jobs, errors too. Tokens a second are of the recorded jobs whose backend reported output
-//! tokens: where it did not, the rate is not known, and no rate is not a rate of 0. Both are nearest-rank percentiles: the
-//! smallest value that at least p percent of the values do not exceed, hence always one that occurred; 0 of no values.
+//! Latency is computed from all recorded jobs, including errors; tokens per second from the recorded jobs whose backend
+//! reported output tokens, because a missing report is not a rate of 0. Both are nearest-rank percentiles: the smallest
+//! value that at least p percent of the values do not exceed, so always one that occurred; 0 without a value.
 //!
-//! Ends are kept by the second, each second with at most 256 of them. Up to there all figures are exact, and a job
-//! leaves the window when it is 60 s old to the nanosecond. Of a busier second the sample is a uniform one, weighted with
-//! what it stands for; its counts stay exact, and it leaves the window as a whole, with its last job.
+//! Ends are kept in buckets of a second, at most 256 in each. Up to that number all figures are exact, and a job leaves the
+//! window when it is exactly 60 s old. From a fuller second a uniform sample is kept, weighted with the number of jobs that
+//! it represents. The counts of such a bucket stay exact, and it leaves the window as a whole, with its last job.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,21 +24,21 @@ use crate::messages::wire::{ErrorCode, Heartbeat, Tokens};
 const WINDOW: Duration = Duration::from_secs(60);
 /// What one bucket spans.
 const SPAN: Duration = Duration::from_secs(1);
-/// The most ends that are kept of one bucket.
+/// The most ends that are kept in one bucket.
 const SAMPLE: usize = 256;
-/// A job that took less is taken to have taken this long when its rate is asked, so that no rate is infinite.
+/// The lower bound of a job's duration in a rate, so that no rate is infinite.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// The last second that RFC 3339 can name, since 1970.
+/// The last second that RFC 3339 can represent, since 1970.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// A job that ended with a terminal frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// From the job's receipt to its terminal frame.
+    /// From the receipt of the job to its terminal frame.
     pub duration: Duration,
-    /// What the backend reported, zeros where it did not.
+    /// As the backend reported them; 0 if it did not.
     pub tokens: Tokens,
-    /// The error code, where it ended with one.
+    /// The error code, if it ended with one.
     pub error: Option<ErrorCode>,
 }
 
@@ -47,11 +47,11 @@ pub struct Ended {
 pub struct LoadWindow {
     /// Oldest first, none of them empty. They start at least [`SPAN`] apart.
     buckets: VecDeque<Bucket>,
-    /// The latest time heard of. Time that goes back is taken to stand still.
+    /// The latest time seen. An earlier time counts as this one.
     latest: Option<Instant>,
-    /// Outlives the window.
+    /// Kept also after it has left the window.
     last_error: Option<(SystemTime, ErrorCode)>,
-    /// Chooses samples. Seeded always the same: nobody gains from guessing it.
+    /// Chooses samples. The seed is constant: there is no gain in guessing it.
     chance: Xoshiro256PlusPlus,
 }
 
@@ -62,11 +62,11 @@ struct Bucket {
     start: Instant,
     /// The time of its last end.
     last: Instant,
-    /// How many ended; over [`SAMPLE`] the sample is thinned.
+    /// How many jobs ended; over [`SAMPLE`] only a sample of them is kept.
     ended: u64,
     errors: u64,
     tokens: u64,
-    /// All ends in order of time, or some of them in no order.
+    /// All ends in order of time, or a sample of them in no order.
     sample: Vec<Sample>,
 }
 
@@ -74,7 +74,7 @@ struct Bucket {
 struct Sample {
     at: Instant,
     duration: Duration,
-    /// Output tokens a second, where tokens were reported.
+    /// Output tokens per second, if tokens were reported.
     rate: Option<f64>,
     tokens: u64,
     failed: bool,
@@ -88,7 +88,7 @@ impl Default for LoadWindow {
 }
 
 impl LoadWindow {
-    /// Takes in that a job ended at `now`, which the wall clock calls `at`.
+    /// Records that a job ended at `now`, which is `at` by the wall clock.
     pub fn record(&mut self, now: Instant, at: SystemTime, ended: &Ended) {
         let now = self.advance(now);
         if let Some(code) = ended.error {
@@ -101,7 +101,7 @@ impl LoadWindow {
         }
     }
 
-    /// The figures of the 60 s before `now`, beside the number of jobs that run. Every one of them is finite.
+    /// The figures of the 60 s before `now`, and the number of running jobs. All of them are finite.
     pub fn heartbeat(&mut self, now: Instant, queue_depth: u64) -> Heartbeat {
         self.advance(now);
         let ended = self.total(|bucket| bucket.ended);
@@ -128,7 +128,7 @@ impl LoadWindow {
         self.total(|bucket| bucket.tokens)
     }
 
-    /// Moves the window on and drops what has left it. Returns the time that is taken to be now.
+    /// Moves the window on and drops what has left it. Returns the time that counts as now.
     fn advance(&mut self, now: Instant) -> Instant {
         let now = self.latest.map_or(now, |latest| latest.max(now));
         self.latest = Some(now);
@@ -146,7 +146,7 @@ impl LoadWindow {
         self.buckets.iter().map(count).fold(0, u64::saturating_add)
     }
 
-    /// A value of each sample that has one, with the number of ends that the sample stands for.
+    /// A value of each sample that has one, with the number of ends that the sample represents.
     fn weighted<V>(&self, value: impl Fn(&Sample) -> Option<V>) -> Vec<(V, f64)> {
         let of = |bucket: &Bucket| bucket.ended as f64 / bucket.sample.len().max(1) as f64;
         let each = self.buckets.iter().flat_map(|bucket| bucket.sample.iter().map(move |sample| (sample, of(bucket))));
@@ -160,7 +160,7 @@ impl Bucket {
         Self { start: first.at, last: first.at, ended, errors, tokens, sample: vec![first] }
     }
 
-    /// Counts an end and keeps it, or once the sample is full gives each of all ends so far the same chance to be in it.
+    /// Counts an end and keeps it. Once the sample is full, each of all ends so far has the same probability to be in it.
     fn add(&mut self, end: Sample, chance: &mut Xoshiro256PlusPlus) {
         self.last = end.at;
         self.ended = self.ended.saturating_add(1);
@@ -175,7 +175,7 @@ impl Bucket {
         }
     }
 
-    /// Drops the ends that are gone, where all ends are kept; a thinned bucket stays whole.
+    /// Drops the expired ends if all ends are kept; a sampled bucket stays whole.
     fn trim(&mut self, gone: impl Fn(Instant) -> bool) {
         if self.ended > SAMPLE as u64 {
             return;
@@ -204,7 +204,7 @@ fn nearest_rank<V: Copy>(sorted: &[(V, f64)], percent: u8) -> Option<V> {
         *sum += weight;
         Some((*value, *sum))
     });
-    // Where the weights are no whole numbers, their sum may stay a rounding error below.
+    // The weights may be fractions, so their sum can be below the exact one by a rounding error.
     reached.into_iter().find(|(_, sum)| *sum >= enough).map(|(value, _)| value).or(sorted.last().map(|last| last.0))
 }
 
@@ -212,7 +212,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// UTC, whole seconds. A clock before 1970 or past 9999 is taken to be at that end.
+/// UTC, in whole seconds. A time before 1970 or after 9999 counts as the nearest one within.
 fn rfc3339(at: SystemTime) -> String {
     let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST_SECOND);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970).to_string()

@@ -1,4 +1,4 @@
-//! Which job runs where and when: the accounts and rules of the router.
+//! Decides which job runs where and when. [`router`] is the state machine; the other modules are its parts.
 
 pub mod affinity;
 pub mod backend_states;

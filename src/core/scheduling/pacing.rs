@@ -1,33 +1,33 @@
-//! When a backend may be asked: its probes and load polls are a second apart, however many events call for one. While
-//! llama.cpp is asked for its slots more often, it does not notice that a client has left.
+//! When a backend may be probed or polled for its load: at most once a second, however many events request it. If llama.cpp
+//! gets requests for its slots more often, it does not notice that a client has disconnected.
 //!
-//! It knows no server and no timer. Discovery drives it, one for each place.
+//! It knows neither the server nor a timer. Discovery uses one for each source.
 
 use std::time::{Duration, Instant};
 
-/// The least time between two probes or polls of a backend, from the last answer to the next question.
+/// The least time between two probes or polls of a backend, from the last response to the next request.
 pub const GAP: Duration = Duration::from_secs(1);
 
 /// The probes and polls of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     gap: Duration,
-    /// When the backend was asked last, or answered.
+    /// When the last request was sent, or its response received.
     last: Option<Instant>,
     /// When the last probe started.
     started: Option<Instant>,
     probing: bool,
-    /// A probe was called for while one ran, whose result may be older than the call.
+    /// A probe was requested while another one was running, whose result may be older than the request.
     called: bool,
 }
 
 impl Pacing {
-    /// Of a backend that was not asked yet. `gap` is [`GAP`], or less where probes are planned more often than that.
+    /// For a backend without a request so far. `gap` is [`GAP`], or less if probes are scheduled more often than that.
     pub fn new(gap: Duration) -> Self {
         Self { gap, last: None, started: None, probing: false, called: false }
     }
 
-    /// Whether a probe is under way.
+    /// Whether a probe is running.
     pub fn is_probing(&self) -> bool {
         self.probing
     }
@@ -37,7 +37,7 @@ impl Pacing {
         self.started.is_some_and(|started| started > then)
     }
 
-    /// Something calls for a probe. When it is due; `None` while one runs: the end of that one says when the next is due.
+    /// Requests a probe. Returns when it is due. `None` while one is running: its end returns when the next one is due.
     pub fn call(&mut self, now: Instant) -> Option<Instant> {
         if self.probing {
             self.called = true;
@@ -46,12 +46,13 @@ impl Pacing {
         Some(self.earliest(now))
     }
 
-    /// A probe starts, for all calls so far.
+    /// A probe starts, for all requests so far.
     pub fn start(&mut self, now: Instant) {
         *self = Self { gap: self.gap, last: Some(now), started: Some(now), probing: true, called: false };
     }
 
-    /// The probe ends; one that was given up has no answer. Returns when the probe is due that was called for meanwhile.
+    /// The probe ends; `answered` is false if it was abandoned. Returns when the next probe is due, if one was requested
+    /// meanwhile.
     pub fn end(&mut self, answered: bool, now: Instant) -> Option<Instant> {
         if answered {
             self.last = Some(now);
@@ -60,7 +61,7 @@ impl Pacing {
         std::mem::take(&mut self.called).then(|| self.earliest(now))
     }
 
-    /// The load is wanted, without a probe. `Ok`: now, which counts as asked. `Err`: not before then.
+    /// Requests the load, without a probe. `Ok`: now, which counts as sent. `Err`: not before this time.
     pub fn poll(&mut self, now: Instant) -> Result<(), Instant> {
         match self.earliest(now) {
             at if at > now => Err(at),
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_call_is_served_at_once_and_the_next_a_second_after_the_answer() {
+    fn the_first_probe_starts_at_once_and_the_next_a_second_after_the_response() {
         let now = epoch();
         let answered = now + Duration::from_millis(300);
         let mut pacing = Pacing::new(GAP);
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_during_a_probe_is_served_by_one_more_probe() {
+    fn a_request_during_a_probe_leads_to_one_more_probe() {
         let now = epoch();
         let mut pacing = Pacing::new(GAP);
         pacing.start(now);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_was_given_up_may_be_repeated_at_once() {
+    fn an_abandoned_probe_may_be_repeated_at_once() {
         let now = epoch();
         let mut pacing = Pacing::new(GAP);
         pacing.start(now);
@@ -127,9 +128,9 @@ mod tests {
     }
 
     proptest! {
-        /// A driver as simple as the one described, with one timer. Each probe takes 300 ms.
+        /// A driver as described above, with one timer. Each probe takes 300 ms.
         #[test]
-        fn questions_are_spaced_and_no_call_is_forgotten(events in prop::collection::vec((0u64..700, any::<bool>()), 1..60)) {
+        fn probes_are_spaced_and_no_request_is_lost(events in prop::collection::vec((0u64..700, any::<bool>()), 1..60)) {
             let took = Duration::from_millis(300);
             let (start, mut pacing) = (epoch(), Pacing::new(GAP));
             let (mut probes, mut polls, mut last_call): (Vec<Instant>, Vec<Instant>, _) = (Vec::new(), Vec::new(), None);
@@ -143,7 +144,7 @@ mod tests {
                     ends = None;
                     due = pacing.end(true, now);
                 } else if due == Some(now) {
-                    // A poll may have been faster.
+                    // A poll may have been sent before.
                     due = pacing.call(now).filter(|at| *at > now);
                     if due.is_none() {
                         pacing.start(now);

@@ -1,14 +1,14 @@
-//! One backend's part in a model: what jobs sent there may count on.
+//! A route: one backend that serves a model, and its terms.
 //!
-//! A route is a fact of the catalog. How full the backend is, and whether it answers, is not in it: that changes with every
-//! job, see `capacity` and `breaker`.
+//! A route is a fact of the catalog. The backend's load and health are not in it, because they change with every job; see
+//! `capacity` and `breaker`.
 
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::BackendId;
 use crate::messages::prices::Price;
 
-/// A backend that serves a model, and on what terms.
+/// A backend that serves a model, and its terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The backend.
@@ -17,15 +17,15 @@ pub struct Route {
     pub kind: BackendKind,
     /// Whether it is on this host or network.
     pub local: bool,
-    /// Jobs of ours at once on that backend, over all its models. At least 1.
+    /// The most concurrent jobs of ours on that backend, over all its models. At least 1.
     pub limit: u32,
-    /// Requests that the server works at once, whoever's they are, where it says so.
+    /// Concurrent requests that the server can work, of all clients, if it reports that.
     pub slots: Option<u32>,
-    /// What that backend itself can do with the model. Never none.
+    /// The endpoints that the backend itself has for the model. Never empty.
     pub endpoints: Endpoints,
-    /// Tokens of context that one request can use there, where known.
+    /// Tokens of context that one request can use there, if known.
     pub context_window: Option<u64>,
-    /// What a job must earn there, the markup included.
+    /// The price of a job there, including the markup.
     pub price: Price,
 }
 
@@ -34,12 +34,12 @@ pub struct Route {
 pub enum Service {
     /// It has the path.
     Native,
-    /// It has chat completions, and what was asked for is translated to them and back.
+    /// It has chat completions; request and response are translated.
     Translated,
 }
 
-/// Where a route stands in the order that the wire protocol sets: local before remote, then by the kind. Backends of the same rank are
-/// equals, among which load may decide. The better rank is the lesser.
+/// The position of a route in the order that the wire protocol defines: local before remote, then by kind. Load decides
+/// only among backends of the same rank. A lesser rank is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rank(u8);
 
@@ -60,8 +60,8 @@ impl Rank {
 }
 
 impl Route {
-    /// How this route serves an endpoint, if it does: Anthropic's messages are translated where only chat completions are
-    /// there.
+    /// How this route serves an endpoint, if it does: Anthropic's messages are translated if the backend has only chat
+    /// completions.
     pub fn serves(&self, endpoint: Endpoint) -> Option<Service> {
         if self.endpoints.contains(endpoint) {
             Some(Service::Native)
@@ -72,17 +72,17 @@ impl Route {
         }
     }
 
-    /// Every endpoint that it serves, one way or the other.
+    /// Every endpoint that it serves, including translated ones.
     pub fn served(&self) -> Endpoints {
         Endpoint::ALL.into_iter().filter(|endpoint| self.serves(*endpoint).is_some()).collect()
     }
 
-    /// Where it stands in the binding order.
+    /// Its position in the order of preference.
     pub fn rank(&self) -> Rank {
         Rank::new(self.local, self.kind)
     }
 
-    /// Whether it is known to have as much context as was asked for, or nothing was asked for.
+    /// Whether its context is known to be at least the requested one, or none is requested.
     pub fn assures(&self, context: Option<u64>) -> bool {
         context.is_none_or(|asked| self.context_window.is_some_and(|window| window >= asked))
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_translated_where_there_are_only_chat_completions() {
+    fn messages_are_translated_if_there_are_only_chat_completions() {
         let chat = route(Endpoints::CHAT);
         assert_eq!(chat.serves(Endpoint::ChatCompletions), Some(Service::Native));
         assert_eq!(chat.serves(Endpoint::Messages), Some(Service::Translated));
@@ -117,20 +117,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_translated_to_what_embeds() {
+    fn nothing_is_translated_to_embeddings() {
         let embeddings = route(Endpoints::NONE.with(Endpoint::Embeddings));
         assert_eq!(embeddings.serves(Endpoint::Messages), None);
         assert_eq!(embeddings.served(), embeddings.endpoints);
     }
 
     #[test]
-    fn here_comes_before_elsewhere_whatever_the_kind() {
+    fn local_comes_before_remote_whatever_the_kind() {
         assert!(Rank::new(true, BackendKind::OpenAi) < Rank::new(false, BackendKind::Vllm));
         assert!(Rank::new(true, BackendKind::Vllm) < Rank::new(true, BackendKind::Ollama));
     }
 
     #[test]
-    fn a_context_that_is_not_known_assures_none() {
+    fn an_unknown_context_assures_none() {
         let known = route(Endpoints::CHAT);
         let unknown = Route { context_window: None, ..known.clone() };
         assert!(known.assures(Some(4096)) && !known.assures(Some(4097)) && known.assures(None));

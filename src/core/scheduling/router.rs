@@ -1,16 +1,17 @@
 //! The router: which job is accepted, where it runs, when it is retried, and when it ends. A state machine without IO.
 //!
-//! The driver's contract: call one input at a time, each with the time of that moment, which never goes back; after each,
-//! take all effects with [`Router::next_effect`] and carry them out in order. When a [`Effect::WakeAt`] is due, call
+//! The driver's contract: call one input at a time, with the current time, which never goes back. After each input, take
+//! all effects with [`Router::next_effect`] and carry them out in order. When an [`Effect::WakeAt`] is due, call
 //! [`Router::tick`]. Nothing here waits, and nothing else counts jobs: the ledger holds each accepted job from its
-//! acceptance to its one end.
+//! acceptance to its end.
 //!
-//! What always holds, in the words of [`Broken`]:
+//! Invariants, see [`Broken`]:
 //!
 //! - ROUTER-1: the ledger's own invariants hold, and no backend has more jobs than its limit allowed when they were placed.
-//! - ROUTER-2: every job has a timer that is due no later than its deadline, until it was told to end.
-//! - ROUTER-3: a job that runs has a slot; one that waits or is to be retried has none, and is in its queue.
-//! - ROUTER-4: what the budget has reserved is what the jobs in the ledger have reserved.
+//! - ROUTER-2: every job that is not ending has a timer that is due no later than its deadline.
+//! - ROUTER-3: a job that is running has a slot. A job that waits for its first slot or for a retry has none and is in its
+//!   queue.
+//! - ROUTER-4: the tokens that the budget has reserved are those reserved by the jobs in the ledger.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::hash::RandomState;
@@ -45,16 +46,16 @@ use job::{JobState, Phase};
 pub use job::{NewJob, Progress, Work};
 pub use view::RouterView;
 
-/// What holds for the life of a router.
+/// Constant for the life of a router.
 #[derive(Clone, Copy, Debug)]
 pub struct RouterSettings {
-    /// What the coordinator is told of the agent's bounds, and what the ledger holds to.
+    /// The agent's bounds, which are sent to the coordinator and which the ledger applies.
     pub limits: Limits,
-    /// When capabilities are sent even though not every backend has been probed.
+    /// When the first capabilities are sent even if not every backend has been probed.
     pub settle_at: Instant,
 }
 
-/// Decides about jobs. `W` is the driver's own part of a job.
+/// Decides about jobs. `W` is the driver's part of a job.
 #[derive(Debug)]
 pub struct Router<W> {
     settings: RouterSettings,
@@ -62,48 +63,48 @@ pub struct Router<W> {
     catalog: Arc<Catalog>,
     /// Backends whose workers can be given jobs.
     ready: HashSet<BackendId>,
-    /// Every backend was probed once, or there was time enough.
+    /// Every backend was probed once, or `settle_at` has passed.
     settled: bool,
     connection: Option<Connection>,
     backends: BackendStates,
     affinity: Affinity,
     budget: Option<TokenBudget>,
-    /// Accepted jobs that wait for their first slot, which is about to be free.
+    /// Accepted jobs that wait for their first slot, which will be free soon.
     wait_queue: VecDeque<Ticket>,
-    /// Jobs that a backend has failed and that wait for a slot on another one. They come before those that wait.
+    /// Jobs that failed on a backend and wait for a slot on another one. They are served before the wait queue.
     retry_queue: VecDeque<Ticket>,
-    /// The timer of every job that was not told to end.
+    /// The timer of every job that is not ending.
     timers: BTreeSet<(Instant, Ticket)>,
     load: LoadWindow,
     drain: Drain,
-    /// What was reported last while draining.
+    /// The number of running jobs that was reported last while draining.
     still_running: Option<usize>,
-    /// The time of the last [`Effect::WakeAt`] that has not come.
+    /// The time of the last [`Effect::WakeAt`] that is not due yet.
     wake_at: Option<Instant>,
     effects: VecDeque<Effect<W>>,
 }
 
-/// The connection that jobs come by.
+/// The connection on which jobs arrive.
 #[derive(Debug)]
 struct Connection {
     generation: Generation,
     agreed: Extensions,
-    /// What it was sent last.
+    /// The capabilities that were sent last.
     announced: Option<Capabilities>,
-    /// Spaces what it is sent later.
+    /// Spaces further capabilities.
     debounce: Debounce,
-    /// When a change that is held back is due.
+    /// When delayed capabilities are due.
     announce_at: Option<Instant>,
 }
 
-/// Whether the agent was told to stop.
+/// How far the agent is with its shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Drain {
     No,
-    /// What was accepted may end.
+    /// No new job is accepted; running ones may end.
     Finishing,
-    /// What was accepted is ended.
+    /// Running jobs are ended.
     Ending,
 }
 
@@ -131,7 +132,7 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// The next thing to do. To be asked until there is none, after each input.
+    /// The next effect. To be called until there is none, after each input.
     pub fn next_effect(&mut self) -> Option<Effect<W>> {
         self.effects.pop_front()
     }
@@ -141,12 +142,12 @@ impl<W: Work> Router<W> {
         self.ledger.state(ticket).map(|state| &mut state.work)
     }
 
-    /// The job's id, for as long as it has not ended.
+    /// The id of a job that has not ended.
     pub fn job(&self, ticket: Ticket) -> Option<JobId> {
         self.ledger.get(ticket).map(|entry| entry.job)
     }
 
-    /// A connection is up: jobs can come by it. It replaces the one before.
+    /// A connection is up and can send jobs. It replaces the previous one.
     pub fn connection_up(&mut self, now: Instant, generation: Generation, agreed: Extensions) {
         let debounce = Debounce::default();
         self.connection = Some(Connection { generation, agreed, announced: None, debounce, announce_at: None });
@@ -154,7 +155,7 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// A connection is over, and so are its jobs.
+    /// A connection has ended, and its jobs end with it.
     pub fn connection_down(&mut self, now: Instant, generation: Generation) {
         self.connection.take_if(|connection| connection.generation == generation);
         for entry in self.ledger.end_generation(generation) {
@@ -164,7 +165,8 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// The coordinator cancels a job. One that is not known has ended: a cancel that crossed its last frame is no fault.
+    /// The coordinator cancels a job. An unknown job has ended before, which is normal: the cancel can cross its last
+    /// frame.
     pub fn cancel(&mut self, now: Instant, generation: Generation, job: JobId) {
         if let Some(entry) = self.ledger.cancel(job, generation) {
             self.cancelled(now, entry, Cause::Cancelled);
@@ -173,13 +175,14 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// The last frame of a job was written after `duration`, at `at` by the wall clock; or there will be none. The end of a
-    /// job that left the ledger before is no fault.
+    /// The last frame of a job was written `duration` after its receipt, at `at` by the wall clock; or there will be none.
+    /// A job that left the ledger before is ignored.
     pub fn ended(&mut self, now: Instant, at: SystemTime, ticket: Ticket, outcome: Outcome, duration: Duration) {
         let Some(mut entry) = self.ledger.end(ticket) else { return };
         self.timers.remove(&(entry.state.timer, ticket));
         if let Some(backend) = &entry.backend {
-            // A job that was told to end, and did not end by itself just then, was taken from its backend as by a cancel.
+            // A job that was ending, and did not complete at the same moment, was taken from its backend as by a
+            // cancel.
             match (entry.state.phase, &outcome) {
                 (Phase::Ending, Outcome::Failed(_)) => self.backends.on_cancel(backend, now),
                 _ => self.backends.on_end(backend, now),
@@ -218,7 +221,7 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// A server that was asked at `asked` reports how many requests it works, whoever sent them.
+    /// A server whose load was requested at `asked` reports its active requests, of all clients.
     pub fn load_report(&mut self, now: Instant, backend: &BackendId, busy: u32, asked: Instant) {
         let ours = self.ledger.on_backend(backend);
         self.backends.on_load(backend, busy, ours, asked, now);
@@ -227,7 +230,7 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// What is on offer changed, or whose workers can be given jobs. `complete`: every backend has been probed once.
+    /// The catalog changed, or the set of backends with workers. `complete`: every backend has been probed once.
     pub fn routes_changed(&mut self, now: Instant, catalog: Arc<Catalog>, ready: HashSet<BackendId>, complete: bool) {
         self.backends.update(&catalog);
         (self.catalog, self.ready) = (catalog, ready);
@@ -237,8 +240,8 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// A backend's workers are gone, and with them the work on its jobs. It gets no job until [`Self::routes_changed`] says
-    /// that it has workers again.
+    /// A backend's workers are lost, and with them the work on its jobs. It gets no job until [`Self::routes_changed`]
+    /// reports workers again.
     pub fn pool_lost(&mut self, now: Instant, backend: &BackendId) {
         self.ready.remove(backend);
         let there = self.ledger.iter().filter(|entry| entry.backend.as_ref() == Some(backend));
@@ -249,7 +252,7 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// The agent was told to stop: no job is accepted any more.
+    /// The agent is shutting down: no new job is accepted.
     pub fn stop_accepting(&mut self) {
         if self.drain == Drain::No {
             self.drain = Drain::Finishing;
@@ -262,7 +265,7 @@ impl<W: Work> Router<W> {
         self.drain = Drain::Ending;
         let open: Vec<(Ticket, Phase)> = self.ledger.iter().map(|entry| (entry.ticket, entry.state.phase)).collect();
         for (ticket, phase) in open {
-            // What never had a slot is refused like what comes now.
+            // A job that never had a slot is refused like a new one.
             let waits = phase == Phase::Waiting;
             self.fail(ticket, if waits { FailCause::Refused(Refusal::Stopping) } else { FailCause::Stopping });
         }
@@ -270,8 +273,8 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// Looks after all that no other input announces: deadlines, loads to be asked for, cool-downs that end, changes that
-    /// were held back.
+    /// Handles everything that is due without another input: deadlines, load polls, ends of cool-downs, delayed
+    /// capabilities.
     pub fn tick(&mut self, now: Instant) {
         self.wake_at = None;
         for backend in self.backends.due(now) {
@@ -291,7 +294,7 @@ impl<W: Work> Router<W> {
         self.load.heartbeat(now, self.ledger.in_flight() as u64)
     }
 
-    /// Accepted jobs that have not ended.
+    /// The number of accepted jobs that have not ended.
     pub fn in_flight(&self) -> usize {
         self.ledger.in_flight()
     }
@@ -327,7 +330,7 @@ impl<W: Work> Router<W> {
         work
     }
 
-    /// Tells a job to end with an error, once.
+    /// Ends a job with an error, once.
     fn fail(&mut self, ticket: Ticket, cause: FailCause) {
         let Some(state) = self.ledger.state(ticket).filter(|state| state.phase != Phase::Ending) else { return };
         state.phase = Phase::Ending;
@@ -335,8 +338,8 @@ impl<W: Work> Router<W> {
         self.effects.push_back(Effect::Fail { ticket, cause });
     }
 
-    /// What a job that is at its end has shown of the backend that had it last, and of those that failed it before: where
-    /// this one did the job, the job was not at fault.
+    /// Records the outcome of an ended job for its last backend, and for those that failed it before: if the last one
+    /// succeeded, the earlier failures were not caused by the job.
     fn record_outcome(&mut self, now: Instant, backend: Option<&BackendId>, state: &mut JobState<W>, verdict: Verdict) {
         if let Some(backend) = backend {
             self.report_verdict(now, backend, state.token.take(), verdict);
@@ -347,7 +350,7 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// Tells a backend's breaker what a job has shown. An offer may follow.
+    /// Reports a job's outcome to the backend's breaker, and announces the change of the offer, if any.
     fn report_verdict(&mut self, now: Instant, backend: &BackendId, token: Option<BreakerToken>, verdict: Verdict) {
         let Some(token) = token else { return };
         let before = self.backends.usable(backend, now);

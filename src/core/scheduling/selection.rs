@@ -1,14 +1,16 @@
-//! Which of a model's routes a job takes.
+//! Chooses which of a model's routes a job takes.
 //!
-//! Among the routes that can take the job, those of the best rank are looked at, and of them those that serve the endpoint
-//! themselves before those that translate. Only where none of these has room, the next are looked at: the order of ranks
-//! is binding, load decides among equals. Of equals the job takes its conversation's backend, whose prefix cache is warm,
-//! unless that is much more loaded than the least loaded; else the least loaded, the one with the fewest jobs, the first
-//! by name. The same question has the same answer. Driven by the router, for a new job and for one that fails over.
+//! Of the routes that can take the job now, those of the best rank count, and of them those that serve the endpoint
+//! natively before those that translate. The next rank counts only if all of these are full: the order of ranks is binding,
+//! and load decides among equals. Among equals the job takes the backend of its conversation, whose prefix cache is warm,
+//! unless that backend is much more loaded than the least loaded one. Otherwise it takes the least loaded, then the one
+//! with the fewest jobs, then the first by name. The result depends only on the arguments. Used by the router, for new jobs
+//! and for retries.
 //!
-//! A route with less context than the job needs is passed over while another has enough, be it full: a job that fits the
-//! offer must not fail for where it was sent. Where no route has enough, by an estimate that may be wrong, the job goes to
-//! where there is most, whose refusal names the true numbers. A context that is not known counts as enough.
+//! A route with less context than the job needs is skipped while another route has enough, even if that one is full: a job
+//! that fits the offer must not fail because of the chosen backend. If by the estimate, which may be wrong, no route has
+//! enough, the job goes to the one with the most context, whose error message contains the true numbers. An unknown context
+//! counts as enough.
 
 use std::cmp::Reverse;
 
@@ -16,37 +18,37 @@ use super::route::{Route, Service};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::BackendId;
 
-/// How much more loaded than the least loaded a conversation's backend may be, in thousandths of its slots. Half: beyond
-/// that, others' work slows the answer by more than the cached prefix saves.
+/// How much more loaded than the least loaded one a conversation's backend may be, in thousandths of its slots. Above a
+/// half, the load slows the answer by more than the cached prefix saves.
 const WARMTH: u32 = 500;
 
-/// What a job asks of a route.
+/// What a job requires of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
     /// The API path.
     pub endpoint: Endpoint,
-    /// Tokens of context, by estimate: of the prompt and of the answer asked for.
+    /// Tokens of context, by estimate: of the prompt and of the requested answer.
     pub context: u64,
     /// The backend that served the conversation last.
     pub sticky: Option<&'a BackendId>,
-    /// Backends that failed the job already.
+    /// Backends that failed the job before.
     pub tried: &'a [BackendId],
 }
 
-/// How a backend stands at the moment.
+/// The current state of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whether its breaker lets a job through.
     pub admits: bool,
-    /// Jobs that it has room for.
+    /// How many more jobs fit.
     pub free: u32,
-    /// How full it is, in thousandths, whoever's the work is.
+    /// Its load, in thousandths, of all clients.
     pub load: u32,
-    /// Jobs of ours that it works.
+    /// Jobs of ours that are running there.
     pub jobs: u32,
 }
 
-/// Where a job goes.
+/// The route of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<'a> {
     /// The route.
@@ -59,35 +61,35 @@ pub struct Choice<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unrouted {
     /// No route serves the endpoint.
-    #[error("no backend of the model has the API path that the job asks for")]
+    #[error("no backend of the model has the API path of the job")]
     NoneServes,
     /// Every backend that could take the job has failed it.
     #[error("every backend of the model has failed the job")]
     AllTried,
-    /// Of those that could take it, each is being set up.
+    /// All backends that could take it are still being set up.
     #[error("the model's backends are being set up")]
     NoneReady,
-    /// Of those that could take it, each is kept from by its breaker, or is being set up.
-    #[error("every backend of the model has failed too often of late")]
+    /// All backends that could take it have an open breaker, or are being set up.
+    #[error("every backend of the model has failed too often recently")]
     AllBroken,
-    /// Of those that could take it, at least one is only full: it may have room soon.
+    /// At least one backend that could take it is only full, and may have room soon.
     #[error("every slot of the model's backends is taken")]
     AllFull,
 }
 
-/// The routes that can take the job where they stand well: those that serve the endpoint, have enough context and have not
-/// failed it.
+/// The routes that can take the job if their backends are available: those that serve the endpoint, have enough context and
+/// have not failed it.
 pub fn fit<'a>(routes: &'a [Route], demand: &Demand<'_>) -> impl Iterator<Item = Choice<'a>> {
     let Demand { endpoint, context, tried, .. } = *demand;
     let serving =
         move || routes.iter().filter_map(move |route| Some(Choice { route, service: route.serves(endpoint)? }));
-    // Of what is not enough for the job, the most is.
+    // If no context is enough, the largest one counts as enough.
     let most = serving().map(|choice| window(choice.route)).max().unwrap_or_default();
     let enough = move |choice: &Choice<'_>| window(choice.route) >= most.min(context);
     serving().filter(enough).filter(move |choice| !tried.contains(&choice.route.backend))
 }
 
-/// Chooses among a model's routes. `standing` says how a backend stands, or nothing of one that is not set up yet.
+/// Chooses among a model's routes. `standing` returns the state of a backend, or `None` while it is being set up.
 pub fn choose<'a>(
     routes: &'a [Route],
     demand: &Demand<'_>,
@@ -106,7 +108,7 @@ pub fn choose<'a>(
                 continue;
             }
         };
-        why = hopeful(why, obstacle);
+        why = more_temporary(why, obstacle);
     }
 
     let tier = |choice: &Choice<'_>| (choice.route.rank(), choice.service);
@@ -121,21 +123,21 @@ pub fn choose<'a>(
     open.iter().min_by_key(|open| order(open)).map(|(choice, _)| *choice).ok_or(why)
 }
 
-/// A route's context, where one that is not known is as large as can be.
+/// A route's context. An unknown one counts as unlimited.
 fn window(route: &Route) -> u64 {
     route.context_window.unwrap_or(u64::MAX)
 }
 
-/// The reason that leaves more hope.
-fn hopeful(a: Unrouted, b: Unrouted) -> Unrouted {
-    let hope = |why| match why {
+/// Of two reasons, the one that is more likely to pass.
+fn more_temporary(a: Unrouted, b: Unrouted) -> Unrouted {
+    let rank = |why| match why {
         Unrouted::NoneServes => 0,
         Unrouted::AllTried => 1,
         Unrouted::NoneReady => 2,
         Unrouted::AllBroken => 3,
         Unrouted::AllFull => 4,
     };
-    if hope(b) > hope(a) { b } else { a }
+    if rank(b) > rank(a) { b } else { a }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! How long to wait before the next connection.
+//! The wait before the next connection.
 //!
-//! [`Backoff`] is the growing wait. [`Reconnect`] is what survives a connection: it turns the way one ended into the wait
-//! before the next. Neither sleeps nor logs: the supervisor of connections does both.
+//! [`Backoff`] is the growing wait. [`Reconnect`] survives connections: it computes the wait from the end of the last
+//! connection. Neither sleeps nor logs; the supervisor does.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ const CAP: Duration = Duration::from_secs(60);
 /// The longest cap that is accepted.
 const LONGEST_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Each wait is multiplied by a factor of `JITTER / JITTER_UNIT`: uniform, 0.8 at least, under 1.2.
+/// Each wait is multiplied by a random factor of `JITTER / JITTER_UNIT`, uniform in [0.8, 1.2).
 const JITTER: std::ops::Range<u32> = 800_000..1_200_000;
 const JITTER_UNIT: u32 = 1_000_000;
 
-/// The failure in a row that an operator hears of.
+/// The number of failures in a row that is logged as an error.
 const TELLING_FAILURE: u32 = 10;
 
-/// A wait that doubles each time it is used, up to a cap, and is spread by chance so that a fleet does not come back as
-/// one.
+/// A wait that doubles with each use, up to a cap, with a random factor so that the agents of a fleet do not reconnect at
+/// the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backoff {
     start: Duration,
     cap: Duration,
-    /// The next wait before chance: `start <= base <= cap`.
+    /// The next wait before the random factor: `start <= base <= cap`.
     base: Duration,
 }
 
-/// Why two durations make no backoff.
+/// Why two durations are not a valid backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackoffError {
     /// A wait that starts at zero never grows.
     #[error("the first wait is zero")]
     ZeroStart,
-    /// The waits could only shrink.
+    /// The cap is below the first wait.
     #[error("the longest wait is shorter than the first")]
     CapBelowStart,
     /// The cap is over a day.
@@ -44,8 +44,7 @@ pub enum BackoffError {
 }
 
 impl Backoff {
-    /// Waits of `start`, doubling up to `cap`. Only a cap of at most a day, and not below a `start` over zero, makes
-    /// sense.
+    /// Waits of `start`, doubled up to `cap`. `start` must be over zero, and `cap` between `start` and a day.
     pub fn try_new(start: Duration, cap: Duration) -> Result<Self, BackoffError> {
         if start.is_zero() {
             Err(BackoffError::ZeroStart)
@@ -58,18 +57,18 @@ impl Backoff {
         }
     }
 
-    /// Goes back to the first wait.
+    /// Returns to the first wait.
     pub fn reset(&mut self) {
         self.base = self.start;
     }
 
-    /// The wait now due, spread by a factor in [0.8, 1.2); the one after it is twice as long, up to the cap.
+    /// The current wait, multiplied by a factor in [0.8, 1.2). The next one is twice as long, up to the cap.
     pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
         self.next_wait_after(Duration::ZERO, rng)
     }
 
-    /// The wait now due, and not less than what the peer asks for, as far as that is under the cap. What it asks for is
-    /// spread by a factor in [1, 1.2).
+    /// The current wait, but at least the wait that the peer requests, limited by the cap. The requested wait is multiplied
+    /// by a factor in [1, 1.2).
     pub fn next_wait_after(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
         let jitter = rng.random_range(JITTER);
         let wait = self.base.saturating_mul(jitter) / JITTER_UNIT;
@@ -87,29 +86,29 @@ impl Default for Backoff {
     }
 }
 
-/// How a connection's end counts for the next one.
+/// How the end of a connection counts for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndClass {
-    /// It was authenticated, however it ended then.
+    /// It was authenticated, however it ended.
     Planned,
     /// It ended before `auth_ok`.
     Failure,
-    /// So it did, and the peer asks to be left alone for so long.
+    /// It ended before `auth_ok`, and the peer requests this wait.
     FailureWithWait(Duration),
 }
 
 /// What to do before the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How long to wait.
+    /// The wait.
     pub wait: Duration,
     /// Failures in a row, this one included; 0 after a planned end.
     pub failures: u32,
-    /// Whether this is the tenth failure in a row: true once until a planned end, so that it is said once.
+    /// Whether this is the tenth failure in a row: true only once until a planned end, so that it is logged once.
     pub tenth: bool,
 }
 
-/// What survives a connection: the backoff and the failures in a row. It never says to stop.
+/// The backoff and the failures in a row, which survive connections. There is no limit after which it gives up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconnect {
     backoff: Backoff,
@@ -117,13 +116,13 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// No failure yet, with waits other than the default ones.
+    /// Without a failure, and with other waits than the default ones.
     pub fn new(backoff: Backoff) -> Self {
         Self { backoff, failures: 0 }
     }
 
-    /// Takes in how a connection ended. A planned end sets the wait back to its start, and that wait is the first one
-    /// used: a failure right after it waits twice as long.
+    /// Records how a connection ended. A planned end resets the wait to its start, and that wait is used first: a failure
+    /// right after it waits twice as long.
     pub fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
         let asked = match end {
             EndClass::FailureWithWait(asked) => asked,
@@ -149,13 +148,13 @@ mod tests {
 
     use super::*;
 
-    /// What `wait` is of `base`, in parts per million, rounded to the next part.
+    /// `wait` as a part of `base`, in parts per million, rounded to the next part.
     fn ppm(wait: Duration, base: Duration) -> u128 {
         (wait.as_nanos() * 1_000_000).div_ceil(base.as_nanos())
     }
 
     #[test]
-    fn durations_that_make_no_sense_are_refused() {
+    fn invalid_durations_are_refused() {
         let (zero, second, nano) = (Duration::ZERO, Duration::from_secs(1), Duration::from_nanos(1));
         assert_eq!(Backoff::try_new(zero, second), Err(BackoffError::ZeroStart));
         assert_eq!(Backoff::try_new(second, second - nano), Err(BackoffError::CapBelowStart));
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_the_peer_asks_for_is_kept_up_to_the_cap_and_the_backoff_goes_on_growing() {
+    fn a_wait_that_the_peer_requests_is_respected_up_to_the_cap_and_the_backoff_grows() {
         let mut rng = StdRng::seed_from_u64(7);
         for (asked, least) in [(0, 0), (1, 1), (7, 7), (60, 60), (61, 60), (u64::MAX, 60)] {
             let asked = EndClass::FailureWithWait(Duration::from_secs(asked));
@@ -196,12 +195,12 @@ mod tests {
                 base = (base * 2).min(CAP);
             }
             let planned = reconnect.after(EndClass::Planned, &mut rng);
-            assert!(planned.wait < START * 6 / 5, "what was asked for holds once");
+            assert!(planned.wait < START * 6 / 5, "the requested wait applies once");
         }
     }
 
     #[test]
-    fn the_tenth_failure_in_a_row_is_said_once() {
+    fn the_tenth_failure_in_a_row_is_reported_once() {
         let mut rng = StdRng::seed_from_u64(7);
         let mut reconnect = Reconnect::default();
         for _ in 0..2 {
@@ -243,7 +242,7 @@ mod tests {
                     base = start;
                 }
                 let wait = backoff.next_wait(&mut rng);
-                // A wait is cut to a whole nanosecond, which is at most a 1/1000 part of the shortest base.
+                // A wait is rounded to a whole nanosecond, at most a thousandth of the shortest base.
                 prop_assert!(wait + Duration::from_nanos(1) >= base * 4 / 5, "{wait:?} of {base:?}");
                 prop_assert!(wait < base * 6 / 5, "{wait:?} of {base:?}");
                 prop_assert!(wait < cap * 6 / 5);

@@ -1,16 +1,16 @@
-//! What an open link's end means.
+//! The meaning of the end of an open connection.
 //!
-//! The transport says how a link ended, this table says what kind of end that is. It is asked only about links that were
-//! authenticated: what ends before `auth_ok` is a failure, whatever the bytes were. Driven by the connection.
+//! The transport reports how a connection ended; this module classifies the end. It is used only for authenticated
+//! connections: an end before `auth_ok` is a failure. Used by the supervisor.
 
 use std::io;
 
 use crate::messages::lifecycle::CloseKind;
 
-/// "Going away": what a peer says that leaves in good order.
+/// "Going away": sent by a peer that shuts down cleanly.
 const GOING_AWAY: u16 = 1001;
 
-/// How an open link ended, as the transport saw it.
+/// How an open connection ended, as reported by the transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkEnd {
     /// The peer sent a close frame.
@@ -31,13 +31,13 @@ pub enum LinkEnd {
     /// Writing failed.
     #[error("writing failed: {0}")]
     WriteError(io::ErrorKind),
-    /// The peer broke the WebSocket protocol: how.
-    #[error("the coordinator broke the WebSocket protocol: {0}")]
+    /// The peer violated the WebSocket protocol in this way.
+    #[error("the coordinator violated the WebSocket protocol: {0}")]
     Violation(&'static str),
     /// The peer sent a message over the limit.
     #[error("a message over the size limit")]
     TooLarge,
-    /// Nothing came for too long, not even a pong.
+    /// No byte was received for too long, not even a pong.
     #[error("the coordinator went silent")]
     Silence,
     /// Nothing could be written for too long.
@@ -45,7 +45,7 @@ pub enum LinkEnd {
     WriteStalled,
 }
 
-/// A close code, or its absence, in words, and a reason if there is one.
+/// A close code, or its absence, as text, with the reason if there is one.
 struct CloseText<'a>(Option<u16>, &'a str);
 
 impl std::fmt::Display for CloseText<'_> {
@@ -58,7 +58,7 @@ impl std::fmt::Display for CloseText<'_> {
     }
 }
 
-/// The kind of an end. However it ended, an authenticated link's end is a planned one for the backoff.
+/// The kind of an end. For the backoff, every end of an authenticated connection is planned.
 pub fn classify(end: &LinkEnd) -> CloseKind {
     match end {
         LinkEnd::CloseFrame { code: Some(GOING_AWAY), reason } => match reason.as_str() {
@@ -78,7 +78,7 @@ pub fn classify(end: &LinkEnd) -> CloseKind {
     }
 }
 
-/// Whether such an end belongs to a coordinator's normal life. Those are logged as info, the others as warnings.
+/// Whether such an end is a part of normal operation. These are logged as info, the others as warnings.
 pub fn is_expected(kind: CloseKind) -> bool {
     match kind {
         CloseKind::DrainDeploy | CloseKind::DrainOperator | CloseKind::GracefulOther => true,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_has_the_kind_that_the_protocol_says() {
+    fn each_end_has_the_kind_of_the_protocol() {
         let table = [
             (close(1001, "drain:deploy"), CloseKind::DrainDeploy),
             (close(1001, "drain:operator"), CloseKind::DrainOperator),

@@ -6,12 +6,11 @@
 //!         '---------- anything else / failed ----------------'--------------------------------> Over
 //! ```
 //!
-//! The extensions that are on offer and known are agreed on with the answer; without an offer the answer names none.
+//! The extensions that are offered and known are agreed on with the response; without an offer the response names none.
 //!
-//! [`Handshake::next`] is the whole of it: at most one nonce is signed in a handshake, and only one of the right size that
-//! was not signed before. It
-//! holds no deadline and touches no link: the connection feeds it what arrives, does the step it returns, and ends the
-//! link where a step takes too long.
+//! [`Handshake::next`] is the whole handshake. It signs at most one nonce, and only one of the right size that was not
+//! signed before. It has no deadline and does no IO: the connection calls it with what is received, carries out the step
+//! that it returns, and ends the connection if a step takes too long.
 
 use std::cell::RefCell;
 
@@ -27,36 +26,36 @@ use crate::messages::wire::{AuthResponse, Extensions, FromCoordinator};
 
 /// Sizes of a nonce that is signed, in bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
-/// The base64 text of the longest nonce.
+/// The length of the base64 text of the longest nonce.
 const NONCE_TEXT: usize = NONCE_BYTES.end().div_ceil(3) * 4;
 /// How much of a refusal's reason is kept, in characters.
 const REASON_CHARS: usize = 256;
-/// What is shown for a refusal without a reason.
+/// The reason of a refusal without one.
 const NO_REASON: &str = "unknown";
 
-/// Where the handshake is.
+/// The state of the handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handshake {
-    /// The link is open, the coordinator speaks first.
+    /// The connection is open; the coordinator sends first.
     #[default]
     AwaitingChallenge,
-    /// The answer to the challenge is on its way.
+    /// The response to the challenge was sent.
     AwaitingVerdict {
-        /// What it said the agent will use.
+        /// The extensions that the response names.
         agreed: Extensions,
     },
-    /// Accepted or failed. Nothing that arrives now belongs to the handshake.
+    /// Accepted or failed. No further frame belongs to the handshake.
     Over,
 }
 
-/// What arrived.
+/// A received frame.
 #[derive(Clone, Copy)]
 pub enum Received<'a> {
     /// A whole text message.
     Text(&'a Bytes),
     /// A binary message.
     Binary,
-    /// A ping. The link answers it.
+    /// A ping. The connection answers it.
     Ping,
     /// A pong.
     Pong,
@@ -64,37 +63,37 @@ pub enum Received<'a> {
     Close,
 }
 
-/// Who the agent is. It has no `Debug`.
+/// The identity of the agent. It has no `Debug`.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// The ed25519 public key.
     pub pubkey: &'a [u8; 32],
     /// Signs with the key that belongs to `pubkey`.
     pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
-    /// What was signed with it, on this connection and on earlier ones.
+    /// The nonces signed with the key, on this connection and on earlier ones.
     pub signed: &'a RefCell<SignedNonces>,
-    /// What lets an unknown agent in. Given only while the agent holds no provider id.
+    /// Admits an unknown agent. Given only while the agent has no provider id.
     pub enrollment_code: Option<&'a Secret>,
     /// The agent's version.
     pub agent_version: &'a str,
 }
 
-/// What to do now.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// Nothing: wait for what comes next.
+    /// Wait for the next frame.
     Wait,
     /// Send this frame, then wait.
     Send(AuthResponse),
-    /// The agent is in.
+    /// The agent is admitted.
     Accepted {
-        /// The name the coordinator gave it. One that is new must be stored before the agent goes on.
+        /// The id that the coordinator assigned. A new one must be stored before the agent goes on.
         provider_id: Option<ProviderId>,
-        /// What both sides speak beyond the base protocol.
+        /// The extensions that were agreed on.
         agreed: Extensions,
     },
-    /// Close the link.
+    /// Close the connection.
     Failed(HandshakeFailure),
 }
 
@@ -104,35 +103,35 @@ pub enum HandshakeFailure {
     /// `auth_failed`.
     #[error("the coordinator refuses this agent: {reason}")]
     Rejected {
-        /// Why: the coordinator's words, at most 256 characters, without the enrollment code; `unknown` if it said
-        /// nothing. `Display` does not escape it: escape the whole text before it is shown.
+        /// The coordinator's reason, at most 256 characters, without the enrollment code; `unknown` if it sent none.
+        /// `Display` does not escape it: escape the whole text before it is shown.
         reason: String,
     },
     /// The nonce is missing, is not base64, or is not of 16 to 256 bytes. Nothing was signed.
     #[error("the challenge's nonce is not base64 of 16 to 256 bytes")]
     BadNonce,
     /// The nonce was signed before, on another connection. It was not signed again.
-    #[error("the challenge's nonce was used before: the coordinator repeats itself, or somebody repeats its words")]
+    #[error("the challenge's nonce was used before: the coordinator reuses nonces, or someone replays its frames")]
     UsedNonce,
-    /// The provider id is no string, or not 1 to 128 characters of those allowed.
+    /// The provider id is not a string of 1 to 128 allowed characters.
     #[error("the provider id is not 1 to 128 characters of letters, digits, '.', '_', ':' and '-'")]
     BadProviderId,
     /// A binary frame.
-    #[error("a binary frame came during the handshake")]
+    #[error("received a binary frame during the handshake")]
     BinaryFrame,
-    /// The link was closed.
+    /// The connection was closed.
     #[error("the coordinator closed the connection during the handshake")]
     Closed,
-    /// A text frame that is no JSON object.
-    #[error("a text that is no JSON object came during the handshake")]
+    /// A text frame that is not a JSON object.
+    #[error("received a text that is not a JSON object during the handshake")]
     NotJson,
-    /// A frame that has no place at this step, or that has no type.
-    #[error("a frame came that has no place in the handshake")]
+    /// A frame that is not expected at this step, or that has no type.
+    #[error("received an unexpected frame during the handshake")]
     UnexpectedType,
 }
 
 impl Handshake {
-    /// Takes in what arrived, and says where the handshake is now and what to do.
+    /// Handles a received frame. Returns the new state and the next step.
     pub fn next(self, received: Received<'_>, credentials: &Credentials<'_>) -> (Self, Step) {
         let step = match received {
             Received::Ping | Received::Pong => return (self, Step::Wait),
@@ -156,7 +155,7 @@ impl Handshake {
                 let provider_id = provider_id.map(|id| id.parse()).transpose();
                 Ok(Step::Accepted { provider_id: provider_id.map_err(|_| HandshakeFailure::BadProviderId)?, agreed })
             }
-            // Also before the challenge, where it has no place: its reason is what the operator needs to read.
+            // Also before the challenge, where it is unexpected: the operator needs its reason.
             (_, Ok(FromCoordinator::AuthFailed { reason })) => Err(rejected(reason, credentials.enrollment_code)),
             // Of the frames read here only `auth_ok` has a field whose type is checked.
             (Self::AwaitingVerdict { .. }, Err(FrameError::WrongType(_))) => Err(HandshakeFailure::BadProviderId),
@@ -168,7 +167,7 @@ impl Handshake {
     }
 }
 
-/// The answer to a challenge. `offered` holds only what this build has: it will use all of it.
+/// The response to a challenge. `offered` contains only known extensions: the agent will use all of them.
 fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Result<AuthResponse, HandshakeFailure> {
     if nonce.len() > NONCE_TEXT {
         return Err(HandshakeFailure::BadNonce);
@@ -191,7 +190,7 @@ fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Re
 
 fn rejected(reason: Option<String>, code: Option<&Secret>) -> HandshakeFailure {
     let mut reason = reason.filter(|reason| !reason.is_empty()).unwrap_or_else(|| NO_REASON.to_owned());
-    // A coordinator may quote the code that it refuses, and the reason goes to the log.
+    // A coordinator may quote the code that it refuses, and the reason is logged.
     if let Some(code) = code.map(Secret::reveal).filter(|code| !code.is_empty()) {
         reason = reason.replace(code, "…");
     }

@@ -1,39 +1,39 @@
-//! Whether the other end of a connection still lives.
+//! Whether the peer of a connection is alive.
 //!
-//! Two things show it: bytes that come, and bytes that go after the stream was full, since the peer must have taken some
-//! for that. Bytes that go into a stream with room show nothing: they may lie in a buffer of a peer that hangs, as each
-//! heartbeat would. But a peer that reads slowly must read them before it sees our ping. So they give it time: 4 s for each
-//! 64 KiB since it was heard, up to 8 MiB, which is more than systems buffer by default.
+//! Two things show it: received bytes, and bytes that the stream takes after it was full, because then the peer must have
+//! read some. Bytes that a stream with room takes show nothing: they may stay in a buffer, as heartbeats do if the peer
+//! hangs. But a slow peer has to read them before it reaches our ping. So they extend the timeout: by 4 s for each 64 KiB
+//! sent since the last received byte, up to 8 MiB, which is more than systems buffer by default.
 //!
-//! Driven by the pump. Bytes that the peer's system does not even acknowledge are the transport's to notice.
+//! Used by the pump. The transport detects bytes that the peer's system does not acknowledge.
 
 use std::time::{Duration, Instant};
 
-/// Without a sign of life for so long, and with nothing much to read, the peer is dead.
+/// After this time without a sign of life, and with little to read, the peer is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(45);
-/// Bytes that a peer may take [`READING_TIME`] for.
+/// Bytes that a peer may take [`READING_TIME`] to read.
 const BLOCK: u64 = 64 * 1024;
-/// How long the slowest peer takes to read a [`BLOCK`] that waits in buffers.
+/// How long the slowest peer takes to read a [`BLOCK`] from the buffers.
 const READING_TIME: Duration = Duration::from_secs(4);
-/// Blocks that buffers between us and the peer may hold.
+/// Blocks that the buffers between us and the peer may hold.
 const MAX_BLOCKS: u64 = 128;
 
-/// What is known of the peer's life.
+/// The signs of life of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
-    /// When it last gave a sign of life.
+    /// When it last showed a sign of life.
     seen: Instant,
-    /// Bytes that went since it was heard: it may still have to read them.
+    /// Bytes sent since the last received byte: the peer may still have to read them.
     unread: u64,
 }
 
 impl Liveness {
-    /// It lives now.
+    /// Alive at `now`.
     pub fn new(now: Instant) -> Self {
         Self { seen: now, unread: 0 }
     }
 
-    /// Bytes came.
+    /// Bytes were received.
     pub fn heard(&mut self, now: Instant) {
         *self = Self::new(now);
     }
@@ -43,7 +43,7 @@ impl Liveness {
         self.unread = self.unread.saturating_add(bytes as u64);
     }
 
-    /// The stream took bytes that had waited for room in it: the peer has taken others.
+    /// The stream took bytes that had waited for room: the peer has read others.
     pub fn made_room(&mut self, bytes: usize, now: Instant) {
         self.sent(bytes);
         self.seen = now;
@@ -81,7 +81,7 @@ mod tests {
         let start = start();
         let mut liveness = Liveness::new(start);
         for second in 1..45 {
-            // Pings and heartbeats, at a generous size.
+            // Pings and heartbeats, with a generous size.
             liveness.sent(500);
             assert!(!liveness.is_dead(start + SECOND * second));
         }
@@ -89,23 +89,24 @@ mod tests {
     }
 
     #[test]
-    fn what_it_has_to_read_gives_it_time_up_to_a_bound() {
+    fn unread_bytes_extend_the_timeout_up_to_a_bound() {
         let start = start();
         for (bytes, seconds) in [(65_535, 45), (65_536, 49), (1 << 20, 45 + 64), (8 << 20, 557), (usize::MAX, 557)] {
             let mut liveness = Liveness::new(start);
             liveness.sent(bytes);
             assert_eq!(liveness.dead_at() - start, SECOND * seconds, "{bytes}");
             liveness.heard(start + SECOND);
-            assert_eq!(liveness.dead_at() - start, SECOND * 46, "what it answered to was read");
+            assert_eq!(liveness.dead_at() - start, SECOND * 46, "bytes before an answered ping were read");
         }
     }
 
-    /// A peer that reads so many bytes a second behind buffers of so many bytes, and answers pings, which come every 20 s.
-    /// It is sent so many bytes a second for so long, then nothing. Whether it is taken for alive until it has read all.
+    /// A peer that reads so many bytes a second from buffers of so many bytes, and answers pings, which arrive every 20 s.
+    /// It is sent so many bytes a second for so long, then nothing. Returns whether it counts as alive until it has read
+    /// everything.
     fn survives(read: usize, buffers: usize, send: usize, seconds: usize) -> bool {
         let start = start();
         let mut liveness = Liveness::new(start);
-        // Bytes sent and bytes read so far, and where in them the pings are.
+        // Bytes sent and bytes read so far, and the positions of the pings in them.
         let (mut sent, mut done, mut pings) = (0, 0, VecDeque::new());
         for second in 1_usize.. {
             let now = start + SECOND * u32::try_from(second).unwrap();
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_reads_a_kilobyte_a_second_survives_as_long_as_it_is_sent_more() {
+    fn a_peer_that_reads_a_kilobyte_a_second_counts_as_alive_while_it_is_sent_more() {
         assert!(survives(1_024, 64 << 10, 100_000, 3_600));
         assert!(survives(1_024, 32 << 10, 2_000, 3_600));
     }
@@ -155,7 +156,7 @@ mod tests {
                 let took = send.min(buffers - sent);
                 liveness.sent(took);
                 sent += took;
-                // Pings and heartbeats find room all the same.
+                // Pings and heartbeats still fit.
                 liveness.sent(40);
                 if liveness.is_dead(start + SECOND * second) {
                     let blocks = u32::try_from((sent as u64 + 40 * 558) / BLOCK).unwrap();
@@ -163,7 +164,7 @@ mod tests {
                     return Ok(());
                 }
             }
-            prop_assert!(false, "it is never noticed");
+            prop_assert!(false, "its death is never detected");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! A connection to the coordinator: how it is authenticated, how long it lives, how its end is classified, and when the next
-//! one is dialled.
+//! A connection to the coordinator: authentication, liveness, classification of its end, and the wait before the next one.
 
 pub mod backoff;
 pub mod close;

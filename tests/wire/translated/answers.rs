@@ -251,7 +251,8 @@ fn what_is_not_of_the_format_fails() {
         r#"{"choices":[{"delta":{"tool_calls":[{"function":7}]}}]}"#,
     ] {
         let stream = format!("data: {event}\n\n");
-        let expected = json!({"type": "api_error", "message": "the answer of the model's server is not of its format"});
+        let expected =
+            json!({"type": "api_error", "message": "the response of the model's server is not of its format"});
         assert_eq!(error(stream.as_bytes()), expected, "{event}");
     }
     assert_eq!(error(b"data: [DONE]\n\n")["type"], "api_error");

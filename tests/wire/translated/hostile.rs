@@ -80,7 +80,7 @@ fn error_of(stream: &[u8]) -> String {
 fn an_event_that_is_too_long_fails_the_stream_though_its_end_mark_comes_at_once() {
     let long = "x".repeat(LONGEST_EVENT);
     let stream = format!("data: {{}}\n\ndata: {{\"id\":\"{long}\"}}\n\ndata: [DONE]\n\n");
-    assert_eq!(error_of(stream.as_bytes()), "the answer of the model's server is too large");
+    assert_eq!(error_of(stream.as_bytes()), "the response of the model's server is too large");
     for cut in [1, stream.len() - 20, stream.len() - 1] {
         let (left, right) = stream.as_bytes().split_at(cut);
         let pieces = translated(&[left, right], Thinking::Shown);
@@ -100,7 +100,7 @@ fn an_answer_may_come_in_one_long_event() {
 
 #[test]
 fn what_is_held_back_is_bounded() {
-    let too_large = "the answer of the model's server is too large";
+    let too_large = "the response of the model's server is too large";
     let first = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"id\":\"x\",\"function\":{\"name\":\"f\"}}]}}]}\n\n";
     let long = "x".repeat(1_000_000);
     let text = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}}}}]}}\n\n");

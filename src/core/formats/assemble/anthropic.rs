@@ -1,4 +1,4 @@
-//! Anthropic's messages: the events of a stream folded into one `message`.
+//! Anthropic's messages: assembles the events of a stream to one `message`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::AssembleError;
 use super::parts::{Budget, JsonList, JsonText, Kept, MAX_BLOCKS, member, object, raw};
 use crate::core::json::is_text;
 
-/// A `message` in the making.
+/// A `message` that is being assembled.
 pub struct MessageAssembly {
     budget: Budget,
     has_started: bool,
@@ -22,7 +22,7 @@ pub struct MessageAssembly {
     usage: BTreeMap<String, Kept>,
 }
 
-/// A content block, by what its deltas add to.
+/// A content block, by the kind of its deltas.
 enum Block {
     Text {
         text: JsonText,
@@ -39,7 +39,7 @@ enum Block {
         thinking: JsonText,
         signature: JsonText,
     },
-    /// One that comes whole, such as redacted thinking or the result of a server's own tool.
+    /// One that is sent whole, such as redacted thinking or the result of a server's own tool.
     Whole(Kept),
 }
 
@@ -59,7 +59,7 @@ impl MessageAssembly {
         }
     }
 
-    /// Takes the data of the next event, which is neither an error nor the end mark. After an error it is of no use.
+    /// Handles the data of the next event, which is neither an error nor the end mark. Not to be used after an error.
     pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         let event: StreamEvent<'_> = object(data)?;
         let is = |kind| is_text(event.kind, kind);
@@ -82,7 +82,7 @@ impl MessageAssembly {
         }
     }
 
-    /// The stream has ended well: the `message`.
+    /// The stream has ended successfully: the `message`.
     pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
         if !self.has_started {
             return Err(AssembleError::Empty);
@@ -109,7 +109,7 @@ impl MessageAssembly {
         self.merge_usage(message.usage)
     }
 
-    /// Each figure is the last one reported: servers differ in which event carries it.
+    /// The last reported value of each figure counts: servers differ in which event contains it.
     fn merge_usage(&mut self, usage: Option<&RawValue>) -> Result<(), AssembleError> {
         let figures = member::<BTreeMap<String, Option<&RawValue>>>(usage)?.unwrap_or_default();
         for (field, figure) in figures {
@@ -175,9 +175,9 @@ impl Block {
         }
     }
 
-    /// The whole block. The input of a tool is what a model wrote: it may be cut off by a token limit or a stop sequence,
-    /// or be no JSON at all. What is not a JSON object can't be passed on as one, and an input of another type would be
-    /// refused when the client sends it back; so it is an empty object then.
+    /// The whole block. The input of a tool is generated text: it may be cut off by a token limit or a stop sequence, or
+    /// may not be JSON. An input that is not a JSON object becomes an empty object, because the API would refuse any other
+    /// type when the client sends it back.
     fn finish(self) -> Result<Box<RawValue>, AssembleError> {
         let block = match self {
             Self::Whole(block) => return block.into_inner().ok_or(AssembleError::Malformed),

@@ -1,4 +1,5 @@
-//! From the bytes of a stream to the one body, for every endpoint that has streams. Whoever answers the client drives it.
+//! From the bytes of a stream to the single body, for every endpoint that has streams. Used by the relay and the
+//! coordinator.
 
 use super::AssembleError;
 use super::anthropic::MessageAssembly;
@@ -10,7 +11,7 @@ use crate::core::formats::usage::{Ending, Tally};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
-/// What an event may have around what is kept of it: an answer may come in one.
+/// The size of an event in addition to the kept part: a whole response may be in one event.
 const AROUND: usize = 64 << 10;
 
 /// A whole answer. It has no `Debug`: it holds somebody's completion.
@@ -18,11 +19,11 @@ const AROUND: usize = 64 << 10;
 pub struct Whole {
     /// The body: one JSON object.
     pub body: Vec<u8>,
-    /// What the backend reported that it cost, 0 where it did not.
+    /// The usage that the backend reported, 0 if it did not.
     pub tokens: Tokens,
 }
 
-/// A response in the making. It has no `Debug`: it holds somebody's completion.
+/// A response that is being assembled. It has no `Debug`: it contains a completion.
 pub struct Assembly {
     splitter: SseSplitter,
     tally: Tally,
@@ -41,7 +42,7 @@ impl Assembly {
     /// An assembly that keeps at most `limit` bytes.
     pub fn new(endpoint: Endpoint, limit: usize) -> Self {
         let fold = match endpoint {
-            // Embeddings have no stream: whatever comes as one is not of its format.
+            // Embeddings have no stream, so every event is of the wrong format.
             Endpoint::ChatCompletions | Endpoint::Embeddings => Fold::Chat(ChatAssembly::new(limit)),
             Endpoint::Completions => Fold::Text(TextAssembly::new(limit)),
             Endpoint::Messages => Fold::Message(MessageAssembly::new(limit)),
@@ -51,13 +52,13 @@ impl Assembly {
         Self { splitter, tally: Tally::new(endpoint), fold, error: None }
     }
 
-    /// Takes the next piece of the stream, of any length: what is kept of it is bounded event by event. After an error no
-    /// more is taken, and the same error is given again.
+    /// Handles the next piece of the stream, of any length: the kept part is bounded after each event. After an error no
+    /// more is kept, and the same error is returned again.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
         let Self { splitter, tally, fold, error } = self;
         if error.is_none() {
             splitter.feed(bytes, |event| take(event, tally, fold, error));
-            // Where no event follows the gap yet.
+            // If no event follows the gap yet.
             if splitter.oversized() > 0 && !tally.is_complete() {
                 error.get_or_insert(AssembleError::TooLarge);
             }
@@ -65,12 +66,12 @@ impl Assembly {
         error.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the end mark was seen: nothing that matters comes after it.
+    /// Whether the end mark was found: nothing relevant follows.
     pub fn is_complete(&self) -> bool {
         self.tally.is_complete()
     }
 
-    /// The stream has ended: the body, and what it cost.
+    /// The stream has ended. Returns the body and the usage.
     pub fn finish(mut self) -> Result<Whole, AssembleError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -79,7 +80,7 @@ impl Assembly {
         splitter.finish(|event| take(event, tally, fold, error));
         match self.tally.ending() {
             Ending::Failed(fault) => Err(AssembleError::Failed(fault)),
-            // Also where half an event, cut off by the end, could not be read.
+            // Also if a part of an event, cut off by the end, could not be read.
             Ending::Truncated => Err(AssembleError::Truncated),
             Ending::Unread => Err(AssembleError::TooLarge),
             Ending::Complete { tokens } => {
@@ -97,7 +98,7 @@ impl Assembly {
 }
 
 fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option<AssembleError>) {
-    // What follows the end mark is no part of the response.
+    // Events after the end mark do not belong to the response.
     if error.is_some() || tally.is_complete() {
         return;
     }
@@ -108,7 +109,7 @@ fn take(event: Event<'_>, tally: &mut Tally, fold: &mut Fold, error: &mut Option
     tally.take(event);
     let taken = match (tally.fault(), fold) {
         (Some(fault), _) => Err(AssembleError::Failed(fault.clone())),
-        // Its last event holds the response; the others only mark the end with theirs.
+        // The last event contains the response; the events before it only count by their end mark.
         (None, Fold::Response(response)) => response.feed(event.data),
         (None, _) if tally.is_complete() => Ok(()),
         (None, Fold::Chat(chat)) => chat.feed(event.data),

@@ -1,4 +1,4 @@
-//! OpenAI's completions of a text: `text_completion` events folded into one.
+//! OpenAI's completions of a text: assembles `text_completion` events to one.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::AssembleError;
 use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, member, object, part};
 
-/// A `text_completion` in the making.
+/// A `text_completion` that is being assembled.
 pub struct TextAssembly {
     budget: Budget,
     has_chunks: bool,
@@ -28,8 +28,8 @@ struct Choice {
     finish_reason: Kept,
 }
 
-/// Lists side by side, one element a token: the four of OpenAI, or the one of chat completions, which llama.cpp gives here
-/// too.
+/// Parallel lists with one element for each token: the four of OpenAI, or the one of chat completions, which llama.cpp uses
+/// here too.
 #[derive(Default)]
 struct Logprobs {
     tokens: JsonList,
@@ -55,7 +55,7 @@ impl TextAssembly {
         }
     }
 
-    /// Takes the data of the next event, which is neither an error nor `[DONE]`. After an error it is of no use.
+    /// Handles the data of the next event, which is neither an error nor `[DONE]`. Not to be used after an error.
     pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         let chunk: Chunk<'_> = object(data)?;
         let budget = &mut self.budget;
@@ -73,7 +73,7 @@ impl TextAssembly {
         Ok(())
     }
 
-    /// The stream has ended well: the `text_completion`.
+    /// The stream has ended successfully: the `text_completion`.
     pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
         if !self.has_chunks {
             return Err(AssembleError::Empty);

@@ -1,8 +1,8 @@
-//! Folds a streamed response into the one JSON body that a client without streaming wants.
+//! Assembles a streamed response to the single JSON body for a client that does not stream.
 //!
-//! Backends are always asked for a stream, because only there is a cancellation dependable. Text is not decoded on its
-//! way: the spelling of the deltas is joined as it is. What comes in is bounded in size and in number; what a format
-//! does not name is left out.
+//! Backends always get a request for a stream, because only a stream is reliably cancelled. Text is not decoded: the
+//! spellings of the deltas are concatenated. The input is bounded in size and in number of parts. Members that a format
+//! does not name are left out.
 
 mod assembly;
 mod error;

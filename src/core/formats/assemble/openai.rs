@@ -1,4 +1,4 @@
-//! OpenAI's chat completions: `chat.completion.chunk` events folded into one `chat.completion`.
+//! OpenAI's chat completions: assembles `chat.completion.chunk` events to one `chat.completion`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::AssembleError;
 use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, MAX_TOOL_CALLS, member, object, part, raw};
 
-/// A `chat.completion` in the making.
+/// A `chat.completion` that is being assembled.
 pub struct ChatAssembly {
     budget: Budget,
     has_chunks: bool,
@@ -25,9 +25,9 @@ pub struct ChatAssembly {
 struct Choice {
     role: Kept,
     content: JsonText,
-    /// What llama.cpp, SGLang and older vLLM call the thinking.
+    /// The member for thinking in llama.cpp, SGLang and older vLLM.
     reasoning_content: JsonText,
-    /// What newer vLLM, Ollama and OpenRouter call it.
+    /// The member for thinking in newer vLLM, Ollama and OpenRouter.
     reasoning: JsonText,
     refusal: JsonText,
     tool_calls: ToolCalls,
@@ -36,8 +36,8 @@ struct Choice {
     refusal_logprobs: JsonList,
 }
 
-/// The calls by their index. Some servers give all calls the same one: then they are told apart by their ids, and come in
-/// the order in which they began.
+/// The calls by their index. Some servers use the same index for all calls: then the calls are distinguished by their ids
+/// and kept in the order in which they began.
 #[derive(Default)]
 struct ToolCalls {
     calls: BTreeMap<(usize, usize), ToolCall>,
@@ -67,7 +67,7 @@ impl ChatAssembly {
         }
     }
 
-    /// Takes the data of the next event, which is neither an error nor `[DONE]`. After an error it is of no use.
+    /// Handles the data of the next event, which is neither an error nor `[DONE]`. Not to be used after an error.
     pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         let chunk: Chunk<'_> = object(data)?;
         let budget = &mut self.budget;
@@ -85,7 +85,7 @@ impl ChatAssembly {
         Ok(())
     }
 
-    /// The stream has ended well: the `chat.completion`.
+    /// The stream has ended successfully: the `chat.completion`.
     pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
         if !self.has_chunks {
             return Err(AssembleError::Empty);
@@ -147,7 +147,7 @@ impl Choice {
 
 impl ToolCalls {
     fn take(&mut self, delta: &ToolDelta<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
-        // Servers that give whole calls leave the index out: an id begins a call, what has none goes on with it.
+        // Servers that send whole calls leave the index out: an id begins a call, a delta without an id continues it.
         let last = self.calls.last_key_value().map(|(&(index, _), _)| index as u64);
         let next = last.map_or(0, |last| if delta.id.is_some() { last + 1 } else { last });
         let index = usize::try_from(delta.index.unwrap_or(next)).ok().filter(|&index| index < MAX_TOOL_CALLS);
@@ -170,7 +170,7 @@ impl ToolCalls {
 }
 
 impl ToolCall {
-    /// `id`: the one in `delta`, if it says anything.
+    /// `id`: the id in `delta`, if it is not empty.
     fn take(&mut self, delta: &ToolDelta<'_>, id: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         self.id.first(id, budget)?;
         self.kind.first(delta.kind, budget)?;

@@ -1,4 +1,4 @@
-//! What bodies are put together from: JSON that is passed on as it is spelled, paid for from a budget.
+//! The parts of assembled bodies: JSON that keeps its spelling, and a budget for its size.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 use super::AssembleError;
 
-/// Choices that one response may have.
+/// The most choices of one response.
 pub(in crate::core::formats) const MAX_CHOICES: usize = 128;
-/// Tool calls that one choice may have.
+/// The most tool calls of one choice.
 pub(in crate::core::formats) const MAX_TOOL_CALLS: usize = 256;
-/// Content blocks that one message may have.
+/// The most content blocks of one message.
 pub(in crate::core::formats) const MAX_BLOCKS: usize = 256;
-/// What a part costs beside its own bytes, so that many empty ones are paid for too.
+/// The cost of a part in addition to its bytes, so that many empty parts are bounded too.
 const PART_COST: usize = 64;
 
 /// Bytes that may still be kept.
@@ -42,17 +42,17 @@ impl Budget {
     }
 }
 
-/// A value that the stream gives whole.
+/// A value that the stream sends whole.
 #[derive(Default)]
 pub(super) struct Kept(Option<Box<RawValue>>);
 
 impl Kept {
-    /// Keeps the first value that comes.
+    /// Keeps the first value.
     pub(super) fn first(&mut self, value: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         if self.0.is_none() { self.last(value, budget) } else { Ok(()) }
     }
 
-    /// Keeps the last value that comes.
+    /// Keeps the last value.
     pub(super) fn last(&mut self, value: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         if let Some(value) = value {
             budget.refund(self.0.take().map_or(0, |old| old.get().len()));
@@ -62,7 +62,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether it is another one than this value.
+    /// Whether it differs from this value.
     pub(super) fn differs_from(&self, value: &RawValue) -> bool {
         self.0.as_deref().is_some_and(|kept| kept.get() != value.get())
     }
@@ -72,13 +72,13 @@ impl Kept {
     }
 }
 
-/// The text of a JSON string in the making, spelled as its pieces are. So nothing is decoded, and a pair of surrogate
-/// escapes that was cut in two is whole again.
+/// The text of a JSON string that is being assembled, in the spelling of its pieces. Nothing is decoded, so a pair of
+/// surrogate escapes that was cut in two is whole again.
 #[derive(Default)]
 pub(super) struct JsonText(String);
 
 impl JsonText {
-    /// Appends a piece, if it is there.
+    /// Appends a piece, if there is one.
     pub(super) fn push(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         let Some(piece) = piece else { return Ok(()) };
         let text = piece.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -91,7 +91,7 @@ impl JsonText {
         Ok(())
     }
 
-    /// Appends a piece that should be a string and may be JSON of another kind: then the text of that.
+    /// Appends a piece that should be a string. If it is JSON of another kind, its text is appended.
     pub(super) fn push_text_of(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         match piece {
             Some(json) if !json.get().starts_with('"') => self.push(Some(&*quoted(json)?), budget),
@@ -103,37 +103,37 @@ impl JsonText {
         self.0.is_empty()
     }
 
-    /// The JSON string, empty where no piece came.
+    /// The JSON string, empty without a piece.
     pub(super) fn into_json(mut self) -> Result<Box<RawValue>, AssembleError> {
         self.0.push_str(if self.0.is_empty() { "\"\"" } else { "\"" });
         RawValue::from_string(self.0).map_err(|_| AssembleError::Malformed)
     }
 
-    /// The JSON string, none where it is empty.
+    /// The JSON string, `None` if it is empty.
     pub(super) fn into_json_unless_empty(self) -> Result<Option<Box<RawValue>>, AssembleError> {
         if self.is_empty() { Ok(None) } else { self.into_json().map(Some) }
     }
 
-    /// What the string says, if that is the text of a JSON object.
+    /// The content of the string, if that is the text of a JSON object.
     pub(super) fn into_object(self) -> Option<Box<RawValue>> {
         let text: String = serde_json::from_str(self.into_json().ok()?.get()).ok()?;
         RawValue::from_string(text).ok().filter(|json| json.get().starts_with('{'))
     }
 }
 
-/// A JSON array in the making: its elements' text.
+/// The text of the elements of a JSON array that is being assembled.
 #[derive(Default)]
 pub(super) struct JsonList(String);
 
 impl JsonList {
-    /// Appends the elements of an array, if it is there.
+    /// Appends the elements of an array, if there is one.
     pub(super) fn extend(&mut self, array: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         let Some(array) = array else { return Ok(()) };
         let elements = array.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         self.append(elements.ok_or(AssembleError::Malformed)?.trim_ascii(), budget)
     }
 
-    /// Appends one element, if it is there.
+    /// Appends one element, if there is one.
     pub(super) fn push(&mut self, element: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         element.map_or(Ok(()), |element| self.append(element.get(), budget))
     }
@@ -147,7 +147,7 @@ impl JsonList {
         Ok(())
     }
 
-    /// The array, none where it has no element.
+    /// The array, `None` without an element.
     pub(super) fn into_json(mut self) -> Result<Option<Box<RawValue>>, AssembleError> {
         if self.0.is_empty() {
             return Ok(None);
@@ -157,7 +157,7 @@ impl JsonList {
     }
 }
 
-/// The part of that index, which is hostile until it is known to be small.
+/// The part of that index, which is untrusted until it is known to be small.
 pub(super) fn part<'p, T: Default>(
     parts: &'p mut BTreeMap<usize, T>,
     index: u64,
@@ -214,7 +214,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N>
     }
 }
 
-/// Reads a struct from a JSON object; serde alone would also take an array.
+/// Reads a struct from a JSON object; serde alone would also accept an array.
 pub(in crate::core::formats) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return Err(AssembleError::Malformed);
@@ -222,7 +222,7 @@ pub(in crate::core::formats) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -
     serde_json::from_slice(json).map_err(|_| AssembleError::Malformed)
 }
 
-/// The same for a member that may be missing.
+/// The same for an optional member.
 pub(super) fn member<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Result<Option<T>, AssembleError> {
     value.map(|value| object(value.get().as_bytes())).transpose()
 }

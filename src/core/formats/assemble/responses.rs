@@ -1,4 +1,4 @@
-//! OpenAI's responses: the last event of a stream holds the whole `response`, which is the body as it is spelled.
+//! OpenAI's responses: the last event of a stream contains the whole `response`, which becomes the body unchanged.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use super::AssembleError;
 use super::parts::{Budget, Kept, object};
 use crate::core::json::is_text;
 
-/// A `response` to come.
+/// A `response` that is being received.
 pub struct LastResponse {
     budget: Budget,
     response: Kept,
@@ -22,12 +22,12 @@ struct StreamEvent<'a> {
 }
 
 impl LastResponse {
-    /// One that keeps at most `limit` bytes.
+    /// An assembly that keeps at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { budget: Budget::new(limit), response: Kept::default() }
     }
 
-    /// Takes the data of the next event, which is no error. After an error it is of no use.
+    /// Handles the data of the next event, which is not an error. Not to be used after an error.
     pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         // Some servers send the end mark of another endpoint after the last event, or before it.
         if data.trim_ascii() == b"[DONE]" {
@@ -41,7 +41,7 @@ impl LastResponse {
         Ok(())
     }
 
-    /// The stream has ended well: the `response`.
+    /// The stream has ended successfully: the `response`.
     pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
         let response = self.response.into_inner().ok_or(AssembleError::Empty)?;
         Ok(String::from(Box::<str>::from(response)).into_bytes())

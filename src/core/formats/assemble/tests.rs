@@ -1,4 +1,4 @@
-//! Made-up streams: what the recorded ones do not hold, and hostile ones.
+//! Synthetic streams, for cases that are not in the recorded ones, and hostile streams.
 
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ fn tool_calls_without_an_index_begin_with_their_id() {
 }
 
 #[test]
-fn reasoning_and_refusal_are_texts_of_their_own() {
+fn reasoning_and_refusal_are_separate_texts() {
     let chat = chat(&[
         delta(json!({"reasoning_content": "a", "reasoning": "x", "content": null})),
         delta(json!({"reasoning_content": "b", "content": "c"})),
@@ -110,7 +110,7 @@ fn a_pair_of_surrogates_cut_in_two_is_whole_again() {
 }
 
 #[test]
-fn choices_come_in_the_order_of_their_index() {
+fn choices_are_in_the_order_of_their_index() {
     let chat = chat(&[json!({"choices": [{"index": 5, "delta": {}}]}), delta(json!({})), json!({"choices": []})]);
     let indexes: Vec<_> = chat.unwrap()["choices"].as_array().unwrap().iter().map(|c| c["index"].clone()).collect();
     assert_eq!(indexes, [0, 5]);
@@ -137,7 +137,7 @@ fn parts_beyond_the_bounds_are_refused() {
 }
 
 #[test]
-fn what_is_kept_is_bounded_and_what_is_replaced_is_not_counted() {
+fn kept_bytes_are_bounded_and_replaced_ones_are_not_counted() {
     let mut chat = ChatAssembly::new(2_000);
     for n in 0..1_000 {
         chat.feed(json!({"usage": {"completion_tokens": n}}).to_string().as_bytes()).unwrap();
@@ -150,7 +150,7 @@ fn what_is_kept_is_bounded_and_what_is_replaced_is_not_counted() {
 }
 
 #[test]
-fn what_is_not_of_the_format_is_refused() {
+fn a_stream_of_another_format_is_refused() {
     for event in
         [r#"["a"]"#, "7", "{", r#"{"choices":7}"#, r#"{"choices":[[0]]}"#, r#"{"choices":[{"delta":{"content":7}}]}"#]
     {
@@ -195,7 +195,7 @@ fn a_message_has_its_blocks_in_order_and_its_figures_merged() {
 }
 
 #[test]
-fn a_tool_input_that_is_no_json_object_is_an_empty_one_whatever_ended_the_answer() {
+fn a_tool_input_that_is_not_a_json_object_becomes_an_empty_one() {
     for input in ["{\"x\":", "{'x': 1}", "none", "[1]", "\"x\"", "\\"] {
         for reason in ["max_tokens", "stop_sequence", "tool_use"] {
             let half = block_delta(0, json!({"type": "input_json_delta", "partial_json": input}));
@@ -203,7 +203,7 @@ fn a_tool_input_that_is_no_json_object_is_an_empty_one_whatever_ended_the_answer
             assert_eq!(message(&[tool, half, stop(reason)]).unwrap()["content"][0]["input"], json!({}), "{input}");
         }
     }
-    // Half of a pair of surrogates is no text either.
+    // Half of a pair of surrogates is not valid text either.
     let mut cut = MessageAssembly::new(LIMIT);
     for event in [
         r#"{"type":"message_start","message":{"id":"m"}}"#,
@@ -217,14 +217,14 @@ fn a_tool_input_that_is_no_json_object_is_an_empty_one_whatever_ended_the_answer
 }
 
 #[test]
-fn arguments_that_are_json_instead_of_a_text_are_passed_on_as_the_text_of_it() {
+fn arguments_that_are_json_instead_of_a_string_become_the_text_of_it() {
     let whole = json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": "\"é"}}}]});
     let calls = chat(&[delta(whole)]).unwrap()["choices"][0]["message"]["tool_calls"].take();
     assert_eq!(calls[0]["function"]["arguments"], json!("{\"x\":\"\\\"é\"}"));
 }
 
 #[test]
-fn another_id_at_an_index_that_is_taken_begins_another_call() {
+fn another_id_at_a_used_index_begins_another_call() {
     let call = |call: Value| delta(json!({"tool_calls": [call]}));
     let chat = chat(&[
         call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{\"x\""}})),
@@ -243,7 +243,7 @@ fn another_id_at_an_index_that_is_taken_begins_another_call() {
 }
 
 #[test]
-fn an_assembly_gives_the_same_error_again() {
+fn an_assembly_returns_the_same_error_again() {
     let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     let failed = Err(AssembleError::Failed(BackendFault { label: Some("server_error".to_owned()) }));
     assert_eq!(assembly.feed(b"data: {\"error\":{\"type\":\"server_error\"}}\n\n"), failed);
@@ -252,14 +252,14 @@ fn an_assembly_gives_the_same_error_again() {
 }
 
 #[test]
-fn an_event_that_was_too_long_to_read_is_missed() {
+fn an_event_that_is_too_long_is_an_error() {
     let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"choices\":[]}\n\ndata: ").unwrap();
     assert_eq!(assembly.feed(&vec![b'x'; 2 * LIMIT]), Err(AssembleError::TooLarge));
 }
 
 #[test]
-fn an_answer_with_a_gap_is_none_though_all_of_it_comes_at_once() {
+fn a_response_with_a_gap_is_an_error_even_if_it_is_received_in_one_piece() {
     let event = |text: String| format!("data: {}\n\n", delta(json!({"content": text})));
     let (short, long, end) = (event("a".into()), event("b".repeat(2 * LIMIT)), "data: [DONE]\n\n");
     let stream = [short.as_str(), &long, &short, end].concat();
@@ -275,7 +275,7 @@ fn an_answer_with_a_gap_is_none_though_all_of_it_comes_at_once() {
 }
 
 #[test]
-fn an_answer_that_comes_in_one_event_may_be_as_long_as_any() {
+fn a_response_in_one_event_has_the_same_bound() {
     let limit = 3 * EVENT_LIMIT;
     for (length, fits) in [(2 * EVENT_LIMIT, true), (limit - 50, true), (limit, false)] {
         let response = format!(r#"{{"id":1,"instructions":"{}"}}"#, "x".repeat(length));
@@ -290,7 +290,7 @@ fn an_answer_that_comes_in_one_event_may_be_as_long_as_any() {
 }
 
 #[test]
-fn what_follows_the_end_mark_is_no_part_of_the_body() {
+fn events_after_the_end_mark_are_ignored() {
     let mut assembly = Assembly::new(Endpoint::ChatCompletions, LIMIT);
     assembly.feed(b"data: {\"id\":1}\n\ndata: [DONE]\n\ndata: nonsense\n\n").unwrap();
     assert!(assembly.is_complete());
@@ -330,7 +330,7 @@ fn a_text_completion_joins_its_choices_and_their_logprobs() {
 }
 
 #[test]
-fn a_response_is_that_of_its_last_event() {
+fn a_response_is_taken_from_its_last_event() {
     let last = r#"{"type":"response.incomplete","response":{"id":"r", "output":[1.0 ]}}"#;
     let created = r#"{"type":"response.created","response":{"id":"r"}}"#;
     let mut assembly = Assembly::new(Endpoint::Responses, LIMIT);

@@ -1,4 +1,4 @@
-//! Anthropic's `message` as the sequence of events that its clients expect, each block in one delta.
+//! Converts Anthropic's `message` to the sequence of events that its clients expect, each block in one delta.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ fn push_block(whole: &RawValue, index: usize, events: &mut Events) -> Result<(),
         deltas.extend(block.input.map(|input| Delta::InputJson { partial_json: input.get() }));
         Start::ToolUse { id: block.id, name: block.name, input: Nothing {} }
     } else {
-        // What comes whole in a stream too.
+        // These are sent whole in a stream too.
         let event = Event::ContentBlockStart { index, content_block: Cow::Borrowed(whole) };
         events.push("content_block_start", &event)?;
         return events.push("content_block_stop", &Event::ContentBlockStop { index });
@@ -111,7 +111,7 @@ enum Event<'a> {
     MessageStop {},
 }
 
-/// A message of which nothing has been said. Its usage is that of the end: nothing else is known.
+/// The message without content. Its usage is that of the end, because no other is known.
 #[derive(Serialize)]
 struct Begun<'a> {
     id: Option<&'a RawValue>,

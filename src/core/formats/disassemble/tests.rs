@@ -48,7 +48,7 @@ fn a_message() -> Value {
 }
 
 #[test]
-fn an_answer_folds_back_into_what_it_was() {
+fn a_disassembled_response_can_be_assembled_to_the_same_body() {
     let text = json!({"id": "c", "object": "text_completion", "model": "m", "choices": [
         {"text": "a", "index": 0, "logprobs": null, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 4, "completion_tokens": 1}});
@@ -67,11 +67,11 @@ fn an_answer_folds_back_into_what_it_was() {
 fn a_chat_is_one_chunk_its_usage_and_the_end_mark() {
     let events = events(Endpoint::ChatCompletions, &a_chat().to_string()).unwrap();
     let data: Vec<_> = events.into_iter().map(|(_, data)| data).collect();
-    let [said, usage, done] = &data[..] else { panic!("{} events", data.len()) };
-    assert_eq!(said["object"], "chat.completion.chunk");
-    assert_eq!(said["choices"][0]["delta"]["tool_calls"][1]["index"], 1);
-    assert_eq!(said["choices"][1]["delta"]["content"], "ü\n\u{1F600}");
-    assert!(said.get("usage").is_none());
+    let [content, usage, done] = &data[..] else { panic!("{} events", data.len()) };
+    assert_eq!(content["object"], "chat.completion.chunk");
+    assert_eq!(content["choices"][0]["delta"]["tool_calls"][1]["index"], 1);
+    assert_eq!(content["choices"][1]["delta"]["content"], "ü\n\u{1F600}");
+    assert!(content.get("usage").is_none());
     assert_eq!((&usage["choices"], &usage["usage"]["prompt_tokens"]), (&json!([]), &json!(12)));
     assert_eq!(done, "[DONE]");
 }
@@ -94,7 +94,7 @@ fn a_message_is_the_sequence_that_clients_expect() {
 }
 
 #[test]
-fn what_is_no_answer_makes_no_stream() {
+fn a_body_that_is_not_a_response_is_refused() {
     for body in ["", "[]", "7", "{}", r#"{"choices":7}"#, r#"{"choices":[7]}"#, r#"{"choices":[{"message":[]}]}"#] {
         assert_eq!(disassemble(Endpoint::ChatCompletions, body.as_bytes()), Err(DisassembleError::Malformed), "{body}");
     }

@@ -13,8 +13,8 @@ fn has(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
 
-/// What is sent of a stream in these pieces, where the event that contains `"error"` and all behind it are suspect, and
-/// whether the filter cut an answer.
+/// The bytes of a stream in these pieces that are sent, if the event with `"error"` and all following bytes are suspect,
+/// and whether the filter removed a part of the answer.
 fn sent(key: &str, pieces: &[&[u8]], is_complete: bool) -> (Vec<u8>, bool) {
     let mut filter = filter(key);
     let (mut read, mut out) = (Vec::new(), Vec::new());
@@ -53,13 +53,13 @@ fn an_error_that_contains_the_key_is_withheld_with_all_that_follows_however_it_i
 }
 
 #[test]
-fn an_event_behind_an_error_is_searched_too() {
+fn an_event_after_an_error_is_searched_too() {
     let stream = format!("data: {{\"error\":1}}\n\n: {KEY}\n\n");
     assert_eq!(sent(KEY, &[stream.as_bytes()], false).0, b"data: {\"error\":1}\n\n");
 }
 
 #[test]
-fn an_event_is_sent_as_soon_as_it_is_whole() {
+fn an_event_is_sent_as_soon_as_it_is_complete() {
     for line_end in ["\n", "\r\n", "\r"] {
         let event = format!("event: x{line_end}data: 1{line_end}{line_end}");
         let (mut filter, mut out) = (filter(KEY), Vec::new());
@@ -74,14 +74,14 @@ fn an_event_is_sent_as_soon_as_it_is_whole() {
 }
 
 #[test]
-fn an_unfinished_event_is_sent_only_behind_a_complete_answer_and_without_the_key() {
+fn an_unfinished_event_is_sent_only_after_a_complete_answer_and_without_the_key() {
     let stream = "data: 1\n\ndata: 2";
     assert_eq!(sent(KEY, &[stream.as_bytes()], true).0, stream.as_bytes());
     assert_eq!(sent(KEY, &[stream.as_bytes()], false).0, b"data: 1\n\n");
     assert_eq!(sent(KEY, &[format!("data: 1\n\n: {KEY}").as_bytes()], true).0, b"data: 1\n\n");
 }
 
-/// An event longer than what may wait, with a text in it that begins at this offset.
+/// An event longer than the held part, with a text in it that begins at this offset.
 fn long_event(at: usize, text: &str) -> Vec<u8> {
     let mut event = vec![b'x'; 3 * HELD];
     event.splice(at..at + text.len(), text.bytes());
@@ -104,7 +104,7 @@ fn a_long_event_that_contains_the_key_is_withheld_from_before_it_on_and_cuts_the
 }
 
 #[test]
-fn an_event_that_is_no_error_is_withheld_where_it_contains_a_long_key() {
+fn an_event_that_is_not_an_error_is_withheld_if_it_contains_a_long_key() {
     for event in [format!(": {KEY}\n\n"), format!("data: {{\"detail\":{}}}\n\n", json(KEY)), format!("data: {KEY}\n\n")]
     {
         let stream = format!("data: 1\n\n{event}data: 2\n\n");
@@ -121,7 +121,7 @@ fn a_placeholder_for_a_key_may_occur_in_an_answer_and_not_in_an_error() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_given_back() {
+fn held_bytes_are_bounded_and_the_buffer_is_released() {
     let mut filter = filter(KEY);
     for _ in 0..40 {
         filter.feed(&vec![b'x'; HELD / 10], |_| false, |_| {});
@@ -133,7 +133,7 @@ fn what_waits_is_bounded_and_given_back() {
 
 proptest! {
     #[test]
-    fn what_is_sent_does_not_depend_on_how_the_stream_is_cut(
+    fn the_sent_bytes_do_not_depend_on_how_the_stream_is_cut(
         parts in prop::collection::vec(
             prop::sample::select(&["\n", "\n\n", "\r\n\r\n", "\r", "data: ", "sk-CA", "NARY", "\"error\"", "\\/", "x"][..]),
             0..24,

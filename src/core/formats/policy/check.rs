@@ -1,4 +1,4 @@
-//! All rules together: what is checked before a request is sent, and what is left out of it. The relay drives it.
+//! All rules together: what is checked before a request is sent, and what is left out of it. Used by the relay.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::core::json::Members;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
 
-/// The most members of a request. None has nearly as many; each is looked up in lists.
+/// The most members of a request. Real requests have far fewer; each is looked up in lists.
 const MOST_MEMBERS: usize = 1024;
 
-/// What the clients of one backend may put into a request.
+/// The policy for the clients of one backend.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestPolicy {
     members: MemberRules,
@@ -29,12 +29,12 @@ impl RequestPolicy {
         Self { members: MemberRules::of(kind), media: MediaRules { keys, markdown: keys && kind == BackendKind::Tgi } }
     }
 
-    /// Checks a request, whose members these are, as the client sent it.
+    /// Checks a request as the client sent it. `members` are its members.
     ///
-    /// A member is known by its key; only values that may hold media, tools or a batch are read, once.
+    /// A member is identified by its key. Only values that may contain media, tools or a batch are read, once.
     ///
     /// # Errors
-    /// If a part of the request is not allowed and can't be left out without changing what the client asked for.
+    /// If a part of the request is not allowed and can't be left out without changing the meaning of the request.
     pub fn check(&self, request: &[u8], members: &Members, endpoint: Endpoint) -> Result<DroppedMembers, PolicyError> {
         let mut dropped = DroppedMembers::default();
         let (mut demanded, mut checked, mut count) = (Demanded::new(), Ok(()), 0);
@@ -51,7 +51,7 @@ impl RequestPolicy {
         Ok(dropped)
     }
 
-    /// What happens to a member of a request that was checked. `key` is given in its quotes.
+    /// How a member of a checked request is handled. `key` includes its quotes.
     pub fn rule(&self, key: &[u8], endpoint: Endpoint) -> MemberRule {
         self.members.rule(key, endpoint)
     }
@@ -88,8 +88,8 @@ impl RequestPolicy {
 /// The most names that are shown.
 const SHOWN: usize = 16;
 
-/// The members that are left out of a request, for the log. Only names on the lists here are shown. Others are counted: they
-/// may be part of a prompt.
+/// The members that are left out of a request, for the log. Only names on the lists in this module are shown. Others are
+/// counted, because they may be a part of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DroppedMembers {
     names: Vec<&'static str>,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_named_by_kind_of_server() {
+    fn the_members_that_are_left_out_depend_on_the_kind_of_server() {
         let request =
             r#"{"messages":[],"model":"m","stream":true,"stream_options":{},"top_k":1,"ignore_eos":2,"lora":[]}"#;
         assert_eq!(chat(BackendKind::OpenRouter, request).unwrap(), "ignore_eos,lora");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_engine_gets_no_media_by_a_member_that_is_not_known() {
+    fn a_local_engine_gets_no_media_by_an_unknown_member() {
         assert_eq!(chat(BackendKind::KoboldCpp, r#"{"images":["http://x"]}"#), Err(PolicyError::RemoteMedia));
         assert_eq!(chat(BackendKind::OpenAi, r#"{"images":["http://x"]}"#).unwrap(), "(1 unknown)");
         let tools = r#"{"tools":[{"type":"function","function":{"parameters":{"examples":[{"url":"http://x"}]}}}]}"#;

@@ -1,4 +1,4 @@
-//! How many generations one request asks for.
+//! Counts the generations of one request.
 
 use std::ops::ControlFlow;
 
@@ -6,12 +6,12 @@ use super::PolicyError;
 use crate::core::json::Scanner;
 use crate::messages::endpoint::Endpoint;
 
-/// The most generations of one request: a job takes one slot of its backend, whatever their number.
+/// The most generations of one request: a job uses one slot of its backend, whatever their number.
 pub const MOST_CHOICES: u64 = 8;
 /// The most inputs of one request for embeddings. OpenAI's bound.
 const MOST_INPUTS: u64 = 2048;
 
-/// What a request asks for so far.
+/// The counts of a request so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demanded {
     choices: u64,
@@ -23,7 +23,7 @@ impl Demanded {
         Self { choices: 1, inputs: 1 }
     }
 
-    /// Takes a member; `name` as `names::folded` gives it.
+    /// Handles a member; `name` is the result of `names::folded`.
     pub(super) fn take(&mut self, name: &[u8], value: &[u8], endpoint: Endpoint) -> Result<(), PolicyError> {
         match name {
             b"n" => self.choices = self.choices.max(choices(value).ok_or(PolicyError::NotANumber("n"))?),
@@ -51,8 +51,8 @@ impl Demanded {
     }
 }
 
-/// How many choices the value of `n` or `best_of` asks for: at least 1. `None` for a value that is neither a number nor
-/// null. A string is not a number: servers differ in which strings they convert.
+/// The number of choices in the value of `n` or `best_of`: at least 1. `None` for a value that is neither a number nor
+/// null. A string is not a number, because servers differ in which strings they convert.
 pub fn choices(value: &[u8]) -> Option<u64> {
     if value == b"null" {
         return Some(1);
@@ -62,10 +62,10 @@ pub fn choices(value: &[u8]) -> Option<u64> {
     Some((number.ceil() as u64).max(1))
 }
 
-/// How many inputs the value of `prompt` or `input` is; more than `most` are counted as `most + 1`.
+/// The number of inputs in the value of `prompt` or `input`; more than `most` are counted as `most + 1`.
 ///
-/// A list that begins with a number is one input: the tokens of a text, which llama.cpp lets mix with texts. Of any other
-/// list each element but a number is one.
+/// A list that begins with a number is one input: the tokens of a text, which llama.cpp allows to be mixed with texts. Of
+/// any other list each element except a number is one.
 pub fn inputs(value: &[u8], most: u64) -> u64 {
     let Some(list) = value.strip_prefix(b"[") else { return 1 };
     if is_number(list.trim_ascii_start()) {

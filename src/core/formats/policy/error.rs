@@ -1,20 +1,20 @@
-//! Why a request is refused, and the response body that says so.
+//! Why a request is refused, and the response body that reports it.
 
 use serde::Serialize;
 
 use crate::core::json::Malformed;
 use crate::messages::backend::Format;
 
-/// The status of the response that [`PolicyError::body`] belongs to.
+/// The status of the response with [`PolicyError::body`].
 const STATUS: u16 = 400;
 
-/// Why a request is refused. Each is the client's fault. The text quotes nothing of the request.
+/// Why a request is refused. Each is a client error. The text quotes nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Not the text of one JSON object.
     #[error("the request is not a JSON object")]
     NotAnObject,
-    /// More members than any request needs.
+    /// More members than any valid request has.
     #[error("a request may have at most {0} members")]
     TooManyMembers(usize),
     /// Media that the backend would fetch or read from its own disk.
@@ -26,8 +26,8 @@ pub enum PolicyError {
     /// A reference to something that an earlier request left at the backend.
     #[error("{0}: not supported, because this server keeps nothing between requests; send the content itself")]
     Stored(&'static str),
-    /// Work that goes on after the client has left.
-    #[error("background: not supported, because a request ends when its client leaves")]
+    /// Work that continues after the client has disconnected.
+    #[error("background: not supported, because a request ends when its client disconnects")]
     Background,
     /// Servers that the backend would call.
     #[error("mcp_servers: not supported, because this server calls no other servers")]
@@ -41,7 +41,7 @@ pub enum PolicyError {
     /// A number that can't be read, and so can't be bounded.
     #[error("{0}: not a number")]
     NotANumber(&'static str),
-    /// More generations than one request may ask for.
+    /// More generations than one request may have.
     #[error("too many completions: n (or best_of) times the number of prompts may be at most {0}")]
     TooManyChoices(u64),
     /// More inputs than one request for embeddings may have.
@@ -61,7 +61,7 @@ impl PolicyError {
         STATUS
     }
 
-    /// The body of the response, in the shape of the client's API.
+    /// The body of the response, in the format of the client's API.
     pub fn body(self, format: Format) -> Vec<u8> {
         let (message, kind) = (self.to_string(), "invalid_request_error");
         let body = match format {
@@ -110,9 +110,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_has_the_shape_of_the_clients_api() {
+    fn the_body_has_the_format_of_the_clients_api() {
         let body = |format| String::from_utf8(PolicyError::Background.body(format)).unwrap();
-        let message = "background: not supported, because a request ends when its client leaves";
+        let message = "background: not supported, because a request ends when its client disconnects";
         assert_eq!(
             body(Format::OpenAi),
             format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":null}}}}"#)

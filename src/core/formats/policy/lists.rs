@@ -1,4 +1,4 @@
-//! The names of members that are sent or left out. `rules` says for which servers.
+//! The names of members that are sent or left out. `rules` decides for which servers.
 
 use crate::messages::endpoint::Endpoint;
 
@@ -16,7 +16,7 @@ pub(super) fn listed(endpoint: Endpoint) -> [Names; 3] {
     }
 }
 
-/// The name itself, if it is on any list here.
+/// The name itself, if it is on a list here.
 pub(super) fn known(name: &[u8]) -> Option<&'static str> {
     let listed = Endpoint::ALL.into_iter().flat_map(listed);
     let name = listed.chain([DENIED, UNLISTED]).flatten().find(|known| **known == name)?;
@@ -102,8 +102,8 @@ const MESSAGES: Names = &[
     b"output_format",
 ];
 
-/// The arguments of a chat template that are not the template's: vLLM and SGLang pass them on to the function that applies
-/// it, which takes another template, or pads the prompt to any length.
+/// Arguments of a chat template that are not for the template: vLLM and SGLang pass them to the function that applies it.
+/// They can select another template, or pad the prompt to any length.
 pub(super) const TEMPLATE: Names = &[
     b"chat_template",
     b"conversation",
@@ -116,12 +116,12 @@ pub(super) const TEMPLATE: Names = &[
     b"tokenizer_kwargs",
 ];
 
-/// Of Venice's own parameters, those that cost nothing: the others search the web or choose a character.
+/// The Venice parameters without extra cost: the others search the web or choose a character.
 pub(super) const VENICE: Names = &[b"include_venice_system_prompt", b"strip_thinking_response", b"disable_thinking"];
 
-/// What no local engine gets, whichever of them reads it.
+/// Members that no local engine gets, whichever of them reads it.
 pub(super) const DENIED: Names = &[
-    // Another model, provider, deployment or adapter than the one that was offered and priced.
+    // Another model, provider, deployment or adapter than the offered and priced one.
     b"models",
     b"fallbacks",
     b"context_window_fallbacks",
@@ -175,7 +175,7 @@ pub(super) const DENIED: Names = &[
     b"media_io_kwargs",
     b"chat_template",
     b"prompt_template",
-    // What all clients of the backend share: its slots, queue, sessions, loaded models, and names of requests.
+    // State that all clients of the backend share: its slots, queue, sessions, loaded models, and names of requests.
     b"id_slot",
     b"slot_id",
     b"data_parallel_rank",
@@ -192,7 +192,7 @@ pub(super) const DENIED: Names = &[
     b"keep_alive",
     b"ttl",
     b"sse_ping_interval",
-    // State that the backend keeps, and work that goes on without the client.
+    // State that the backend keeps, and work that continues without the client.
     b"store",
     b"background",
     b"previous_response_id",

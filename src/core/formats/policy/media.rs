@@ -1,27 +1,27 @@
-//! Where a request names media, and whether the request contains them.
+//! Where a request refers to media, and whether the request contains them.
 //!
-//! A backend that is given a URL fetches it: from the operator's network, with the backend's rights. Some also open paths
-//! of their own disk. So whatever stands where media are named must be a `data:` URL or base64 text. Texts that mention a
-//! URL are not concerned: only the key decides what a value is.
+//! A backend fetches a URL from the operator's network, with the backend's rights. Some backends also open paths on their
+//! own disk. So every value at a place for media must be a `data:` URL or base64 text. Texts that mention a URL are not
+//! affected: only the key decides how a value is read.
 //!
-//! The walk is iterative, keeps a byte or two for each open container, and passes texts at the speed of memory. It reads
-//! JSON whose grammar has been checked.
+//! The walk is iterative, keeps a byte or two for each open container, and scans texts at memory speed. It reads JSON whose
+//! grammar was checked.
 
 use super::PolicyError;
 use super::names::folded;
 use super::spelled::Spelled;
 
-/// Whether a request may name media that the backend fetches.
+/// Whether a request may refer to media that the backend fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemoteMedia {
-    /// Only what the request contains.
+    /// Only media that the request contains.
     #[default]
     Refused,
     /// The operator allows it.
     Allowed,
 }
 
-/// What is looked for in a value.
+/// What is checked in a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MediaRules {
     /// Whether the values of media keys must be part of the request.
@@ -30,35 +30,35 @@ pub(super) struct MediaRules {
     pub(super) markdown: bool,
 }
 
-/// What a key says of its value.
+/// How the value of a key is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeyClass {
-    /// Nothing that matters.
+    /// Not relevant.
     Other,
-    /// It is a part of what the model reads, which is joined with the next part.
+    /// A part of the model's input, which is joined with the next part.
     Text,
-    /// A text that it holds names media.
+    /// A text in it refers to media.
     Media,
-    /// It holds a part with audio, whose `data` is media.
+    /// It contains a part with audio, whose `data` is media.
     Audio,
     /// It is a serialized tensor.
     Tensor,
     /// It names the type of an item.
     Type,
-    /// It is the id of a file that is kept at the backend.
+    /// The id of a file that is kept at the backend.
     FileId,
-    /// It is what a model or a tool said or read, and is not media whatever its keys are.
+    /// Output of a model or a tool, which is not media whatever its keys are.
     Quoted,
 }
 
-/// Checks the value of a top-level member; `name` as `names::folded` gives it.
+/// Checks the value of a top-level member; `name` is the result of `names::folded`.
 pub(super) fn check(name: &[u8], value: &[u8], rules: MediaRules) -> Result<(), PolicyError> {
     // Without a text there is no name.
     if memchr::memchr(b'"', value).is_none() {
         return Ok(());
     }
     let top = class_of(name, KeyClass::Other);
-    // At the top these hold the conversation.
+    // At the top level these contain the conversation.
     let top = if top == KeyClass::Quoted || name == b"prompt" { KeyClass::Text } else { top };
     Walk { rules, markdown: Markdown::default() }.pass(value, top)
 }
@@ -70,7 +70,7 @@ struct Walk {
 
 impl Walk {
     fn pass(mut self, json: &[u8], top: KeyClass) -> Result<(), PolicyError> {
-        // For each open container: whether it is an object, and the class of the key that it is the value of.
+        // For each open container: whether it is an object, and the class of the key whose value it is.
         let mut open: Vec<(bool, KeyClass)> = Vec::new();
         let (mut at, mut class, mut is_key) = (0, top, false);
         while let Some(byte) = json.get(at) {
@@ -106,7 +106,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes a text that is a value, as it is spelled between its quotes.
+    /// Handles a text value, as spelled between its quotes.
     fn text(&mut self, text: &[u8], class: KeyClass) -> Result<(), PolicyError> {
         match class {
             KeyClass::Media | KeyClass::Audio if self.rules.keys && !is_contained(text) => {
@@ -118,7 +118,7 @@ impl Walk {
             _ => {}
         }
         if self.rules.markdown {
-            // Parts of what the model reads are joined; a text between them, such as a part's type, is not among them.
+            // Parts of the model's input are joined; a text between them, such as a part's type, is not one of them.
             let mut alone = Markdown::default();
             let reader = if class == KeyClass::Text { &mut self.markdown } else { &mut alone };
             if reader.reads(text) {
@@ -129,7 +129,7 @@ impl Walk {
     }
 }
 
-/// What a key says of its value, given what the key around it says.
+/// How the value of a key is read, given the class of the enclosing key.
 fn class_of(name: &[u8], around: KeyClass) -> KeyClass {
     match name {
         _ if around == KeyClass::Quoted => KeyClass::Quoted,
@@ -148,7 +148,7 @@ fn class_of(name: &[u8], around: KeyClass) -> KeyClass {
     }
 }
 
-/// The text that begins at `from`, behind its opening quote, as it is spelled.
+/// The text after the opening quote at `from`, as spelled.
 fn string_at(json: &[u8], from: usize) -> Option<&[u8]> {
     let rest = json.get(from..)?;
     memchr::memchr_iter(b'"', rest).find_map(|quote| {
@@ -158,7 +158,7 @@ fn string_at(json: &[u8], from: usize) -> Option<&[u8]> {
     })
 }
 
-/// Whether a string that names media has them in it: as a `data:` URL, or as base64.
+/// Whether a string for media contains them: as a `data:` URL, or as base64.
 fn is_contained(text: &[u8]) -> bool {
     is_data_url(text) || is_base64(text)
 }
@@ -168,7 +168,7 @@ fn is_data_url(text: &[u8]) -> bool {
     scheme.map(|byte| byte.to_ascii_lowercase()).eq(*b"data:")
 }
 
-/// Base64 does not begin with a slash, as a path does, except that of a JPEG.
+/// Base64 does not begin with a slash, as a path does, except for a JPEG.
 fn is_base64(text: &[u8]) -> bool {
     let is_digit = |byte: u8| {
         byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
@@ -183,8 +183,8 @@ fn is(text: &[u8], word: &[u8]) -> bool {
     Spelled::new(text).eq(word.iter().copied())
 }
 
-/// Finds an image of Markdown at an `http` or `https` URL, in strings that follow each other. TGI reads no other scheme but
-/// `data:`, and both in lower case.
+/// Finds an image of Markdown at an `http` or `https` URL, in consecutive strings. TGI reads no other scheme except
+/// `data:`, and both only in lower case.
 #[derive(Default)]
 struct Markdown {
     /// How many bytes of the image's beginning were just read.
@@ -194,7 +194,7 @@ struct Markdown {
 impl Markdown {
     const IMAGE: &[u8] = b"![](http";
 
-    /// Takes the next string. Whether it completes the beginning of an image.
+    /// Handles the next string. Returns whether it completes the beginning of an image.
     fn reads(&mut self, text: &[u8]) -> bool {
         let mut rest = Spelled::new(text);
         loop {
@@ -202,7 +202,7 @@ impl Markdown {
                 rest.skip_to(b'!');
             }
             let Some(byte) = rest.next() else { return false };
-            // Its first byte is nowhere else in it, so that after a mismatch only this byte can be a new start.
+            // Its first byte occurs nowhere else in it, so that after a mismatch only this byte can be a new start.
             self.read = match Self::IMAGE.get(self.read) {
                 Some(expected) if *expected == byte => self.read + 1,
                 _ => usize::from(byte == b'!'),

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use crate::core::json::name_of;
 
-/// Names of more bytes are not on any list.
+/// Longer names, in bytes, are not on any list.
 const LONGEST: usize = 128;
 
-/// A key, given in its quotes, without its escapes and without regard to case.
+/// A key with its quotes, decoded and in folded case.
 ///
 /// Servers written in Go (Ollama, LocalAI) ignore case by Unicode's simple folding, in which the long s and the Kelvin sign
-/// are an s and a k. No other letter outside ASCII folds into one of ASCII.
+/// are an s and a k. No other letter outside ASCII folds to an ASCII letter.
 pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
     let name = name_of(key);
     let is_plain = name.iter().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
@@ -25,7 +25,7 @@ pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
     String::from_utf8_lossy(&name).chars().map(fold).collect::<String>().into_bytes().into()
 }
 
-/// Whether a value stands for one that was left out.
+/// Whether a value is the same as a missing member.
 pub(super) fn is_unset(value: &[u8]) -> bool {
     let empty_list = || value.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).map(<[u8]>::trim_ascii);
     matches!(value, b"null" | b"false" | b"\"\"") || empty_list() == Some(&[])
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_says_nothing_is_unset() {
+    fn an_empty_value_is_unset() {
         for (value, unset) in [("null", true), ("false", true), ("[ ]", true), ("\"\"", true), ("true", false)] {
             assert_eq!(is_unset(value.as_bytes()), unset, "{value}");
         }

@@ -7,10 +7,10 @@ use crate::core::json::name_of;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
 
-/// What happens to a member.
+/// How a member is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberRule {
-    /// It is sent as it is.
+    /// It is sent unchanged.
     Send,
     /// It is sent as an object with some of its members. A value that is not an object is left out.
     SendPart(PartRule),
@@ -21,14 +21,14 @@ pub enum MemberRule {
 /// Which members of an object are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartRule {
-    /// Those of these names.
+    /// Those with these names.
     Only(&'static [&'static [u8]]),
-    /// Those of other names.
+    /// Those with other names.
     Except(&'static [&'static [u8]]),
 }
 
 impl PartRule {
-    /// Whether the member of this key, given in its quotes, is sent.
+    /// Whether the member with this key is sent. `key` includes its quotes.
     pub fn sends(self, key: &[u8]) -> bool {
         match self {
             Self::Only(names) => names.contains(&&*name_of(key)),
@@ -42,14 +42,14 @@ impl PartRule {
 pub(super) enum MemberRules {
     /// Those on a list for each endpoint.
     Listed,
-    /// All but those on a list.
+    /// All except those on a list.
     NotListed,
 }
 
 impl MemberRules {
     pub(super) fn of(kind: BackendKind) -> Self {
         match kind {
-            // What these do with a member that is not on a list here is not known: it may cost money, or name a URL to call.
+            // It is unknown what these servers do with other members: they may cost money, or name a URL to call.
             BackendKind::LiteLlm | BackendKind::Venice | BackendKind::OpenRouter | BackendKind::OpenAi => Self::Listed,
             BackendKind::Vllm
             | BackendKind::LlamaCpp
@@ -64,7 +64,7 @@ impl MemberRules {
         }
     }
 
-    /// What happens to the member of this key, given in its quotes.
+    /// How the member with this key is handled. `key` includes its quotes.
     pub(super) fn rule(self, key: &[u8], endpoint: Endpoint) -> MemberRule {
         match self {
             Self::Listed => {
@@ -89,7 +89,7 @@ impl MemberRules {
 
 const WITHOUT_TEMPLATE: MemberRule = MemberRule::SendPart(PartRule::Except(TEMPLATE));
 
-/// Whether the agent itself sets the member, so that the client's is not used; `name` as `names::folded` gives it.
+/// Whether the agent itself sets the member, so that the client's is not used; `name` is the result of `names::folded`.
 pub(super) fn is_own(name: &[u8], endpoint: Endpoint) -> bool {
     match name {
         b"model" | b"stream" => true,
@@ -98,8 +98,8 @@ pub(super) fn is_own(name: &[u8], endpoint: Endpoint) -> bool {
     }
 }
 
-/// Refuses a member that can't just be left out, because the client would get something other than it asked for; `name` as
-/// `names::folded` gives it.
+/// Refuses a member that can't be left out without changing the meaning of the request; `name` is the result of
+/// `names::folded`.
 pub(super) fn check(name: &[u8], value: &[u8], endpoint: Endpoint) -> Result<(), PolicyError> {
     let error = match (name, endpoint) {
         (b"background", Endpoint::Responses) => PolicyError::Background,
@@ -112,8 +112,8 @@ pub(super) fn check(name: &[u8], value: &[u8], endpoint: Endpoint) -> Result<(),
     if is_unset(value) { Ok(()) } else { Err(error) }
 }
 
-/// Whether a member describes or configures, and holds no content that a backend would look for media in; `name` as
-/// `names::folded` gives it.
+/// Whether a member describes or configures, and has no content in which a backend would look for media; `name` is the
+/// result of `names::folded`.
 pub(super) fn is_description(name: &[u8]) -> bool {
     matches!(
         name,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_than_tokens_or_is_not_known_reaches_no_service() {
+    fn members_with_extra_cost_and_unknown_members_are_not_sent_to_a_service() {
         for kind in listed_kinds() {
             for endpoint in Endpoint::ALL {
                 for name in [
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_answer_is_refused_where_it_is_set() {
+    fn a_member_that_would_change_the_answer_is_refused_if_it_is_set() {
         use Endpoint::{ChatCompletions, Messages, Responses};
         assert_eq!(check(b"background", b"true", Responses), Err(PolicyError::Background));
         assert_eq!(check(b"background", b"false", Responses), Ok(()));

@@ -1,13 +1,13 @@
 //! The text of a JSON string, read from its spelling, without a copy. Used by `media`.
 
-/// The bytes of a JSON string that is spelled like this between its quotes, with its escapes decoded.
+/// The bytes of a JSON string with this spelling between its quotes, with its escapes decoded.
 ///
-/// An escape that stands for a character outside ASCII gives one byte that is not ASCII: whoever compares the bytes with
-/// ASCII text need not know which.
+/// An escape for a character outside ASCII gives one byte that is not ASCII, which is enough for comparisons with ASCII
+/// text.
 #[derive(Clone)]
 pub(super) struct Spelled<'a>(&'a [u8]);
 
-/// What an escaped character outside ASCII gives.
+/// The byte for an escaped character outside ASCII.
 const OUTSIDE_ASCII: u8 = 0xff;
 
 impl<'a> Spelled<'a> {
@@ -15,8 +15,7 @@ impl<'a> Spelled<'a> {
         Self(spelling)
     }
 
-    /// Skips bytes up to the next `byte`, which may be escaped. It is found at the speed of memory where there are no
-    /// escapes.
+    /// Skips bytes up to the next `byte`, which may be escaped. It is found at memory speed if there are no escapes.
     pub(super) fn skip_to(&mut self, byte: u8) {
         while let Some(at) = memchr::memchr2(byte, b'\\', self.0) {
             self.0 = self.0.get(at..).unwrap_or_default();

@@ -8,12 +8,12 @@ use super::names::folded;
 use crate::core::json::{Scanner, walk};
 use crate::messages::endpoint::Endpoint;
 
-/// The members of a tool of chat completions. LiteLLM reads `googleSearch`, `urlContext` and the like as Google's tools,
-/// whatever the tool's type is.
+/// The members of a tool of chat completions. LiteLLM reads `googleSearch`, `urlContext` and similar ones as Google's
+/// tools, whatever the tool's type is.
 const CHAT_TOOL: [&[u8]; 5] = [b"type", b"function", b"custom", b"strict", b"cache_control"];
 
-/// Checks the value of `tools`. `strict`: a tool of chat completions may have no members but those that the API names,
-/// because others can change who runs it.
+/// Checks the value of `tools`. `strict`: a tool of chat completions may have no members except those of the API, because
+/// others can change who runs it.
 pub(super) fn check(tools: &[u8], endpoint: Endpoint, strict: bool) -> Result<(), PolicyError> {
     if tools == b"null" {
         return Ok(());
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_pass_at_every_endpoint() {
+    fn functions_are_allowed_at_every_endpoint() {
         for strict in [true, false] {
             for tools in ["null", "[]", r#"[{"function":{}}]"#, &format!("[{FUNCTION}, {FUNCTION}]")] {
                 assert_eq!(chat(tools, strict), Ok(()), "{tools}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_objects_is_refused() {
+    fn a_value_that_is_not_a_list_of_objects_is_refused() {
         for tools in ["{}", "\"mcp\"", "[7]", "[null]", r#"["mcp"]"#] {
             assert_eq!(chat(tools, false), Err(PolicyError::BadTools), "{tools}");
         }

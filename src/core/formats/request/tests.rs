@@ -1,4 +1,4 @@
-//! Bodies against the same edit done on a parsed value.
+//! Bodies, compared with the same edit of a parsed value.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
-/// The policy that leaves most as it is.
+/// The policy that changes the least.
 fn policy() -> RequestPolicy {
     RequestPolicy::new(BackendKind::Vllm, RemoteMedia::Refused)
 }
@@ -60,7 +60,7 @@ fn members_keep_their_spelling_and_their_order() {
 }
 
 #[test]
-fn usage_is_asked_for_and_other_stream_options_stay() {
+fn usage_is_requested_and_other_stream_options_are_kept() {
     let tail = |options| format!(r#"{{"model":"the-model","stream":true,"stream_options":{options}}}"#);
     for (given, expected) in [
         (r#"{}"#, r#"{"include_usage":true}"#),
@@ -80,14 +80,14 @@ fn usage_is_asked_for_and_other_stream_options_stay() {
 }
 
 #[test]
-fn embeddings_are_not_asked_for_a_stream() {
+fn embeddings_are_not_requested_as_a_stream() {
     let request = r#"{"input":["a","b"],"stream":true,"encoding_format":"base64","s\u0074ream":false}"#;
     let expected = r#"{"input":["a","b"],"encoding_format":"base64","model":"the-model"}"#;
     assert_eq!(body(request, Endpoint::Embeddings).unwrap(), expected);
 }
 
 #[test]
-fn no_second_spelling_of_a_set_member_gets_through() {
+fn another_spelling_of_a_set_member_is_removed() {
     let request =
         r#"{"model":1,"mod\u0065l":"y","stream":0,"\u0073tream":false,"model":"z","stream_\u006fptions":7,"n":1}"#;
     let expected = r#"{"n":1,"model":"the-model","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -95,7 +95,7 @@ fn no_second_spelling_of_a_set_member_gets_through() {
 }
 
 #[test]
-fn no_other_model_than_the_priced_one_can_be_asked_for() {
+fn only_the_priced_model_can_be_requested() {
     let request =
         r#"{"models":["dear"],"n":1,"fallbacks":[{"x":["dear"]}],"pro\u0076ider":{},"plugins":[{"id":"web"}]}"#;
     let expected = r#"{"n":1,"model":"the-model","stream":true}"#;
@@ -140,7 +140,7 @@ fn a_key_that_only_looks_like_one_stays() {
 }
 
 #[test]
-fn what_is_no_object_is_refused() {
+fn a_value_that_is_not_an_object_is_refused() {
     for request in ["{", "{}{}", "{} x", r#"{"a"}"#, r#"{"a":}"#, r#"{a:1}"#, r#"{"a":1,}"#, r#"{1:2}"#] {
         assert_eq!(body(request, Endpoint::ChatCompletions).unwrap_err(), RequestError::NotJson, "{request}");
     }
@@ -170,7 +170,7 @@ fn a_big_prompt_is_not_copied() {
 }
 
 #[test]
-fn deep_nesting_harms_nothing() {
+fn deep_nesting_is_handled() {
     let nested = |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     let deep = nested(1000);
     let expected = deep.replace("]}", r#"],"model":"the-model","stream":true}"#);

@@ -1,4 +1,4 @@
-//! The splitter against the standard's own rules, written down naively, and against hostile bodies.
+//! The splitter, compared with a naive implementation of the standard, and with hostile bodies.
 
 use proptest::prelude::*;
 
@@ -91,7 +91,7 @@ fn an_event_that_ends_in_a_cr_does_not_wait_for_the_next_byte() {
 }
 
 #[test]
-fn one_space_after_the_colon_is_no_part_of_the_value() {
+fn one_space_after_the_colon_is_not_a_part_of_the_value() {
     assert_eq!(data_of("data:x\n\ndata: x\n\ndata:  x\n\ndata\n\ndata:\n\n"), ["x", "x", " x", "", ""]);
 }
 
@@ -126,7 +126,7 @@ fn a_single_line_in_one_piece_is_not_copied() {
 }
 
 #[test]
-fn what_is_too_long_is_dropped_and_counted_and_the_next_event_is_not() {
+fn an_event_that_is_too_long_is_dropped_and_counted_and_the_next_one_is_delivered() {
     for (body, oversized) in [
         ("data: 0123456789\n\n", 1),
         ("data: 012345\ndata: 678901\n\n", 1),
@@ -215,7 +215,7 @@ proptest! {
         let pieces: Vec<_> = cuts.windows(2).map(|ends| &body.as_bytes()[ends[0]..ends[1]]).collect();
         let whole = parts(limit, &[body.as_bytes()]);
         prop_assert_eq!(parts(limit, &pieces), whole.clone());
-        // A long event that is all data lines comes whole: white space apart, as the standard has it.
+        // A long event with only data lines is delivered whole, except white space, as in the standard.
         let events = by_the_book(body.as_bytes());
         if lines.iter().all(|line| line.starts_with("data: ") || line.trim().is_empty()) {
             let squeezed = |data: &[u8]| data.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>();
@@ -226,7 +226,7 @@ proptest! {
     }
 }
 
-/// A line of an event stream whose length is about that of the limits in these tests, with its end.
+/// A line of an event stream with its end, about as long as the limits in these tests.
 fn long_line() -> impl Strategy<Value = String> {
     let start = prop::sample::select(
         &["data: ", "data: ", "data: ", "data:", "data", "event: ", ": ", "da", "\u{FEFF}data: "][..],
@@ -238,7 +238,7 @@ fn long_line() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The events of a body, and of those that are too long the joined pieces: whether it was one, its name and its data.
+/// The events of a body, and for those that are too long the joined pieces: whether it was too long, its name and its data.
 fn parts(limit: usize, pieces: &[&[u8]]) -> Vec<(bool, Vec<u8>, Vec<u8>)> {
     let mut splitter = SseSplitter::new(limit);
     let (mut parts, mut long) = (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
-//! The tool calls of one answer, whose pieces may come in any order, as blocks that come one after another.
+//! Converts the tool calls of one answer, whose pieces may arrive in any order, to consecutive blocks.
 //!
-//! The first call is passed on as it comes. What comes of others meanwhile, and whatever the model says besides, is held
-//! back until the end: a closed block can't be opened again, and nothing says when a call is complete.
+//! The first call is passed on as it is received. Pieces of other calls, and text of the model after the first call, are
+//! held until the end: a closed block can't be opened again, and no event marks the end of a call.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,24 +15,24 @@ use super::frames::{Blocks, Voice};
 use super::json::spelling;
 use crate::core::json::object;
 
-/// Calls that one answer may have.
+/// The most calls of one answer.
 const MAX_CALLS: u64 = 256;
-/// Bytes that may be held back.
+/// The most bytes that are held.
 const HELD_LIMIT: usize = 4 << 20;
-/// What a part that is held back costs beside its own bytes.
+/// The cost of a held part in addition to its bytes.
 const PART_COST: usize = 64;
 
-/// A call's index, and its number among those of that index: some servers give all calls the same one, and tell them apart
-/// by their ids.
+/// A call's index, and its number among the calls with that index: some servers use the same index for all calls, and
+/// distinguish them by their ids.
 type Place = (u64, usize);
 
-/// The tool calls of one answer, and what the model says after the first of them.
+/// The tool calls of one answer, and the model's text after the first of them.
 #[derive(Default)]
 pub(super) struct Calls {
     calls: BTreeMap<Place, Call>,
-    /// The call that is passed on as it comes: the first that came.
+    /// The call that is passed on as it is received: the first one.
     live: Option<Place>,
-    said: Vec<(Voice, String)>,
+    later: Vec<(Voice, String)>,
     held: usize,
 }
 
@@ -41,34 +41,34 @@ pub(super) struct Calls {
 struct Call {
     id: Option<String>,
     name: Option<String>,
-    /// What of its input was not passed on yet.
+    /// The part of its input that was not passed on yet.
     input: String,
     has_begun: bool,
 }
 
 impl Calls {
-    /// Whether there is no call yet: what the model says need not be held back.
+    /// Whether there is no call yet, so that text need not be held.
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Holds back what the model says.
+    /// Holds text of the model.
     pub(super) fn hold(&mut self, voice: Voice, spelling: &str) -> Result<(), StreamFault> {
         if spelling.is_empty() {
             return Ok(());
         }
         self.held += spelling.len();
-        match self.said.last_mut().filter(|(last, _)| *last == voice) {
-            Some((_, said)) => said.push_str(spelling),
+        match self.later.last_mut().filter(|(last, _)| *last == voice) {
+            Some((_, later)) => later.push_str(spelling),
             None => {
                 self.held += PART_COST;
-                self.said.push((voice, spelling.to_owned()));
+                self.later.push((voice, spelling.to_owned()));
             }
         }
         self.check()
     }
 
-    /// Takes the next piece of a call.
+    /// Handles the next piece of a call.
     pub(super) fn take(
         &mut self,
         piece: &RawValue,
@@ -106,9 +106,9 @@ impl Calls {
         self.check()
     }
 
-    /// Where a piece with this index and this id belongs.
+    /// The key of a piece with this index and this id.
     fn place(&self, index: Option<u64>, id: &str) -> Place {
-        // Servers that give whole calls leave the index out: an id begins a call, what has none goes on with it.
+        // Servers that send whole calls leave the index out: an id begins a call, a piece without an id continues it.
         let last = self.calls.last_key_value().map(|(&(index, _), _)| index);
         let next = last.map_or(0, |last| if id.is_empty() { last } else { last + 1 });
         let index = index.unwrap_or(next);
@@ -121,7 +121,7 @@ impl Calls {
         }
     }
 
-    /// No more comes: passes on what was held back. A call without an id gets one made of the message's. Gives back
+    /// The answer has ended: passes on the held parts. A call without an id gets one derived from the message's. Returns
     /// whether there was a call.
     pub(super) fn finish(
         &mut self,
@@ -140,8 +140,8 @@ impl Calls {
             }
             blocks.tool_input(&call.input, out);
         }
-        for (voice, said) in self.said.drain(..) {
-            blocks.say(voice, &said, out);
+        for (voice, later) in self.later.drain(..) {
+            blocks.say(voice, &later, out);
         }
         Ok(has_calls)
     }
@@ -152,7 +152,7 @@ impl Calls {
     }
 }
 
-/// Keeps the first text that says anything. Gives back how many bytes it kept of this one.
+/// Keeps the first text that is not empty. Returns how many bytes of this one it kept.
 fn keep_first(kept: &mut Option<String>, text: &str) -> usize {
     if kept.is_some() || text.is_empty() {
         return 0;
@@ -160,13 +160,12 @@ fn keep_first(kept: &mut Option<String>, text: &str) -> usize {
     kept.insert(text.to_owned()).len()
 }
 
-/// The spelling of a text that may be missing.
+/// The spelling of an optional text.
 pub(super) fn text(value: Option<&RawValue>) -> Result<&str, StreamFault> {
     value.map_or(Ok(""), |value| spelling(value).ok_or(StreamFault::Malformed))
 }
 
-/// The spelling of a call's arguments: of the text that they should be, or of the text of the JSON that some servers give
-/// instead.
+/// The spelling of a call's arguments: of the text, or of the JSON that some servers send instead of a text.
 fn spelled(arguments: Option<&RawValue>) -> Cow<'_, str> {
     let Some(arguments) = arguments else { return Cow::Borrowed("") };
     spelling(arguments).map_or_else(

@@ -1,4 +1,4 @@
-//! The turns of a conversation: Anthropic's messages and their content blocks as OpenAI's messages.
+//! Converts the turns of a conversation: Anthropic's messages and their content blocks to OpenAI's messages.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,15 +8,15 @@ use super::json::{each, spelling};
 use crate::core::formats::request::Body;
 use crate::core::json::{is_text, object};
 
-/// What stands between the texts of blocks that become one text, spelled for JSON.
+/// The separator between the texts of blocks that become one text, spelled for JSON.
 const BETWEEN_TEXTS: &str = r"\n";
-/// What tells the model that a tool failed.
+/// Tells the model that a tool failed.
 const ERROR_PREFIX: &str = "Error: ";
 /// Types of blocks that an error may name.
 const UNSUPPORTED: [&str; 5] =
     ["document", "search_result", "server_tool_use", "web_search_tool_result", "container_upload"];
 
-/// Writes the system prompt as the first message, if it is there and says anything.
+/// Writes the system prompt as the first message, if it is not empty.
 pub(super) fn write_system(system: Option<&RawValue>, body: &mut Body<'_>) -> Result<(), TranslateError> {
     let Some(system) = system else { return Ok(()) };
     let texts = texts_of(system, "system")?;
@@ -29,7 +29,7 @@ pub(super) fn write_system(system: Option<&RawValue>, body: &mut Body<'_>) -> Re
     Ok(())
 }
 
-/// Writes each message as the one or more that it becomes.
+/// Writes each message as one or more messages.
 pub(super) fn write_messages<'a>(messages: Option<&'a RawValue>, body: &mut Body<'a>) -> Result<(), TranslateError> {
     let invalid = TranslateError::Invalid("messages");
     each(messages.ok_or(invalid)?, invalid, |message| {
@@ -47,7 +47,7 @@ pub(super) fn write_messages<'a>(messages: Option<&'a RawValue>, body: &mut Body
     })
 }
 
-/// The results of tools come first, each a message of its own: they must follow the calls that they answer.
+/// The results of tools are written first, each as a separate message: they must follow the calls that they answer.
 fn write_user<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(), TranslateError> {
     let mut parts = Vec::new();
     let mut has_results = false;
@@ -130,7 +130,7 @@ fn write_assistant<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(),
         Block::Other(block) => Err(block.unsupported()),
     })?;
     open_message(b"\"assistant\"", body);
-    // Never null: there are chat templates that print it.
+    // Never null: some chat templates print it.
     body.key(br#""content""#);
     write_text("", &texts, body);
     if !calls.is_empty() {
@@ -177,7 +177,7 @@ fn texts_of<'a>(content: &'a RawValue, field: &'static str) -> Result<Vec<&'a st
     Ok(texts)
 }
 
-/// Calls `on_block` with each block of a content, of which a text alone is one.
+/// Calls `on_block` with each block of a content. A text alone is one block.
 fn each_block<'a>(
     content: &'a RawValue,
     field: &'static str,
@@ -238,7 +238,7 @@ impl Part<'_> {
     }
 }
 
-/// The spellings of what makes an image's URL.
+/// The spellings of the parts of an image's URL.
 enum Image<'a> {
     Data { media_type: &'a str, data: &'a str },
     Url(&'a str),

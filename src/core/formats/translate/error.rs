@@ -1,23 +1,23 @@
-//! Errors of a backend in the shape of Anthropic's.
+//! Converts errors of a backend to the format of Anthropic's.
 
 use serde::Serialize;
 
 use crate::core::formats::error_body::ErrorBody;
 
-/// Stands in where an error of a stream has no message.
+/// Used if an error of a stream has no message.
 const REPORTED: &str = "the model's server reported an error";
 
-/// The body of a response of this status, for a client of Anthropic's API.
+/// The body of a response with this status, for a client of Anthropic's API.
 ///
-/// The message is the backend's. Where there is none, such as in a page for a browser, the status is named instead. The
-/// texts of this crate's own errors can be given as bodies too.
+/// The message is the backend's. If there is none, for example in an HTML page, it names the status instead. The texts of
+/// this crate's own errors can be passed as bodies too.
 pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
     let message = ErrorBody::read(body).message();
     envelope(kind_of(status), &message.unwrap_or_else(|| format!("the model's server answered {status}")))
 }
 
-/// The error that an event of a chat completions stream reports. Some servers give it the status that the response
-/// would have had.
+/// The error that an event of a chat completions stream reports. Some servers include the status that the response would
+/// have had.
 pub(super) fn event_error(data: &[u8]) -> Vec<u8> {
     let error = ErrorBody::read(data);
     let message = error.message();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_the_backends_or_else_names_the_status() {
+    fn the_message_is_the_backends_or_names_the_status() {
         assert_eq!(translated(400, r#"{"detail":[{"msg":"no \"x\""}]}"#).1, "no \"x\"");
         assert_eq!(translated(502, "<html>no</html>").1, "the model's server answered 502");
     }

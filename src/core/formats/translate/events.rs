@@ -1,4 +1,4 @@
-//! A stream of chat completions as Anthropic's events.
+//! Converts a stream of chat completions to Anthropic's events.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::core::json::{is_text, object, parse};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
 
-/// The longest event that is translated, in bytes: servers may give a whole answer in one.
+/// The longest event that is translated, in bytes: servers may send a whole answer in one event.
 pub const LONGEST_EVENT: usize = 16 << 20;
 
-/// Stands in where the backend gives its answer no id.
+/// Used if the backend's answer has no id.
 const NO_ID: &str = "msg_unnamed";
 
 /// Translates the body of one streamed response.
 ///
-/// It stands where [`crate::core::formats::usage::ResponseScan`] stands for a response that is passed on as it is, and is
-/// the one place where this response's tokens are counted: whoever sends its output on must not scan it again. The
-/// output depends on the bytes of the body alone, not on how they are cut.
+/// It replaces the [`crate::core::formats::usage::ResponseScan`] of a response that is not translated: it also counts the
+/// tokens of the response, so its output must not be scanned again. The output depends only on the bytes of the body, not
+/// on how they are cut into pieces.
 pub struct MessageEvents {
     splitter: SseSplitter,
     tally: Tally,
@@ -39,7 +39,7 @@ pub struct MessageEvents {
 }
 
 impl MessageEvents {
-    /// A translation of an answer of this model, which is the name that the caller gets to see.
+    /// A translation of an answer of this model, whose name the client sees.
     pub fn new(model: &ModelId, thinking: Thinking) -> Self {
         Self {
             splitter: SseSplitter::new(LONGEST_EVENT),
@@ -50,12 +50,12 @@ impl MessageEvents {
         }
     }
 
-    /// The same, which leaves out the text of an error that contains this API key.
+    /// The same, which removes the text of an error that contains this API key.
     pub fn without_key(self, key: Option<Arc<KeyTrace>>) -> Self {
         Self { key, ..self }
     }
 
-    /// Takes the next piece of the body and appends the events that follow from it.
+    /// Handles the next piece of the body and appends the resulting events.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
         let Self { splitter, tally, answer, fault, key } = self;
         if fault.is_some() || tally.is_complete() {
@@ -68,14 +68,14 @@ impl MessageEvents {
                     .err();
             }
         });
-        // Where no event follows the gap yet.
+        // If no event follows the gap yet.
         if splitter.oversized() > 0 && fault.is_none() && !tally.is_complete() {
             *fault = Some(StreamFault::TooLarge);
             fail(StreamFault::TooLarge, b"", None, out);
         }
     }
 
-    /// Takes the body of a server that was asked for a stream and answered with one JSON value.
+    /// Handles the body of a server that answered a request for a stream with one JSON value.
     pub fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
         let Self { tally, answer, fault, key, .. } = self;
         tally.take_whole(body);
@@ -87,25 +87,25 @@ impl MessageEvents {
         *fault = taken.inspect_err(|fault| fail(*fault, body, key.as_deref(), out)).err();
     }
 
-    /// Whether it came to an error: the last event tells of that.
+    /// Whether there was an error, which the last event reports.
     pub fn has_failed(&self) -> bool {
         self.fault.is_some()
     }
 
-    /// Whether the last event was written: nothing that matters comes any more.
+    /// Whether the last event was written: nothing relevant follows.
     pub fn is_over(&self) -> bool {
         self.tally.is_complete() || self.fault.is_some()
     }
 
-    /// The body has ended. Appends the events that follow from its last line, and tells how it ended: complete, with the
-    /// tokens that the backend reported; failed, with an `error` event as the last one; or truncated, with neither that
-    /// nor a `message_stop`. What is malformed has failed, without a label; what is too large is unread, and has an `error`
+    /// The body has ended. Appends the events for its last line, and returns how it ended: complete, with the tokens that
+    /// the backend reported; failed, with an `error` event at the end; or truncated, without an `error` event and without
+    /// `message_stop`. A malformed stream has failed, without a label. One that is too large is unread, and has an `error`
     /// event too.
     pub fn finish(mut self, out: &mut BytesMut) -> Ending {
         let Self { splitter, tally, answer, fault, key } = &mut self;
         if fault.is_none() && !tally.is_complete() {
             splitter.finish(|event| match take(event, tally, answer, out) {
-                // Half an event, cut off by the end.
+                // A part of an event, cut off by the end.
                 Err(StreamFault::Malformed) if !tally.is_complete() => {}
                 taken => *fault = taken.inspect_err(|fault| fail(*fault, event.data, key.as_deref(), out)).err(),
             });
@@ -119,7 +119,7 @@ impl MessageEvents {
     }
 }
 
-/// Takes an event and appends what follows from it, but for an error.
+/// Handles an event and appends the resulting ones, except for an error.
 fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut BytesMut) -> Result<(), StreamFault> {
     if event.follows_gap {
         return Err(StreamFault::TooLarge);
@@ -136,7 +136,7 @@ fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut Byte
     }
 }
 
-/// Appends the event that ends a stream with an error. `data` is what it came in; its text is left out where it contains
+/// Appends the event that ends a stream with an error. `data` is the data of the error; its text is left out if it contains
 /// the key.
 fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut BytesMut) {
     let error = match fault {
@@ -147,7 +147,7 @@ fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut Bytes
     frames::error(&error, out);
 }
 
-/// The message in the making, from the first choice of each chunk.
+/// The message that is being built, from the first choice of each chunk.
 struct Answer {
     /// JSON.
     model: String,
@@ -158,17 +158,17 @@ struct Answer {
     calls: Calls,
     cached: Option<u64>,
     stop: Option<Stop>,
-    /// The JSON of the sequence that ended the answer, of servers that tell it.
+    /// The JSON of the sequence that ended the answer, from servers that report it.
     stop_sequence: Option<String>,
 }
 
-/// Why the answer ended, as chat completions tell it.
+/// Why the answer ended, as reported by chat completions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Length,
     ToolCalls,
     Filtered,
-    /// It came to its end or to a stop sequence, or the server has a reason of its own.
+    /// It reached its end or a stop sequence, or the server reports another reason.
     Other,
 }
 
@@ -186,11 +186,11 @@ impl Answer {
         }
     }
 
-    /// Takes a chunk, of whose choices `said` gives what the model says in them.
+    /// Handles a chunk. `generated` selects the generated part of a choice.
     fn take<'a>(
         &mut self,
         data: &'a [u8],
-        said: impl Fn(&Choice<'a>) -> Option<&'a RawValue>,
+        generated: impl Fn(&Choice<'a>) -> Option<&'a RawValue>,
         tally: &Tally,
         out: &mut BytesMut,
     ) -> Result<(), StreamFault> {
@@ -202,33 +202,33 @@ impl Answer {
         }
         if self.id.is_none() {
             let id = chunk.id.and_then(spelling).filter(|id| !id.is_empty()).unwrap_or(NO_ID);
-            // What the output costs is known at its end.
+            // The number of output tokens is known at its end.
             frames::message_start(id, &self.model, Usage { output: 0, ..self.usage(tally) }, out);
             self.id = Some(id.to_owned());
         }
         let Some(choices) = chunk.choices else { return Ok(()) };
         each(choices, StreamFault::Malformed, |choice| {
             let choice: Choice<'a> = object(choice.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-            // Nobody asked for another one.
+            // Only one choice is requested.
             if choice.index != 0 {
                 return Ok(());
             }
             self.note_stop(&choice);
-            said(&choice).map_or(Ok(()), |said| self.say(said, out))
+            generated(&choice).map_or(Ok(()), |generated| self.say(generated, out))
         })
     }
 
-    fn say(&mut self, said: &RawValue, out: &mut BytesMut) -> Result<(), StreamFault> {
-        let said: Said<'_> = object(said.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-        let (reasoning_content, reasoning) = (text(said.reasoning_content)?, text(said.reasoning)?);
+    fn say(&mut self, generated: &RawValue, out: &mut BytesMut) -> Result<(), StreamFault> {
+        let generated: Generated<'_> = object(generated.get().as_bytes()).ok_or(StreamFault::Malformed)?;
+        let (reasoning_content, reasoning) = (text(generated.reasoning_content)?, text(generated.reasoning)?);
         if self.thinking == Thinking::Shown {
-            // Servers that send both say the same twice.
+            // Servers that send both repeat the same text.
             let thinking = if reasoning_content.is_empty() { reasoning } else { reasoning_content };
             self.voice(Voice::Thinking, thinking, out)?;
         }
-        self.voice(Voice::Text, text(said.content)?, out)?;
-        self.voice(Voice::Text, text(said.refusal)?, out)?;
-        let Some(calls) = said.tool_calls else { return Ok(()) };
+        self.voice(Voice::Text, text(generated.content)?, out)?;
+        self.voice(Voice::Text, text(generated.refusal)?, out)?;
+        let Some(calls) = generated.tool_calls else { return Ok(()) };
         each(calls, StreamFault::Malformed, |call| self.calls.take(call, &mut self.blocks, out))
     }
 
@@ -251,14 +251,14 @@ impl Answer {
         } else if choice.finish_reason.is_some() {
             self.stop = Some(Stop::Other);
         }
-        // Where it is a number, it is the token that ended the answer.
+        // If it is a number, it is the token that ended the answer.
         let matched = [choice.stop_reason, choice.matched_stop].into_iter().flatten();
         if let Some(sequence) = matched.into_iter().find(|matched| spelling(matched).is_some()) {
             self.stop_sequence = Some(sequence.get().to_owned());
         }
     }
 
-    /// The end mark came.
+    /// The end mark was received.
     fn finish(&mut self, tally: &Tally, out: &mut BytesMut) -> Result<(), StreamFault> {
         let id = self.id.take().ok_or(StreamFault::Malformed)?;
         let has_calls = self.calls.finish(&id, &mut self.blocks, out)?;
@@ -267,7 +267,7 @@ impl Answer {
         let (reason, sequence) = match self.stop {
             Some(Stop::Length) => ("max_tokens", None),
             Some(Stop::Filtered) => ("refusal", None),
-            // Many servers say `stop` after a call too.
+            // Many servers report `stop` after a call too.
             _ if has_calls => ("tool_use", None),
             _ if sequence.is_some() => ("stop_sequence", sequence),
             Some(Stop::ToolCalls | Stop::Other) | None => ("end_turn", None),
@@ -323,13 +323,13 @@ struct Choice<'a> {
 }
 
 #[derive(Deserialize)]
-struct Said<'a> {
+struct Generated<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    /// What llama.cpp, SGLang and older vLLM call the thinking.
+    /// The member for thinking in llama.cpp, SGLang and older vLLM.
     #[serde(borrow)]
     reasoning_content: Option<&'a RawValue>,
-    /// What newer vLLM, Ollama and OpenRouter call it.
+    /// The member for thinking in newer vLLM, Ollama and OpenRouter.
     #[serde(borrow)]
     reasoning: Option<&'a RawValue>,
     #[serde(borrow)]

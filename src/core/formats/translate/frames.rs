@@ -1,29 +1,29 @@
-//! Anthropic's events as bytes, with their content blocks numbered and each closed before the next one opens.
+//! Anthropic's events as bytes, with numbered content blocks, each closed before the next one opens.
 
 use bytes::BytesMut;
 
-/// What the model says, beside its tool calls.
+/// The kinds of generated text, in addition to tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
     /// The answer.
     Text,
-    /// What leads to it.
+    /// The thinking before it.
     Thinking,
 }
 
-/// What of a message's usage is known.
+/// The known usage of a message.
 #[derive(Clone, Copy)]
 pub(super) struct Usage {
-    /// Prompt tokens as the backend counts them: with those that were cached.
+    /// Prompt tokens as the backend counts them, including cached ones.
     pub(super) input: u64,
     /// Generated tokens.
     pub(super) output: u64,
-    /// Prompt tokens that were cached, where the backend says so.
+    /// Cached prompt tokens, if the backend reports them.
     pub(super) cached: Option<u64>,
 }
 
 impl Usage {
-    /// As Anthropic counts: the prompt without what of it was cached.
+    /// As Anthropic counts: the prompt without its cached part.
     fn json(self) -> String {
         let Self { input, output, cached } = self;
         let cached = cached.map(|cached| cached.min(input));
@@ -33,32 +33,32 @@ impl Usage {
     }
 }
 
-/// The content blocks of one message. All texts that it is given are spelled for JSON.
+/// The content blocks of one message. All texts that it gets are spelled for JSON.
 #[derive(Default)]
 pub(super) struct Blocks {
     open: Option<Open>,
-    /// The index of the block that is open, or else of the next one.
+    /// The index of the open block, or else of the next one.
     index: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Open {
-    Said(Voice),
+    Generated(Voice),
     Tool,
 }
 
 impl Blocks {
-    /// Goes on with the block of this voice, or begins one.
+    /// Continues the block of this kind, or begins one.
     pub(super) fn say(&mut self, voice: Voice, spelling: &str, out: &mut BytesMut) {
         if spelling.is_empty() {
             return;
         }
-        if self.open != Some(Open::Said(voice)) {
+        if self.open != Some(Open::Generated(voice)) {
             let block = match voice {
                 Voice::Text => r#"{"type":"text","text":""}"#,
                 Voice::Thinking => r#"{"type":"thinking","thinking":"","signature":""}"#,
             };
-            self.begin(Open::Said(voice), &[block], out);
+            self.begin(Open::Generated(voice), &[block], out);
         }
         let delta = match voice {
             Voice::Text => r#"{"type":"text_delta","text":""#,
@@ -73,14 +73,14 @@ impl Blocks {
         self.begin(Open::Tool, &block, out);
     }
 
-    /// Goes on with the tool call that is open.
+    /// Continues the open tool call.
     pub(super) fn tool_input(&mut self, spelling: &str, out: &mut BytesMut) {
         if !spelling.is_empty() {
             self.delta(r#"{"type":"input_json_delta","partial_json":""#, spelling, out);
         }
     }
 
-    /// Closes the block that is open, if there is one.
+    /// Closes the open block, if there is one.
     pub(super) fn close(&mut self, out: &mut BytesMut) {
         if self.open.take().is_some() {
             let index = self.index.to_string();

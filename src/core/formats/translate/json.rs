@@ -1,18 +1,18 @@
-//! JSON that is looked into without being decoded: the spelling of texts, and the elements of lists.
+//! Reads JSON without decoding it: the spelling of texts, and the elements of lists.
 
 use std::fmt;
 
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// How a text is spelled between its quotes; none where the value is no text.
+/// The spelling of a text between its quotes; `None` if the value is not a text.
 ///
-/// Spellings of texts, put one after another between quotes, spell their concatenation.
+/// Concatenated spellings, between quotes, spell the concatenated texts.
 pub(super) fn spelling(value: &RawValue) -> Option<&str> {
     value.get().strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Calls `on_element` with each element of a list, up to its first error. What is no list gives `not_a_list`.
+/// Calls `on_element` with each element of a list, up to its first error. Returns `not_a_list` if it is not a list.
 pub(super) fn each<'a, E>(
     list: &'a RawValue,
     not_a_list: E,

@@ -1,18 +1,18 @@
-//! Anthropic's messages for servers that only have OpenAI's chat completions.
+//! Translates Anthropic's messages for servers that only have OpenAI's chat completions.
 //!
 //! A request for `/v1/messages` becomes one for `/v1/chat/completions` ([`chat_request`]), the backend's stream becomes
 //! Anthropic's events ([`MessageEvents`]), and an error of the backend becomes one of Anthropic's ([`error_body`]). Texts
-//! are passed on as they are spelled; nothing of what a prompt or an answer says is decoded, but for the arguments of
-//! earlier tool calls, which are JSON here and a text there.
+//! keep their spelling. Prompts and answers are not decoded, except the arguments of earlier tool calls, which are JSON in
+//! one format and a text in the other.
 //!
-//! What does not survive:
+//! What is lost:
 //!
-//! - The settings in [`Translated::dropped`]. Marks for caching are left out without a word: the servers cache as they
-//!   like. So is the thinking of earlier turns, which chat completions have no agreed place for.
-//! - A tool result's flag that it is an error is a word before its text, and its images move to the user's message after
-//!   it: messages of the role `tool` hold only text.
-//! - What a tool call and a text that follows it say is kept, but not which came first: text after a call comes after
-//!   all calls, for in a chat completion the two have no order.
+//! - The settings in [`Translated::dropped`]. Marks for caching are left out without a warning, because the servers decide
+//!   about caching. So is the thinking of earlier turns, for which chat completions have no standard member.
+//! - The flag of a tool result that it is an error becomes a word before its text. Its images move to the user's message
+//!   after it, because messages of the role `tool` contain only text.
+//! - The order of tool calls and text in an answer: text after a call is moved after all calls, because chat completions do
+//!   not define their order.
 
 mod calls;
 mod conversation;

@@ -1,7 +1,6 @@
-//! A request for Anthropic's messages, as a request for OpenAI's chat completions.
+//! Converts a request for Anthropic's messages to a request for OpenAI's chat completions.
 //!
-//! It goes down the levels that the API names and no further, so nesting can't exhaust the stack. Whoever sends the
-//! request drives it.
+//! It enters only the levels that the API defines, so nesting can't exhaust the stack. Used by the relay.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -18,26 +17,25 @@ use crate::messages::ids::ModelId;
 pub struct Translated {
     /// The body for the backend, in pieces, the large ones slices of the request.
     pub body: Vec<Bytes>,
-    /// The members of the request that were ignored although they may matter to the caller. For a warning in the log.
+    /// The members of the request that were ignored although they may matter to the client. For a warning in the log.
     pub dropped: Vec<&'static str>,
-    /// What [`super::MessageEvents`] shall do with the model's thinking.
+    /// How [`super::MessageEvents`] handles the model's thinking.
     pub thinking: Thinking,
 }
 
-/// Whether the caller gets to see the thinking of the model.
+/// Whether the client gets the thinking of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thinking {
-    /// In blocks of its own.
+    /// In separate blocks.
     Shown,
-    /// Not at all: callers that did not ask for it take the first block for the answer.
+    /// Not at all: clients that did not request it read the first block as the answer.
     Hidden,
 }
 
-/// The request for chat completions that asks for what a messages request asks for, from `model` and as a stream with
-/// its usage.
+/// The request for chat completions that is equivalent to a messages request, for `model`, as a stream with its usage.
 ///
-/// `top_k`, which OpenAI's own API does not know, goes along: local servers take it. Other figures go along unchecked
-/// too, for the backend to judge.
+/// `top_k` is not a member of OpenAI's own API, but is passed on, because local servers accept it. Numbers are passed on
+/// unchecked; the backend checks them.
 pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
     let request: Request<'_> = object(messages_request).ok_or(TranslateError::Malformed)?;
     let model = serde_json::to_string(model).map_err(|_| TranslateError::BadModel)?;

@@ -1,4 +1,4 @@
-//! Tools and the choice among them: Anthropic's definitions as OpenAI's functions.
+//! Converts tools and the choice among them: Anthropic's definitions to OpenAI's functions.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use super::json::each;
 use crate::core::formats::request::Body;
 use crate::core::json::{is_text, object};
 
-/// Writes the tools and the choice among them. An empty list of tools is left out, for many servers refuse it.
+/// Writes the tools and the choice among them. An empty list of tools is left out, because many servers refuse it.
 pub(super) fn write_tools(
     tools: Option<&RawValue>,
     choice: Option<&RawValue>,
@@ -57,7 +57,7 @@ fn write_tool(tool: &RawValue, body: &mut Body<'_>) -> Result<(), TranslateError
     Ok(())
 }
 
-/// Without tools, a choice that asks for none is left out like the empty list.
+/// Without tools, a choice of no tool is left out like the empty list.
 fn write_choice(choice: &RawValue, has_tools: bool, body: &mut Body<'_>) -> Result<(), TranslateError> {
     let invalid = TranslateError::Invalid("tool_choice");
     let choice: Choice<'_> = object(choice.get().as_bytes()).ok_or(invalid)?;

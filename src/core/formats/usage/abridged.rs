@@ -1,22 +1,22 @@
-//! A JSON object too long to be kept, read as it comes: what is left of it are the few members in which a backend tells of
-//! an end, an error or a cost. Driven by whoever watches a response; read by `Tally`, like any other event.
+//! Reads a JSON object that is too long to be kept, as it is received, and keeps the few members that report an end, an
+//! error or usage. Used by the scans of a response; the result is read by `Tally`, like any other event.
 
 use memchr::memchr2;
 
-/// Members that are kept, of the object and of one that it holds.
+/// Members that are kept, of the object and of one within it.
 const KEPT: [&[u8]; 7] = [b"type", b"object", b"status", b"code", b"error", b"usage", b"timings"];
-/// Objects within it that are gone into: what the last event of responses and the first of messages hold.
+/// Objects within it that are entered: members of the last event of responses and the first one of messages.
 const ENTERED: [&[u8]; 2] = [b"response", b"message"];
 /// The longest key that is compared, in bytes.
 const KEY: usize = 16;
-/// The most bytes that are left of an object. What would make it longer is left out.
+/// The most bytes that are kept. A member beyond that is left out.
 const LIMIT: usize = 64 << 10;
 
-/// Abridges one object, however it is cut into pieces. It checks only as much of the grammar as it needs to find its way.
+/// Abridges one object, however it is cut into pieces. It checks only as much of the grammar as it needs.
 pub(super) struct Abridged {
-    /// What is left so far: the text of an object, but for its end.
+    /// The kept part: the text of an object without its end.
     kept: Vec<u8>,
-    /// Whether the place is in an object within the object.
+    /// Whether the position is in an object within the object.
     is_within: bool,
     /// The key of the current member, without its quotes.
     key: Vec<u8>,
@@ -24,36 +24,36 @@ pub(super) struct Abridged {
     value: Value,
 }
 
-/// Where the next byte stands.
+/// The position of the next byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     BeforeObject,
     BeforeKey,
     InKey,
-    /// Behind a backslash.
+    /// After a backslash.
     InKeyEscaped,
     BeforeColon,
     BeforeValue,
     InValue,
-    /// Behind the object.
+    /// After the object.
     Over,
-    /// It is no object.
+    /// It is not an object.
     Broken,
 }
 
 /// The value of the current member.
 #[derive(Clone, Copy, Default)]
 struct Value {
-    /// Where in what is kept its member begins, if it is kept.
+    /// Where in the kept part its member begins, if it is kept.
     kept_from: Option<usize>,
-    /// Containers that are open in it.
+    /// The number of open containers in it.
     depth: u64,
     in_string: bool,
     escaped: bool,
 }
 
 impl Abridged {
-    /// Nothing read yet.
+    /// Before the first byte.
     pub(super) fn new() -> Self {
         Self {
             kept: Vec::new(),
@@ -64,7 +64,7 @@ impl Abridged {
         }
     }
 
-    /// Takes the next piece of the text.
+    /// Handles the next piece of the text.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !rest.is_empty() {
@@ -77,7 +77,7 @@ impl Abridged {
         }
     }
 
-    /// The text has ended: the object that is left, if it was one to its end.
+    /// The text has ended: the kept object, if the text was a complete object.
     pub(super) fn finish(mut self) -> Option<Vec<u8>> {
         if self.place != Place::Over {
             return None;
@@ -86,20 +86,20 @@ impl Abridged {
         Some(self.kept)
     }
 
-    /// Acts on a byte that is in no value. How many bytes it takes.
+    /// Handles a byte that is not in a value. Returns the number of handled bytes.
     fn step(&mut self, byte: u8) -> usize {
         let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.place = match (self.place, byte) {
             (Place::InKey, b'"') => Place::BeforeColon,
             (Place::InKey, b'\\') => Place::InKeyEscaped,
             (Place::InKey, byte) => {
-                // One that is longer than any that is looked for stays longer.
+                // A key that is longer than all kept ones stays longer.
                 if self.key.len() <= KEY {
                     self.key.push(byte);
                 }
                 Place::InKey
             }
-            // None that is looked for has an escape.
+            // None of the kept keys has an escape.
             (Place::InKeyEscaped, _) => {
                 self.key.resize(KEY + 1, b'\\');
                 Place::InKey
@@ -127,7 +127,7 @@ impl Abridged {
         1
     }
 
-    /// Decides what becomes of a value that begins with this byte. How many bytes that takes.
+    /// Decides how a value that begins with this byte is handled. Returns the number of handled bytes.
     fn begin_value(&mut self, byte: u8) -> usize {
         let from = self.kept.len();
         let is_entered = byte == b'{' && !self.is_within && ENTERED.contains(&&*self.key);
@@ -157,7 +157,7 @@ impl Abridged {
         true
     }
 
-    /// Passes the value, up to its end or that of the piece. How many bytes that takes.
+    /// Skips the value, up to its end or that of the piece. Returns the number of handled bytes.
     fn pass_value(&mut self, piece: &[u8]) -> usize {
         let mut at = 0;
         while let Some(&byte) = piece.get(at) {
@@ -189,7 +189,7 @@ impl Abridged {
                         return self.end_value(piece, at + 1);
                     }
                 }
-                // A number or a word ends before what follows it.
+                // A number or a word ends before the next byte.
                 b',' | b'}' | b']' if value.depth == 0 => return self.end_value(piece, at),
                 _ => {}
             }
@@ -205,7 +205,7 @@ impl Abridged {
         end
     }
 
-    /// Keeps more of the current value, if it is one to keep. One that is too long is left out with its key.
+    /// Keeps more of the current value, if it is kept. One that is too long is left out with its key.
     fn keep(&mut self, more: &[u8]) {
         let Some(from) = self.value.kept_from else { return };
         if self.kept.len() + more.len() + 2 > LIMIT {
@@ -230,7 +230,7 @@ mod tests {
         abridged.finish().map(|kept| serde_json::from_slice(&kept).unwrap())
     }
 
-    /// The same of a value that is parsed.
+    /// The same for a parsed value.
     fn by_parsing(text: &[u8]) -> Option<Value> {
         let Value::Object(mut object) = serde_json::from_slice(text).ok()? else { return None };
         let is_in = |keys: &[&[u8]], key: &str| keys.contains(&key.as_bytes());
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_members_that_tell_of_an_end_are_left() {
+    fn the_members_that_report_an_end_are_kept() {
         let text = br#" { "x" : [{"usage":1}, "}\"\\", {}] ,"type":"t","response" : {"metadata":{"usage":"y"},
             "usage":{"a":[1,{"b":"\"}"}]},"status":"x", "error":null , "more":[ ] },"usage": -1.5e3 ,"object":true}"#;
         let expected = json!({"type": "t", "response": {"usage": {"a": [1, {"b": "\"}"}]}, "status": "x", "error": null},
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_not_to_its_end_is_none() {
+    fn a_text_that_is_not_a_complete_object_returns_none() {
         for text in
             ["", "[]", "x", "{", "{\"a\"", "{\"a\":1", "{\"a\":\"}", "{\"response\":{\"usage\":1}", "{} x", "{1}"]
         {

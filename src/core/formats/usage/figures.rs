@@ -1,4 +1,4 @@
-//! The figures that servers report, and the events in which they stand: OpenAI's three kinds of streams and Anthropic's.
+//! The figures that servers report, and the events that contain them: OpenAI's three kinds of streams and Anthropic's.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::core::json::parse;
 use crate::messages::wire::Tokens;
 
-/// What was counted; none where nothing was said.
+/// Reported counts; `None` if not reported.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Usage {
     input: Option<u64>,
@@ -26,12 +26,12 @@ impl Usage {
         [self.input, self.cache_read, self.cache_creation].into_iter().flatten().reduce(u64::saturating_add)
     }
 
-    /// These figures, 0 where there is none.
+    /// These figures, 0 if not reported.
     pub(super) fn tokens(self) -> Tokens {
         Tokens::new(self.input().unwrap_or(0), self.output.unwrap_or(0))
     }
 
-    /// As completions, chat completions and embeddings report it.
+    /// As reported for completions, chat completions and embeddings.
     pub(super) fn of_prompt(value: Option<&RawValue>) -> Self {
         #[derive(Deserialize)]
         struct Figures {
@@ -44,7 +44,7 @@ impl Usage {
         figures.map_or(Self::default(), |it| Self::of(it.prompt_tokens, it.completion_tokens))
     }
 
-    /// As messages report it: what was cached of the prompt is counted apart.
+    /// As reported for messages: cached tokens of the prompt are counted separately.
     pub(super) fn of_message(value: Option<&RawValue>) -> Self {
         #[derive(Deserialize)]
         struct Figures {
@@ -60,7 +60,7 @@ impl Usage {
         Self { cache_read: read.0, cache_creation: creation.0, ..Self::of_input(value) }
     }
 
-    /// As responses report it: what was cached is in it.
+    /// As reported for responses: cached tokens are included.
     pub(super) fn of_input(value: Option<&RawValue>) -> Self {
         #[derive(Deserialize)]
         struct Figures {
@@ -73,7 +73,7 @@ impl Usage {
         figures.map_or(Self::default(), |it| Self::of(it.input_tokens, it.output_tokens))
     }
 
-    /// As llama.cpp counts on its own.
+    /// llama.cpp's own figures.
     pub(super) fn of_timings(value: Option<&RawValue>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Figures {
@@ -93,7 +93,7 @@ impl Usage {
         Self { input: input.0, output: output.0, ..Self::default() }
     }
 
-    /// These figures, and where there is none the earlier ones.
+    /// These figures, and the earlier ones if a figure is not reported.
     pub(super) fn or(self, earlier: Self) -> Self {
         Self {
             input: self.input.or(earlier.input),
@@ -104,7 +104,7 @@ impl Usage {
     }
 }
 
-/// A count of tokens; none where the member is anything but an integer of 0 or more.
+/// A count of tokens; `None` unless the member is an integer of 0 or more.
 #[derive(Clone, Copy, Default)]
 struct Count(Option<u64>);
 
@@ -140,7 +140,7 @@ pub(super) struct AnthropicEvent<'a> {
     pub(super) usage: Option<&'a RawValue>,
 }
 
-/// What holds the usage within such an event.
+/// The member with the usage in such an event.
 #[derive(Deserialize)]
 pub(super) struct AnthropicMessage<'a> {
     #[serde(borrow)]

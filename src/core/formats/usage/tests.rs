@@ -65,7 +65,7 @@ fn a_figure_that_is_no_count_is_0() {
 }
 
 #[test]
-fn timings_stand_in_for_usage_that_is_not_there() {
+fn timings_are_used_if_there_is_no_usage() {
     let timings = r#"{"timings":{"cache_n":35,"prompt_n":1,"predicted_n":12,"prompt_ms":0.5}}"#;
     let usage = r#"{"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
     assert_eq!(openai(&[timings, "[DONE]"]), complete(36, 12));
@@ -86,7 +86,7 @@ fn figures_of_a_message_come_from_its_start_and_its_delta() {
 }
 
 #[test]
-fn a_prompt_that_was_cached_counts_as_input() {
+fn a_cached_prompt_counts_as_input() {
     let stop = r#"{"type":"message_stop"}"#;
     let start = |usage| format!(r#"{{"type":"message_start","message":{{"usage":{usage}}}}}"#);
     let cached = start(r#"{"input_tokens":1,"cache_read_input_tokens":9999,"cache_creation_input_tokens":20}"#);
@@ -97,7 +97,7 @@ fn a_prompt_that_was_cached_counts_as_input() {
     let huge = start(r#"{"input_tokens":18446744073709551615,"cache_read_input_tokens":9}"#);
     assert_eq!(anthropic(&[&huge, stop]), complete(u64::MAX, 0));
     assert_eq!(anthropic(&[&start(r#"{"cache_read_input_tokens":9}"#), stop]), complete(9, 0));
-    // Responses count what was cached already.
+    // Responses already count cached tokens.
     let usage = r#"{"input_tokens":5,"output_tokens":9,"cache_read_input_tokens":4}"#;
     let last = format!(r#"{{"type":"response.completed","response":{{"usage":{usage}}}}}"#);
     assert_eq!(responses(&[&last]), complete(5, 9));
@@ -106,7 +106,7 @@ fn a_prompt_that_was_cached_counts_as_input() {
     assert_eq!(tally.ending(), complete(7, 2));
 }
 
-/// An event of responses whose `metadata` alone is longer than what is read of an event at once.
+/// An event of responses whose `metadata` alone is longer than the part of an event that is read at once.
 fn long_event(kind: &str, behind: &str) -> String {
     let metadata = "\\\"{usage}".repeat(2 * EVENT_LIMIT / 10);
     format!(
@@ -115,7 +115,7 @@ fn long_event(kind: &str, behind: &str) -> String {
 }
 
 #[test]
-fn an_event_that_is_longer_than_what_is_read_at_once_ends_a_response_too() {
+fn a_long_event_ends_a_response_too() {
     let usage = r#","usage":{"input_tokens":5,"output_tokens":9},"tools":[{"usage":1}]"#;
     for (stream, ending) in [
         (long_event("response.completed", usage), complete(5, 9)),
@@ -162,7 +162,7 @@ fn figures_of_long_events_of_other_endpoints_are_read() {
 }
 
 #[test]
-fn a_response_that_ends_behind_a_long_event_that_could_not_be_read_is_told_from_a_truncated_one() {
+fn a_response_that_ends_after_an_unreadable_long_event_is_unread_and_not_truncated() {
     let long = "x".repeat(2 * EVENT_LIMIT);
     assert_eq!(responses(&[&long]), Ending::Unread);
     assert_eq!(openai(&[&long, "[DONE]"]), complete(0, 0));
@@ -196,12 +196,12 @@ fn a_response_ends_with_its_last_event() {
     let event = r#"{"type":"error","code":"server_error","message":"m","param":null,"sequence_number":3}"#;
     assert_eq!(responses(&[event, &last("completed", usage)]), failed("server_error"));
     assert_eq!(responses(&[r#"{"error":{"type":"overloaded","code":null}}"#]), failed("overloaded"));
-    let said = r#"{"type":"response.output_text.delta","delta":"\"response.completed\" \"error\""}"#;
-    assert_eq!(responses(&[said]), Ending::Truncated);
+    let text = r#"{"type":"response.output_text.delta","delta":"\"response.completed\" \"error\""}"#;
+    assert_eq!(responses(&[text]), Ending::Truncated);
 }
 
 #[test]
-fn one_body_is_read_as_its_endpoint_has_it() {
+fn a_whole_body_is_read_by_its_endpoint() {
     let whole = |endpoint, body: &str| {
         let mut tally = super::Tally::new(endpoint);
         tally.take_whole(body.as_bytes());
@@ -232,21 +232,21 @@ fn an_event_named_error_fails_the_response_whatever_it_holds() {
 }
 
 #[test]
-fn what_a_model_says_is_no_mark() {
-    let said = r#"{"choices":[{"delta":{"content":"{\"error\":{}} [DONE] \"usage\" message_stop"}}]}"#;
-    assert_eq!(openai(&[said]), Ending::Truncated);
-    let said = r#"{"type":"content_block_delta","delta":{"text":"message_stop","error":1,"usage":1}}"#;
-    assert_eq!(anthropic(&[said]), Ending::Truncated);
+fn generated_text_is_not_a_mark() {
+    let text = r#"{"choices":[{"delta":{"content":"{\"error\":{}} [DONE] \"usage\" message_stop"}}]}"#;
+    assert_eq!(openai(&[text]), Ending::Truncated);
+    let text = r#"{"type":"content_block_delta","delta":{"text":"message_stop","error":1,"usage":1}}"#;
+    assert_eq!(anthropic(&[text]), Ending::Truncated);
 }
 
 #[test]
-fn the_end_mark_of_one_format_is_none_of_the_other() {
+fn the_end_mark_of_one_format_does_not_end_another() {
     assert_eq!(openai(&[r#"{"type":"message_stop"}"#]), Ending::Truncated);
     assert_eq!(anthropic(&["[DONE]"]), Ending::Truncated);
 }
 
 #[test]
-fn is_complete_tells_as_soon_as_the_end_mark_is_there() {
+fn is_complete_is_true_as_soon_as_the_end_mark_is_received() {
     let mut scan = ResponseScan::new(Endpoint::ChatCompletions);
     scan.feed(b"data: [DONE]");
     assert!(!scan.is_over());
@@ -255,7 +255,7 @@ fn is_complete_tells_as_soon_as_the_end_mark_is_there() {
 }
 
 #[test]
-fn deep_nesting_harms_nothing() {
+fn deep_nesting_is_handled() {
     let deep = "[".repeat(500_000) + &"]".repeat(500_000);
     assert_eq!(openai(&[&format!(r#"{{"usage":{deep}}}"#), "[DONE]"]), complete(0, 0));
     let open = "{\"error\":".repeat(5_000);
@@ -265,7 +265,7 @@ fn deep_nesting_harms_nothing() {
 }
 
 #[test]
-fn a_fault_has_the_label_that_says_most() {
+fn a_fault_has_the_most_specific_label() {
     for (body, expected) in [
         (r#"{"error":{"type":"invalid_request_error","code":"model_not_found"}}"#, Some("model_not_found")),
         (r#"{"error":{"type":"exceed_context_size_error","code":400}}"#, Some("exceed_context_size_error")),
@@ -294,7 +294,7 @@ fn a_fault_has_the_label_that_says_most() {
 }
 
 #[test]
-fn a_missing_model_is_told_from_other_faults() {
+fn a_missing_model_is_distinguished_from_other_faults() {
     let missing = |label: &str| BackendFault { label: Some(label.to_owned()) }.is_model_missing();
     assert!(missing("model_not_found") && missing("not_found_error") && missing("NotFoundError"));
     assert!(!missing("invalid_request_error") && !missing("404"));

@@ -9,7 +9,7 @@ fn start() -> Instant {
     Instant::now()
 }
 
-/// Sends a job that shows this at once. Whether it was let through.
+/// Sends a job with this outcome at once. Returns whether it was let through.
 fn job(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> bool {
     let token = breaker.begin(now);
     if let Some(token) = token {
@@ -18,7 +18,7 @@ fn job(breaker: &mut Breaker, verdict: Verdict, now: Instant) -> bool {
     token.is_some()
 }
 
-/// A breaker that faults have just opened.
+/// A breaker that was just opened by faults.
 fn opened(now: Instant) -> Breaker {
     let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
@@ -28,7 +28,7 @@ fn opened(now: Instant) -> Breaker {
 }
 
 #[test]
-fn a_hundred_callers_errors_in_a_row_open_nothing() {
+fn a_hundred_client_errors_in_a_row_do_not_open_it() {
     let now = start();
     let mut breaker = Breaker::new(0);
     for _ in 0..100 {
@@ -38,7 +38,7 @@ fn a_hundred_callers_errors_in_a_row_open_nothing() {
 }
 
 #[test]
-fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
+fn faults_in_a_row_open_it_and_a_success_between_them_resets_the_count() {
     let now = start();
     let mut breaker = Breaker::new(0);
     for _ in 0..10 {
@@ -53,7 +53,7 @@ fn faults_in_a_row_open_it_and_a_success_between_them_does_not_count_on() {
 }
 
 #[test]
-fn callers_errors_between_faults_prove_nothing() {
+fn client_errors_between_faults_do_not_reset_the_count() {
     let now = start();
     let mut breaker = Breaker::new(0);
     for _ in 0..OPENS_AT {
@@ -64,7 +64,7 @@ fn callers_errors_between_faults_prove_nothing() {
 }
 
 #[test]
-fn half_open_one_trial_at_a_time_decides() {
+fn while_half_open_one_trial_at_a_time_decides() {
     let now = start();
     let then = now + COOL_DOWN;
     let mut breaker = opened(now);
@@ -82,7 +82,7 @@ fn half_open_one_trial_at_a_time_decides() {
 }
 
 #[test]
-fn a_trial_that_proves_nothing_leaves_it_half_open() {
+fn a_trial_without_a_result_leaves_it_half_open() {
     let now = start();
     let mut breaker = opened(now);
     for n in 1..100 {
@@ -92,7 +92,7 @@ fn a_trial_that_proves_nothing_leaves_it_half_open() {
 }
 
 #[test]
-fn a_trial_that_never_reports_back_lets_another_go() {
+fn a_trial_that_never_reports_is_followed_by_another() {
     let now = start();
     let mut breaker = opened(now);
     let lost = breaker.begin(now + COOL_DOWN).unwrap();
@@ -109,7 +109,7 @@ fn a_trial_that_never_reports_back_lets_another_go() {
 fn the_success_of_any_trial_of_the_episode_closes_it_however_late() {
     let now = start();
     let mut breaker = opened(now);
-    // Each job takes longer than the next trial waits.
+    // Each job takes longer than the wait for the next trial.
     let tokens: Vec<BreakerToken> = (0..5).map(|nth| breaker.begin(now + COOL_DOWN + nth * TRIAL).unwrap()).collect();
     let late = now + COOL_DOWN + 5 * TRIAL;
     breaker.report(tokens[0], Verdict::Success, late);
@@ -119,7 +119,7 @@ fn the_success_of_any_trial_of_the_episode_closes_it_however_late() {
 }
 
 #[test]
-fn jobs_that_break_with_one_server_open_it_once() {
+fn jobs_that_fail_together_open_it_once() {
     let now = start();
     let mut breaker = Breaker::new(0);
     let tokens: Vec<BreakerToken> = (0..50).map(|_| breaker.begin(now).unwrap()).collect();
@@ -156,7 +156,7 @@ fn the_cool_down_doubles_up_to_its_bound_and_starts_anew_after_a_success() {
 
 proptest! {
     #[test]
-    fn whatever_happens_it_lets_a_job_through_within_its_bounds(
+    fn it_always_lets_a_job_through_within_its_bounds(
         steps in prop::collection::vec((0u64..20_000, 0u8..5, any::<prop::sample::Index>()), 0..200),
     ) {
         let mut now = start();
@@ -166,7 +166,7 @@ proptest! {
             now += Duration::from_millis(wait);
             let verdict = [Verdict::Success, Verdict::Fault, Verdict::Neutral].get(usize::from(what)).copied();
             match verdict {
-                // Verdicts come in any order, more than once, or never.
+                // Outcomes arrive in any order, more than once, or never.
                 Some(verdict) if !tokens.is_empty() => breaker.report(*which.get(&tokens), verdict, now),
                 _ => {
                     let admits = breaker.admits(now);

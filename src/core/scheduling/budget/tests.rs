@@ -1,4 +1,4 @@
-//! The budget in virtual time, by name and against every window there is.
+//! The budget in virtual time: single rules, and every possible window.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 #[test]
-fn an_estimate_counts_until_it_is_settled_with_what_was_used() {
+fn an_estimate_counts_until_it_is_replaced_by_the_used_tokens() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
     let job = budget.reserve(60, 0, now).unwrap();
@@ -27,7 +27,7 @@ fn an_estimate_counts_until_it_is_settled_with_what_was_used() {
 }
 
 #[test]
-fn what_was_used_counts_for_a_minute_from_its_settlement_on() {
+fn used_tokens_count_for_a_minute_from_the_end_of_the_job_on() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
     let job = budget.reserve(100, 0, now).unwrap();
@@ -37,7 +37,7 @@ fn what_was_used_counts_for_a_minute_from_its_settlement_on() {
 }
 
 #[test]
-fn a_job_that_never_ran_used_nothing_and_one_that_says_nothing_used_its_estimate() {
+fn a_job_that_never_ran_used_nothing_and_one_without_a_report_used_its_estimate() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
     let job = budget.reserve(100, 0, now).unwrap();
@@ -49,7 +49,7 @@ fn a_job_that_never_ran_used_nothing_and_one_that_says_nothing_used_its_estimate
 }
 
 #[test]
-fn a_reservation_is_let_go_once() {
+fn a_reservation_is_released_once() {
     let now = epoch();
     let mut budget = TokenBudget::new(100);
     let job = budget.reserve(60, 0, now).unwrap();
@@ -94,7 +94,7 @@ fn memory_is_bounded_however_many_jobs_settle() {
     }
 }
 
-/// A job as the checker knows it: times in milliseconds, of which the second is none while it runs.
+/// A job as the checker knows it. Times in milliseconds; the second is `None` while it runs.
 struct Job {
     reservation: Reservation,
     estimate: u64,
@@ -107,7 +107,7 @@ struct Job {
 enum Step {
     Wait(u64),
     Reserve(u64),
-    /// Settles the nth job with so many thousandths of its estimate.
+    /// Ends the nth job, which used so many thousandths of its estimate.
     Settle(prop::sample::Index, u64),
     Release(prop::sample::Index),
 }
@@ -122,7 +122,7 @@ fn step(most: u64) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Plays the steps. Every job that was let in and ran.
+/// Runs the steps. Returns the jobs that were admitted and ran.
 fn play(budget: u64, steps: Vec<Step>) -> Vec<Job> {
     let start = epoch();
     let mut tokens = TokenBudget::new(budget);
@@ -163,14 +163,14 @@ fn in_window(jobs: &[Job], begin: u64) -> impl Iterator<Item = &Job> {
     jobs.iter().filter(move |job| job.from < begin + 60_000 && job.to.is_none_or(|to| to >= begin))
 }
 
-/// Every window that matters: the set of jobs in it changes only as its end meets a start or its begin passes an end.
+/// Every relevant window: its set of jobs changes only when its end meets a start or its begin passes an end.
 fn windows(jobs: &[Job]) -> impl Iterator<Item = u64> {
     jobs.iter().flat_map(|job| [Some(job.from), job.from.checked_sub(59_999), job.to]).flatten()
 }
 
 proptest! {
     #[test]
-    fn no_window_holds_more_than_the_budget_but_for_one_job_larger_than_it(
+    fn no_window_exceeds_the_budget_except_for_one_job_larger_than_it(
         budget in 0u64..120, steps in prop::collection::vec(step(1000), 0..80),
     ) {
         let jobs = play(budget, steps);
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn what_goes_beyond_estimates_is_all_that_goes_beyond_the_budget(
+    fn only_tokens_beyond_estimates_exceed_the_budget(
         budget in 0u64..120, steps in prop::collection::vec(step(3000), 0..80),
     ) {
         let jobs = play(budget, steps);
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_was_used_a_minute_after_the_last_settlement_all_is_free(
+    fn a_minute_after_the_last_job_the_whole_budget_is_free(
         budget in 1u64..120, steps in prop::collection::vec(step(3000), 0..80),
     ) {
         let start = epoch();

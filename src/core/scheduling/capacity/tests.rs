@@ -1,4 +1,4 @@
-//! Capacity in virtual time, by name and against a server that is played.
+//! Capacity in virtual time: single rules, and a simulated server.
 
 use proptest::prelude::*;
 
@@ -13,14 +13,14 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A look without a duration.
+/// A poll that takes no time.
 fn report(capacity: &mut Capacity, busy: u32, ours: u32, now: Instant) {
     capacity.on_ask(now);
     capacity.on_report(busy, ours, now);
 }
 
 #[test]
-fn a_backend_that_says_nothing_has_room_up_to_its_limit() {
+fn a_backend_without_reports_has_room_up_to_its_limit() {
     let now = epoch();
     let mut capacity = Capacity::new(4, None);
     assert_eq!([0, 3, 4, 9].map(|ours| capacity.free(ours, now)), [4, 1, 0, 0]);
@@ -31,7 +31,7 @@ fn a_backend_that_says_nothing_has_room_up_to_its_limit() {
 }
 
 #[test]
-fn others_load_takes_from_the_servers_slots_and_not_from_the_operators_share_of_them() {
+fn foreign_load_is_subtracted_from_the_servers_slots_and_not_from_the_configured_limit() {
     let now = epoch();
     for (limit, slots, busy, ours, free) in [
         (4, Some(4), 3, 1, 1),
@@ -49,7 +49,7 @@ fn others_load_takes_from_the_servers_slots_and_not_from_the_operators_share_of_
 }
 
 #[test]
-fn foreign_load_is_forgotten_when_the_server_says_no_more() {
+fn foreign_load_expires_without_further_reports() {
     let now = epoch();
     let mut capacity = Capacity::new(4, Some(4));
     report(&mut capacity, 4, 0, now);
@@ -59,19 +59,19 @@ fn foreign_load_is_forgotten_when_the_server_says_no_more() {
 }
 
 #[test]
-fn a_look_that_crosses_an_end_takes_no_slot_from_us() {
+fn a_report_that_crosses_the_end_of_a_job_takes_no_slot_from_us() {
     let now = epoch();
     let mut capacity = Capacity::new(4, Some(4));
     capacity.on_ask(now);
-    // Both were busy as the server looked.
+    // Both were active when the server took the count.
     capacity.on_end(now + ms(5));
     capacity.on_cancel(now + ms(6));
     capacity.on_report(2, 0, now + ms(10));
     assert_eq!((capacity.foreign(now), capacity.lingering(now)), (0, 1));
-    // One that starts as the server looks is not busy there yet.
+    // A job that starts then is not yet active.
     report(&mut capacity, 0, 1, now + ms(1000));
     assert_eq!(capacity.foreign(now + ms(1000)), 0);
-    // A look that nobody announced may have begun a while ago.
+    // A probe that was not announced may have begun earlier.
     capacity.on_end(now + ms(3000));
     capacity.on_report(1, 0, now + ms(4900));
     assert_eq!(capacity.foreign(now + ms(4900)), 0);
@@ -80,7 +80,7 @@ fn a_look_that_crosses_an_end_takes_no_slot_from_us() {
 }
 
 #[test]
-fn a_cancelled_jobs_slot_is_taken_until_a_report_shows_it_idle() {
+fn the_slot_of_a_cancelled_job_is_used_until_a_report_shows_it_idle() {
     let now = epoch();
     let mut capacity = Capacity::new(2, Some(2));
     report(&mut capacity, 2, 2, now);
@@ -94,7 +94,7 @@ fn a_cancelled_jobs_slot_is_taken_until_a_report_shows_it_idle() {
 }
 
 #[test]
-fn a_slot_of_which_nothing_is_heard_lingers_for_its_bound() {
+fn without_a_report_a_slot_lingers_for_its_bound() {
     let now = epoch();
     let mut capacity = Capacity::new(2, Some(2));
     report(&mut capacity, 1, 1, now);
@@ -104,7 +104,7 @@ fn a_slot_of_which_nothing_is_heard_lingers_for_its_bound() {
 }
 
 #[test]
-fn a_slot_that_was_seen_busy_counts_as_foreign_after_its_bound() {
+fn a_slot_that_is_reported_active_counts_as_foreign_after_its_bound() {
     let now = epoch();
     let mut capacity = Capacity::new(2, Some(2));
     report(&mut capacity, 1, 1, now);
@@ -119,7 +119,7 @@ fn a_slot_that_was_seen_busy_counts_as_foreign_after_its_bound() {
 }
 
 #[test]
-fn what_was_foreign_before_a_cancel_is_so_after_it() {
+fn a_cancel_does_not_change_the_foreign_load() {
     let now = epoch();
     let mut capacity = Capacity::new(4, Some(4));
     report(&mut capacity, 3, 1, now);
@@ -129,19 +129,19 @@ fn what_was_foreign_before_a_cancel_is_so_after_it() {
 }
 
 #[test]
-fn polls_are_lazy_until_something_lingers_and_never_less_than_a_second_apart() {
+fn polls_are_rare_until_a_slot_lingers_and_always_at_least_a_second_apart() {
     let now = epoch();
     let mut capacity = Capacity::new(2, Some(2));
     report(&mut capacity, 1, 1, now);
     assert_eq!(capacity.next_poll(now), Some(now + LAZY));
     capacity.on_cancel(now + ms(100));
     assert_eq!(capacity.next_poll(now + ms(100)), Some(now + POLL));
-    // An answer that does not come is asked for again, no sooner.
+    // A report that does not arrive is requested again, no sooner.
     capacity.on_ask(now + POLL);
     assert_eq!(capacity.next_poll(now + POLL), Some(now + 2 * POLL));
     report(&mut capacity, 0, 0, now + 2 * POLL);
     assert_eq!(capacity.next_poll(now + 2 * POLL), Some(now + 2 * POLL + LAZY));
-    // Long after the last poll, a cancel is looked after soon, however many follow it.
+    // Long after the last poll, a poll follows a cancel soon, however many cancels there are.
     let late = now + 2 * POLL + ms(5000);
     for n in 0..20 {
         capacity.on_cancel(late + ms(n * 10));
@@ -169,7 +169,7 @@ enum Step {
     },
     Foreign(u32),
     Wait(u64),
-    /// A poll whose answer takes so long.
+    /// A poll that takes so long.
     Poll {
         takes: u64,
     },
@@ -187,9 +187,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// A played server of 8 slots: what it works for others and what it still works of cancelled jobs is known here.
+    /// A simulated server of 8 slots. It knows its requests of other clients and of cancelled jobs.
     #[test]
-    fn a_server_is_never_thought_fuller_than_it_was_and_in_the_end_known_exactly(
+    fn the_estimate_never_exceeds_the_load_and_converges_to_it(
         steps in prop::collection::vec(step(), 0..60), foreign_at_end in 0u32..5,
     ) {
         let mut now = epoch();

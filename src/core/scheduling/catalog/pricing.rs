@@ -1,23 +1,23 @@
-//! What a job must earn on a backend.
+//! The price of a model on a backend.
 //!
-//! The base is the operator's list price, or where the backend publishes what it takes itself:
+//! The base is the operator's list price or the price that the backend publishes:
 //!
-//! - A remote backend's published price stands in for the operator's default price, which knows nothing of what the model
-//!   costs there.
-//! - A price that the operator gave the model by name is a decision and holds everywhere, and so does the default price on
-//!   a local backend; but a published price is a floor under both, for prompts and answers each.
+//! - The published price of a remote backend replaces the operator's default price, which does not depend on the costs
+//!   there.
+//! - A price that the operator set for the model applies everywhere, and so does the default price on a local backend. But
+//!   a published price is a lower bound of both, for prompts and answers each.
 //!
-//! The backend's markup is added to the base, so that what is asked is never below the published price and its markup. A
-//! model is not sold where its base is 0 both ways, nor anywhere if the operator gave it that price by name.
+//! The backend's markup is added to the base, so the offered price is never below the published price plus the markup. A
+//! model is not offered on a backend where both prices are 0, nor anywhere if the operator set that price for the model.
 
 use super::BackendPolicy;
 use crate::messages::discovery::ModelReport;
 use crate::messages::prices::{Price, PriceList};
 
-/// The unit in which a markup is added, so that 0.1 is a tenth and not what a binary fraction makes of it.
+/// The unit in which a markup is added, so that 0.1 is exactly a tenth.
 const MARKUP_UNIT: u128 = 1_000_000_000;
 
-/// The price of a backend's model. `None`: it is not sold there.
+/// The price of a backend's model. `None`: it is not offered there.
 pub(super) fn price(prices: &PriceList, policy: &BackendPolicy, model: &ModelReport) -> Option<Price> {
     let own = prices.by_model.get(&model.id).copied();
     if own.is_some_and(Price::is_zero) {
@@ -35,7 +35,7 @@ pub(super) fn price(prices: &PriceList, policy: &BackendPolicy, model: &ModelRep
     (!base.is_zero()).then_some(asked)
 }
 
-/// Whether work sold at `sold` earns what `asked` asks, for prompts and answers each.
+/// Whether the price `sold` is at least `asked`, for prompts and answers each.
 pub(super) fn covers(sold: Price, asked: Price) -> bool {
     sold.input_per_1m >= asked.input_per_1m && sold.output_per_1m >= asked.output_per_1m
 }
@@ -44,9 +44,9 @@ fn higher(a: Price, b: Price) -> Price {
     Price { input_per_1m: a.input_per_1m.max(b.input_per_1m), output_per_1m: a.output_per_1m.max(b.output_per_1m) }
 }
 
-/// The price and the markup's part of it, to the billionth, rounded up to a whole unit. Saturates.
+/// The price plus the markup, to the billionth, rounded up to a whole unit. Saturates.
 fn marked_up(price: u64, markup: f64) -> u64 {
-    // The cast saturates, and makes 0 of what is negative or no number.
+    // The cast saturates. It turns a negative number and NaN into 0.
     let parts = (markup * MARKUP_UNIT as f64).round() as u64;
     let added = (u128::from(price) * u128::from(parts)).div_ceil(MARKUP_UNIT);
     u64::try_from(u128::from(price).saturating_add(added)).unwrap_or(u64::MAX)
@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_backends_published_price_stands_in_for_the_default() {
+    fn a_remote_backends_published_price_replaces_the_default() {
         assert_eq!(asked(false, None, Some(at(10, 20))), Some(at(11, 22)));
         assert_eq!(asked(false, None, Some(at(1000, 20))), Some(at(1100, 22)));
         assert_eq!(asked(false, None, None), Some(at(110, 220)));
     }
 
     #[test]
-    fn a_price_by_name_holds_but_never_below_the_published_one() {
+    fn a_price_of_a_model_applies_but_never_below_the_published_one() {
         for local in [true, false] {
             assert_eq!(asked(local, Some(at(50, 60)), Some(at(10, 70))), Some(at(55, 77)));
             assert_eq!(asked(local, Some(at(50, 60)), None), Some(at(55, 66)));
@@ -86,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn on_a_local_backend_the_published_price_is_a_floor() {
+    fn on_a_local_backend_the_published_price_is_a_lower_bound() {
         assert_eq!(asked(true, None, Some(at(10, 300))), Some(at(110, 330)));
     }
 
     #[test]
-    fn what_costs_nothing_is_not_sold() {
+    fn a_model_with_the_price_zero_is_not_offered() {
         assert_eq!(asked(false, None, Some(at(0, 0))), None);
         assert_eq!(asked(false, Some(at(0, 0)), Some(at(10, 20))), None, "the operator took it off by name");
         assert_eq!(asked(false, None, Some(at(0, 10))), Some(at(0, 11)));

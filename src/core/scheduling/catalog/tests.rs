@@ -1,4 +1,4 @@
-//! The catalog against a naive reading of the order of preference, and its edges by name.
+//! The catalog, compared with a naive implementation of the order of preference, and its edge cases.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ fn offer(catalog: &Catalog, model: &str) -> ModelOffer {
 }
 
 #[test]
-fn nothing_seen_offers_nothing() {
+fn without_a_backend_nothing_is_offered() {
     let catalog = build([]);
     assert_eq!((catalog.is_empty(), catalog.len(), catalog.offers().next()), (true, 0, None));
     assert_eq!(catalog, Catalog::default());
@@ -60,7 +60,7 @@ fn nothing_seen_offers_nothing() {
 }
 
 #[test]
-fn an_offer_says_what_its_backend_reports() {
+fn an_offer_contains_what_its_backend_reports() {
     let mut one = seen(BackendKind::Vllm, &["m"]);
     one.report.models[0].context_window = Some(4096);
     one.report.slots = Some(3);
@@ -92,7 +92,7 @@ fn an_offer_says_what_its_backend_reports() {
 
 #[test]
 fn local_comes_before_remote_then_the_kind_then_the_name() {
-    // The best first; each of them is taken away in turn.
+    // The best first; each is removed in turn.
     let mut order = vec![
         ("z1", seen(BackendKind::Vllm, &["m"])),
         ("z2", seen(BackendKind::Vllm, &["m"])),
@@ -117,7 +117,7 @@ fn local_comes_before_remote_then_the_kind_then_the_name() {
 }
 
 #[test]
-fn a_backend_that_may_not_serve_a_model_leaves_it_to_the_next() {
+fn a_model_is_offered_by_the_next_backend_that_may_serve_it() {
     let mut first = seen(BackendKind::Vllm, &["a", "b"]);
     first.policy.only = Some(["b".into(), "c".into()].into());
     let catalog = build([("first", first), ("second", seen(BackendKind::Ollama, &["a", "b"]))]);
@@ -166,7 +166,7 @@ fn an_id_that_no_job_could_name_is_not_offered() {
 }
 
 #[test]
-fn of_a_model_listed_twice_the_first_mention_holds() {
+fn if_a_model_is_listed_twice_the_first_entry_counts() {
     let mut one = seen(BackendKind::Vllm, &["m", "a", "m"]);
     one.report.models[0].context_window = Some(1);
     one.report.models[2].context_window = Some(2);
@@ -176,7 +176,7 @@ fn of_a_model_listed_twice_the_first_mention_holds() {
 }
 
 #[test]
-fn past_the_most_models_the_least_preferred_backend_loses_and_the_order_listed_is_nothing() {
+fn beyond_the_most_models_the_least_preferred_backend_loses_whatever_the_listed_order() {
     let ids: Vec<String> = (0..5000).map(|n| format!("m{n:04}")).collect();
     let mut many: Vec<&str> = ids.iter().map(String::as_str).collect();
     let few = || ("best", seen(BackendKind::Vllm, &["z1", "z2"]));
@@ -189,7 +189,7 @@ fn past_the_most_models_the_least_preferred_backend_loses_and_the_order_listed_i
     assert_eq!(server(&catalog, "m4094"), None);
     let last =
         build([few(), ("many", seen(BackendKind::Ollama, &many)), ("rest", seen(BackendKind::OpenAi, &["n", "z1"]))]);
-    assert_eq!((server(&last, "n"), servers(&last, "z1").len()), (None, 2), "a model on offer still gets its routes");
+    assert_eq!((server(&last, "n"), servers(&last, "z1").len()), (None, 2), "an offered model still gets its routes");
 }
 
 /// A backend with one model, its slots and its context.
@@ -208,7 +208,7 @@ fn an_offer_counts_the_slots_of_every_route_up_to_the_agents() {
 }
 
 #[test]
-fn an_offer_promises_the_context_of_the_first_and_counts_who_is_known_to_have_it() {
+fn an_offer_has_the_context_of_the_first_route_and_counts_the_routes_that_have_it() {
     for (first, second, promised, max_concurrent) in [
         (Some(4096), Some(4096), Some(4096), 3),
         (Some(4096), Some(8192), Some(4096), 3),
@@ -225,7 +225,7 @@ fn an_offer_promises_the_context_of_the_first_and_counts_who_is_known_to_have_it
 }
 
 #[test]
-fn a_route_that_asks_more_than_the_first_is_none() {
+fn a_backend_with_a_higher_price_than_the_first_is_not_a_route() {
     for (dearer, used) in [(price(500_000, 750_000), true), (price(500_001, 1), false), (price(1, 750_001), false)] {
         let mut other = remote(seen(BackendKind::OpenAi, &["m"]));
         other.report.models[0].price = Some(dearer);
@@ -247,7 +247,7 @@ fn the_endpoints_on_offer_are_those_of_any_route_and_messages_by_translation() {
 }
 
 #[test]
-fn an_endpoint_is_not_on_offer_where_the_context_on_offer_is_not() {
+fn an_endpoint_is_offered_only_if_a_route_with_the_offered_context_has_it() {
     let mut small = with(BackendKind::Ollama, 1, Some(4095));
     small.report.models[0].endpoints = CHAT.with(Endpoint::Completions);
     let catalog = build([("a", with(BackendKind::Vllm, 1, Some(4096))), ("b", small)]);
@@ -258,7 +258,7 @@ fn an_endpoint_is_not_on_offer_where_the_context_on_offer_is_not() {
 }
 
 #[test]
-fn an_offer_of_the_moment_leaves_out_who_takes_no_job_now() {
+fn the_current_offer_leaves_out_backends_that_take_no_job_now() {
     let catalog = build([
         ("a", with(BackendKind::Vllm, 4, Some(8192))),
         ("b", with(BackendKind::Ollama, 2, Some(4096))),
@@ -338,7 +338,7 @@ proptest! {
             });
             let sum: u32 = counted.map(|route| route.limit).sum();
             prop_assert_eq!(offer.max_concurrent, sum.min(max_concurrent.max(1)));
-            // Who serves the model and is no route of it asks more than the offer.
+            // A backend that serves the model and is not a route has a higher price than the offer.
             for (id, other) in backends.iter().filter(|(_, other)| serves(other, &offer.model_id)) {
                 prop_assert!(rank(&routes[0].backend) <= rank(id));
                 let is_route = routes.iter().any(|route| route.backend == *id);

@@ -1,4 +1,4 @@
-//! The ledger against a naive model, and its edges by name.
+//! The ledger, compared with a naive model, and its edge cases.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ enum No {
     Slot(NotPlaced),
 }
 
-/// Admits and places; what gets no slot does not stay.
+/// Admits and places a job. A job that gets no slot is removed.
 fn admit(ledger: &mut Ledger<()>, n: u8, generation: Generation, on: u8, limit: u32) -> Result<Ticket, No> {
     let ticket = ledger.admit(job(n), generation, ()).map_err(No::Admission)?;
     ledger.place(ticket, &backend(on), limit).map(|()| ticket).map_err(|why| {
@@ -41,7 +41,7 @@ fn a_job_has_a_slot_only_where_there_is_room() {
 }
 
 #[test]
-fn a_job_without_a_slot_counts_for_the_agent_and_for_no_backend() {
+fn a_job_without_a_slot_counts_for_the_agent_but_not_for_a_backend() {
     let mut ledger = Ledger::new(1);
     let waits = ledger.admit(job(1), FIRST, ()).unwrap();
     assert_eq!((ledger.in_flight(), ledger.on_backend(&backend(1))), (1, 0));
@@ -54,7 +54,7 @@ fn a_job_without_a_slot_counts_for_the_agent_and_for_no_backend() {
 }
 
 #[test]
-fn an_id_that_runs_is_a_duplicate_in_any_generation_even_when_all_is_full() {
+fn a_running_id_is_a_duplicate_in_any_generation_even_in_a_full_ledger() {
     let mut ledger = Ledger::new(1);
     assert!(admit(&mut ledger, 1, FIRST, 1, 1).is_ok());
     assert_eq!(admit(&mut ledger, 1, FIRST, 1, 1), Err(No::Admission(Refused::Duplicate)));
@@ -63,7 +63,7 @@ fn an_id_that_runs_is_a_duplicate_in_any_generation_even_when_all_is_full() {
 }
 
 #[test]
-fn an_id_may_come_again_after_its_end_with_a_ticket_of_its_own() {
+fn an_id_can_be_used_again_after_its_end_with_a_new_ticket() {
     let mut ledger = Ledger::new(1);
     let old = admit(&mut ledger, 1, FIRST, 1, 1).unwrap();
     assert!(ledger.cancel(job(1), FIRST).is_some());
@@ -99,7 +99,7 @@ fn a_job_moves_to_a_backend_with_room_and_frees_its_slot() {
 }
 
 #[test]
-fn what_a_connection_leaves_behind_comes_out_in_order_of_admission() {
+fn the_jobs_of_a_lost_connection_are_returned_in_order_of_admission() {
     let mut ledger = Ledger::new(9);
     for (n, generation, on) in [(9, FIRST, 1), (3, SECOND, 2), (7, FIRST, 2), (1, SECOND, 1), (5, FIRST, 1)] {
         assert!(admit(&mut ledger, n, generation, on, 9).is_ok());
@@ -129,7 +129,7 @@ fn a_cancel_just_as_the_job_ends_frees_the_slot_once_in_both_orders() {
 }
 
 #[test]
-fn the_check_sees_each_invariant_broken() {
+fn the_check_detects_each_broken_invariant() {
     let whole = || {
         let mut ledger = Ledger::new(2);
         assert!(admit(&mut ledger, 1, FIRST, 1, 9).is_ok() && admit(&mut ledger, 2, FIRST, 2, 9).is_ok());
@@ -167,14 +167,14 @@ enum Op {
         job: u8,
         generation: u64,
     },
-    /// Ends the nth admission ever made, which may have ended long ago.
+    /// Ends the nth admission of the run, which may have ended before.
     End(usize),
     EndUnknown(u64),
     Cancel {
         job: u8,
         generation: u64,
     },
-    /// Places the nth admission ever made.
+    /// Places the nth admission of the run.
     Place {
         nth: usize,
         backend: u8,
@@ -197,10 +197,10 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the ledger should hold: job, generation, backend, ticket.
+/// The expected content: job, generation, backend, ticket.
 type Model = Vec<(u8, u64, Option<u8>, Ticket)>;
 
-/// Takes out of the model what `gone` says, as jobs.
+/// Removes the jobs for which `gone` is true from the model, and returns them.
 fn drain(model: &mut Model, gone: impl Fn(&(u8, u64, Option<u8>, Ticket)) -> bool) -> Vec<JobId> {
     let out = model.iter().filter(|entry| gone(entry)).map(|entry| job(entry.0)).collect();
     model.retain(|entry| !gone(entry));
@@ -209,7 +209,7 @@ fn drain(model: &mut Model, gone: impl Fn(&(u8, u64, Option<u8>, Ticket)) -> boo
 
 proptest! {
     #[test]
-    fn any_sequence_of_events_leaves_what_a_naive_account_says(
+    fn any_sequence_of_events_matches_a_naive_model(
         max_total in 0u32..8, ops in prop::collection::vec(op(), 0..200),
     ) {
         let mut ledger = Ledger::new(max_total);

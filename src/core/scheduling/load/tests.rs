@@ -1,4 +1,4 @@
-//! The window against a naive one that forgets nothing, and its edges by name.
+//! The window, compared with a naive one that keeps everything, and its edge cases.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn failed(duration_ms: u64, code: ErrorCode) -> Ended {
     Ended { duration: ms(duration_ms), tokens: Tokens::default(), error: Some(code) }
 }
 
-/// A window with all of these ended at once.
+/// A window in which all of these ended at once.
 fn window(now: Instant, ends: &[Ended]) -> LoadWindow {
     let mut window = LoadWindow::default();
     for ended in ends {
@@ -38,7 +38,7 @@ fn before_any_end_all_figures_are_zero() {
 }
 
 #[test]
-fn percentiles_are_of_the_nearest_rank() {
+fn percentiles_use_the_nearest_rank() {
     let now = epoch();
     for (count, p50, p95) in [(1, 1, 1), (2, 1, 2), (3, 2, 3), (10, 5, 10), (19, 10, 19), (20, 10, 19), (100, 50, 95)] {
         let ends: Vec<Ended> = (1..=count).rev().map(|n| done(n, 0)).collect();
@@ -48,7 +48,7 @@ fn percentiles_are_of_the_nearest_rank() {
 }
 
 #[test]
-fn latency_is_of_all_ends_and_the_rate_of_those_with_output() {
+fn latency_counts_all_ends_and_the_rate_those_with_output() {
     let now = epoch();
     let ends = [done(500, 10), done(2000, 20), done(1000, 0), failed(9000, ErrorCode::BackendTimeout)];
     let figures = window(now, &ends).heartbeat(now, 0);
@@ -61,7 +61,7 @@ fn latency_is_of_all_ends_and_the_rate_of_those_with_output() {
 fn an_end_leaves_the_window_at_sixty_seconds_exactly() {
     let (now, nano) = (epoch(), Duration::from_nanos(1));
     let mut window = window(now, &[done(5, 3)]);
-    // Shares a second with the first, and outlives it by half of it.
+    // In the same second as the first one, and half a second later.
     window.record(now + ms(500), UNIX_EPOCH, &done(9, 4));
     assert_eq!(window.tokens_last_minute(now + WINDOW - nano), 10 + 11);
     assert_eq!(window.tokens_last_minute(now + WINDOW), 11);
@@ -88,7 +88,7 @@ fn the_last_error_stays_until_the_next_one() {
 }
 
 #[test]
-fn a_wall_clock_that_is_far_off_is_no_trouble() {
+fn a_wrong_wall_clock_is_limited_to_representable_times() {
     for (at, text) in [
         (UNIX_EPOCH - Duration::from_secs(1), "1970-01-01T00:00:00Z"),
         (UNIX_EPOCH, "1970-01-01T00:00:00Z"),
@@ -100,7 +100,7 @@ fn a_wall_clock_that_is_far_off_is_no_trouble() {
 }
 
 #[test]
-fn no_figure_is_ever_infinite() {
+fn all_figures_are_finite() {
     let now = epoch();
     let tokens = Tokens::new(u64::MAX, u64::MAX);
     let ends = [Duration::ZERO, Duration::MAX].map(|duration| Ended { duration, tokens, error: None });
@@ -115,7 +115,7 @@ fn no_figure_is_ever_infinite() {
 }
 
 #[test]
-fn time_that_goes_back_stands_still() {
+fn an_earlier_time_counts_as_the_latest_one() {
     let now = epoch() + WINDOW;
     let mut window = window(now, &[done(1, 1)]);
     window.record(now - WINDOW, UNIX_EPOCH, &done(1, 1));
@@ -125,10 +125,10 @@ fn time_that_goes_back_stands_still() {
 }
 
 #[test]
-fn a_flood_keeps_its_counts_and_its_memory_is_bounded() {
+fn with_many_ends_counts_are_exact_and_memory_is_bounded() {
     let (start, each) = (epoch(), 2000);
     let mut window = LoadWindow::default();
-    // Slow ends come at every other place only, so that keeping every other one would miss them, or see too many.
+    // Every second end is slow, so that a sample of every second end would contain none or only slow ones.
     let ends = [done(10, 1), failed(90, ErrorCode::Internal), done(20, 1), done(80, 1), done(20, 1), done(20, 1)];
     for n in 0..90 * each {
         let now = start + Duration::from_secs(1) * (n / each) + Duration::from_secs(1) / each * (n % each);
@@ -147,7 +147,7 @@ fn a_flood_keeps_its_counts_and_its_memory_is_bounded() {
 }
 
 #[test]
-fn a_busy_second_outweighs_a_quiet_one() {
+fn a_second_with_many_ends_has_more_weight() {
     let now = epoch();
     let mut window = window(now, &[done(10, 0); 10_000]);
     for _ in 0..200 {
@@ -204,7 +204,7 @@ fn any_end() -> impl Strategy<Value = Ended> {
 
 proptest! {
     #[test]
-    fn below_the_bound_the_figures_are_those_of_a_window_that_forgets_nothing(
+    fn below_the_bound_the_figures_are_exact(
         ends in prop::collection::vec((prop_oneof![3 => Just(0u64), 5 => 0..400u64, 3 => 0..20_000u64], any_end()), 0..120),
     ) {
         let (mut now, mut window, mut all) = (epoch(), LoadWindow::default(), Vec::new());

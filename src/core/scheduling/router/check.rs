@@ -1,28 +1,28 @@
-//! The router's invariants, asked at the cost of a walk over all jobs. For tests.
+//! Checks of the router's invariants, which walk over all jobs. For tests.
 
 use super::Router;
 use super::job::Phase;
 use crate::core::scheduling::ledger;
 
-/// An invariant that does not hold: a bug in this module.
+/// A broken invariant: a bug in this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// ROUTER-1.
     #[error("ROUTER-1: {0}")]
     Ledger(#[from] ledger::Broken),
     /// ROUTER-2.
-    #[error("ROUTER-2: a job has no timer, or one past its deadline, or a timer is of no job")]
+    #[error("ROUTER-2: a job without a timer, a timer after the deadline, or a timer without a job")]
     Timer,
     /// ROUTER-3.
-    #[error("ROUTER-3: a job's slot or queue does not go with its phase")]
+    #[error("ROUTER-3: a job's slot or queue does not match its phase")]
     Place,
     /// ROUTER-4.
-    #[error("ROUTER-4: reserved tokens are not those of the jobs in the ledger")]
+    #[error("ROUTER-4: the reservations do not match the jobs in the ledger")]
     Budget,
 }
 
 impl<W> Router<W> {
-    /// Asks every invariant.
+    /// Checks every invariant.
     pub fn check(&self) -> Result<(), Broken> {
         self.ledger.check()?;
         let (mut timers, mut reservations) = (0, 0);

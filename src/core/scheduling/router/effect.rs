@@ -1,4 +1,4 @@
-//! What the router wants done, and why it refuses.
+//! The router's effects, events and refusals.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::messages::ids::{BackendId, Generation, JobId, ModelId};
 use crate::messages::jobs::{Outcome, Ticket};
 use crate::messages::wire::{Capabilities, ErrorCode};
 
-/// Something for the driver to do. Effects are carried out in order.
+/// An instruction to the driver. Effects are carried out in order.
 #[derive(Debug)]
 pub enum Effect<W> {
     /// Give the job to a worker of that backend.
@@ -21,47 +21,47 @@ pub enum Effect<W> {
         backend: BackendId,
         /// How the backend serves the job's endpoint.
         service: Service,
-        /// Whether another backend could take the job if this one fails it, so that a copy of its request is kept.
+        /// Whether another backend could retry the job, so that a copy of its request is kept.
         may_retry: bool,
     },
-    /// Stop the job's work, if any, and send its `job_error`, unless its end is on its way already. Once the frame is
-    /// written the driver reports the end.
+    /// Stop the job's work, if any, and send its `job_error`, unless its terminal frame is queued already. The driver
+    /// reports the end when the frame is written.
     Fail {
         /// The job.
         ticket: Ticket,
-        /// What to say.
+        /// What the error reports.
         cause: FailCause,
     },
-    /// Nothing more is sent of this job: its work is to be dropped, which cancels it.
+    /// Drop the job's work, which cancels it. Nothing more of the job is sent.
     Cancel {
         /// The job's work.
         work: W,
     },
-    /// The job has ended by itself: its last frames are sent.
+    /// The job has ended, and its last frames are written: release its work without a cancel.
     Release {
         /// The job's work.
         work: W,
     },
     /// Probe that backend now.
     Probe(BackendId),
-    /// Ask that backend for its load.
+    /// Request the load of that backend.
     AskLoad(BackendId),
-    /// Send what is on offer.
+    /// Send the capabilities.
     Announce {
         /// The connection.
         generation: Generation,
         /// What to send.
         capabilities: Capabilities,
     },
-    /// While draining: so many jobs have not ended.
+    /// While draining: the number of jobs that have not ended.
     StillRunning(usize),
-    /// Call [`Router::tick`](super::Router::tick) then. It replaces an earlier request for a later time.
+    /// Call [`Router::tick`](super::Router::tick) at that time. It replaces an earlier request for a later time.
     WakeAt(Instant),
-    /// Something to be logged and counted.
+    /// Log and count an event.
     Event(RouterEvent),
 }
 
-/// What happened to a job or a backend.
+/// An event of a job or a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouterEvent {
     /// A job was accepted: it will have exactly one end.
@@ -71,14 +71,14 @@ pub enum RouterEvent {
         /// Its model.
         model: ModelId,
     },
-    /// A job has a slot.
+    /// A job got a slot.
     Started {
         /// The job.
         job: JobId,
-        /// Where.
+        /// Its backend.
         backend: BackendId,
     },
-    /// A backend failed a job before the first byte of its answer was sent, and another one has it now.
+    /// A job failed on a backend before the first response byte and was given to another one.
     Moved {
         /// The job.
         job: JobId,
@@ -95,7 +95,7 @@ pub enum RouterEvent {
         model: ModelId,
         /// Where it had its slot, if it had one.
         backend: Option<BackendId>,
-        /// How.
+        /// How it ended.
         outcome: Outcome,
         /// Why it was not done.
         cause: Option<Cause>,
@@ -104,63 +104,63 @@ pub enum RouterEvent {
         /// From receipt to the end.
         duration: Duration,
     },
-    /// A backend failed so many jobs that it gets none for a while.
+    /// The backend's circuit breaker opened.
     BreakerOpened {
         /// The backend.
         backend: BackendId,
     },
 }
 
-/// Why a job that was accepted is ended from here.
+/// Why the router ends an accepted job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailCause {
-    /// Its last backend failed it, and no other one takes it: what that backend reported is sent.
+    /// Its last backend failed it, and no other one takes it. The error of that backend is sent.
     Backend,
-    /// It waited for a slot in vain.
+    /// It waited for a slot, and got none.
     Refused(Refusal),
     /// Its deadline passed.
     Deadline,
     /// The agent is stopping.
     Stopping,
-    /// The actors that worked it are gone.
+    /// Its worker or pool was lost.
     WorkerLost,
 }
 
-/// What became of a job that arrived.
+/// The result of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// It runs, or waits for a slot: its end will be reported.
+    /// It is running, or waits for a slot. Its end will be reported.
     Accepted,
-    /// A job of its id has not ended: the frame is skipped.
+    /// A job with its id has not ended: the frame is skipped.
     AlreadyRuns,
-    /// It is of a connection that is not the current one: nothing is sent.
+    /// It is from a connection that is not the current one: nothing is sent.
     Stale,
-    /// It is to be answered with `job_error`.
+    /// It is answered with `job_error`.
     Refused(Refusal),
 }
 
 /// Why a job is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It can be named and not be done.
+    /// It has a readable id, and an error in another field.
     #[error("{0}")]
     Malformed(&'static str),
-    /// It came before the first capabilities.
+    /// It arrived before the first capabilities were sent.
     #[error("no model has been offered yet")]
     NotOffered,
-    /// The agent takes no more jobs.
+    /// The agent is shutting down.
     #[error("the agent is stopping")]
     Stopping,
     /// The agent holds as many jobs as it may.
-    #[error("every slot is taken")]
+    #[error("every slot of the agent is taken")]
     AgentFull,
-    /// The model is not on offer.
+    /// The model is not offered.
     #[error("no healthy backend serves this model")]
     NotServed,
     /// No backend of the model takes it.
     #[error(transparent)]
     NoSlot(#[from] Unrouted),
-    /// There is no room for it in the token budget.
+    /// The token budget has no room for it.
     #[error("the token budget of this minute is spent")]
     BudgetSpent,
 }

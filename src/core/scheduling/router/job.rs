@@ -1,4 +1,4 @@
-//! A job as the router knows it: what it decides from, and nothing that does IO.
+//! A job as the router knows it: the data for its decisions, and nothing that does IO.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId, ModelId};
 use crate::messages::jobs::{Evidence, Failure};
 
-/// What the driver keeps with a job: the request, and the handle that cancels the work on drop. The router hands it back,
-/// and asks it two questions.
+/// The driver's part of a job: the request, and the handle that cancels the work on drop. The router returns it at the end
+/// of the job, and reads two things from it.
 pub trait Work {
-    /// What the request says of its tokens and its conversation. Asked only where something is decided from it.
+    /// The parts of the request that determine its tokens and its conversation. Called only if a decision depends on it.
     fn outline(&self) -> Option<Outline<'_>>;
 
-    /// How far a backend has come with it.
+    /// How far a backend has come with the response.
     fn progress(&self) -> Progress;
 
     /// When the first byte of its answer was produced.
@@ -25,25 +25,25 @@ pub trait Work {
     }
 }
 
-/// How far a backend has come with a job's answer.
+/// How far a backend has come with a job's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// No response head yet.
     NotBegun,
     /// So many bytes of a stream were relayed.
     Streamed(u64),
-    /// It has begun, and how far it has come cannot be told.
+    /// It has begun, and the rest is unknown.
     Begun,
 }
 
-/// A job that arrives.
+/// A new job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
     /// The coordinator's id for it.
     pub id: JobId,
-    /// The model asked for.
+    /// The requested model.
     pub model: ModelId,
-    /// The API path asked for.
+    /// The requested API path.
     pub endpoint: Endpoint,
     /// When it was received.
     pub received: Instant,
@@ -51,7 +51,7 @@ pub struct NewJob {
     pub deadline: Instant,
 }
 
-/// What the ledger keeps of a job.
+/// The ledger's state of a job.
 #[derive(Debug)]
 pub(super) struct JobState<W> {
     pub(super) work: W,
@@ -59,22 +59,22 @@ pub(super) struct JobState<W> {
     pub(super) endpoint: Endpoint,
     pub(super) received: Instant,
     pub(super) deadline: Instant,
-    /// When its timer is set to: the end of its wait for a first slot, and from then on its deadline.
+    /// When its timer fires: at the end of its wait for a first slot, after that at its deadline.
     pub(super) timer: Instant,
     pub(super) phase: Phase,
     pub(super) estimate: Estimate,
     pub(super) prefixes: PrefixHashes,
-    /// For the verdict on the backend that works it.
+    /// Reports the outcome to the breaker of the backend that has the job.
     pub(super) token: Option<BreakerToken>,
     /// Backends that have failed it.
     pub(super) tried: Vec<BackendId>,
-    /// Those of them of which the job's end will show whether they were at fault.
+    /// Those of them for which the job's end will show whether they were at fault.
     pub(super) suspects: Vec<Suspect>,
     /// Its part of the token budget.
     pub(super) reservation: Option<Reservation>,
 }
 
-/// Where a job stands.
+/// The phase of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It waits for its first slot.
@@ -83,11 +83,11 @@ pub(super) enum Phase {
     Running,
     /// A backend has failed it, and it waits for a slot on another one.
     Retrying(Failure),
-    /// It was told to end, and leaves as its last frame is written.
+    /// It is being ended, and leaves the ledger when its last frame is written.
     Ending,
 }
 
-/// A backend that failed a job, which may have been the job's doing.
+/// A backend that failed a job. The job may have been the cause.
 #[derive(Debug)]
 pub(super) struct Suspect {
     pub(super) backend: BackendId,
@@ -96,7 +96,7 @@ pub(super) struct Suspect {
 }
 
 impl<W> JobState<W> {
-    /// Whether more than one backend broke under the job: then the job is what breaks them.
+    /// Whether it crashed more than one backend: then the job is the cause.
     pub(super) fn breaks_backends(&self) -> bool {
         self.suspects.iter().filter(|suspect| suspect.evidence == Evidence::Crash).count() > 1
     }

@@ -1,4 +1,4 @@
-//! What the coordinator is sent of the agent's offer, and when the router has to be woken.
+//! Sends capabilities to the coordinator, and schedules the router's next wake-up.
 
 use std::time::Instant;
 
@@ -10,8 +10,7 @@ use crate::messages::ids::BackendId;
 use crate::messages::wire::{Capabilities, Metadata};
 
 impl<W: Work> Router<W> {
-    /// Sends the coordinator what is on offer, if that is not what it was sent last: at once on a new connection, spaced
-    /// later.
+    /// Sends the offered models to the coordinator if they have changed: at once on a new connection, later spaced.
     pub(super) fn announce(&mut self, now: Instant) {
         if !self.settled && now < self.settings.settle_at {
             return;
@@ -39,7 +38,7 @@ impl<W: Work> Router<W> {
         self.effects.push_back(Effect::Announce { generation: connection.generation, capabilities });
     }
 
-    /// Sees to it that the driver wakes the router when something is due that no input will bring.
+    /// Requests a wake-up for the next time at which something is due without another input.
     pub(super) fn schedule(&mut self, now: Instant) {
         let Some(at) = self.due_at(now) else { return };
         if self.wake_at.is_none_or(|set| at < set) {
@@ -48,8 +47,8 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// When something is due next: a job's timer, a change that is held back, the first capabilities, a load to be asked
-    /// for, the end of a cool-down.
+    /// The next time at which something is due: a job's timer, delayed capabilities, the first capabilities, a load poll,
+    /// the end of a cool-down.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
         let settle_at = self.connection.as_ref().filter(|_| !self.settled).map(|_| self.settings.settle_at);
         let announce_at = self.connection.as_ref().and_then(|Connection { announce_at, .. }| *announce_at);

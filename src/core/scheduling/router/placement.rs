@@ -1,5 +1,4 @@
-//! Where a job goes: at first, when a backend fails it before the first byte of its answer was sent, and when it has
-//! waited for a slot.
+//! Chooses a backend for a job: at first, after a failure before the first response byte, and after a wait for a slot.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +14,16 @@ use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
 use crate::messages::wire::ErrorCode;
 
-/// How many backends a job may try after the first.
+/// How many further backends a job may try after the first.
 const MORE_TRIES: usize = 2;
-/// How long a job waits for the slot of one that was cancelled.
+/// How long a job waits for the slot of a cancelled one.
 const WAIT: Duration = Duration::from_secs(2);
-/// Bytes of a stream that are taken for a token. An event with one token has 150 bytes and more: this counts rather more
-/// tokens than there were.
+/// Bytes of a stream that count as one token. An event with one token has at least 150 bytes, so this estimate is rather
+/// too high.
 const STREAMED_TOKEN: u64 = 64;
 
 impl<W: Work> Router<W> {
-    /// A job arrives by a connection. Where it is not accepted its work is dropped, and nothing else is done for it.
+    /// A job arrives on a connection. If it is not accepted, its work is dropped, and it causes no effect.
     pub fn submit(&mut self, now: Instant, generation: Generation, job: NewJob, work: W) -> Submitted {
         if let Some(answer) = self.not_for_us(generation, job.id) {
             return answer;
@@ -75,13 +74,12 @@ impl<W: Work> Router<W> {
         Submitted::Accepted
     }
 
-    /// A job that can be named and not be done arrives by a connection.
+    /// A job with a readable id and an error in another field arrives on a connection.
     pub fn submit_malformed(&self, generation: Generation, job: JobId, why: &'static str) -> Submitted {
         self.not_for_us(generation, job).unwrap_or(Submitted::Refused(Refusal::Malformed(why)))
     }
 
-    /// A backend failed a job before the first byte of its answer was sent. The driver has put the job's request back into
-    /// its work.
+    /// A job failed on a backend before the first response byte. The driver has put the request back into its work.
     pub fn failed(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
         let Some(state) = self.ledger.state(ticket).filter(|state| state.phase == Phase::Running) else { return };
         let token = state.token.take();
@@ -105,9 +103,9 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// Gives a job that a backend has failed to another one. Where these are only full, a job whose backend was lost waits
-    /// for a slot until its deadline: it was accepted, and no other agent can take it. One that was refused ends with that,
-    /// which tells its client when to come back.
+    /// Retries a failed job on another backend. If all others are full and the job's backend was lost, the job waits for a
+    /// slot until its deadline, because it was accepted and no other agent can take it. If the backend refused it, it ends
+    /// with that refusal, which may contain when to retry.
     fn retry(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
         let Some(state) = self.ledger.state(ticket) else { return };
         let is_lost = failure.evidence == Evidence::Backend || failure.code == ErrorCode::BackendUnreachable;
@@ -129,7 +127,7 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// Starts what has waited and has a slot now, those to be retried first.
+    /// Starts jobs from the queues that have a slot now, retries first.
     pub(super) fn serve_queues(&mut self, now: Instant) {
         for ticket in std::mem::take(&mut self.retry_queue) {
             if let Some(Phase::Retrying(failure)) = self.ledger.get(ticket).map(|entry| entry.state.phase) {
@@ -145,20 +143,20 @@ impl<W: Work> Router<W> {
         self.report_running();
     }
 
-    /// The timer of a job that was not told to end.
+    /// The timer of a job that is not ending has fired.
     pub(super) fn timer_fired(&mut self, now: Instant, ticket: Ticket) {
         let Some(entry) = self.ledger.get(ticket) else { return };
         if now >= entry.state.deadline {
             return self.fail(ticket, FailCause::Deadline);
         }
-        // It waited for its first slot. What keeps it from one now is what is said of it.
+        // It waited for its first slot. The error reports the current obstacle.
         if let Err(refusal) = self.place(now, ticket) {
             self.fail(ticket, FailCause::Refused(refusal));
         }
     }
 
-    /// Whether a job that arrives gets no answer: it is of another connection, or it runs already. That is asked before
-    /// anything that is answered: an answer would end the job that runs.
+    /// Whether a new job gets no answer: it is from another connection, or its id is already running. Checked before
+    /// anything that is answered, because an answer would end the running job.
     fn not_for_us(&self, generation: Generation, job: JobId) -> Option<Submitted> {
         if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
             return Some(Submitted::Stale);
@@ -166,7 +164,7 @@ impl<W: Work> Router<W> {
         self.ledger.contains(job).then_some(Submitted::AlreadyRuns)
     }
 
-    /// What a request tells of its size and its conversation. It is read only where that matters.
+    /// Reads the size and the conversation of a request, if a decision depends on them.
     fn read(&self, job: &NewJob, work: &W) -> (Estimate, PrefixHashes) {
         let routes = self.catalog.model(&job.model).map_or(&[][..], |model| &model.routes);
         let has_choice = routes.len() > 1;
@@ -177,7 +175,7 @@ impl<W: Work> Router<W> {
         (outline.estimate(job.endpoint, window), self.affinity.prefixes(&job.model, prompt))
     }
 
-    /// Whether a cancelled job still holds a slot of the job's model, which will be free soon.
+    /// Whether a cancelled job still uses a slot of the job's model, which will be free soon.
     fn slot_is_coming(&self, now: Instant, ticket: Ticket) -> bool {
         let Some(state) = self.ledger.get(ticket).map(|entry| &entry.state) else { return false };
         let routes = self.catalog.model(&state.model).into_iter().flat_map(|model| &model.routes);
@@ -185,7 +183,7 @@ impl<W: Work> Router<W> {
         serving.any(|route| self.backends.lingers(&route.backend, now))
     }
 
-    /// Gives a job a slot and dispatches it there.
+    /// Gives a job a slot and dispatches it.
     fn place(&mut self, now: Instant, ticket: Ticket) -> Result<BackendId, Refusal> {
         let (Route { backend, limit, .. }, service, may_retry) = self.choose(now, ticket)?;
         self.ledger.place(ticket, &backend, limit).map_err(|_| Refusal::NoSlot(Unrouted::AllFull))?;
@@ -208,7 +206,7 @@ impl<W: Work> Router<W> {
         Ok(backend)
     }
 
-    /// Finds a route for a job, how it serves the job, and whether another one could take the job after it.
+    /// Chooses a route for a job, how it serves the job, and whether another route could retry it.
     fn choose(&self, now: Instant, ticket: Ticket) -> Result<(Route, Service, bool), Refusal> {
         let state = self.ledger.get(ticket).map(|entry| &entry.state).ok_or(Refusal::NotServed)?;
         let model = self.catalog.model(&state.model).ok_or(Refusal::NotServed)?;
@@ -222,13 +220,13 @@ impl<W: Work> Router<W> {
         Ok((choice.route.clone(), choice.service, may_retry))
     }
 
-    /// How a backend stands now. `None` while it has no workers.
+    /// The current state of a backend. `None` while it has no workers.
     fn standing(&self, now: Instant, backend: &BackendId) -> Option<Standing> {
         self.ready.get(backend)?;
         self.backends.standing(backend, self.ledger.on_backend(backend), now)
     }
 
-    /// Reserves what a job may use of the token budget, once. False: there is no room for it.
+    /// Reserves a job's tokens in the budget, once. False: the budget has no room for them.
     fn reserve(&mut self, now: Instant, ticket: Ticket) -> bool {
         let (Some(budget), Some(state)) = (&mut self.budget, self.ledger.state(ticket)) else { return true };
         if state.reservation.is_none() {
@@ -237,7 +235,7 @@ impl<W: Work> Router<W> {
         state.reservation.is_some()
     }
 
-    /// Gives back what a job at its end did not use of the token budget.
+    /// Releases the tokens that an ended job did not use.
     pub(super) fn settle_budget(&mut self, state: &mut JobState<W>, outcome: &Outcome, now: Instant) {
         if let (Some(budget), Some(reservation)) = (&mut self.budget, state.reservation.take()) {
             let most = budget.share();
@@ -252,7 +250,7 @@ fn used<W: Work>(state: &JobState<W>, outcome: &Outcome, most: u64) -> Option<u6
     let Estimate { prompt, .. } = state.estimate;
     match (outcome, state.work.progress()) {
         (Outcome::Done { tokens }, _) => Some(tokens.input.saturating_add(tokens.output)).filter(|tokens| *tokens > 0),
-        // A backend that still was at it as the job was taken away has read the prompt at most.
+        // A backend from which the job was taken before its response began has evaluated at most the prompt.
         (Outcome::Cancelled | Outcome::Failed(Failure { code: ErrorCode::BackendTimeout, .. }), Progress::NotBegun) => {
             Some(prompt.min(most))
         }

@@ -1,4 +1,4 @@
-//! The router by name, and in ten thousand random sequences.
+//! The router: single rules, and ten thousand random sequences.
 
 mod invariants;
 mod rules;

@@ -1,4 +1,4 @@
-//! Everything that the router decides from, as one value: for the status page and for tests.
+//! The whole state of the router as one value: for the status page and for tests.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,39 +11,39 @@ use crate::core::scheduling::backend_states::BackendView;
 use crate::messages::ids::{BackendId, JobId, ModelId};
 use crate::messages::wire::ModelOffer;
 
-/// The state of a router at one moment. Times are milliseconds from that moment.
+/// The state of a router at one moment. Times are milliseconds relative to that moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouterView {
-    /// Jobs at once over all backends, at most.
+    /// The most concurrent jobs over all backends.
     max_concurrent_total: u32,
-    /// Whether it was told to stop.
+    /// How far the agent is with its shutdown.
     drain: Drain,
-    /// The connection that jobs come by.
+    /// The connection on which jobs arrive.
     connection: Option<ConnectionView>,
     /// Accepted jobs that have not ended, in the order of acceptance.
     jobs: Vec<JobView>,
     /// How many of them wait for their first slot.
     waiting: usize,
-    /// How many of them wait for a slot on another backend.
+    /// How many of them wait for a retry.
     retrying: usize,
-    /// The backends of the models on offer.
+    /// The backends of the offered models.
     backends: BTreeMap<BackendId, BackendView>,
     /// Backends whose workers can be given jobs.
     ready: Vec<BackendId>,
     /// The token budget, if there is one.
     budget: Option<BudgetView>,
-    /// Beginnings of prompts of which it is known who served them.
+    /// Prefixes of prompts whose backend is remembered.
     remembered_prefixes: usize,
-    /// When something is due that no input will bring.
+    /// When the router has to be woken without another input.
     due_in_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct ConnectionView {
     generation: u64,
-    /// What it was sent last; none before the first capabilities.
+    /// The capabilities that were sent last; none before the first ones.
     announced: Option<Vec<ModelOffer>>,
-    /// When a change that is held back will be sent.
+    /// When delayed capabilities will be sent.
     announce_in_ms: Option<u64>,
 }
 
@@ -52,13 +52,13 @@ struct JobView {
     job: JobId,
     model: ModelId,
     phase: &'static str,
-    /// Where it has its slot.
+    /// The backend where it has its slot.
     backend: Option<BackendId>,
     /// Backends that have failed it.
     tried: Vec<BackendId>,
     age_ms: u64,
     deadline_in_ms: u64,
-    /// Tokens of the prompt, by estimate, and of the answers that it may ask for.
+    /// Estimated tokens of the prompt and of the answers.
     estimate: (u64, u64),
 }
 
@@ -66,7 +66,7 @@ struct JobView {
 struct BudgetView {
     /// Tokens reserved by jobs that have not ended.
     reserved: u64,
-    /// Tokens that count now, those reserved included.
+    /// Tokens that count now, including the reserved ones.
     counted: u64,
     per_minute: u64,
 }
@@ -79,7 +79,7 @@ impl RouterView {
 }
 
 impl<W: Work> Router<W> {
-    /// Its state now.
+    /// The state of the router at `now`.
     pub fn view(&self, now: Instant) -> RouterView {
         let until = |at: Instant| millis(at.saturating_duration_since(now));
         let jobs = self.ledger.iter().map(|entry| JobView {

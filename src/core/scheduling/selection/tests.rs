@@ -1,4 +1,4 @@
-//! Choices by name, and against a naive reading of the order.
+//! Choices by rule, and compared with a naive implementation of the order.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn demand() -> Demand<'static> {
     Demand { endpoint: Endpoint::ChatCompletions, context: 100, sticky: None, tried: &[] }
 }
 
-/// The backend chosen where each route's backend stands as said, in the order of routes.
+/// The chosen backend, if the backends of the routes have these states, in the order of routes.
 fn chosen(routes: &[Route], demand: &Demand<'_>, standings: &[Option<Standing>]) -> Result<String, Unrouted> {
     let standing = |id: &BackendId| standings[routes.iter().position(|route| route.backend == *id).unwrap()];
     choose(routes, demand, standing).map(|choice| choice.route.backend.to_string())
@@ -65,7 +65,7 @@ fn a_lower_rank_gets_a_job_only_when_the_higher_has_no_room() {
 }
 
 #[test]
-fn a_conversation_stays_where_it_was_unless_that_is_full_or_much_more_loaded() {
+fn a_conversation_stays_on_its_backend_unless_that_is_full_or_much_more_loaded() {
     let sticky = "c".into();
     let demand = Demand { sticky: Some(&sticky), ..demand() };
     let at = |load| Some(Standing { load, ..IDLE });
@@ -82,7 +82,7 @@ fn a_conversation_stays_where_it_was_unless_that_is_full_or_much_more_loaded() {
 }
 
 #[test]
-fn who_has_the_path_itself_comes_before_an_equal_that_translates_but_not_before_a_better_rank() {
+fn a_native_path_comes_before_an_equal_that_translates_but_not_before_a_better_rank() {
     let messages = Demand { endpoint: Endpoint::Messages, ..demand() };
     let native = |name, kind| Route { endpoints: Endpoints::NONE.with(Endpoint::Messages), ..route(name, kind) };
     let busy = Some(Standing { load: 900, free: 1, ..IDLE });
@@ -95,7 +95,7 @@ fn who_has_the_path_itself_comes_before_an_equal_that_translates_but_not_before_
 }
 
 #[test]
-fn a_route_with_too_little_context_is_passed_over_while_another_has_enough_even_a_full_one() {
+fn a_route_with_too_little_context_is_skipped_while_another_has_enough_even_a_full_one() {
     let window = |name, context_window| Route { context_window, ..route(name, BackendKind::Vllm) };
     let routes = [window("a", Some(2048)), window("b", Some(8192)), window("c", Some(4096))];
     let go = |context, b| chosen(&routes, &Demand { context, ..demand() }, &[Some(IDLE), Some(b), Some(IDLE)]);
@@ -110,7 +110,7 @@ fn a_route_with_too_little_context_is_passed_over_while_another_has_enough_even_
 }
 
 #[test]
-fn the_reason_is_the_one_that_leaves_most_hope() {
+fn the_reported_reason_is_the_one_most_likely_to_pass() {
     let all = ["a".into(), "b".into(), "c".into()];
     for (tried, standings, why) in [
         (&all[..], [Some(IDLE); 3], Unrouted::AllTried),

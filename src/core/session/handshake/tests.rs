@@ -12,7 +12,7 @@ const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 const CODE: &str = "canary-code-7f3a";
 const VERDICT: Handshake = Handshake::AwaitingVerdict { agreed: Extensions::NONE };
 
-/// An agent with a real key, and what it was made to sign.
+/// An agent with a real key, and the nonces that it signed.
 struct Agent {
     key: SigningKey,
     code: Option<Secret>,
@@ -77,7 +77,7 @@ fn a_challenge_is_answered_with_a_signature_over_the_raw_nonce() {
 }
 
 #[test]
-fn the_answer_names_the_extensions_on_offer_that_are_known_and_without_an_offer_none() {
+fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_none() {
     for (offer, agreed) in [
         ("", Extensions::NONE),
         (r#","extensions":[]"#, Extensions::NONE),
@@ -103,7 +103,7 @@ fn the_answer_names_the_extensions_on_offer_that_are_known_and_without_an_offer_
 }
 
 #[test]
-fn the_enrollment_code_is_sent_where_it_is_given() {
+fn the_enrollment_code_is_sent_if_there_is_one() {
     let mut agent = Agent::in_state(Handshake::default());
     agent.code = Some(Secret::new(CODE));
     let step = agent.reads(&challenge(&STANDARD.encode([1; 32])));
@@ -141,7 +141,7 @@ fn nothing_is_signed_for_a_bad_nonce() {
 }
 
 #[test]
-fn auth_ok_lets_the_agent_in_with_or_without_a_name() {
+fn auth_ok_admits_the_agent_with_or_without_a_provider_id() {
     let longest = "a".repeat(128);
     for (field, id) in [
         ("", None),
@@ -157,7 +157,7 @@ fn auth_ok_lets_the_agent_in_with_or_without_a_name() {
 }
 
 #[test]
-fn a_provider_id_that_is_none_fails_the_handshake() {
+fn an_invalid_provider_id_fails_the_handshake() {
     let long = format!("\"{}\"", "a".repeat(129));
     for id in ["\"\"", "\"a b\"", "\"a\\n\"", "\"a\\u0000\"", "\"../x\"", "\"ü\"", "7", "{}", "[\"a\"]", &long] {
         let agent = Agent::in_state(VERDICT);
@@ -168,7 +168,7 @@ fn a_provider_id_that_is_none_fails_the_handshake() {
 }
 
 #[test]
-fn a_refusal_carries_its_reason_at_either_step() {
+fn a_refusal_has_its_reason_at_either_step() {
     let long = "ü".repeat(300);
     for (field, reason) in [
         ("", "unknown"),
@@ -188,7 +188,7 @@ fn a_refusal_carries_its_reason_at_either_step() {
 }
 
 #[test]
-fn a_refusal_can_not_quote_the_code() {
+fn the_reason_of_a_refusal_never_contains_the_code() {
     let mut agent = Agent::in_state(VERDICT);
     agent.code = Some(Secret::new(CODE));
     let pad = "x".repeat(250);
@@ -200,7 +200,7 @@ fn a_refusal_can_not_quote_the_code() {
 }
 
 #[test]
-fn what_has_no_place_fails_the_handshake_at_every_step() {
+fn an_unexpected_frame_fails_the_handshake_at_every_step() {
     let job = format!(r#"{{"type":"job","job_id":"{ID}","model_id":"m","request":{{}}}}"#);
     let malformed = format!(r#"{{"type":"job","job_id":"{ID}"}}"#);
     let cancel = format!(r#"{{"type":"job_cancel","job_id":"{ID}"}}"#);
@@ -261,7 +261,7 @@ fn after_its_end_a_handshake_neither_signs_nor_accepts() {
     assert!(agent.signed.borrow().is_empty());
 }
 
-/// A frame of the handshake, good or bad, or any text at all.
+/// A frame of the handshake, valid or not, or any text.
 fn frame() -> impl Strategy<Value = String> {
     prop_oneof![
         (0usize..300).prop_map(|size| challenge(&STANDARD.encode(vec![1; size]))),

@@ -20,7 +20,7 @@ fn part(part: &str) -> String {
 }
 
 #[test]
-fn a_url_is_refused_wherever_media_are_named() {
+fn a_url_is_refused_at_every_place_for_media() {
     for media in [
         r#"{"type":"image_url","image_url":{"url":"http://169.254.169.254/latest"}}"#,
         r#"{"type":"image_url","image_url":{"detail":"low","url":"https://x.example/a.png"}}"#,
@@ -80,7 +80,7 @@ fn no_spelling_hides_a_url() {
 }
 
 #[test]
-fn what_the_request_contains_passes() {
+fn media_in_the_request_are_allowed() {
     for media in [
         r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo=","detail":"high"}}"#,
         r#"{"type":"image_url","image_url":{"url":"DATA:image/png;base64,iVBO"}}"#,
@@ -120,7 +120,7 @@ fn a_text_that_mentions_a_url_is_a_text() {
 }
 
 #[test]
-fn a_part_behind_what_a_tool_was_given_is_checked() {
+fn a_part_after_the_input_of_a_tool_is_checked() {
     let messages = r#"[{"content":[{"type":"tool_use","input":{"url":"http://x","a":[1]}},{"image_url":"http://x"}]}]"#;
     assert_eq!(check_messages(messages), Err(PolicyError::RemoteMedia));
 }
@@ -135,7 +135,7 @@ fn the_name_of_a_member_counts_like_a_key() {
 }
 
 #[test]
-fn what_is_kept_at_the_backend_can_not_be_named() {
+fn files_at_the_backend_are_refused() {
     let reference = r#"[{"type":"item_\u0072eference","id":"msg_1"}]"#;
     let file = r#"[{"role":"user","content":[{"type":"input_file","file_id":"file-1"}]}]"#;
     let source = r#"[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"file-1"}}]}]"#;
@@ -151,7 +151,7 @@ fn what_is_kept_at_the_backend_can_not_be_named() {
 }
 
 #[test]
-fn images_in_markdown_are_media_where_a_server_fetches_them() {
+fn images_in_markdown_are_media_if_the_server_fetches_them() {
     let check = |value: &str| check(b"messages", value.as_bytes(), MARKDOWN);
     for messages in [
         r#"[{"role":"user","content":"look: ![](http://10.0.0.1/a.png)"}]"#,
@@ -171,7 +171,7 @@ fn images_in_markdown_are_media_where_a_server_fetches_them() {
 }
 
 #[test]
-fn deep_nesting_and_long_texts_are_passed_in_linear_time() {
+fn deep_nesting_and_long_texts_are_scanned_in_linear_time() {
     let deep = format!("{}\"http://x\"{}", r#"[{"a":"#.repeat(500), "}]".repeat(500));
     assert_eq!(check_messages(&deep), Ok(()));
     let deep = format!("{}{{\"url\":\"http://x\"}}{}", r#"[{"a":"#.repeat(500), "}]".repeat(500));
@@ -180,7 +180,7 @@ fn deep_nesting_and_long_texts_are_passed_in_linear_time() {
     assert_eq!(check_messages(&quotes), Ok(()));
 }
 
-/// Whether an object anywhere in a value has a URL at a key that names media, told from the parsed value.
+/// Whether an object anywhere in a parsed value has a URL at a key for media.
 fn names_remote(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Object(members) => members.iter().any(|(key, value)| match (key.as_str(), value) {
@@ -215,8 +215,8 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn the_walk_finds_what_the_parsed_value_has(value in value(), pretty: bool) {
-        // A list within a list of media is a list of media, which the plain reading above leaves out.
+    fn the_walk_finds_the_urls_of_the_parsed_value(value in value(), pretty: bool) {
+        // A list within a list of media is a list of media, which the naive implementation above leaves out.
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         let found = check(b"messages", text.as_bytes(), KEYS) == Err(PolicyError::RemoteMedia);
         if names_remote(&value) {

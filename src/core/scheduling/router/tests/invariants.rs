@@ -1,4 +1,4 @@
-//! What must hold of the router whatever happens, by name.
+//! Invariants of the router that hold in every sequence of inputs.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use crate::core::scheduling::selection::{Demand, Standing, choose};
 use crate::messages::endpoint::Endpoints;
 
 impl World {
-    /// An offer is taken at its word by an agent without jobs: every endpoint has a route, and so many jobs of all the
-    /// context have a slot at the same time, for whatever is served everywhere.
+    /// The offer is correct for an agent without jobs: every endpoint has a route, and as many jobs of the full context as
+    /// offered have a slot at the same time, for each endpoint that every route serves.
     pub(super) fn take_offer(&mut self, generation: Generation, capabilities: &Capabilities) {
         assert!(self.connected && generation == self.generation, "EFFECT-REFERS: to a connection that is gone");
-        // The first offer of a connection and the first change of it are sent at once.
+        // The first offer of a connection and its first change are sent at once.
         let last = self.announced.last().filter(|_| self.announced.len() > 1);
         assert!(last.is_none_or(|last| self.now - *last >= ms(2000)), "offers come too fast");
         self.announced.push(self.now);
@@ -45,20 +45,20 @@ impl World {
         }
     }
 
-    /// What must hold of a backend that was just given a job.
+    /// Holds for a backend that was just given a job.
     pub(super) fn check_room(&self, id: &BackendId) {
         let server = &self.servers[id];
         let limit = server.policy.max_concurrent.unwrap_or(server.slots);
         let ours = self.router.ledger.on_backend(id);
         assert!(ours <= limit.min(AGENT) as usize, "BACKEND-LIMIT: more jobs than the backend may have");
-        // What others do there is forgotten where the server has not told of it for long.
-        let recent = server.told.is_some_and(|told| self.now - told < ms(35_000));
+        // The foreign load expires if the server has not reported it for long.
+        let recent = server.reported.is_some_and(|at| self.now - at < ms(35_000));
         if server.known == Known::Exactly && (recent || server.foreign == 0) {
             assert!(self.busy(id) <= server.slots.max(limit), "BACKEND-LIMIT: more work than there was room for");
         }
     }
 
-    /// What must hold at any time.
+    /// Holds at any time.
     pub(super) fn check(&self) {
         assert_eq!(self.router.check(), Ok(()));
         for entry in self.router.ledger.iter().filter(|entry| entry.state.phase != Phase::Ending) {

@@ -1,4 +1,4 @@
-//! The router's rules by name.
+//! Single rules of the router.
 
 use super::super::*;
 use super::server::{Known, Mood, Server};
@@ -10,7 +10,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::{Endpoint, Endpoints};
 
-/// A server of the one model, with so many slots, of which it does not tell.
+/// A server of the one model, with so many slots, which it does not report.
 fn server(slots: u32) -> Server {
     let model = ModelReport { id: "m0".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };
     Server {
@@ -29,7 +29,7 @@ fn server(slots: u32) -> Server {
         held: Vec::new(),
         left: None,
         known: Known::Exactly,
-        told: None,
+        reported: None,
     }
 }
 
@@ -47,7 +47,7 @@ impl World {
         self.submit(id(n), "m0", Endpoint::ChatCompletions, request.to_owned(), ms(600_000));
     }
 
-    /// Sends a job and lets it come to its end.
+    /// Sends a job and runs until it has ended.
     fn whole_job(&mut self, n: u128) -> Fate {
         self.job(n, "{}");
         self.run_all();
@@ -68,7 +68,7 @@ impl World {
 }
 
 #[test]
-fn a_job_whose_worker_is_gone_ends_at_its_deadline() {
+fn a_job_whose_worker_is_lost_ends_at_its_deadline() {
     let mut world = world([Mood::Stalls], None);
     world.submit(id(1), "m0", Endpoint::ChatCompletions, "{}".into(), ms(5000));
     world.running.clear();
@@ -93,7 +93,7 @@ fn no_job_is_given_to_a_pool_that_is_lost() {
 }
 
 #[test]
-fn jobs_that_break_every_backend_take_none_of_them_from_other_jobs() {
+fn jobs_that_crash_every_backend_open_no_breaker() {
     let mut world = world([Mood::Crashes; 3], None);
     for n in 0..10 {
         world.whole_job(n);
@@ -110,7 +110,7 @@ fn jobs_that_break_every_backend_take_none_of_them_from_other_jobs() {
 }
 
 #[test]
-fn a_backend_that_breaks_under_jobs_that_another_one_does_gets_none_for_a_while() {
+fn a_backend_that_crashes_under_jobs_that_another_one_serves_has_its_breaker_opened() {
     for mood in [Mood::Crashes, Mood::Answers503] {
         let mut world = world([mood, Mood::Answers], None);
         for n in 0..3 {
@@ -122,7 +122,7 @@ fn a_backend_that_breaks_under_jobs_that_another_one_does_gets_none_for_a_while(
 }
 
 #[test]
-fn a_backend_that_is_full_or_breaks_alone_is_not_withdrawn_for_it() {
+fn the_breaker_of_an_overloaded_or_only_backend_stays_closed() {
     for mood in [Mood::Crashes, Mood::Answers503, Mood::Answers429, Mood::Answers400, Mood::LacksModel, Mood::BreaksOff]
     {
         let mut world = world([mood], None);
@@ -152,7 +152,7 @@ fn jobs_longer_than_a_trial_close_the_breaker() {
     assert_eq!(world.usable("b0"), 0);
     world.turns("b0", Mood::Stalls);
     world.wait(ms(4000));
-    // Each takes longer than the next trial waits.
+    // Each job takes longer than the wait for the next trial.
     for n in 3..7 {
         world.job(n, "{}");
         world.wait(ms(35_000));
@@ -167,7 +167,7 @@ fn jobs_longer_than_a_trial_close_the_breaker() {
 }
 
 #[test]
-fn a_job_that_allows_any_number_of_tokens_leaves_the_budget_to_others() {
+fn a_job_without_a_token_limit_leaves_budget_to_other_jobs() {
     let mut world = world([Mood::Stalls], Some(BUDGET));
     world.job(1, r#"{"max_tokens":1000000000000}"#);
     assert_eq!(world.counted(), u128::from(BUDGET / 8));
@@ -176,7 +176,7 @@ fn a_job_that_allows_any_number_of_tokens_leaves_the_budget_to_others() {
 }
 
 #[test]
-fn a_job_that_is_taken_away_before_it_has_begun_used_its_prompt_at_most() {
+fn a_job_that_ends_early_before_its_answer_begins_used_at_most_its_prompt() {
     let request = format!(r#"{{"prompt":"{}","max_tokens":1000000000000}}"#, "x".repeat(398));
     for lost in [false, true] {
         let mut world = world([Mood::Stalls], Some(BUDGET));
@@ -211,7 +211,7 @@ fn a_job_that_is_taken_away_later_used_its_prompt_and_what_was_streamed() {
 }
 
 #[test]
-fn a_job_that_waits_for_a_slot_counts_and_its_cancel_is_an_end() {
+fn a_job_in_the_wait_queue_is_in_flight_and_its_cancel_ends_it() {
     let mut slots = server(1);
     (slots.report.slots, slots.mood) = (Some(1), Mood::Stalls);
     let mut world = World::new(vec![slots], None);

@@ -1,5 +1,5 @@
-//! Random sequences of inputs, in virtual time: servers that come and go, slow down, fill up, fail and lie, jobs of every
-//! shape, cancels at any moment, connections that are lost, workers that die, and inputs that come late or twice.
+//! Random sequences of inputs, in virtual time: servers that start, stop, slow down, fill up, fail and report wrong loads,
+//! jobs of every kind, cancels at any moment, lost connections, lost workers, and inputs that arrive late or twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,7 +38,7 @@ enum Step {
     },
     Answer(usize),
     Write(usize),
-    /// Cancels the nth submission, which may have ended long ago.
+    /// Cancels the nth submission, which may have ended before.
     Cancel {
         nth: usize,
         holds: u64,
@@ -79,7 +79,7 @@ fn server(chance: &mut Chance) -> Server {
             busy: None,
             cloud_models: 0,
         },
-        // Of a server that says nothing the operator has to know the slots.
+        // The operator has to know the slots of a server that does not report them.
         policy: BackendPolicy {
             local: chance.random(),
             max_concurrent: max_concurrent.or(Some(slots)),
@@ -92,7 +92,7 @@ fn server(chance: &mut Chance) -> Server {
         held: Vec::new(),
         left: None,
         known: Known::Exactly,
-        told: None,
+        reported: None,
     }
 }
 
@@ -118,7 +118,7 @@ fn step(chance: &mut Chance) -> Step {
         240..270 => Step::Foreign(any, chance.random_range(0..5)),
         270..350 => Step::Probe(any),
         350..600 => Step::Submit {
-            // Few enough that an id comes again while its job runs, and after.
+            // So few ids that an id is used again while its job is running, and later.
             id: chance.random_range(0..64),
             model: any,
             endpoint: *Endpoint::ALL.choose(chance).unwrap(),
@@ -191,7 +191,7 @@ fn take(world: &mut World, step: &Step) {
     world.check();
 }
 
-/// All is well again: what runs ends, what was lost comes back, every offer is kept, and nothing is left behind.
+/// All faults end: running jobs end, lost backends return, every offer can be kept, and no state is left over.
 fn recovers(world: &mut World) {
     for server in world.servers.values_mut() {
         (server.up, server.mood, server.foreign) = (true, Mood::Answers, 0);
@@ -249,7 +249,7 @@ impl Sequence {
         catch_unwind(AssertUnwindSafe(|| self.play())).is_err()
     }
 
-    /// Leaves out what is not needed to fail.
+    /// Leaves out steps that are not needed for the failure.
     fn shrink(mut self) -> Self {
         let mut size = self.steps.len();
         while size > 0 {
@@ -266,40 +266,40 @@ impl Sequence {
     }
 }
 
-/// Plays every fourth seed. A failing one is printed with the steps that it needs.
+/// Runs every fourth seed. A failing one is printed with the steps that it needs.
 fn play_every_fourth(first: u64) {
     for seed in (first..SEQUENCES).step_by(4) {
         let sequence = Sequence::of(seed);
         if sequence.fails() {
             let Sequence { servers, budget, steps } = sequence.shrink();
-            let said = catch_unwind(AssertUnwindSafe(|| {
+            let failure = catch_unwind(AssertUnwindSafe(|| {
                 Sequence { servers: servers.clone(), budget, steps: steps.clone() }.play();
             }));
-            let said = said.expect_err("it fails");
-            let said = said.downcast_ref::<String>().map(String::as_str).or(said.downcast_ref::<&str>().copied());
-            panic!("seed {seed}: {said:?}\nbudget {budget:?}\n{servers:#?}\n{steps:#?}");
+            let failure = failure.expect_err("it fails");
+            let text = failure.downcast_ref::<String>().map(String::as_str).or(failure.downcast_ref::<&str>().copied());
+            panic!("seed {seed}: {text:?}\nbudget {budget:?}\n{servers:#?}\n{steps:#?}");
         }
     }
 }
 
-// Four tests, so that they run side by side.
+// Four tests, so that they run in parallel.
 
 #[test]
-fn whatever_happens_the_invariants_hold_and_all_recovers_in_the_first_quarter_of_the_sequences() {
+fn the_invariants_hold_and_the_router_recovers_in_the_first_quarter_of_the_sequences() {
     play_every_fourth(0);
 }
 
 #[test]
-fn whatever_happens_the_invariants_hold_and_all_recovers_in_the_second_quarter_of_the_sequences() {
+fn the_invariants_hold_and_the_router_recovers_in_the_second_quarter_of_the_sequences() {
     play_every_fourth(1);
 }
 
 #[test]
-fn whatever_happens_the_invariants_hold_and_all_recovers_in_the_third_quarter_of_the_sequences() {
+fn the_invariants_hold_and_the_router_recovers_in_the_third_quarter_of_the_sequences() {
     play_every_fourth(2);
 }
 
 #[test]
-fn whatever_happens_the_invariants_hold_and_all_recovers_in_the_fourth_quarter_of_the_sequences() {
+fn the_invariants_hold_and_the_router_recovers_in_the_fourth_quarter_of_the_sequences() {
     play_every_fourth(3);
 }

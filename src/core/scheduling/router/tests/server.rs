@@ -1,4 +1,4 @@
-//! A server as it really is, and what it does with a job.
+//! A simulated server: its true state, and what it does with a job.
 
 use std::time::Instant;
 
@@ -8,24 +8,24 @@ use crate::messages::discovery::BackendReport;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, Tokens};
 
-/// What a server does with a job when it comes to answering it.
+/// What a server does with a job when it is about to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
     Answers,
-    /// Begins, and breaks off.
+    /// Begins its answer and breaks off.
     BreaksOff,
-    /// Not yet.
+    /// Does not answer yet.
     Stalls,
     TakesNoConnection,
     Crashes,
     Answers503,
     Answers429,
     Answers400,
-    /// 404: it does not have the model, whatever it listed.
+    /// 404: it does not have the model, although it listed it.
     LacksModel,
 }
 
-/// A server as it really is.
+/// The true state of a server.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) report: BackendReport,
@@ -34,32 +34,32 @@ pub(super) struct Server {
     pub(super) up: bool,
     pub(super) mood: Mood,
     pub(super) foreign: u32,
-    /// Until when cancelled jobs hold a slot.
+    /// Until when cancelled jobs use a slot.
     pub(super) held: Vec<Instant>,
-    /// When a job left it last.
+    /// When the last job left it.
     pub(super) left: Option<Instant>,
     pub(super) known: Known,
-    /// When it told its load last.
-    pub(super) told: Option<Instant>,
+    /// When it last reported its load.
+    pub(super) reported: Option<Instant>,
 }
 
-/// How far the router can know a server's load.
+/// How exactly the router can know a server's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// As it is.
+    /// Exactly.
     Exactly,
-    /// Not before the next report that leaves no doubt.
+    /// Not before the next unambiguous report.
     Later,
-    /// It worked for longer on a cancelled job than is waited for, or works on one and does not tell.
+    /// It worked on a cancelled job for longer than the router waits, or works on one and does not report its load.
     Never,
 }
 
-/// How a server takes a job.
+/// What a server does with a job.
 pub(super) enum Answer {
     NotYet,
     /// It begins its answer, which ends so.
     Begins(Outcome),
-    /// It fails the job, which another one may do better.
+    /// It fails the job, which may be retried on another backend.
     Fails {
         failure: Failure,
         elsewhere: bool,

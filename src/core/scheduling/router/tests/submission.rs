@@ -1,11 +1,11 @@
-//! A job as its submitter and its driver know it.
+//! A job from the view of its submitter and its driver.
 
 use super::super::{Progress, Work};
 use crate::core::json::Members;
 use crate::core::scheduling::estimate::Outline;
 use crate::messages::ids::{Generation, JobId};
 
-/// The driver's part of a job: which submission it is, and its request.
+/// The driver's part of a job: the number of its submission, and its request.
 pub(super) struct Prompt {
     pub(super) submission: usize,
     pub(super) request: String,
@@ -22,7 +22,7 @@ impl Work for Prompt {
     }
 }
 
-/// What became of a submission.
+/// The outcome of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Refused,
@@ -35,6 +35,6 @@ pub(super) struct Submission {
     pub(super) id: JobId,
     pub(super) generation: Generation,
     pub(super) fate: Fate,
-    /// Its work was handed back.
+    /// Its work was returned.
     pub(super) returned: bool,
 }

@@ -1,4 +1,5 @@
-//! Servers as they really are, a driver that carries out what the router wants done, and a coordinator that counts ends.
+//! The simulated world of a router: servers, a driver that carries out effects, and a coordinator that counts the ends of
+//! jobs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(super) fn ms(ms: u64) -> Duration {
 pub(super) struct Run {
     backend: BackendId,
     may_retry: bool,
-    /// Its last frame is queued: nothing stops it any more.
+    /// Its last frame is queued: it can no longer be stopped.
     claimed: Option<Outcome>,
 }
 
@@ -86,12 +87,12 @@ impl World {
         u32::try_from(self.worked(id) + held).unwrap() + server.foreign
     }
 
-    /// Jobs of ours that a server really works.
+    /// Jobs of ours that a server is really working on.
     fn worked(&self, id: &BackendId) -> usize {
         self.running.values().filter(|run| run.backend == *id && run.claimed.is_none()).count()
     }
 
-    /// What a probe of discovery does, which also reports the load where the server tells it.
+    /// Does what a probe of discovery does, which also reports the load if the server does.
     pub(super) fn probe(&mut self, id: &BackendId) {
         let Server { up, report, policy, slots, .. } = self.servers[id].clone();
         if up {
@@ -113,7 +114,7 @@ impl World {
         let before = known(self);
         self.router.routes_changed(self.now, Arc::new(catalog), ready, true);
         for id in known(self).difference(&before) {
-            // What it reported while it was not in the catalog, or before it left it, is forgotten.
+            // What it reported before it left the catalog, or while it was not in it, is dropped.
             let server = self.servers.get_mut(id).unwrap();
             if server.report.slots.is_some() && server.known == Known::Exactly {
                 server.known = Known::Later;
@@ -122,11 +123,11 @@ impl World {
         self.drive();
     }
 
-    /// A report of the load. Of jobs that left less than `doubt` ago it cannot be told whether it counts them, and what
-    /// waits at the server it does not count.
+    /// A report of the load. It may or may not count jobs that left less than `doubt` ago. It does not count requests in
+    /// the server's queue.
     fn tell(&mut self, id: &BackendId, asked: Instant, doubt: Duration) {
         let (busy, now) = (self.busy(id), self.now);
-        // A job whose last frame is not written yet counts as ours, and the server has done with it.
+        // A job whose last frame is not written yet counts as ours, although the server has finished it.
         let same_jobs = self.worked(id) == self.router.ledger.on_backend(id);
         let server = self.servers.get_mut(id).unwrap();
         let exact = same_jobs && busy <= server.slots && server.left.is_none_or(|left| now - left > doubt);
@@ -135,9 +136,9 @@ impl World {
             _ if exact => Known::Exactly,
             _ => Known::Later,
         };
-        server.told = Some(now);
-        let told = busy.min(server.slots);
-        self.router.load_report(now, id, told, asked);
+        server.reported = Some(now);
+        let reported = busy.min(server.slots);
+        self.router.load_report(now, id, reported, asked);
         self.drive();
     }
 
@@ -156,7 +157,7 @@ impl World {
         assert_eq!(open.count(), 0, "a job outlives its connection");
     }
 
-    /// Lets time pass, and wakes the router when it asked for that.
+    /// Lets time pass, and wakes the router when it is due.
     pub(super) fn wait(&mut self, wait: Duration) {
         let until = self.now + wait;
         while let Some(at) = self.wake_at.filter(|at| *at <= until) {
@@ -203,7 +204,7 @@ impl World {
         self.drive();
     }
 
-    /// A job is taken from its server, which may go on with it for a while.
+    /// Removes a job from its server, which may work on it for a while.
     fn abandon(&mut self, ticket: Ticket, holds: Duration) {
         let Some(Run { backend, claimed, .. }) = self.running.remove(&ticket) else { return };
         let now = self.now;
@@ -228,7 +229,7 @@ impl World {
         self.publish();
     }
 
-    /// The server of a running job does what its mood is.
+    /// The server of a running job acts according to its mood.
     pub(super) fn answer(&mut self, ticket: Ticket) {
         let Some(run) = self.running.get(&ticket).filter(|run| run.claimed.is_none()).cloned() else { return };
         let (failure, elsewhere) = match self.servers[&run.backend].answer() {
@@ -255,7 +256,7 @@ impl World {
     /// The pump writes the last frame of a job, if it is queued.
     pub(super) fn write(&mut self, ticket: Ticket) {
         let outcome = if self.ending.remove(&ticket) {
-            // For the router its job leaves the server only now.
+            // For the router the job leaves the server only now.
             let backend = self.router.ledger.get(ticket).and_then(|entry| entry.backend.as_ref());
             if let Some(server) = backend.and_then(|id| self.servers.get_mut(id)) {
                 server.left = Some(self.now);
@@ -273,7 +274,7 @@ impl World {
         self.drive();
     }
 
-    /// Carries out what the router wants done, and checks that it can be.
+    /// Carries out the router's effects, and checks that they are valid.
     pub(super) fn drive(&mut self) {
         let mut asked = Vec::new();
         while let Some(effect) = self.router.next_effect() {
@@ -331,7 +332,7 @@ impl World {
         }
     }
 
-    /// Servers answer and frames are written until nothing runs any more.
+    /// Servers answer and frames are written until no job is running.
     pub(super) fn run_all(&mut self) {
         while let Some(ticket) = self.running.keys().chain(&self.ending).next().copied() {
             self.answer(ticket);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::server::StatusError;
+use super::error::StatusError;
 use crate::telemetry::Snapshot;
 
 /// How long the client waits.

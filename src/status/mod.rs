@@ -1,8 +1,10 @@
 //! The status server of an agent: `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`; and its client.
 
 mod client;
+mod error;
 mod metrics;
 mod server;
 
 pub use client::{Status, fetch};
-pub use server::{StatusError, StatusServer, ViewSource};
+pub use error::StatusError;
+pub use server::{StatusServer, ViewSource};

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::client::Status;
+use super::error::StatusError;
 use super::metrics;
 use crate::config::StatusAddr;
 use crate::core::scheduling::router::RouterView;
@@ -27,20 +28,6 @@ use crate::transport::local_only::is_this_machine;
 const VIEW_LIMIT: Duration = Duration::from_secs(1);
 /// The most connections at once. Each takes a file descriptor from the jobs.
 const MAX_CONNECTIONS: usize = 32;
-
-/// Why the status can't be served or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// The address can't be bound.
-    #[error("can't listen on {0} for the status page: {1}")]
-    Bind(SocketAddr, io::Error),
-    /// There is no answer.
-    #[error("no agent answers on {0}: is it running, and with this OUTPOST_STATUS_ADDR?")]
-    NoAnswer(SocketAddr),
-    /// The answer is not the status of an agent.
-    #[error("{0} answered, but it is not an outpost agent")]
-    NotOurs(SocketAddr),
-}
 
 /// A bound status page: `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`.
 pub struct StatusServer {

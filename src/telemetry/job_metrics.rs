@@ -1,10 +1,9 @@
 //! Histograms of ended jobs, by labels whose values are bounded. Part of the snapshot; shown at `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::events::JobEnded;
 use super::prometheus::{Histogram, Page, SECONDS};
-use crate::messages::jobs::Outcome;
 
 /// The most models that have a label of their own.
 const MODELS: usize = 64;
@@ -15,6 +14,19 @@ const NO_BACKEND: &str = "none";
 
 /// Upper bounds in tokens a second.
 const RATES: [f64; 11] = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0];
+
+/// What is counted of a job that has ended.
+pub(super) struct EndedJob<'a> {
+    pub(super) model: &'a str,
+    /// Where it had its slot.
+    pub(super) backend: Option<&'a str>,
+    pub(super) outcome: &'static str,
+    pub(super) cause: &'static str,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) total: Duration,
+    /// Output tokens of a job that is done.
+    pub(super) output: u64,
+}
 
 /// The labels of a histogram. A backend's name is the operator's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +61,12 @@ pub struct JobMetrics {
 
 impl JobMetrics {
     /// Counts an ended job.
-    pub(super) fn observe(&mut self, ended: &JobEnded) {
+    pub(super) fn observe(&mut self, ended: &EndedJob<'_>) {
         let labels = Labels {
-            model: self.model_label(ended.model.as_str()),
-            backend: ended.backend.as_ref().map_or_else(|| NO_BACKEND.to_owned(), ToString::to_string),
-            outcome: ended.outcome_word(),
-            cause: ended.cause_word(),
+            model: self.model_label(ended.model),
+            backend: ended.backend.unwrap_or(NO_BACKEND).to_owned(),
+            outcome: ended.outcome,
+            cause: ended.cause,
         };
         let series = self.series.entry(labels).or_insert_with(Series::new);
         let total = ended.total.as_secs_f64();
@@ -62,12 +74,9 @@ impl JobMetrics {
         if let Some(first_byte) = ended.first_byte {
             series.first_byte.observe(first_byte.as_secs_f64());
         }
-        if let Outcome::Done { tokens } = &ended.outcome
-            && tokens.output > 0
-            && total > 0.0
-        {
+        if ended.output > 0 && total > 0.0 {
             #[expect(clippy::cast_precision_loss, reason = "a histogram needs no more than 52 bits")]
-            series.tokens_per_second.observe(tokens.output as f64 / total);
+            series.tokens_per_second.observe(ended.output as f64 / total);
         }
     }
 
@@ -110,19 +119,15 @@ impl JobMetrics {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::messages::ids::JobId;
-    use crate::messages::wire::Tokens;
 
-    fn done(model: &str) -> JobEnded {
-        JobEnded {
-            job: JobId::random(),
-            model: model.into(),
-            backend: Some("big".into()),
-            outcome: Outcome::Done { tokens: Tokens::new(3, 100) },
-            cause: None,
+    fn done(model: &str) -> EndedJob<'_> {
+        EndedJob {
+            model,
+            backend: Some("big"),
+            outcome: "done",
+            cause: "none",
+            output: 100,
             first_byte: Some(Duration::from_millis(200)),
             total: Duration::from_secs(2),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use super::event::Describe;
+use super::describe::Describe;
 use crate::messages::ids::BackendId;
 use crate::messages::lifecycle::Child;
 use crate::telemetry::field::Fields;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use log::Level;
 
-use super::event::Describe;
+use super::describe::Describe;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::telemetry::Snapshot;

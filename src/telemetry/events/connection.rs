@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use super::event::Describe;
+use super::describe::Describe;
 use crate::core::session::close::is_expected;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::lifecycle::CloseKind;

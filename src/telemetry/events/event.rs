@@ -1,4 +1,4 @@
-//! What each event provides, and the one type that holds any of them.
+//! The one type that holds any event.
 
 use std::time::SystemTime;
 
@@ -10,29 +10,10 @@ use super::connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
     ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
+use super::describe::Describe;
 use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
-
-/// What an event provides.
-pub(super) trait Describe {
-    /// What a log filter selects it by.
-    fn target(&self) -> &'static str;
-
-    /// WARN: the agent recovers by itself. ERROR: a person is needed.
-    fn level(&self) -> Level {
-        Level::Info
-    }
-
-    /// The message of its log line, which is the same for all events of the type.
-    fn message(&self) -> &'static str;
-
-    /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
-    fn fields(&self) -> Fields;
-
-    /// What it changes.
-    fn apply(&self, _snapshot: &mut Snapshot, _at: SystemTime) {}
-}
 
 macro_rules! events {
     ($($event:ident),* $(,)?) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use super::event::Describe;
+use super::describe::Describe;
 use crate::core::scheduling::router::Refusal;
 use crate::messages::cause::Cause;
 use crate::messages::ids::{BackendId, JobId, ModelId};
@@ -13,6 +13,7 @@ use crate::messages::jobs::Outcome;
 use crate::messages::wire::ErrorCode;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
+use crate::telemetry::job_metrics::EndedJob;
 
 const TARGET: &str = "outpost::jobs";
 
@@ -211,7 +212,19 @@ impl Describe for JobEnded {
             Outcome::Failed(failure) => count(&mut snapshot.jobs.failed, failure.code),
             Outcome::Cancelled => snapshot.jobs.cancelled += 1,
         }
-        snapshot.job_metrics.observe(self);
+        let output = match &self.outcome {
+            Outcome::Done { tokens } => tokens.output,
+            Outcome::Failed(_) | Outcome::Cancelled => 0,
+        };
+        snapshot.job_metrics.observe(&EndedJob {
+            model: self.model.as_str(),
+            backend: self.backend.as_ref().map(BackendId::as_str),
+            outcome: self.outcome_word(),
+            cause: self.cause_word(),
+            first_byte: self.first_byte,
+            total: self.total,
+            output,
+        });
     }
 }
 

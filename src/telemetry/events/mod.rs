@@ -5,6 +5,7 @@
 mod agent;
 mod backends;
 mod connection;
+mod describe;
 mod event;
 mod jobs;
 mod sink;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::framing::Progress;
+use super::progress::Progress;
 
 /// Most bytes between two pieces of data: the line of a size with its extensions, or all trailers.
 const BETWEEN: u32 = 8 * 1024;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::chunked::Chunked;
+pub(super) use super::progress::Progress;
 
 /// What is left to read of a body.
 pub(super) enum Framing {
@@ -13,19 +14,6 @@ pub(super) enum Framing {
     Chunked(Chunked),
     /// Whatever comes until the connection closes.
     UntilClose,
-}
-
-/// How a body goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// More is to come.
-    More,
-    /// It is whole.
-    End,
-    /// It is whole, and bytes follow that belong to no response.
-    Surplus,
-    /// It is not what its framing says.
-    Broken,
 }
 
 impl Framing {

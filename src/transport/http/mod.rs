@@ -19,6 +19,7 @@ mod framing;
 mod head;
 mod idle;
 mod origin;
+mod progress;
 mod request;
 mod upload;
 

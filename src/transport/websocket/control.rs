@@ -11,11 +11,15 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::codec::Frame;
-use super::line::LinkGone;
 use crate::messages::wire::FromAgent;
 
 /// Answers that may wait before the pump stops reading.
 const MAX_ANSWERS: usize = 1024;
+
+/// The connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection has ended")]
+pub struct LinkGone;
 
 /// The control frames that wait.
 #[derive(Default)]

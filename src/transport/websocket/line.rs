@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::super::stream::Stream;
 use super::codec::{Frame, Role};
 use super::control::ControlQueue;
+pub use super::control::LinkGone;
 use super::frame_buffer::FrameBuffer;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::liveness::Liveness;
@@ -26,11 +27,6 @@ use crate::messages::wire::FromAgent;
 
 /// How long a write may make no progress.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
-
-/// The connection has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection has ended")]
-pub struct LinkGone;
 
 /// Where the pump gets data frames from: everything that is neither a control frame nor made by the pump itself.
 pub trait Source {

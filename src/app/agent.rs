@@ -88,7 +88,7 @@ impl Agent {
             ..Snapshot::default()
         };
         let (board, snapshot) = watch::channel(start);
-        let events = Events::new(move |event| board.send_modify(|state| state.apply(&event, SystemTime::now())));
+        let events = Events::new(move |event| board.send_modify(|state| event.apply(state, SystemTime::now())));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters = (0..data_arbiters(cores)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
         let parts = Parts {

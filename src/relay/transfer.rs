@@ -18,6 +18,8 @@ use crate::messages::wire::Tokens;
 
 /// How long a body may go on after its end mark.
 pub(super) const AFTER_THE_END: Duration = Duration::from_secs(1);
+/// Bytes from which on nothing more is gathered for a frame: the next piece may have some KiB.
+const ENOUGH: usize = MAX_CHUNK - 4 * 1024;
 /// A buffer that is kept while the stream waits for bytes.
 const KEPT: usize = 256;
 
@@ -99,7 +101,7 @@ impl<'a> Transfer<'a> {
                     self.watch.pass(&bytes, |bytes| self.buffer.extend_from_slice(bytes));
                 }
             }
-            next = if self.buffer.len() <= MAX_CHUNK / 2 { body.next().now_or_never() } else { None };
+            next = if self.buffer.len() < ENOUGH { body.next().now_or_never() } else { None };
         }
         ControlFlow::Continue(())
     }

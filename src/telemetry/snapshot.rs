@@ -1,11 +1,9 @@
 //! The state of an agent as one value, made from its events.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Event;
 use super::job_metrics::JobMetrics;
 use crate::messages::ids::ModelId;
 
@@ -106,7 +104,7 @@ pub struct JobCounts {
 
 impl JobCounts {
     /// Accepted and not ended.
-    fn running(&self) -> u64 {
+    pub(super) fn running(&self) -> u64 {
         let ended = self.done + self.cancelled + self.failed.values().sum::<u64>();
         self.admitted.saturating_sub(ended)
     }
@@ -122,12 +120,6 @@ pub struct TokenCounts {
 }
 
 impl Snapshot {
-    /// Applies one event.
-    pub fn apply(&mut self, event: &Event, at: SystemTime) {
-        event.apply(self, at);
-        self.in_flight = self.jobs.running();
-    }
-
     /// A phase of the connection does not end a drain.
     pub(super) fn enter(&mut self, phase: Phase) {
         if !matches!(self.phase, Phase::Draining | Phase::Stopped) {

@@ -37,7 +37,7 @@ impl Journal {
             move |event: Event| {
                 let sprung = trap.as_ref().is_some_and(|trap| trap(&event));
                 snapshot.send_modify(|state| {
-                    state.apply(&event, UNIX_EPOCH);
+                    event.apply(state, UNIX_EPOCH);
                     state.in_flight = in_flight(state);
                 });
                 lock(&log).push(Entry { at: Instant::now(), event });

@@ -83,7 +83,9 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
     let mut exchange = backend.request().await;
     assert!(exchange.header("authorization").unwrap().contains(&key));
     let header = canaries.put("header of a response");
-    let head = format!("HTTP/1.1 200 {header}\r\nserver: {header}\r\ncontent-type: text/event-stream\r\n");
+    let head = format!(
+        "HTTP/1.1 200 {header}\r\nserver: {header}\r\nconnection: close\r\ncontent-type: text/event-stream\r\n"
+    );
     exchange.raw(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await;
     let completion = canaries.put("completion");
     exchange.send(format!(": {completion}\n")).await;

@@ -98,7 +98,8 @@ impl Event {
     }
 
     /// Applies it to the snapshot.
-    pub(in crate::telemetry) fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
+    pub fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         self.describe().apply(snapshot, at);
+        snapshot.in_flight = snapshot.jobs.running();
     }
 }

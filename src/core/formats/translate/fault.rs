@@ -30,9 +30,9 @@ pub(super) enum StreamFault {
     #[error("the model's server reported an error")]
     Reported,
     /// An event that is no chat completion's, or the end mark without any before it.
-    #[error("the answer of the model's server is not of its format")]
+    #[error("the response of the model's server is not of its format")]
     Malformed,
     /// An event that is too long, or more to hold back than the bound.
-    #[error("the answer of the model's server is too large")]
+    #[error("the response of the model's server is too large")]
     TooLarge,
 }

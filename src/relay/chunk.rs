@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn either_form_reads_back_and_is_as_long_as_was_said() {
+    fn either_form_reads_back_and_is_as_long_as_announced() {
         let job = JobId::random();
         for len in [0, 1, 2, 3, 100, 4096, MAX_CHUNK - 1, MAX_CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_chunk_reads_back_with_its_head_and_is_as_long_as_was_said() {
+    fn the_first_chunk_reads_back_with_its_head_and_is_as_long_as_announced() {
         let job = JobId::random();
         let long = format!("application/{}", "x".repeat(84));
         for head in

@@ -15,9 +15,9 @@ use crate::messages::cause::Cause;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 
-/// What is said of an answer that is not sent, or not all of it, because of the key in it.
+/// The message for a response that is not sent, or not completely, because it contains the API key.
 pub(super) const KEY_IN_ANSWER: &str = "a part of the backend's answer contains its API key";
-/// What is said where a bound of this program is to blame.
+/// The message for a response that exceeds a bound of this program.
 pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read";
 
 /// Ends a job with `job_error`, unless it has ended. `ended` is called as that frame is written.
@@ -28,11 +28,11 @@ pub(crate) fn end(stream: &JobStream, fault: Fault, ended: impl FnOnce(Outcome) 
     stream.end(FromAgent::JobError(error), Box::new(move || ended(Outcome::Failed(failure))));
 }
 
-/// Ends a job with `job_error`, unless another ends it first. What a backend said is sent before, where the connection
-/// carries heads, as there is room for it: a job that nobody can do costs no more memory than one that runs.
+/// Ends a job with `job_error`, unless it ends otherwise first. The backend's error response is sent before it if the
+/// connection carries heads, as there is room: a job that fails takes no more memory than one that runs.
 pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
-    if let Some(said) = fault.said.take().filter(|_| stream.carries_heads()) {
-        let Said { status, content_type, body } = *said;
+    if let Some(response) = fault.response.take().filter(|_| stream.carries_heads()) {
+        let ErrorResponse { status, content_type, body } = *response;
         let mut copy = None;
         let mut sender = ChunkSender::new(stream, &mut copy);
         sender.begin(status, &content_type);
@@ -45,24 +45,24 @@ pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl Fn
     end(stream, fault, ended);
 }
 
-/// What a backend said instead of an answer: the client's own software may know what to make of it.
+/// A backend's error response, for the client.
 #[derive(Clone)]
-pub(super) struct Said {
+pub(super) struct ErrorResponse {
     pub(super) status: u16,
     pub(super) content_type: String,
     /// At most [`ERROR_BODY_LIMIT`](crate::core::formats::error_body::ERROR_BODY_LIMIT), or what that is translated to.
     pub(super) body: Bytes,
 }
 
-impl fmt::Debug for Said {
+impl fmt::Debug for ErrorResponse {
     /// Without the body, which may repeat the prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Said({}, {} bytes)", self.status, self.body.len())
+        write!(f, "ErrorResponse({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// Why a job failed, as the coordinator is told. Nothing in it comes from the host or from a body, but for short labels and
-/// what the backend said to the caller.
+/// Why a job failed, as reported to the coordinator. Except for short labels and the backend's error response, none of it comes
+/// from the host or from a body.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     cause: Cause,
@@ -76,7 +76,7 @@ pub(crate) struct Fault {
     /// What it shows of the backend.
     evidence: Evidence,
     /// For the caller, where the connection carries it.
-    said: Option<Box<Said>>,
+    response: Option<Box<ErrorResponse>>,
 }
 
 impl Fault {
@@ -89,7 +89,7 @@ impl Fault {
             by_connection: false,
             elsewhere: false,
             evidence: Evidence::Nothing,
-            said: None,
+            response: None,
         }
     }
 
@@ -144,18 +144,18 @@ impl Fault {
     }
 
     /// The same, with a look at the backend's health to follow.
-    pub(super) fn in_doubt(self) -> Self {
+    pub(super) fn with_probe(self) -> Self {
         Self { by_connection: true, ..self }
     }
 
     /// The same, where another backend may have what this one has not at the moment.
-    pub(super) fn worth_another(self) -> Self {
+    pub(super) fn retryable(self) -> Self {
         Self { elsewhere: true, ..self }
     }
 
     /// The same, with what the caller is to read of it.
-    pub(super) fn saying(self, said: Said) -> Self {
-        Self { said: Some(Box::new(said)), ..self }
+    pub(super) fn with_response(self, response: ErrorResponse) -> Self {
+        Self { response: Some(Box::new(response)), ..self }
     }
 
     /// The same, without any text that contains the backend's API key.
@@ -163,12 +163,13 @@ impl Fault {
         if key.is_in(self.message.as_bytes()) {
             self.message = "the backend failed with an error that contains its API key".to_owned();
         }
-        self.said = self.said.filter(|said| !key.is_in(&said.body) && !key.is_in(said.content_type.as_bytes()));
+        self.response =
+            self.response.filter(|response| !key.is_in(&response.body) && !key.is_in(response.content_type.as_bytes()));
         self
     }
 
     /// Whether another backend may do what this one could not.
-    pub(super) fn is_worth_another(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         self.elsewhere
     }
 
@@ -184,7 +185,7 @@ impl From<BackendFault> for Fault {
     /// so, too.
     fn from(fault: BackendFault) -> Self {
         let what = labelled("the backend reported an error".into(), &fault);
-        Self::new(ErrorCode::Internal, Blame::Unclear, what).in_doubt()
+        Self::new(ErrorCode::Internal, Blame::Unclear, what).with_probe()
     }
 }
 

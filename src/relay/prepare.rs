@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::body::JSON;
-use super::fault::{Fault, Said};
+use super::fault::{ErrorResponse, Fault};
 use super::refusal;
 use crate::core::formats::policy::RequestPolicy;
 use crate::core::formats::request::backend_body;
@@ -75,7 +75,11 @@ fn prepare_here(asked: &Asked, policy: RequestPolicy, service: Service) -> Resul
             Err(error) => {
                 let why = error.to_string();
                 let body = error_body(400, why.as_bytes()).into();
-                Err(Fault::caller(why).saying(Said { status: 400, content_type: JSON.to_owned(), body }))
+                Err(Fault::caller(why).with_response(ErrorResponse {
+                    status: 400,
+                    content_type: JSON.to_owned(),
+                    body,
+                }))
             }
         },
     }

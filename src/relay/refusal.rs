@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::body::JSON;
-use super::fault::{Fault, Said, labelled};
+use super::fault::{ErrorResponse, Fault, labelled};
 use crate::backends::BackendResponse;
 use crate::core::formats::error_body::ERROR_BODY_LIMIT;
 use crate::core::formats::key_trace::KeyTrace;
@@ -26,7 +26,11 @@ const ERROR_BODY: Duration = Duration::from_secs(1);
 /// The fault of a request that the policy refuses, with a response body that gives the client the reason.
 pub(super) fn by_policy(error: PolicyError, endpoint: Endpoint) -> Fault {
     let body = error.body(endpoint.format()).into();
-    Fault::caller(error.to_string()).saying(Said { status: error.status(), content_type: JSON.to_owned(), body })
+    Fault::caller(error.to_string()).with_response(ErrorResponse {
+        status: error.status(),
+        content_type: JSON.to_owned(),
+        body,
+    })
 }
 
 /// The fault that the response stands for. A refusal of the request (4xx) has its body, for the caller to read, unless the
@@ -49,12 +53,12 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     };
     let refused = Fault::new(code, blame, labelled(format!("the backend answered {status}"), &fault));
     let refused = match status {
-        429 => refused.worth_another(),
+        429 => refused.retryable(),
         // Full, or not ready: a probe tells which.
-        503 => refused.worth_another().in_doubt().showing(Evidence::Overload),
+        503 => refused.retryable().with_probe().showing(Evidence::Overload),
         // A gateway whose server broke or hangs.
-        502 | 504 => refused.worth_another().in_doubt().showing(Evidence::Crash),
-        _ if blame == Blame::Unclear => refused.in_doubt(),
+        502 | 504 => refused.retryable().with_probe().showing(Evidence::Crash),
+        _ if blame == Blame::Unclear => refused.with_probe(),
         _ => refused,
     };
     if !(400..500).contains(&status) || matches!(status, 401 | 403) {
@@ -62,9 +66,11 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     }
     let may_be_read = is_whole && !trace.is_some_and(|trace| trace.is_in(&text));
     let (text, content_type) = if may_be_read { (text.freeze(), content_type) } else { Default::default() };
-    refused.saying(match service {
-        Service::Native => Said { status, content_type, body: text },
-        Service::Translated => Said { status, content_type: JSON.to_owned(), body: error_body(status, &text).into() },
+    refused.with_response(match service {
+        Service::Native => ErrorResponse { status, content_type, body: text },
+        Service::Translated => {
+            ErrorResponse { status, content_type: JSON.to_owned(), body: error_body(status, &text).into() }
+        }
     })
 }
 

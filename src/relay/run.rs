@@ -62,7 +62,7 @@ pub(crate) async fn run(
         None => fault,
     };
     Some(match copy {
-        Some(job) if fault.is_worth_another() => Relayed::Retry { job, fault },
+        Some(job) if fault.is_retryable() => Relayed::Retry { job, fault },
         _ => Relayed::Failed(fault),
     })
 }
@@ -99,9 +99,9 @@ async fn relay(
     }
     stream.begin_answer();
     let (status, body) = (response.status, response.body);
-    let came = Came::of(&response.content_type, endpoint);
-    let Whole { body, tokens } = match (form, came, events) {
-        (AnswerForm::Stream, Came::Stream, events) => {
+    let kind = BodyKind::of(&response.content_type, endpoint);
+    let Whole { body, tokens } = match (form, kind, events) {
+        (AnswerForm::Stream, BodyKind::Stream, events) => {
             sender.begin(status, EVENTS);
             let watch = match events {
                 Some(events) => Watch::translated(events),
@@ -109,17 +109,17 @@ async fn relay(
             };
             return Transfer::new(watch, sender).run(body).await;
         }
-        (AnswerForm::Whole, Came::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
-        (_, Came::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
-        (AnswerForm::Whole, Came::Stream, None) => whole::assembled(endpoint, body).await?,
-        (AnswerForm::Whole, Came::Whole, None) => {
+        (AnswerForm::Whole, BodyKind::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
+        (_, BodyKind::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
+        (AnswerForm::Whole, BodyKind::Stream, None) => whole::assembled(endpoint, body).await?,
+        (AnswerForm::Whole, BodyKind::Whole, None) => {
             return whole::relayed(endpoint, status, body, sender, backend.key_trace().as_deref()).await;
         }
-        // A server that takes no notice of `stream`. In the base protocol the bytes that came are sent, which are not a stream.
-        (AnswerForm::Stream, Came::Whole, None) if sender.carries_heads() => {
+        // A server that ignores `stream`. Without heads the client could not tell that the response is not a stream: an error.
+        (AnswerForm::Stream, BodyKind::Whole, None) if sender.carries_heads() => {
             whole::disassembled(endpoint, body).await?
         }
-        (_, Came::Whole | Came::Other, _) => {
+        (_, BodyKind::Whole | BodyKind::Other, _) => {
             return Err(Fault::backend("the backend answered something else than it was asked for"));
         }
     };
@@ -129,7 +129,7 @@ async fn relay(
 }
 
 /// What a response is by its type.
-enum Came {
+enum BodyKind {
     /// An event stream.
     Stream,
     /// One JSON body.
@@ -138,7 +138,7 @@ enum Came {
     Other,
 }
 
-impl Came {
+impl BodyKind {
     /// A response that does not say is what this endpoint's responses are.
     fn of(content_type: &str, endpoint: Endpoint) -> Self {
         match (content_type, endpoint) {

@@ -1,4 +1,4 @@
-//! A streamed response on its way up, exactly as it came, while it comes.
+//! Relays a streamed response byte for byte, as it arrives.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Answers that go up as a whole, or came as one: one JSON body of a stream, one as it came, a stream made of one.
+//! Responses that are sent or received as one JSON body: a stream assembled to one, one passed on, a stream made of one.
 //!
-//! Nothing goes up before the answer is known to be whole, so what is held of it has a bound. Only a body that is passed on
-//! as it came may be longer.
+//! Nothing is sent before the response is complete, so the bytes held are bounded. Only a body that is passed on unchanged may
+//! be longer.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -60,7 +60,7 @@ async fn read(mut body: Body, mut take: impl FnMut(&[u8]) -> Result<Progress, As
     Ok(())
 }
 
-/// A body that came as one goes up as it is: once it is whole, as long as it can be held; a longer one as it comes.
+/// Passes one body on unchanged: when it is complete, or, if it is longer than may be held, as it arrives.
 pub(super) async fn relayed(
     endpoint: Endpoint,
     status: u16,
@@ -118,7 +118,7 @@ async fn held(body: &mut Body) -> Result<Held, Fault> {
     Ok(Held::All(text))
 }
 
-/// A body that came as one and is needed whole.
+/// One body that is needed completely.
 async fn as_it_came(endpoint: Endpoint, mut body: Body) -> Result<Whole, Fault> {
     match held(&mut body).await? {
         Held::All(text) => checked(endpoint, text),
@@ -136,7 +136,7 @@ fn checked(endpoint: Endpoint, text: BytesMut) -> Result<Whole, Fault> {
     }
 }
 
-/// The stream that says what a body that came as one says.
+/// The stream that has the content of one body.
 pub(super) async fn disassembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {
     let Whole { body, tokens } = as_it_came(endpoint, body).await?;
     let body = disassemble(endpoint, &body).map_err(|error| Fault::backend(error.to_string()))?;
@@ -149,7 +149,7 @@ pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> 
     let mut out = BytesMut::new();
     read(body, |bytes| {
         events.feed(bytes, &mut out);
-        // The event that tells of an error is no part of a message: the end of the events does.
+        // The error event is not part of a message: the end of the events reports the error.
         if !events.has_failed() {
             assembly.feed(&out)?;
         }

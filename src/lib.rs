@@ -15,14 +15,14 @@
 //! | [`backends`], [`status`], [`conformance`] | the inference servers: identification, probes, requests; the status page; checks of a coordinator |
 //! | [`identity`], [`transport`] | the key on disk; bytes on sockets |
 //! | [`telemetry`] | events, the log, the snapshot |
-//! | [`core`](crate::core), [`config`] | the rules, without IO; the configuration |
+//! | `core`, [`config`] | the rules, without IO; the configuration |
 //! | [`messages`] | plain data: frames of the wire, ids, messages between actors |
 //!
 //! # Reading order
 //!
 //! 1. `docs/architecture.md`: how a job and a response byte pass through the agent, and where to add what.
 //! 2. [`messages::wire`]: the frames, and `docs/protocol.md`: what they mean.
-//! 3. [`core::scheduling::router`](crate::core::scheduling::router): the state machine that decides about jobs.
+//! 3. [`crate::core::scheduling::router`]: the state machine that decides about jobs.
 //! 4. `src/actors/mod.rs`: what holds for all actors; then the router's actor, which drives the state machine.
 //! 5. [`relay`]: from a job's request to the bytes of its response.
 //! 6. [`coordinator`]: the other end of the wire.

@@ -2,7 +2,7 @@
 //!
 //! The pump asks it for frames while the line has room, and each job in turn gives one frame, so no job gets less than its
 //! share. It bounds memory: each job may hold [`GUARANTEED`] bytes whatever the others do, and up to [`MOST`] as long as all
-//! jobs together stay within [`SPARE`].
+//! jobs together hold no more than 4 MiB beyond their guaranteed parts.
 
 use std::collections::VecDeque;
 use std::fmt;

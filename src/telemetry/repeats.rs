@@ -1,6 +1,6 @@
 //! Limits how many events of one kind are reported, so that a peer can't fill a log. Used by the agent's connection.
 //!
-//! The first [`EACH`] events of a period are reported one by one, the others are counted. The caller ends a period.
+//! The first `EACH` events of a period are reported one by one, the others are counted. The caller ends a period.
 
 /// Events of a period that are reported one by one.
 const EACH: u32 = 10;

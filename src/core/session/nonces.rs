@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// The number of remembered nonces: 256 KiB at most.
 const REMEMBERED: usize = 1024;
 
-/// The last [`REMEMBERED`] nonces that were signed. Survives connections.
+/// The last 1024 nonces that were signed. Survives connections.
 #[derive(Clone, Debug, Default)]
 pub struct SignedNonces(VecDeque<Box<[u8]>>);
 

@@ -66,8 +66,10 @@ pub(super) async fn exchange(
     })
     .await?;
     let Head { status, content_type, server, framing, keeps_alive } = head;
-    let idle = idle.filter(|_| keeps_alive && is_written && !upload.has_failed());
-    let upload = (!is_written && (200..300).contains(&status)).then(|| Box::new(upload));
+    let is_success = (200..300).contains(&status);
+    // A server that refuses early may not have read the body: it would take it for the next request.
+    let idle = idle.filter(|_| is_success && keeps_alive && is_written && !upload.has_failed());
+    let upload = (!is_written && is_success).then(|| Box::new(upload));
     let body = Body::new(connection, framing, ahead, upload, idle);
     Ok(Response { status, content_type, server, body })
 }

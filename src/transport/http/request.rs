@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::error::HttpError;
@@ -20,6 +22,10 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS.add(b' ');
 /// The longest body that is sent on a connection used before, in bytes: it is held until the response starts, since it may
 /// have to be sent again. A new connection costs little next to the work on a longer one.
 const RESENDABLE: usize = 64 * 1024;
+
+/// How soon a reused connection must break to be taken for one that the server had closed as idle. Later the server has most
+/// likely worked on the request.
+const RESENT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Room for a head with a key, in bytes: one that grows leaves copies of the key behind.
 const HEAD: usize = 1024;
@@ -90,18 +96,20 @@ impl Request {
         self.head.extend_from_slice(b"\r\n");
         let Self { origin, idle, head } = self;
         let head = Bytes::from_owner(head);
-        if body_len(&body) <= RESENDABLE
-            && let Some(connection) = idle.as_ref().and_then(|idle| idle.take())
-        {
-            let upload = Upload::new(head.clone(), body.clone());
+        let idle = idle.filter(|_| body_len(&body) <= RESENDABLE);
+        let mut silent = None;
+        if let Some(connection) = idle.as_ref().and_then(|idle| idle.take()) {
+            let (upload, begun) = (Upload::new(head.clone(), body.clone()), Instant::now());
             match exchange(connection, upload, idle.clone()).await {
                 // The server closed an idle connection, as it may at any time. It did not answer the request.
-                Err(NoResponse::Silent(_)) => {}
+                Err(NoResponse::Silent(error)) if begun.elapsed() < RESENT_WITHIN => silent = Some(error),
                 exchanged => return exchanged.map_err(HttpError::from),
             }
         }
         // Boxed: it is large, and gone while the response is waited for.
-        let connection = Box::pin(async move { origin.connect().await }).await?;
+        let connected = Box::pin(async move { origin.connect().await }).await;
+        // A server that is gone after it got the request broke under it, as far as can be told.
+        let connection = connected.map_err(|error| silent.unwrap_or(error))?;
         exchange(connection, Upload::new(head, body), idle).await.map_err(HttpError::from)
     }
 

@@ -58,6 +58,8 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
         503 => refused.retryable().with_probe().showing(Evidence::Overload),
         // A gateway whose server broke or hangs.
         502 | 504 => refused.retryable().with_probe().showing(Evidence::Crash),
+        // It listed the model, so another backend may have it, and the list is read again.
+        _ if code == ErrorCode::ModelNotLoaded => refused.retryable().with_probe(),
         _ if blame == Blame::Unclear => refused.with_probe(),
         _ => refused,
     };

@@ -34,6 +34,7 @@ async fn a_job_that_a_backend_fails_before_the_first_byte_is_done_by_the_next() 
     let faults = [
         Reply::Refuse,
         Reply::Garble,
+        refusal(404),
         refusal(429),
         refusal(502),
         refusal(503),
@@ -62,7 +63,6 @@ async fn neither_a_byte_sent_nor_a_fault_of_the_caller_is_tried_again() {
         Reply::StreamThen(half(), StreamFault::Truncate),
         refusal(400),
         refusal(401),
-        refusal(404),
         refusal(413),
         refusal(422),
         refusal(500),

@@ -211,7 +211,7 @@ impl From<SendError> for Fault {
 
 impl From<BodyError> for Fault {
     fn from(error: BodyError) -> Self {
-        Self::backend(error.to_string())
+        Self::backend(error.to_string()).showing(Evidence::Crash)
     }
 }
 

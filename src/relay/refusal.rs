@@ -54,10 +54,8 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     let refused = Fault::new(code, blame, labelled(format!("the backend answered {status}"), &fault));
     let refused = match status {
         429 => refused.retryable(),
-        // Full, or not ready: a probe tells which.
-        503 => refused.retryable().with_probe().showing(Evidence::Overload),
-        // A gateway whose server broke or hangs.
-        502 | 504 => refused.retryable().with_probe().showing(Evidence::Crash),
+        // Full, not ready, or a gateway whose server is gone: a probe tells which. It was refused, and so does not wait.
+        502..=504 => refused.retryable().with_probe().showing(Evidence::Overload),
         // It listed the model, so another backend may have it, and the list is read again.
         _ if code == ErrorCode::ModelNotLoaded => refused.retryable().with_probe(),
         _ if blame == Blame::Unclear => refused.with_probe(),

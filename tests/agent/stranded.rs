@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::messages::wire::ErrorCode;
-use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, order};
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, StreamFault, order};
 use tokio::time::Instant;
 
 /// Two backends of one model with a slot each, named in the order in which idle ones are chosen.
@@ -22,16 +22,18 @@ fn after(seconds: u64, reply: Reply) -> Reply {
 
 #[actix_rt::test]
 async fn it_is_done_by_the_next_slot_that_is_free() {
-    let ([first, second], mut harness, mut link) = agent().await;
-    first.reply([after(1, Reply::Refuse)]);
-    second.reply([after(9, Reply::Status(400, "{}".into()))]);
-    let (job, other) = (link.job("m", "{}"), link.job("m", "{}"));
-    link.outcome_of(other).await.error();
-    link.outcome_of(job).await.done();
-    assert_eq!((first.requests().len(), second.requests().len(), second.peak()), (1, 2, 1));
-    let jobs = harness.until(|state| state.in_flight == 0).await.jobs;
-    assert_eq!((jobs.admitted, jobs.done, jobs.moved), (2, 1, 1));
-    harness.stop().await;
+    for fault in [Reply::Refuse, Reply::Break, Reply::StreamThen(vec![], StreamFault::Break)] {
+        let ([first, second], mut harness, mut link) = agent().await;
+        first.reply([after(1, fault)]);
+        second.reply([after(9, Reply::Status(400, "{}".into()))]);
+        let (job, other) = (link.job("m", "{}"), link.job("m", "{}"));
+        link.outcome_of(other).await.error();
+        link.outcome_of(job).await.done();
+        assert_eq!((first.requests().len(), second.requests().len(), second.peak()), (1, 2, 1));
+        let jobs = harness.until(|state| state.in_flight == 0).await.jobs;
+        assert_eq!((jobs.admitted, jobs.done, jobs.moved), (2, 1, 1));
+        harness.stop().await;
+    }
 }
 
 #[actix_rt::test]

@@ -108,7 +108,7 @@ impl<W: Work> Router<W> {
     /// with that refusal, which may contain when to retry.
     fn retry(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
         let Some(state) = self.ledger.state(ticket) else { return };
-        let is_lost = failure.evidence == Evidence::Backend || failure.code == ErrorCode::BackendUnreachable;
+        let is_lost = matches!(failure.evidence, Evidence::Backend | Evidence::Crash);
         let may_go_on = state.tried.len() <= MORE_TRIES && !state.breaks_backends() && self.drain != Drain::Ending;
         let from = state.tried.last().cloned();
         match may_go_on.then(|| self.place(now, ticket)) {

@@ -113,7 +113,7 @@ fn held(what: &str, answer: Answer) -> f64 {
 #[test]
 fn a_stream_that_waits_for_its_first_byte_holds_little() {
     let held = held("for its head", Answer::Nothing);
-    assert!(held <= 1_600.0, "{held}");
+    assert!(held <= 1_700.0, "{held}");
 }
 
 #[test]

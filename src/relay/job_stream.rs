@@ -162,13 +162,9 @@ impl JobStream {
             buffer.clear();
             return true;
         }
-        held.first_byte.get_or_insert_with(Instant::now);
-        let has_room = self.take_room(&mut held, buffer.len());
-        if has_room {
-            held.bytes.push(std::mem::take(buffer));
-        }
+        let is_kept = self.keep(&mut held, buffer);
         self.queue(held);
-        has_room
+        is_kept
     }
 
     /// The same, but the bytes are sent with the next ones, or with the end of the job.
@@ -179,18 +175,16 @@ impl JobStream {
             return true;
         }
         held.first_byte.get_or_insert_with(Instant::now);
-        let has_room = self.take_room(&mut held, buffer.len());
-        if has_room {
-            held.bytes.push(std::mem::take(buffer));
-        } else {
+        let is_kept = self.keep(&mut held, buffer);
+        if !is_kept {
             self.queue(held);
         }
-        has_room
+        is_kept
     }
 
-    /// Takes room for so many bytes more.
-    fn take_room(&self, held: &mut Held, count: usize) -> bool {
-        let total = held.bytes.len() + count;
+    /// Takes the bytes of the buffer if there is room for them.
+    fn keep(&self, held: &mut Held, buffer: &mut Vec<u8>) -> bool {
+        let total = held.bytes.len() + buffer.len();
         let wanted = total.saturating_sub(GUARANTEED + held.borrowed);
         if total > MOST {
             return false;
@@ -201,6 +195,7 @@ impl JobStream {
             return false;
         }
         held.borrowed += borrowed;
+        held.bytes.push(std::mem::take(buffer));
         true
     }
 

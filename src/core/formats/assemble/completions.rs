@@ -1,28 +1,17 @@
 //! OpenAI's completions of a text: assembles `text_completion` events to one.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, member, object, part};
+use super::completion::{AssembledChoice, CompletionAssembly};
+use super::parts::{Budget, JsonList, JsonText, Kept, member};
 
 /// A `text_completion` that is being assembled.
-pub struct TextAssembly {
-    budget: Budget,
-    has_chunks: bool,
-    id: Kept,
-    created: Kept,
-    model: Kept,
-    system_fingerprint: Kept,
-    choices: BTreeMap<usize, Choice>,
-    usage: Kept,
-    timings: Kept,
-}
+pub(super) type TextAssembly = CompletionAssembly<Choice>;
 
 #[derive(Default)]
-struct Choice {
+pub(super) struct Choice {
     text: JsonText,
     logprobs: Logprobs,
     finish_reason: Kept,
@@ -39,60 +28,15 @@ struct Logprobs {
     content: JsonList,
 }
 
-impl TextAssembly {
-    /// An assembly that keeps at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self {
-            budget: Budget::new(limit),
-            has_chunks: false,
-            id: Kept::default(),
-            created: Kept::default(),
-            model: Kept::default(),
-            system_fingerprint: Kept::default(),
-            choices: BTreeMap::new(),
-            usage: Kept::default(),
-            timings: Kept::default(),
-        }
+impl AssembledChoice for Choice {
+    const OBJECT: &'static str = "text_completion";
+    type Chunk<'a> = ChunkChoice<'a>;
+    type Whole = CompletionChoice;
+
+    fn index(chunk: &ChunkChoice<'_>) -> u64 {
+        chunk.index
     }
 
-    /// Handles the data of the next event, which is neither an error nor `[DONE]`. Not to be used after an error.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
-        let chunk: Chunk<'_> = object(data)?;
-        let budget = &mut self.budget;
-        self.has_chunks = true;
-        self.id.first(chunk.id, budget)?;
-        self.created.first(chunk.created, budget)?;
-        self.model.first(chunk.model, budget)?;
-        self.system_fingerprint.first(chunk.system_fingerprint, budget)?;
-        self.usage.last(chunk.usage, budget)?;
-        self.timings.last(chunk.timings, budget)?;
-        for choice in chunk.choices.map_or(Ok(Vec::new()), Few::into_vec)? {
-            let choice: ChunkChoice<'_> = object(choice.get().as_bytes())?;
-            part(&mut self.choices, choice.index, MAX_CHOICES, budget)?.take(&choice, budget)?;
-        }
-        Ok(())
-    }
-
-    /// The stream has ended successfully: the `text_completion`.
-    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
-        if !self.has_chunks {
-            return Err(AssembleError::Empty);
-        }
-        let completion = Completion {
-            id: self.id.into_inner(),
-            object: "text_completion",
-            created: self.created.into_inner(),
-            model: self.model.into_inner(),
-            system_fingerprint: self.system_fingerprint.into_inner(),
-            choices: self.choices.into_iter().map(|(index, choice)| choice.finish(index)).collect::<Result<_, _>>()?,
-            usage: self.usage.into_inner(),
-            timings: self.timings.into_inner(),
-        };
-        serde_json::to_vec(&completion).map_err(|_| AssembleError::Malformed)
-    }
-}
-
-impl Choice {
     fn take(&mut self, choice: &ChunkChoice<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
         self.text.push(choice.text, budget)?;
         self.finish_reason.last(choice.finish_reason, budget)?;
@@ -124,25 +68,7 @@ impl Logprobs {
 }
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<Few<&'a RawValue, MAX_CHOICES>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timings: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ChunkChoice<'a> {
+pub(super) struct ChunkChoice<'a> {
     #[serde(default)]
     index: u64,
     #[serde(borrow)]
@@ -168,25 +94,7 @@ struct ChunkLogprobs<'a> {
 }
 
 #[derive(Serialize)]
-struct Completion {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
-    object: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<Box<RawValue>>,
-    choices: Vec<CompletionChoice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timings: Option<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct CompletionChoice {
+pub(super) struct CompletionChoice {
     text: Box<RawValue>,
     index: usize,
     logprobs: Option<CompletionLogprobs>,

@@ -5,6 +5,7 @@
 //! does not name are left out.
 
 mod assembly;
+mod completion;
 mod error;
 pub(super) mod parts;
 

@@ -6,23 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_CHOICES, MAX_TOOL_CALLS, member, object, part, raw};
+use super::completion::{AssembledChoice, CompletionAssembly};
+use super::parts::{Budget, Few, JsonList, JsonText, Kept, MAX_TOOL_CALLS, member, object, raw};
 
 /// A `chat.completion` that is being assembled.
-pub struct ChatAssembly {
-    budget: Budget,
-    has_chunks: bool,
-    id: Kept,
-    created: Kept,
-    model: Kept,
-    system_fingerprint: Kept,
-    choices: BTreeMap<usize, Choice>,
-    usage: Kept,
-    timings: Kept,
-}
+pub(super) type ChatAssembly = CompletionAssembly<Choice>;
 
 #[derive(Default)]
-struct Choice {
+pub(super) struct Choice {
     role: Kept,
     content: JsonText,
     /// The member for thinking in llama.cpp, SGLang and older vLLM.
@@ -51,61 +42,16 @@ struct ToolCall {
     arguments: JsonText,
 }
 
-impl ChatAssembly {
-    /// An assembly that keeps at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self {
-            budget: Budget::new(limit),
-            has_chunks: false,
-            id: Kept::default(),
-            created: Kept::default(),
-            model: Kept::default(),
-            system_fingerprint: Kept::default(),
-            choices: BTreeMap::new(),
-            usage: Kept::default(),
-            timings: Kept::default(),
-        }
+impl AssembledChoice for Choice {
+    const OBJECT: &'static str = "chat.completion";
+    type Chunk<'a> = ChunkChoice<'a>;
+    type Whole = CompletionChoice;
+
+    fn index(chunk: &ChunkChoice<'_>) -> u64 {
+        chunk.index
     }
 
-    /// Handles the data of the next event, which is neither an error nor `[DONE]`. Not to be used after an error.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
-        let chunk: Chunk<'_> = object(data)?;
-        let budget = &mut self.budget;
-        self.has_chunks = true;
-        self.id.first(chunk.id, budget)?;
-        self.created.first(chunk.created, budget)?;
-        self.model.first(chunk.model, budget)?;
-        self.system_fingerprint.first(chunk.system_fingerprint, budget)?;
-        self.usage.last(chunk.usage, budget)?;
-        self.timings.last(chunk.timings, budget)?;
-        for choice in chunk.choices.map_or(Ok(Vec::new()), Few::into_vec)? {
-            let choice: ChunkChoice<'_> = object(choice.get().as_bytes())?;
-            part(&mut self.choices, choice.index, MAX_CHOICES, budget)?.take(choice, budget)?;
-        }
-        Ok(())
-    }
-
-    /// The stream has ended successfully: the `chat.completion`.
-    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
-        if !self.has_chunks {
-            return Err(AssembleError::Empty);
-        }
-        let completion = Completion {
-            id: self.id.into_inner(),
-            object: "chat.completion",
-            created: self.created.into_inner(),
-            model: self.model.into_inner(),
-            system_fingerprint: self.system_fingerprint.into_inner(),
-            choices: self.choices.into_iter().map(|(index, choice)| choice.finish(index)).collect::<Result<_, _>>()?,
-            usage: self.usage.into_inner(),
-            timings: self.timings.into_inner(),
-        };
-        serde_json::to_vec(&completion).map_err(|_| AssembleError::Malformed)
-    }
-}
-
-impl Choice {
-    fn take(&mut self, choice: ChunkChoice<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
+    fn take(&mut self, choice: &ChunkChoice<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
         self.finish_reason.last(choice.finish_reason, budget)?;
         if let Some(logprobs) = member::<Logprobs<'_>>(choice.logprobs)? {
             self.logprobs.extend(logprobs.content, budget)?;
@@ -191,25 +137,7 @@ impl ToolCall {
 }
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<Few<&'a RawValue, MAX_CHOICES>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timings: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ChunkChoice<'a> {
+pub(super) struct ChunkChoice<'a> {
     #[serde(default)]
     index: u64,
     #[serde(borrow)]
@@ -264,25 +192,7 @@ struct FunctionDelta<'a> {
 }
 
 #[derive(Serialize)]
-struct Completion {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
-    object: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<Box<RawValue>>,
-    choices: Vec<CompletionChoice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timings: Option<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct CompletionChoice {
+pub(super) struct CompletionChoice {
     index: usize,
     message: Message,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,24 +1,11 @@
 //! The bodies of Anthropic's API that the coordinator makes itself: errors.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error_kind::ApiErrorKind;
-use super::json_object::read_object;
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: Detail<'a>,
-}
-
-#[derive(Serialize)]
-struct Detail<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    message: &'a str,
-}
+use crate::core::formats::error_envelope;
+use crate::core::json;
 
 /// An error body.
 ///
@@ -36,7 +23,7 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
         ApiErrorKind::Stopping | ApiErrorKind::Upstream => "api_error",
         ApiErrorKind::Timeout => "timeout_error",
     };
-    envelope(word, message)
+    error_envelope::anthropic(word, message)
 }
 
 /// An error body for a backend that refused a request with this status.
@@ -48,11 +35,7 @@ pub(crate) fn refusal(status: u16, message: &str) -> String {
         429 => "rate_limit_error",
         _ => "invalid_request_error",
     };
-    envelope(kind, message)
-}
-
-fn envelope(kind: &'static str, message: &str) -> String {
-    serde_json::to_string(&Envelope { kind: "error", error: Detail { kind, message } }).unwrap_or_default()
+    error_envelope::anthropic(kind, message)
 }
 
 /// Whether a body is an error in the shape that this API's clients read.
@@ -71,7 +54,6 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    read_object::<Shape<'_>>(body).is_some_and(|shape| {
-        shape.kind.get() == "\"error\"" && read_object::<Error>(shape.error.get().as_bytes()).is_some()
-    })
+    json::object::<Shape<'_>>(body)
+        .is_some_and(|shape| shape.kind.get() == "\"error\"" && json::parse::<Error>(Some(shape.error)).is_some())
 }

@@ -7,7 +7,6 @@ pub(crate) mod error_kind;
 pub(crate) mod errors;
 pub(crate) mod handlers;
 pub(crate) mod intake;
-mod json_object;
 mod keyless;
 mod openai;
 pub(crate) mod request;

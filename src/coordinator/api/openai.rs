@@ -6,22 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error_kind::ApiErrorKind;
-use super::json_object::read_object;
 use crate::coordinator::fleet::roster::ModelSummary;
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Detail<'a>,
-}
-
-#[derive(Serialize)]
-struct Detail<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<&'static str>,
-    code: Option<&'static str>,
-}
+use crate::core::formats::error_envelope;
+use crate::core::json;
 
 /// An error body.
 pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
@@ -34,13 +21,13 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
         }
         _ => "invalid_request_error",
     };
-    serde_json::to_string(&Envelope { error: Detail { message, kind, param, code } }).unwrap_or_default()
+    error_envelope::openai(kind, message, param, code)
 }
 
 /// An error body for a backend that refused a request with this status.
 pub(crate) fn refusal(status: u16, message: &str) -> String {
     let kind = if status == 429 { "rate_limit_error" } else { "invalid_request_error" };
-    serde_json::to_string(&Envelope { error: Detail { message, kind, param: None, code: None } }).unwrap_or_default()
+    error_envelope::openai(kind, message, None, None)
 }
 
 /// Whether a body is an error in the shape that this API's clients read.
@@ -55,8 +42,8 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    let shape = read_object::<Shape<'_>>(body);
-    shape.is_some_and(|shape| read_object::<Error>(shape.error.get().as_bytes()).is_some())
+    let shape = json::object::<Shape<'_>>(body);
+    shape.is_some_and(|shape| json::parse::<Error>(Some(shape.error)).is_some())
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod disassemble;
 pub mod error_body;
+pub mod error_envelope;
 pub mod key_filter;
 pub mod key_trace;
 pub mod policy;

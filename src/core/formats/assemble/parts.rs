@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
+use crate::core::json;
 
 /// The most choices of one response.
 pub(in crate::core::formats) const MAX_CHOICES: usize = 128;
@@ -216,10 +217,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N>
 
 /// Reads a struct from a JSON object; serde alone would also accept an array.
 pub(in crate::core::formats) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return Err(AssembleError::Malformed);
-    }
-    serde_json::from_slice(json).map_err(|_| AssembleError::Malformed)
+    json::object(json).ok_or(AssembleError::Malformed)
 }
 
 /// The same for an optional member.

@@ -1,7 +1,6 @@
 //! Why a request is refused, and the response body that reports it.
 
-use serde::Serialize;
-
+use crate::core::formats::error_envelope;
 use crate::core::json::Malformed;
 use crate::messages::backend::Format;
 
@@ -65,44 +64,11 @@ impl PolicyError {
     pub fn body(self, format: Format) -> Vec<u8> {
         let (message, kind) = (self.to_string(), "invalid_request_error");
         let body = match format {
-            Format::Anthropic => serde_json::to_vec(&AnthropicError {
-                kind: "error",
-                error: AnthropicDetail { kind, message: &message },
-            }),
-            Format::OpenAi => serde_json::to_vec(&OpenAiError {
-                error: OpenAiDetail { message: &message, kind, param: None, code: None },
-            }),
+            Format::Anthropic => error_envelope::anthropic(kind, &message),
+            Format::OpenAi => error_envelope::openai(kind, &message, None, None),
         };
-        body.unwrap_or_default()
+        body.into_bytes()
     }
-}
-
-#[derive(Serialize)]
-struct OpenAiError<'a> {
-    error: OpenAiDetail<'a>,
-}
-
-#[derive(Serialize)]
-struct OpenAiDetail<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<&'static str>,
-    code: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct AnthropicError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: AnthropicDetail<'a>,
-}
-
-#[derive(Serialize)]
-struct AnthropicDetail<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    message: &'a str,
 }
 
 #[cfg(test)]

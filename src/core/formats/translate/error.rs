@@ -1,8 +1,7 @@
 //! Converts errors of a backend to the format of Anthropic's.
 
-use serde::Serialize;
-
 use crate::core::formats::error_body::ErrorBody;
+use crate::core::formats::error_envelope;
 
 /// Used if an error of a stream has no message.
 const REPORTED: &str = "the model's server reported an error";
@@ -26,8 +25,7 @@ pub(super) fn event_error(data: &[u8]) -> Vec<u8> {
 
 /// An error body.
 pub(super) fn envelope(kind: &str, message: &str) -> Vec<u8> {
-    let envelope = Envelope { kind: "error", error: Detail { kind, message } };
-    serde_json::to_vec(&envelope).unwrap_or_default()
+    error_envelope::anthropic(kind, message).into_bytes()
 }
 
 fn kind_of(status: u16) -> &'static str {
@@ -42,20 +40,6 @@ fn kind_of(status: u16) -> &'static str {
         503 | 529 => "overloaded_error",
         _ => "api_error",
     }
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: Detail<'a>,
-}
-
-#[derive(Serialize)]
-struct Detail<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
 }
 
 #[cfg(test)]

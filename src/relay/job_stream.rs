@@ -72,8 +72,6 @@ struct Held {
     terminal: Option<(FromAgent, OnWritten)>,
     /// It has a turn at the pump.
     is_queued: bool,
-    /// Bytes held beyond the guaranteed part.
-    borrowed: usize,
     /// When the first byte was appended.
     first_byte: Option<Instant>,
 }
@@ -81,6 +79,11 @@ struct Held {
 impl Held {
     fn is_empty(&self) -> bool {
         self.bytes.is_empty() && !self.head_is_due && self.terminal.is_none()
+    }
+
+    /// Bytes held beyond the guaranteed part: what was borrowed for them.
+    fn borrowed(&self) -> usize {
+        self.bytes.len().saturating_sub(GUARANTEED)
     }
 }
 
@@ -185,16 +188,15 @@ impl JobStream {
     /// Takes the bytes of the buffer if there is room for them.
     fn keep(&self, held: &mut Held, buffer: &mut Vec<u8>) -> bool {
         let total = held.bytes.len() + buffer.len();
-        let wanted = total.saturating_sub(GUARANTEED + held.borrowed);
         if total > MOST {
             return false;
         }
+        let wanted = total.saturating_sub(GUARANTEED) - held.borrowed();
         let borrowed = self.0.outbox.borrow_spare(wanted);
         if borrowed < wanted {
             self.0.outbox.return_spare(borrowed);
             return false;
         }
-        held.borrowed += borrowed;
         held.bytes.push(std::mem::take(buffer));
         true
     }
@@ -264,11 +266,10 @@ impl JobStream {
     /// Appends a frame of the bytes held, and the terminal frame where that is all.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
         if !held.bytes.is_empty() || held.head_is_due {
+            let before = held.borrowed();
             let bytes = held.bytes.pop();
             self.append_chunk(held, out, &bytes);
-            let borrowed = held.bytes.len().saturating_sub(GUARANTEED).min(held.borrowed);
-            self.0.outbox.return_spare(held.borrowed - borrowed);
-            held.borrowed = borrowed;
+            self.0.outbox.return_spare(before - held.borrowed());
             self.0.room.notify_one();
         }
         if held.bytes.is_empty()
@@ -293,7 +294,7 @@ impl JobStream {
     fn cancel(&self) {
         let mut held = self.held();
         self.0.phase.store(CANCELLED, Ordering::Release);
-        self.0.outbox.return_spare(held.borrowed);
+        self.0.outbox.return_spare(held.borrowed());
         let (written, first_byte, dropped) = (held.written, held.first_byte, std::mem::take(&mut *held));
         (held.written, held.first_byte) = (written, first_byte);
         drop(held);

@@ -27,11 +27,6 @@ impl Pacing {
         Self { gap, last: None, started: None, probing: false, called: false }
     }
 
-    /// Whether a probe is running.
-    pub fn is_probing(&self) -> bool {
-        self.probing
-    }
-
     /// Whether a probe has started after `then`.
     pub fn has_probed_since(&self, then: Instant) -> bool {
         self.started.is_some_and(|started| started > then)

@@ -62,14 +62,9 @@ impl Backoff {
         self.base = self.start;
     }
 
-    /// The current wait, multiplied by a factor in [0.8, 1.2). The next one is twice as long, up to the cap.
-    pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
-        self.next_wait_after(Duration::ZERO, rng)
-    }
-
-    /// The current wait, but at least the wait that the peer requests, limited by the cap. The requested wait is multiplied
-    /// by a factor in [1, 1.2).
-    pub fn next_wait_after(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
+    /// The current wait, multiplied by a factor in [0.8, 1.2), but at least the wait that the peer asked for, limited by the cap
+    /// and multiplied by a factor in [1, 1.2). The next wait is twice as long, up to the cap.
+    pub fn next_wait(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
         let jitter = rng.random_range(JITTER);
         let wait = self.base.saturating_mul(jitter) / JITTER_UNIT;
         let upwards = JITTER_UNIT + (jitter - JITTER.start) / 2;
@@ -135,7 +130,7 @@ impl Reconnect {
             }
             EndClass::Failure | EndClass::FailureWithWait(_) => self.failures = self.failures.saturating_add(1),
         }
-        let wait = self.backoff.next_wait_after(asked, rng);
+        let wait = self.backoff.next_wait(asked, rng);
         Retry { wait, failures: self.failures, tenth: self.failures == TELLING_FAILURE }
     }
 }
@@ -219,7 +214,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7);
         let base = Duration::from_secs(60);
         let mut backoff = Backoff::try_new(base, base).unwrap();
-        let factors: Vec<u128> = (0..10_000).map(|_| ppm(backoff.next_wait(&mut rng), base)).collect();
+        let factors: Vec<u128> = (0..10_000).map(|_| ppm(backoff.next_wait(Duration::ZERO, &mut rng), base)).collect();
         assert!(*factors.iter().min().unwrap() < 801_000);
         assert!(*factors.iter().max().unwrap() > 1_199_000);
         let mean = factors.iter().sum::<u128>() / 10_000;
@@ -241,7 +236,7 @@ mod tests {
                     backoff.reset();
                     base = start;
                 }
-                let wait = backoff.next_wait(&mut rng);
+                let wait = backoff.next_wait(Duration::ZERO, &mut rng);
                 // A wait is rounded to a whole nanosecond, at most a thousandth of the shortest base.
                 prop_assert!(wait + Duration::from_nanos(1) >= base * 4 / 5, "{wait:?} of {base:?}");
                 prop_assert!(wait < base * 6 / 5, "{wait:?} of {base:?}");

@@ -1,4 +1,4 @@
-//! The mock coordinator: one agent, jobs as fast as it is told, and what comes back.
+//! The mock coordinator: one agent, jobs at a given rate, and the frames that it receives.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -58,7 +58,7 @@ impl JobRouter {
                 Effect::Dispatch { ticket, backend, service, may_retry } => {
                     let Some(work) = self.router.work(ticket) else { continue };
                     let Some(pool) = self.pools.get(&backend) else {
-                        // A bug: the router was told that this backend has workers. The job ends all the same.
+                        // A bug: the router places jobs only on backends with workers. The job ends all the same.
                         self.fail(ticket, FailCause::WorkerLost, ctx);
                         continue;
                     };

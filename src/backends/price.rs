@@ -1,7 +1,7 @@
 //! What a service takes for a model, from the decimals it publishes to micro-USD per million tokens, exactly. Knows no
 //! service's documents; used by `kinds`.
 //!
-//! A price that can't be read is none, and a model without one is not offered: it must never be sold below its cost.
+//! A price that can't be read does not count, and a model without a price is not offered: it must never be sold below its cost.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

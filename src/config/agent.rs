@@ -137,7 +137,7 @@ impl AgentConfig {
     /// Only where the identity is, for the command that shows it.
     ///
     /// # Errors
-    /// Where that can't be told.
+    /// If that is not known.
     pub fn identity_path_from_env(env: &dyn Environment) -> Result<PathBuf, Report> {
         let mut reader = Reader::new(env);
         let path = identity_path(&mut reader);
@@ -149,7 +149,7 @@ impl StatusAddr {
     /// Only where the status is, for the command that asks for it.
     ///
     /// # Errors
-    /// Where that can't be told.
+    /// If that is not known.
     pub fn from_env(env: &dyn Environment) -> Result<Self, Report> {
         let mut reader = Reader::new(env);
         let addr = status_addr(&mut reader);

@@ -1,7 +1,7 @@
 //! Files of variables, in the format of systemd's `EnvironmentFile`.
 //!
 //! What systemd takes means the same here. What it skips with a line in its journal, or without one, is an error here: a
-//! line without `=`, a name that is none, a quote that is never closed. Errors say where, never what, since a line may
+//! line without `=`, an invalid name, a quote that is never closed. Errors say where, never what, since a line may
 //! hold a secret; buffers are wiped, and never grow, since a buffer that grows leaves a copy behind.
 
 use std::fmt;
@@ -61,7 +61,7 @@ pub enum LineFault {
     /// No `=` in it.
     #[error("not NAME=value, nor a comment")]
     NotAnAssignment,
-    /// Something before the `=` that is no name, such as `export NAME`.
+    /// Something before the `=` that is not a name, such as `export NAME`.
     #[error("the part before '=' is not the name of a variable")]
     NotAName,
     /// A quote that is open at the end of the file.

@@ -81,7 +81,7 @@ fn without_credentials_or_fragment(url: &Url) -> Result<(), Cause> {
 }
 
 /// What was meant to be a URL, without its user, password, query and fragment, any of which may be a secret. Takes text
-/// that is no URL at all, and then rather hides too much.
+/// that is not a URL, and then rather hides too much.
 pub(super) fn masked(text: &str) -> String {
     let (before, rest) =
         text.split_once("://").map_or((String::new(), text), |(scheme, rest)| (format!("{scheme}://"), rest));
@@ -92,7 +92,7 @@ pub(super) fn masked(text: &str) -> String {
     format!("{before}{hidden}{}{mark}", without_odd_port(shown))
 }
 
-/// A host whose port is no number may be a user with the first part of a password.
+/// A host whose port is not a number may be a user with the first part of a password.
 fn without_odd_port(text: &str) -> String {
     let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
     match authority.rsplit_once(':') {

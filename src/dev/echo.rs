@@ -1,7 +1,7 @@
-//! The built-in echo: a real HTTP server with an OpenAI-style API whose one model repeats what it is told.
+//! The built-in echo: a real HTTP server with an OpenAI-style API whose one model repeats its input.
 //!
 //! It stands in for an inference server where there is none, and says so in every answer. It counts words as tokens. It
-//! is no model, keeps nothing and listens on loopback only.
+//! is not a model, keeps nothing and listens on loopback only.
 
 use std::convert::Infallible;
 use std::io;

@@ -161,7 +161,7 @@ fn provider_path(key: &Path) -> PathBuf {
     beside(key, ".provider")
 }
 
-/// Moves an id away that was given to another key: whoever still holds it is not asked for an enrollment code.
+/// Moves an id away that was given to another key: an agent that still holds an id sends no enrollment code.
 fn set_aside(provider: &Path) -> io::Result<()> {
     match fs::rename(provider, beside(provider, ".old")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

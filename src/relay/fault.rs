@@ -143,7 +143,7 @@ impl Fault {
         Self { evidence, ..self }
     }
 
-    /// The same, with a look at the backend's health to follow.
+    /// The same, and the backend is probed.
     pub(super) fn with_probe(self) -> Self {
         Self { by_connection: true, ..self }
     }

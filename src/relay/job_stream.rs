@@ -207,8 +207,8 @@ impl JobStream {
         held.head_is_due = held.head.is_some() && self.is_running();
     }
 
-    /// Waits until there is room for so many bytes, at most [`MAX_CHUNK`]. To be called by the worker alone, after it was
-    /// told that there is none.
+    /// Waits until there is room for so many bytes, at most [`MAX_CHUNK`]. To be called by the worker alone, after [`Self::send`]
+    /// or [`Self::hold`] found none.
     pub async fn room(&self, count: usize) {
         loop {
             let written = self.0.room.notified();

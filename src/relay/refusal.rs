@@ -43,7 +43,7 @@ pub(super) async fn of(response: BackendResponse, service: Service, trace: Optio
     let (code, blame) = match status {
         401 | 403 => (ErrorCode::AuthRejectedByBackend, Blame::Operator),
         404 => (ErrorCode::ModelNotLoaded, Blame::Caller),
-        // A redirect is of a place that the operator named; as much as it takes at once, by whoever set that.
+        // The operator named the server that redirects, and set how many requests it accepts at once.
         300..=399 | 429 => (ErrorCode::Internal, Blame::Operator),
         400..=499 if fault.is_model_missing() => (ErrorCode::ModelNotLoaded, Blame::Caller),
         400..=499 => (ErrorCode::Internal, Blame::Caller),

@@ -1,6 +1,6 @@
-//! Writing log lines without waiting for whoever reads them.
+//! Writing log lines without waiting for their reader.
 //!
-//! A terminal that was paused or a pipe that nobody empties must not hold up a job. Lines go to a thread of their own
+//! A terminal that was paused or a pipe that is not read must not delay a job. Lines go to a thread of their own
 //! through a bounded queue; where that is full they are dropped, and their number is written when there is room again.
 
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ impl Lines {
     /// Waits until what was logged before is written, but no longer than `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let (done, written) = channel();
-        // Where the queue is full nobody reads: there is nothing to wait for.
+        // If the queue is full the log is not read: there is nothing to wait for.
         if self.queue.try_send(Item::Flush(done)).is_ok() {
             let _ = written.recv_timeout(limit);
         }
@@ -65,7 +65,7 @@ impl Write for Lines {
 
 fn write_all(mut out: impl Write, items: &Receiver<Item>, dropped: &AtomicU64) {
     for item in items {
-        // A log that can't be written is no reason to stop.
+        // The agent goes on without a log that can't be written.
         let _ = match item {
             Item::Line(line) => out.write_all(&line),
             Item::Flush(done) => done.send(()).map_err(io::Error::other),
@@ -89,7 +89,7 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // When nobody gives permissions any more, everything may be written.
+            // When no more permissions can come, everything may be written.
             let _ = self.0.recv();
             self.1.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())

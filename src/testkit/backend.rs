@@ -23,7 +23,7 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::secret::Secret;
 
-/// What a look at the backend finds.
+/// What a probe of the backend finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// What it offers.
@@ -110,7 +110,7 @@ impl ScriptedBackend {
         change(&mut self.state().report);
     }
 
-    /// Whoever asks for its name next panics. While nothing is looked at or dispatched, that is its pool as a job ends.
+    /// The next actor that asks for its name panics. While nothing is probed or dispatched, that is its pool as a job ends.
     pub fn panic_at_name(&self) {
         self.0.panic_at_name.store(true, Ordering::Release);
     }

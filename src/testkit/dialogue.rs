@@ -79,7 +79,7 @@ enum Said {
 impl Said {
     fn of(job: JobId, frame: &Frame) -> Option<Self> {
         if let Frame::Binary(bytes) = frame {
-            // What is no chunk was found out when it came.
+            // A frame that is not a chunk was found when it was received.
             let chunk = BinaryChunk::parse(bytes).ok().filter(|chunk| chunk.job == job.uuid())?;
             return Some(Self::Bytes(None, chunk.bytes.to_vec()));
         }
@@ -233,7 +233,7 @@ impl CoordinatorLink {
         }
     }
 
-    /// Waits until the agent has acted on everything that was sent before: a job for a model that nobody has goes the
+    /// Waits until the agent has acted on everything that was sent before: a job for a model that no backend has goes the
     /// whole way and is refused.
     pub async fn fence(&mut self) {
         let job = self.job(NO_MODEL, "{}");

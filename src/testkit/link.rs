@@ -315,7 +315,7 @@ impl Reader {
             }
             Frame::Ping(_) | Frame::Pong(_) | Frame::Close { .. } => {}
         }
-        // Nobody waits any more: the test has dropped its end.
+        // The test has dropped its end, so it no longer waits.
         let _ = self.frames.send(frame);
     }
 }

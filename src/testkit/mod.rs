@@ -1,6 +1,6 @@
 //! The harness: a whole agent in memory, between a scripted coordinator and scripted backends.
 //!
-//! For tests of this crate and of whoever builds on it. The agent is the real one, from its supervisor to the bytes of its
+//! For tests of this crate and of programs that use it. The agent is the real one, from its supervisor to the bytes of its
 //! WebSocket frames; only the network and the servers are replaced. The clock is paused: a minute of backoff takes no
 //! time, and a wait for what never comes fails at once and says what it waited for.
 //!

@@ -124,7 +124,7 @@ impl Request {
     }
 }
 
-/// The backend's part of a request: dropped with the response, whoever drops it.
+/// The backend's part of a request: dropped with the response.
 pub(super) struct Running {
     state: watch::Sender<RequestState>,
     taken: watch::Sender<usize>,

@@ -28,7 +28,7 @@ const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// What can go wrong with a dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialFault {
-    /// Nobody listens.
+    /// No server listens.
     Refused,
     /// No answer: the dial ends at its own limit.
     Hangs,

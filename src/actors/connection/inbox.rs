@@ -117,7 +117,7 @@ fn job_of(frame: JobFrame, received: std::time::Instant, agreed: Extensions) -> 
     Ok(Job { id, model, endpoint, form, request, members, received, deadline })
 }
 
-/// Parses a frame, a large one on a thread where it holds up nobody. The next frame waits: order is kept.
+/// Parses a frame, a large one on a blocking thread, so that it delays no other work. The next frame waits: order is kept.
 async fn parse(frame: Bytes) -> Result<FromCoordinator, FrameError> {
     if frame.len() < LARGE {
         return FromCoordinator::parse(&frame);

@@ -33,7 +33,7 @@ struct Health {
     status: String,
 }
 
-/// Whether the server is built as MLX-LM's is, says that it is well, and lists models that nobody owns. A sign rather than
+/// Whether the server is built as MLX-LM's is, says that it is well, and lists models without an owner. A sign rather than
 /// a proof: a server like it is treated the same as any other server.
 async fn identify(api: &ApiClient) -> Result<(), LookError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;

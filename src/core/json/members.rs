@@ -1,4 +1,4 @@
-//! Where the members of an object are, noted as its text was scanned, so that nobody has to scan it again.
+//! Where the members of an object are, noted as its text was scanned, so that it is not scanned again.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -47,7 +47,7 @@ proptest! {
             for step in steps {
                 match step {
                     Step::Hold(job, bytes) | Step::Send(job, bytes) if ended[job] || handles[job].is_none() => {
-                        assert!(streams[job].send(&mut bytes.clone()), "what nobody reads has room");
+                        assert!(streams[job].send(&mut bytes.clone()), "bytes that are dropped have room");
                     }
                     Step::Hold(job, bytes) => {
                         if streams[job].hold(&mut bytes.clone()) {

@@ -176,7 +176,7 @@ async fn after_the_end_of_the_connection_nothing_waits_for_it() {
     let ended = pump::run(reader, &line, &outbox, &mut Deaf).await;
     assert!(matches!(ended, PumpEnd::Link(_)));
     let stream = clog.stream().clone();
-    send_all(&stream, b"for nobody");
+    send_all(&stream, b"not read");
     assert!(outbox.control(&FromAgent::Heartbeat(Heartbeat::default())).is_err() && outbox.close(1000, "").is_err());
     let weak = stream.downgrade();
     drop((stream, clog));

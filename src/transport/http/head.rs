@@ -11,7 +11,7 @@ use super::framing::Framing;
 const HEAD: usize = 64 * 1024;
 /// Most headers in it.
 const HEADERS: usize = 128;
-/// Most answers that are none yet (`1xx`).
+/// The most interim responses (`1xx`).
 const INTERIM: u32 = 16;
 
 /// The content of a head.
@@ -41,7 +41,7 @@ impl HeadReader {
         self.has_read
     }
 
-    /// Takes the next piece: the head, once it is whole, and what of the body came with it. Answers that are none yet
+    /// Takes the next piece: the head, once it is whole, and what of the body came with it. Interim responses
     /// are skipped. An error is final.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Option<(Head, Bytes)>, HttpError> {
         self.has_read = true;

@@ -108,7 +108,7 @@ impl Request {
         }
         // Boxed: it is large, and gone while the response is waited for.
         let connected = Box::pin(async move { origin.connect().await }).await;
-        // A server that is gone after it got the request broke under it, as far as can be told.
+        // A server that is gone after it received the request most likely failed because of it.
         let connection = connected.map_err(|error| silent.unwrap_or(error))?;
         exchange(connection, Upload::new(head, body), idle).await.map_err(HttpError::from)
     }

@@ -244,7 +244,7 @@ impl<W: Work> Router<W> {
     }
 }
 
-/// Tokens that a job used. `None`: that cannot be told, and what was reserved is taken for it. One that was taken away before
+/// Tokens that a job used. `None`: that is not known, and the reserved number is used. One that was taken away before
 /// its answer began counts for `most` at most: its prompt may be longer than any model reads.
 fn used<W: Work>(state: &JobState<W>, outcome: &Outcome, most: u64) -> Option<u64> {
     let Estimate { prompt, .. } = state.estimate;

@@ -26,7 +26,7 @@ impl JobTarget {
 
 impl JobFrame {
     /// The path and the form that the job asks for, on a connection where this was `agreed` on. What does not say is
-    /// why the job can't be done: an answer of another path or form than was asked for helps nobody.
+    /// why the job can't be done: an answer of another path or form than was requested is of no use.
     ///
     /// Without the extension the format alone decides, whatever the fields hold. Embeddings are one body always.
     pub fn asked(&self, agreed: Extensions) -> Result<(Endpoint, AnswerForm), &'static str> {

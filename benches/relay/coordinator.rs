@@ -131,7 +131,7 @@ impl Session {
             if let Some(rest) = text.strip_prefix(br#"{"type":"job_chunk","job_id":""#) {
                 let id = std::str::from_utf8(&rest[..36]).unwrap().parse().unwrap();
                 let data = &rest[36 + br#"","data":""#.len()..rest.len() - 2];
-                return Said::Chunk(id, STANDARD.decode(data).unwrap().into());
+                return Said::Chunk(id, base64_simd::STANDARD.decode_to_vec(data).unwrap().into());
             }
             match serde_json::from_slice(&text).unwrap() {
                 FromAgent::JobDone(done) => return Said::End(done.job_id, true),

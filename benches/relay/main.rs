@@ -57,7 +57,8 @@ fn main() -> ExitCode {
         let mut found = Vec::new();
         for round in 1..=rounds {
             eprintln!("{} round {round} of {rounds}", work.name());
-            found.push(runtime.block_on(work.run()));
+            // On a worker as its peers are: the main thread would be woken by one, which takes longer.
+            found.push(runtime.block_on(runtime.spawn(work.run())).unwrap());
         }
         rows.push(Row::median(work.name(), found));
     }

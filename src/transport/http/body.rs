@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::buffer::{keep, poll_read};
 use super::error::HttpBodyError;
-use super::framing::{Framing, Progress};
+use super::framing::{Decoded, Framing, Progress};
 use super::idle::IdleConnections;
 use super::origin::Connection;
 use super::upload::Upload;
@@ -34,8 +34,8 @@ enum State {
 struct Open {
     connection: Box<dyn Connection>,
     framing: Framing,
-    /// What came with the head and is not decoded yet.
-    ahead: Bytes,
+    /// What was read and is not decoded yet.
+    ahead: BytesMut,
     /// What is not written yet of the request.
     upload: Option<Box<Upload>>,
     /// Where the connection goes after the last byte. `None`: it is closed.
@@ -57,7 +57,7 @@ impl Body {
                 }
                 State::Ended
             }
-            Ok(framing) => State::Open(Open { connection, framing, ahead, upload, idle }),
+            Ok(framing) => State::Open(Open { connection, framing, ahead: ahead.into(), upload, idle }),
             Err(error) => State::Broken(error),
         };
         Self { state }
@@ -109,22 +109,26 @@ impl Open {
             self.upload = None;
         }
         if !self.ahead.is_empty() {
-            let mut ahead = BytesMut::from(std::mem::take(&mut self.ahead));
-            return Poll::Ready(decoded(&mut self.framing, &mut ahead));
+            let mut ahead = std::mem::take(&mut self.ahead);
+            return Poll::Ready(decoded(&mut self.framing, &mut ahead, &mut self.ahead));
         }
-        let (framing, idle) = (&mut self.framing, &mut self.idle);
+        let (framing, idle, ahead) = (&mut self.framing, &mut self.idle, &mut self.ahead);
         let read = poll_read(&mut *self.connection, cx, |buffer| {
             if buffer.is_empty() {
                 *idle = None;
                 return (Bytes::new(), framing.close());
             }
-            decoded(framing, buffer)
+            decoded(framing, buffer, ahead)
         });
         Poll::Ready(ready!(read).unwrap_or((Bytes::new(), Progress::Broken)))
     }
 }
 
-fn decoded(framing: &mut Framing, buffer: &mut BytesMut) -> (Bytes, Progress) {
-    let (data, progress) = framing.decode(buffer);
+/// The next data in the buffer. What is to be decoded behind it goes `ahead`.
+fn decoded(framing: &mut Framing, buffer: &mut BytesMut, ahead: &mut BytesMut) -> (Bytes, Progress) {
+    let Decoded { data, read, progress } = framing.decode(buffer);
+    if progress == Progress::More && read < buffer.len() {
+        *ahead = buffer.split_off(read);
+    }
     (keep(buffer, data), progress)
 }

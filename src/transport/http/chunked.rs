@@ -1,12 +1,12 @@
 //! The chunked coding of a body (RFC 9112, 7.1), taken off in place. Strict, as servers and proxies that read the same
 //! bytes differently are how content is smuggled. Extensions and trailers are skipped. No I/O; driven by `framing`.
 
-use std::ops::Range;
-
-use super::progress::Progress;
+use super::progress::{Decoded, Progress};
 
 /// Most bytes between two pieces of data: the line of a size with its extensions, or all trailers.
 const BETWEEN: u32 = 8 * 1024;
+/// A run of data of this length or more is not moved to the data before it. In bytes.
+const MOVED_BELOW: usize = 4 * 1024;
 /// Most digits of a size: those of 64 bits.
 const DIGITS: u8 = 16;
 
@@ -50,8 +50,8 @@ impl Chunked {
         Self { place: Place::Size { size: 0, digits: 0 }, between: 0 }
     }
 
-    /// Moves all data in the buffer together and returns its place.
-    pub(super) fn decode(&mut self, buffer: &mut [u8]) -> (Range<usize>, Progress) {
+    /// Moves the data in the buffer together, up to a long run of it, and returns its place.
+    pub(super) fn decode(&mut self, buffer: &mut [u8]) -> Decoded {
         let mut data = 0..0;
         let mut at = 0;
         while let Some(byte) = buffer.get(at).copied() {
@@ -59,6 +59,8 @@ impl Chunked {
                 let run = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len() - at);
                 if data.is_empty() {
                     data = at..at;
+                } else if run >= MOVED_BELOW {
+                    return Decoded { data, read: at, progress: Progress::More };
                 } else {
                     buffer.copy_within(at..at + run, data.end);
                 }
@@ -69,17 +71,18 @@ impl Chunked {
                 continue;
             }
             if matches!((self.place, byte), (Place::LastLf, b'\n')) {
-                let has_more = at + 1 < buffer.len();
-                return (data, if has_more { Progress::Surplus } else { Progress::End });
+                let read = at + 1;
+                let progress = if read < buffer.len() { Progress::Surplus } else { Progress::End };
+                return Decoded { data, read, progress };
             }
             self.between += 1;
             match self.place.next(byte) {
                 Some(place) if self.between <= BETWEEN => self.place = place,
-                _ => return (data, Progress::Broken),
+                _ => return Decoded { data, read: at, progress: Progress::Broken },
             }
             at += 1;
         }
-        (data, Progress::More)
+        Decoded { data, read: at, progress: Progress::More }
     }
 }
 

@@ -1,10 +1,8 @@
 //! Where a body ends, by what its head says, and what of the bytes on the way is data. No I/O; made by `head`, driven by
 //! `body`.
 
-use std::ops::Range;
-
 use super::chunked::Chunked;
-pub(super) use super::progress::Progress;
+pub(super) use super::progress::{Decoded, Progress};
 
 /// What is left to read of a body.
 pub(super) enum Framing {
@@ -17,9 +15,8 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Takes the framing off bytes as they came, in place: where the data lies now, and what is behind it. Not to be
-    /// called again but after `More`.
-    pub(super) fn decode(&mut self, buffer: &mut [u8]) -> (Range<usize>, Progress) {
+    /// Takes the framing off bytes as they came, in place. Not to be called again but after [`Progress::More`].
+    pub(super) fn decode(&mut self, buffer: &mut [u8]) -> Decoded {
         match self {
             Self::Length(left) => {
                 let data = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
@@ -29,10 +26,10 @@ impl Framing {
                     0 => Progress::End,
                     _ => Progress::More,
                 };
-                (0..data, progress)
+                Decoded { data: 0..data, read: data, progress }
             }
             Self::Chunked(chunked) => chunked.decode(buffer),
-            Self::UntilClose => (0..buffer.len(), Progress::More),
+            Self::UntilClose => Decoded { data: 0..buffer.len(), read: buffer.len(), progress: Progress::More },
         }
     }
 

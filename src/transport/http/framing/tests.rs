@@ -7,10 +7,17 @@ fn decoded(mut framing: Framing, pieces: &[&[u8]]) -> (Vec<u8>, Progress) {
     let mut all = Vec::new();
     for piece in pieces {
         let mut buffer = piece.to_vec();
-        let (data, progress) = framing.decode(&mut buffer);
-        all.extend_from_slice(&buffer[data]);
-        if progress != Progress::More {
-            return (all, progress);
+        let mut at = 0;
+        loop {
+            let Decoded { data, read, progress } = framing.decode(&mut buffer[at..]);
+            all.extend_from_slice(&buffer[at..][data]);
+            at += read;
+            if progress != Progress::More {
+                return (all, progress);
+            }
+            if at == buffer.len() {
+                break;
+            }
         }
     }
     (all, Progress::More)

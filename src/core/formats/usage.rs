@@ -5,10 +5,9 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
-
 use self::abridged::Abridged;
 use self::figures::{AnthropicEvent, AnthropicMessage, AnyObject, OpenAiChunk, ResponseBody, ResponsesEvent, Usage};
+use self::marks::Marks;
 use super::sse::{EVENT_LIMIT, Event, Part, SseSplitter};
 use crate::core::json::{is_text, object, parse};
 use crate::messages::endpoint::Endpoint;
@@ -17,18 +16,19 @@ use crate::messages::wire::Tokens;
 mod abridged;
 mod fault;
 mod figures;
+mod marks;
 
 pub use fault::BackendFault;
 
-/// The marks of relevant events of completions. Within generated text the quotes would be escaped.
-static OPENAI_MARKS: LazyLock<[Finder<'_>; 3]> =
-    LazyLock::new(|| ["\"usage\"", "\"timings\"", "\"error\""].map(Finder::new));
+/// The marks of relevant events of completions.
+static OPENAI_MARKS: LazyLock<Marks<3>> = LazyLock::new(|| Marks::new([r#""usage""#, r#""timings""#, r#""error""#]));
 /// The same for messages.
-static ANTHROPIC_MARKS: LazyLock<[Finder<'_>; 3]> =
-    LazyLock::new(|| ["message_stop", "\"usage\"", "\"error\""].map(Finder::new));
+static ANTHROPIC_MARKS: LazyLock<Marks<3>> =
+    LazyLock::new(|| Marks::new([r#""message_stop""#, r#""usage""#, r#""error""#]));
 /// The same for responses.
-static RESPONSES_MARKS: LazyLock<[Finder<'_>; 4]> =
-    LazyLock::new(|| ["response.completed", "response.incomplete", "response.failed", "\"error\""].map(Finder::new));
+static RESPONSES_MARKS: LazyLock<Marks<4>> = LazyLock::new(|| {
+    Marks::new([r#""response.completed""#, r#""response.incomplete""#, r#""response.failed""#, r#""error""#])
+});
 
 /// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Tally {
     fn take_openai(&mut self, data: &[u8]) {
         if data.trim_ascii() == b"[DONE]" {
             self.complete = true;
-        } else if has_any(&*OPENAI_MARKS, data) {
+        } else if OPENAI_MARKS.is_any_in(data) {
             let Some(chunk) = object::<OpenAiChunk<'_>>(data) else { return };
             if chunk.error.is_some() || is_text(chunk.object, "error") {
                 self.fail(data);
@@ -215,7 +215,7 @@ impl Tally {
     }
 
     fn take_anthropic(&mut self, data: &[u8]) {
-        if !has_any(&*ANTHROPIC_MARKS, data) {
+        if !ANTHROPIC_MARKS.is_any_in(data) {
             return;
         }
         let Some(body) = object::<AnthropicEvent<'_>>(data) else { return };
@@ -233,7 +233,7 @@ impl Tally {
 
     /// A response that stopped at its token limit is `incomplete`, and as valid as others.
     fn take_responses(&mut self, data: &[u8]) {
-        if !has_any(&*RESPONSES_MARKS, data) {
+        if !RESPONSES_MARKS.is_any_in(data) {
             return;
         }
         let Some(event) = object::<ResponsesEvent<'_>>(data) else { return };
@@ -264,10 +264,6 @@ impl Tally {
     fn fail(&mut self, data: &[u8]) {
         self.fault.get_or_insert_with(|| BackendFault::from_body(data));
     }
-}
-
-fn has_any(marks: &[Finder<'_>], data: &[u8]) -> bool {
-    marks.iter().any(|mark| mark.find(data).is_some())
 }
 
 #[cfg(test)]

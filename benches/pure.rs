@@ -38,10 +38,9 @@ fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
     let outbox = Outbox::new(Generation(1), Extensions::NONE, line);
     let (_handle, stream) = outbox.open(JobId::random());
     let bytes = vec![b'x'; len];
-    let mut buffer = Vec::with_capacity(len);
     bencher.counter(BytesCount::new(len)).bench_local(|| {
-        buffer.extend_from_slice(black_box(&bytes));
-        assert!(stream.send(&mut buffer));
+        assert_eq!(stream.append(black_box(&bytes)), len);
+        stream.flush();
     });
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn give_up(stream: &JobStream, mut fault: Fault, ended: impl Fn
         tokio::select! {
             biased;
             () = stream.stopped() => return,
-            () = sender.send_all(&body) => {}
+            () = sender.append_whole(&body) => {}
         }
     }
     end(stream, fault, ended);

@@ -1,8 +1,8 @@
 //! The bytes of one job on their way to the coordinator, its terminal frame, and its phase.
 //!
-//! The worker sends the bytes of the answer. On an idle line they are encoded and written at once, on the worker's thread;
-//! else they are held, and the job waits for its turn at the pump. Bytes are encoded as they are written, for the connection
-//! that exists then.
+//! The worker appends the bytes of the answer. Once they are enough for a frame, or the worker has no more for now, they are
+//! encoded and written on the worker's thread if the line is idle; else they are held, and the job waits for its turn at the
+//! pump. Bytes are encoded as they are written, for the connection that exists then.
 //!
 //! - STREAM-1: at most one terminal frame is written, behind all bytes that were appended before the end.
 //! - STREAM-2: nothing of the job is written after its terminal frame, nor after a cancel.
@@ -21,6 +21,9 @@ use super::segments::Segments;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
 use crate::transport::websocket::frame_buffer::FrameBuffer;
+
+/// Bytes that are enough for a frame: more are not waited for.
+const ENOUGH: usize = MAX_CHUNK - 4 * 1024;
 
 /// The job is being worked.
 const RUNNING: u8 = 0;
@@ -63,12 +66,7 @@ struct Shared {
 #[derive(Default)]
 struct Held {
     bytes: Segments,
-    /// Of the response, for its first frame.
-    head: Option<ResponseHead>,
-    /// The head is sent though there are no bytes.
-    head_is_due: bool,
-    /// Response bytes written: the offset of the next frame.
-    written: u64,
+    next: NextFrame,
     terminal: Option<(FromAgent, OnWritten)>,
     /// It has a turn at the pump.
     is_queued: bool,
@@ -76,9 +74,32 @@ struct Held {
     first_byte: Option<Instant>,
 }
 
+/// What the next frame needs besides its bytes.
+#[derive(Default)]
+struct NextFrame {
+    /// The head of the response, for its first frame.
+    head: Option<ResponseHead>,
+    /// The head is sent though there are no bytes.
+    head_is_due: bool,
+    /// Response bytes written: the offset of the frame.
+    written: u64,
+}
+
+impl NextFrame {
+    /// Appends the frame with these bytes, the first one with the head of the response.
+    fn append(&mut self, job: JobId, outbox: &Outbox, out: &mut FrameBuffer, bytes: &[u8]) {
+        match self.head.take() {
+            Some(head) => chunk::append_first(out, job, &head, bytes),
+            None => outbox.encoding().append(out, job, self.written, bytes),
+        }
+        self.head_is_due = false;
+        self.written += bytes.len() as u64;
+    }
+}
+
 impl Held {
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && !self.head_is_due && self.terminal.is_none()
+        self.bytes.is_empty() && !self.next.head_is_due && self.terminal.is_none()
     }
 
     /// Bytes held beyond the guaranteed part: what was borrowed for them.
@@ -137,13 +158,13 @@ impl JobStream {
     pub fn set_head(&self, head: ResponseHead) {
         let mut held = self.held();
         if self.carries_heads() && self.is_running() {
-            held.head = Some(head);
+            held.next.head = Some(head);
         }
     }
 
     /// Response bytes written to the connection so far.
     pub fn written(&self) -> u64 {
-        self.held().written
+        self.held().next.written
     }
 
     /// When the first byte of the response was produced.
@@ -151,68 +172,60 @@ impl JobStream {
         self.held().first_byte
     }
 
-    /// Sends bytes of the response, at most [`MAX_CHUNK`], and empties the buffer: at once where nothing waits and the line
-    /// is idle, else in the job's turn. False: there is no room for them, and nothing changed.
-    pub fn send(&self, buffer: &mut Vec<u8>) -> bool {
+    /// Takes bytes of the response, as many as there is room for, and returns how many those are. They are sent once they
+    /// are enough for a frame, else by [`Self::flush`] or with the end of the job.
+    pub fn append(&self, bytes: &[u8]) -> usize {
         let mut held = self.held();
         if !self.is_running() {
             // The worker is about to stop.
-            buffer.clear();
-            return true;
+            return bytes.len();
         }
         held.first_byte.get_or_insert_with(Instant::now);
-        if held.is_empty() && self.0.outbox.try_write(|out| self.append_chunk(&mut held, out, buffer)) {
-            buffer.clear();
-            return true;
+        if held.is_empty() && bytes.len() >= ENOUGH {
+            let frame = bytes.get(..MAX_CHUNK).unwrap_or(bytes);
+            if self.0.outbox.try_write(|out| held.next.append(self.0.job, &self.0.outbox, out, frame)) {
+                return frame.len();
+            }
         }
-        let is_kept = self.keep(&mut held, buffer);
-        self.queue(held);
-        is_kept
-    }
-
-    /// The same, but the bytes are sent with the next ones, or with the end of the job.
-    pub fn hold(&self, buffer: &mut Vec<u8>) -> bool {
-        let mut held = self.held();
-        if !self.is_running() {
-            buffer.clear();
-            return true;
-        }
-        held.first_byte.get_or_insert_with(Instant::now);
-        let is_kept = self.keep(&mut held, buffer);
-        if !is_kept {
+        let kept = self.keep(&mut held, bytes);
+        if held.bytes.len() >= ENOUGH && !self.try_write(&mut held) {
             self.queue(held);
         }
-        is_kept
+        kept
     }
 
-    /// Takes the bytes of the buffer if there is room for them.
-    fn keep(&self, held: &mut Held, buffer: &mut Vec<u8>) -> bool {
-        let total = held.bytes.len() + buffer.len();
-        if total > MOST {
-            return false;
+    /// Takes as many of these bytes as there is room for: those of one frame, or more where the job waits for its turn anyway.
+    fn keep(&self, held: &mut Held, bytes: &[u8]) -> usize {
+        let most = if held.is_queued { MOST } else { MAX_CHUNK };
+        let fitting = bytes.len().min(most.saturating_sub(held.bytes.len()));
+        let wanted = (held.bytes.len() + fitting).saturating_sub(GUARANTEED) - held.borrowed();
+        let kept = fitting - (wanted - self.0.outbox.borrow_spare(wanted));
+        held.bytes.push(bytes.get(..kept).unwrap_or_default());
+        kept
+    }
+
+    /// Sends what was appended: at once where the line is idle, else in the job's turn. To be called before the worker waits
+    /// for more bytes: a stream that waits keeps no large buffer.
+    pub fn flush(&self) {
+        let mut held = self.held();
+        if held.is_empty() || self.try_write(&mut held) {
+            held.bytes.shrink();
+        } else {
+            self.queue(held);
         }
-        let wanted = total.saturating_sub(GUARANTEED) - held.borrowed();
-        let borrowed = self.0.outbox.borrow_spare(wanted);
-        if borrowed < wanted {
-            self.0.outbox.return_spare(borrowed);
-            return false;
-        }
-        held.bytes.push(std::mem::take(buffer));
-        true
     }
 
     /// Has the head of the response sent also where the response has no bytes.
     pub fn need_head(&self) {
         let mut held = self.held();
-        held.head_is_due = held.head.is_some() && self.is_running();
+        held.next.head_is_due = held.next.head.is_some() && self.is_running();
     }
 
-    /// Waits until there is room for so many bytes, at most [`MAX_CHUNK`]. To be called by the worker alone, after [`Self::send`]
-    /// or [`Self::hold`] found none.
-    pub async fn room(&self, count: usize) {
+    /// Waits until there is room for more bytes. To be called by the worker alone, after [`Self::append`] took none.
+    pub async fn room(&self) {
         loop {
             let written = self.0.room.notified();
-            if self.held().bytes.len() + count <= GUARANTEED {
+            if self.held().bytes.len() < GUARANTEED {
                 return;
             }
             written.await;
@@ -228,22 +241,22 @@ impl JobStream {
         }
         self.0.phase.store(ENDED, Ordering::Release);
         held.terminal = Some((terminal, written));
-        self.send_held(held);
+        if !self.try_write(&mut held) {
+            self.queue(held);
+        }
         self.0.stop.notify_one();
         true
     }
 
-    /// Writes what is held at once where the line is idle and it is no more than one full frame has, else queues the job.
-    fn send_held(&self, mut held: MutexGuard<'_, Held>) {
-        let is_short = !held.is_queued && held.bytes.len() <= MAX_CHUNK;
-        let append_all = |out: &mut FrameBuffer| {
-            while !held.is_empty() {
-                self.append_frames(&mut held, out);
-            }
-        };
-        if !(is_short && self.0.outbox.try_write(append_all)) {
-            self.queue(held);
-        }
+    /// Writes what is held at once, at most a frame and the terminal frame, where the line is idle. False: it is not, or the job
+    /// has a turn at the pump.
+    fn try_write(&self, held: &mut Held) -> bool {
+        !held.is_queued
+            && self.0.outbox.try_write(|out| {
+                while !held.is_empty() {
+                    self.append_frames(held, out);
+                }
+            })
     }
 
     /// Gives the job a turn at the pump, if it has something to write and has none.
@@ -259,44 +272,36 @@ impl JobStream {
     pub(super) fn append_next(&self, out: &mut FrameBuffer) -> bool {
         let mut held = self.held();
         self.append_frames(&mut held, out);
+        // The worker may have nothing more for a long time.
+        held.bytes.shrink();
         held.is_queued = !held.is_empty();
         held.is_queued
     }
 
     /// Appends a frame of the bytes held, and the terminal frame where that is all.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
-        if !held.bytes.is_empty() || held.head_is_due {
+        if !held.bytes.is_empty() || held.next.head_is_due {
             let before = held.borrowed();
-            let bytes = held.bytes.pop();
-            self.append_chunk(held, out, &bytes);
+            held.next.append(self.0.job, &self.0.outbox, out, held.bytes.front());
+            held.bytes.pop();
             self.0.outbox.return_spare(before - held.borrowed());
             self.0.room.notify_one();
         }
         if held.bytes.is_empty()
             && let Some((terminal, written)) = held.terminal.take()
         {
-            chunk::append_terminal(out, terminal, held.written);
+            chunk::append_terminal(out, terminal, held.next.written);
             self.0.phase.store(WRITTEN, Ordering::Release);
             written();
         }
-    }
-
-    /// Appends a frame of these bytes, the first one with the head of the response.
-    fn append_chunk(&self, held: &mut Held, out: &mut FrameBuffer, bytes: &[u8]) {
-        match held.head.take() {
-            Some(head) => chunk::append_first(out, self.0.job, &head, bytes),
-            None => self.0.outbox.encoding().append(out, self.0.job, held.written, bytes),
-        }
-        held.head_is_due = false;
-        held.written += bytes.len() as u64;
     }
 
     fn cancel(&self) {
         let mut held = self.held();
         self.0.phase.store(CANCELLED, Ordering::Release);
         self.0.outbox.return_spare(held.borrowed());
-        let (written, first_byte, dropped) = (held.written, held.first_byte, std::mem::take(&mut *held));
-        (held.written, held.first_byte) = (written, first_byte);
+        let (written, first_byte, dropped) = (held.next.written, held.first_byte, std::mem::take(&mut *held));
+        (held.next.written, held.first_byte) = (written, first_byte);
         drop(held);
         if dropped.is_queued {
             self.0.outbox.unqueue(self);

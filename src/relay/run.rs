@@ -124,7 +124,7 @@ async fn relay(
         }
     };
     sender.begin(status, if form == AnswerForm::Stream { EVENTS } else { JSON });
-    sender.send_all(&body).await;
+    sender.append_whole(&body).await;
     Ok(tokens)
 }
 

@@ -1,19 +1,21 @@
-//! Bytes that wait to be written, in segments of one frame each: they are never moved, and a segment is freed as its frame
-//! is encoded.
+//! Bytes that wait to be written, in segments of one frame each: a segment is not moved once it is full, and it is freed
+//! as its frame is encoded.
 
 use std::collections::VecDeque;
 
 use super::chunk::MAX_CHUNK;
 
-/// A shorter segment is copied behind the one before it, where that has room.
-const COPIED: usize = 4 * 1024;
+/// A segment that grows beyond this many bytes gets room for a full frame at once.
+const SHORT: usize = 4 * 1024;
+/// The largest buffer that is kept while there are no bytes.
+const KEPT: usize = 256;
 
 /// Bytes in order.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    /// The next frame's bytes. Empty only if all is.
+    /// The next frame's bytes. Empty only if there are no bytes.
     front: Vec<u8>,
-    /// What comes behind it.
+    /// The segments behind it. All but the last one are full.
     rest: VecDeque<Vec<u8>>,
     len: usize,
 }
@@ -27,28 +29,45 @@ impl Segments {
         self.len == 0
     }
 
-    /// Appends a segment of at most [`MAX_CHUNK`] bytes.
-    pub(super) fn push(&mut self, mut segment: Vec<u8>) {
-        if segment.capacity() > 2 * segment.len() + COPIED {
-            // What is held is bounded by the bytes in it.
-            segment.shrink_to_fit();
-        }
-        self.len += segment.len();
-        let last = self.rest.back_mut().unwrap_or(&mut self.front);
-        if last.is_empty() {
-            *last = segment;
-        } else if segment.len() <= COPIED && last.len() + segment.len() <= MAX_CHUNK {
-            last.extend_from_slice(&segment);
-        } else {
-            self.rest.push_back(segment);
+    /// Appends bytes.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.len += bytes.len();
+        while !bytes.is_empty() {
+            let last = self.rest.back_mut().unwrap_or(&mut self.front);
+            let room = MAX_CHUNK - last.len();
+            if room == 0 {
+                self.rest.push_back(Vec::new());
+                continue;
+            }
+            let (piece, behind) = bytes.split_at(bytes.len().min(room));
+            if last.len() + piece.len() > SHORT {
+                last.reserve_exact(room);
+            }
+            last.extend_from_slice(piece);
+            bytes = behind;
         }
     }
 
-    /// Takes the bytes of the next frame, at most [`MAX_CHUNK`].
-    pub(super) fn pop(&mut self) -> Vec<u8> {
-        let next = std::mem::replace(&mut self.front, self.rest.pop_front().unwrap_or_default());
-        self.len -= next.len();
-        next
+    /// The bytes of the next frame, at most [`MAX_CHUNK`].
+    pub(super) fn front(&self) -> &[u8] {
+        &self.front
+    }
+
+    /// Drops the bytes of the next frame.
+    pub(super) fn pop(&mut self) {
+        self.len -= self.front.len();
+        match self.rest.pop_front() {
+            Some(next) => self.front = next,
+            None => self.front.clear(),
+        }
+    }
+
+    /// Frees the memory that is not needed while there are no bytes.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.front.shrink_to(KEPT);
+            self.rest = VecDeque::new();
+        }
     }
 }
 
@@ -61,24 +80,25 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_come_out_in_order_in_segments_of_a_frame(
-            pieces in proptest::collection::vec((prop_oneof![0_usize..300, 0..=MAX_CHUNK], any::<bool>()), 0..40),
+            pieces in proptest::collection::vec((prop_oneof![0_usize..300, 0..=3 * MAX_CHUNK], any::<bool>()), 0..40),
         ) {
             let (mut segments, mut appended, mut popped) = (Segments::default(), Vec::new(), Vec::new());
             for (n, (len, pops)) in pieces.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
                 appended.extend_from_slice(&piece);
-                segments.push(piece);
+                segments.push(&piece);
                 if pops {
-                    let segment = segments.pop();
-                    prop_assert!(segment.len() <= MAX_CHUNK);
-                    popped.extend_from_slice(&segment);
+                    prop_assert!(segments.front().len() <= MAX_CHUNK);
+                    popped.extend_from_slice(segments.front());
+                    segments.pop();
+                    segments.shrink();
                 }
                 prop_assert_eq!(segments.len(), appended.len() - popped.len());
             }
             while !segments.is_empty() {
-                let segment = segments.pop();
-                prop_assert!(!segment.is_empty());
-                popped.extend_from_slice(&segment);
+                prop_assert!(!segments.front().is_empty());
+                popped.extend_from_slice(segments.front());
+                segments.pop();
             }
             prop_assert!(popped == appended);
         }

@@ -1,6 +1,5 @@
 //! One job's bytes on their way to its stream. Knows nothing of what is in them.
 
-use super::chunk::MAX_CHUNK;
 use super::job_stream::JobStream;
 use crate::messages::jobs::Job;
 use crate::messages::wire::ResponseHead;
@@ -26,38 +25,27 @@ impl<'a> ChunkSender<'a> {
         self.stream.set_head(ResponseHead::new(status, content_type));
     }
 
-    /// Sends bytes, at most [`MAX_CHUNK`], as soon as there is room for them, and empties the buffer.
-    pub(super) async fn send(&mut self, buffer: &mut Vec<u8>) {
-        *self.copy = None;
-        let len = buffer.len();
-        while !self.stream.send(buffer) {
-            self.stream.room(len).await;
-        }
-    }
-
-    async fn hold(&mut self, buffer: &mut Vec<u8>) {
-        *self.copy = None;
-        let len = buffer.len();
-        while !self.stream.hold(buffer) {
-            self.stream.room(len).await;
-        }
-    }
-
-    /// Sends bytes of any number. The last ones, or the head where there are none, are sent with the end of the job.
-    pub(super) async fn send_all(&mut self, bytes: &[u8]) {
-        self.stream.need_head();
-        self.send_but_last(bytes).await;
-    }
-
-    /// Sends bytes of any number. The last ones are sent with the next ones, or with the end of the job.
-    pub(super) async fn send_but_last(&mut self, bytes: &[u8]) {
-        let mut pieces = bytes.chunks(MAX_CHUNK).peekable();
-        while let Some(piece) = pieces.next() {
-            let mut buffer = piece.to_vec();
-            match pieces.peek() {
-                Some(_) => self.send(&mut buffer).await,
-                None => self.hold(&mut buffer).await,
+    /// Takes bytes as there is room for them. They are sent once they are enough for a frame, by [`Self::flush`], or with the
+    /// end of the job.
+    pub(super) async fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            *self.copy = None;
+            let taken = self.stream.append(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if taken == 0 {
+                self.stream.room().await;
             }
         }
+    }
+
+    /// Sends what was appended. To be called before the worker waits for more.
+    pub(super) fn flush(&self) {
+        self.stream.flush();
+    }
+
+    /// Takes the bytes of a whole answer, or a part of it. Its head is sent also where there are no bytes.
+    pub(super) async fn append_whole(&mut self, bytes: &[u8]) {
+        self.stream.need_head();
+        self.append(bytes).await;
     }
 }

@@ -14,14 +14,11 @@ use crate::messages::endpoint::Endpoint;
 /// Watches a stream for its end and what it cost.
 pub(super) enum Watch {
     /// The bytes are sent as they came.
-    AsIs(Box<ResponseScan>, Option<Box<KeyFilter>>),
+    AsIs(Box<ResponseScan>),
+    /// The same, without events that contain the backend's API key.
+    Filtered(Box<ResponseScan>, Box<KeyFilter>),
     /// Chat completions that are sent as Anthropic's events.
-    Translated {
-        /// The translation.
-        events: Box<MessageEvents>,
-        /// What it has made of the last bytes. Empty between calls.
-        made: BytesMut,
-    },
+    Translated(Box<MessageEvents>),
     /// The end was asked for.
     Over,
 }
@@ -29,67 +26,66 @@ pub(super) enum Watch {
 impl Watch {
     /// A stream of this endpoint that is sent as it comes.
     pub(super) fn as_is(endpoint: Endpoint, key: Option<Arc<KeyTrace>>) -> Self {
-        Self::AsIs(Box::new(ResponseScan::new(endpoint)), key.map(KeyFilter::new).map(Box::new))
+        let scan = Box::new(ResponseScan::new(endpoint));
+        match key {
+            None => Self::AsIs(scan),
+            Some(key) => Self::Filtered(scan, Box::new(KeyFilter::new(key))),
+        }
     }
 
     /// Translates.
     pub(super) fn translated(events: MessageEvents) -> Self {
-        Self::Translated { events: Box::new(events), made: BytesMut::new() }
+        Self::Translated(Box::new(events))
     }
 
-    /// Takes the next bytes of the response and gives out what is sent for them.
-    pub(super) fn pass(&mut self, bytes: &[u8], mut out: impl FnMut(&[u8])) {
+    /// Takes the next bytes of the response and returns those to send for them: the same, or what it made of them in `made`.
+    pub(super) fn pass<'a>(&mut self, bytes: &'a [u8], made: &'a mut BytesMut) -> &'a [u8] {
+        made.clear();
         match self {
-            Self::AsIs(scan, None) => {
+            Self::AsIs(scan) => {
                 scan.feed(bytes);
-                out(bytes);
+                return bytes;
             }
-            Self::Translated { events, made } => {
-                events.feed(bytes, made);
-                out(made);
-                *made = BytesMut::new();
-            }
-            Self::AsIs(scan, Some(filter)) => {
+            Self::Filtered(scan, filter) => {
                 let may_be_error = |piece: &[u8]| {
                     let was_over = scan.is_over();
                     scan.feed(piece);
                     was_over || scan.has_failed()
                 };
-                filter.feed(bytes, may_be_error, &mut out);
+                filter.feed(bytes, may_be_error, |bytes| made.extend_from_slice(bytes));
             }
+            Self::Translated(events) => events.feed(bytes, made),
             Self::Over => {}
         }
+        made
     }
 
     /// Whether how the response ends is known.
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::AsIs(scan, _) => scan.is_over(),
-            Self::Translated { events, .. } => events.is_over(),
+            Self::AsIs(scan) | Self::Filtered(scan, _) => scan.is_over(),
+            Self::Translated(events) => events.is_over(),
             Self::Over => true,
         }
     }
 
     /// Whether a part of the answer is not sent because it contains the backend's API key.
     pub(super) fn has_cut_answer(&self) -> bool {
-        matches!(self, Self::AsIs(_, Some(filter)) if filter.has_cut_answer())
+        matches!(self, Self::Filtered(_, filter) if filter.has_cut_answer())
     }
 
-    /// The response has ended. How, after what is left to be sent was given out.
-    pub(super) fn finish(&mut self, mut out: impl FnMut(&[u8])) -> Ending {
+    /// The response has ended. How, with what is left to be sent in `made`.
+    pub(super) fn finish(&mut self, made: &mut BytesMut) -> Ending {
+        made.clear();
         match std::mem::replace(self, Self::Over) {
-            Self::AsIs(scan, None) => scan.finish(),
-            Self::AsIs(scan, Some(filter)) => {
+            Self::AsIs(scan) => scan.finish(),
+            Self::Filtered(scan, filter) => {
                 let ending = scan.finish();
                 let is_complete = matches!(ending, Ending::Complete { .. });
-                filter.finish(is_complete, &mut out);
+                filter.finish(is_complete, |bytes| made.extend_from_slice(bytes));
                 ending
             }
-            Self::Translated { events, mut made } => {
-                let ending = events.finish(&mut made);
-                out(&made);
-                ending
-            }
+            Self::Translated(events) => events.finish(made),
             Self::Over => Ending::Truncated,
         }
     }

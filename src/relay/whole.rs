@@ -75,7 +75,7 @@ pub(super) async fn relayed(
             }
             let Whole { body, tokens } = checked(endpoint, text)?;
             sender.begin(status, JSON);
-            sender.send_all(&body).await;
+            sender.append_whole(&body).await;
             return Ok(tokens);
         }
         Held::Start(text, next) => (text, Some(Ok(next))),
@@ -83,12 +83,12 @@ pub(super) async fn relayed(
     let mut scan = LongBodyScan::new(endpoint);
     scan.feed(&text);
     sender.begin(status, JSON);
-    sender.send_all(&text).await;
+    sender.append_whole(&text).await;
     drop(text);
     while let Some(bytes) = next {
         let bytes = bytes.map_err(|error| Fault::from(error).by_connection())?;
         scan.feed(&bytes);
-        sender.send_all(&bytes).await;
+        sender.append_whole(&bytes).await;
         next = body.next().await;
     }
     match scan.finish() {

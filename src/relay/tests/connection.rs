@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{BinaryChunk, ErrorCode, Extensions, FromAgent, JobError};
-use crate::relay::chunk::MAX_CHUNK;
 use crate::relay::job_stream::{JobHandle, JobStream};
 use crate::relay::outbox::Outbox;
 use crate::transport::websocket::codec::{Frame, FrameReader, Role};
@@ -122,15 +121,19 @@ pub(super) fn end(stream: &JobStream) -> bool {
 
 /// Sends bytes of any number, for which there is room.
 pub(super) fn send_all(stream: &JobStream, bytes: &[u8]) {
-    for piece in bytes.chunks(MAX_CHUNK) {
-        assert!(stream.send(&mut piece.to_vec()));
-    }
+    assert_eq!(hold(stream, bytes), bytes.len());
+    stream.flush();
 }
 
-/// Holds bytes, as many frames of them as there is room for, and returns how many bytes that is.
+/// Appends bytes as far as there is room for them, and returns how many that are.
 pub(super) fn hold(stream: &JobStream, bytes: &[u8]) -> usize {
-    let held = bytes.chunks(MAX_CHUNK).take_while(|piece| stream.hold(&mut piece.to_vec()));
-    held.map(<[u8]>::len).sum()
+    let mut held = 0;
+    loop {
+        match stream.append(&bytes[held..]) {
+            0 => return held,
+            taken => held += taken,
+        }
+    }
 }
 
 /// The job and the bytes of a chunk.

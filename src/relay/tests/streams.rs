@@ -103,7 +103,7 @@ async fn what_is_held_is_bounded_for_each_job_and_for_all_and_each_has_its_part(
     let held: Vec<usize> = jobs.iter().map(|(_, stream)| hold(stream, &large)).collect();
     assert_eq!((held[0], held[99]), (MOST, GUARANTEED));
     assert_eq!(held.iter().sum::<usize>(), 100 * GUARANTEED + (4 << 20));
-    assert!(jobs[0].1.room(1).now_or_never().is_none());
+    assert!(jobs[0].1.room().now_or_never().is_none());
     // Cancelled jobs give back what they held.
     drop(jobs);
     let (_handle, stream) = connection.outbox.open(JobId::random());
@@ -118,8 +118,12 @@ async fn a_worker_that_waits_for_room_goes_on_as_bytes_are_written() {
     let outbox = connection.outbox.clone();
     let worker = async {
         for piece in bytes.chunks(20_000) {
-            while !stream.send(&mut piece.to_vec()) {
-                stream.room(piece.len()).await;
+            let mut rest = piece;
+            while !rest.is_empty() {
+                match stream.append(rest) {
+                    0 => stream.room().await,
+                    taken => rest = &rest[taken..],
+                }
             }
         }
         assert!(end(&stream));

@@ -70,9 +70,9 @@ impl Work {
     pub async fn run(self) -> Vec<Figure> {
         match self {
             Self::Paced => paced().await,
-            Self::Small => full_speed(8, 20_000, 40, Extensions::NONE).await,
-            Self::Large => full_speed(4, 3_000, 16 * 1024, Extensions::NONE).await,
-            Self::Binary => full_speed(4, 3_000, 16 * 1024, Extensions::from_iter([Extension::Binary])).await,
+            Self::Small => full_speed(8, 150_000, 40, Extensions::NONE).await,
+            Self::Large => full_speed(4, 12_000, 16 * 1024, Extensions::NONE).await,
+            Self::Binary => full_speed(4, 12_000, 16 * 1024, Extensions::from_iter([Extension::Binary])).await,
             Self::Fair => fair().await,
             Self::Jobs => jobs().await,
             Self::Many => many().await,
@@ -120,7 +120,7 @@ async fn fair() -> Vec<Figure> {
 }
 
 async fn jobs() -> Vec<Figure> {
-    const JOBS: usize = 4_000;
+    const JOBS: usize = 20_000;
     let mut rig = Rig::start(Plan::rush(5, 40), 16).await;
     rig.warm_up(200, 16, REQUEST).await;
     let mut three = rig.three(JOBS, 16, REQUEST).await;

@@ -1,0 +1,67 @@
+//! `outpost status`: the status of the agent on this machine.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::process::{fail, on_system, print};
+use crate::app::ExitStatus;
+use crate::config::{Environment, StatusAddr};
+use crate::status;
+use crate::telemetry::{Outside, OutsideJson, Snapshot};
+
+#[derive(Args)]
+pub(super) struct Status {
+    /// Print all of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(Status { json }: &Status, env: &dyn Environment) -> ExitStatus {
+    let addr = match StatusAddr::from_env(env) {
+        Ok(StatusAddr::On { addr, .. }) => addr,
+        Ok(StatusAddr::Off) => return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: there is nobody to ask"),
+        Err(report) => return fail(ExitStatus::Configuration, report),
+    };
+    let status = match on_system(status::fetch(addr)) {
+        Ok(status) => status,
+        Err(error) => return fail(ExitStatus::Failure, error),
+    };
+    if *json {
+        let text = serde_json::to_string_pretty(&status).unwrap_or_default();
+        return print(&format!("{}\n", OutsideJson(&text)));
+    }
+    print(&summary(&status.snapshot))
+}
+
+/// A snapshot as text for people. Any process may have answered on the port, so every text in it is escaped.
+fn summary(snapshot: &Snapshot) -> String {
+    let mut lines = vec![
+        format!("outpost {} · {:?} · {}", Outside(&snapshot.version), snapshot.phase, Outside(&snapshot.coordinator)),
+        format!("provider id   {}", Outside(snapshot.provider_id.as_deref().unwrap_or("none yet"))),
+        format!("public key    {}", Outside(&snapshot.pubkey)),
+    ];
+    if let Some(since) = &snapshot.connected_since {
+        lines.push(format!("connected     since {}, connection {}", Outside(since), snapshot.generation));
+    }
+    if let Some(cause) = &snapshot.last_disconnect {
+        lines.push(format!("last end      {}", Outside(cause)));
+    }
+    let (failed, refused) = (sum(&snapshot.jobs.failed), sum(&snapshot.jobs.refused));
+    lines.push(format!(
+        "jobs          {} running, {} done, {failed} failed, {} cancelled, {refused} refused",
+        snapshot.in_flight, snapshot.jobs.done, snapshot.jobs.cancelled
+    ));
+    lines.push(format!("tokens        {} in, {} out", snapshot.tokens.input, snapshot.tokens.output));
+    for (name, backend) in &snapshot.backends {
+        let models: Vec<String> = backend.models.iter().map(|model| Outside(model.as_str()).to_string()).collect();
+        let cause = Outside(backend.cause.as_deref().unwrap_or_default()).to_string();
+        let (state, details) = if backend.up { ("up", models.join(", ")) } else { ("down", cause) };
+        lines.push(format!("backend       {} {state}: {details}", Outside(name)));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn sum(by_code: &BTreeMap<String, u64>) -> u64 {
+    by_code.values().fold(0, |sum, count| sum.saturating_add(*count))
+}

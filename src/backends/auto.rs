@@ -19,39 +19,15 @@ use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
-/// A port to probe.
-pub struct UsualPort {
-    /// The port.
-    pub port: u16,
-    /// The kind that has the plain name here: each at one port only, so that names are unique.
-    pub plain: Option<BackendKind>,
-    /// Who listens there by default.
-    pub servers: &'static str,
+/// The ports of this host that are probed: the default ports of servers that speak OpenAI's API.
+pub fn usual_ports() -> Vec<u16> {
+    table::usual_ports()
 }
 
-const fn usual(port: u16, plain: Option<BackendKind>, servers: &'static str) -> UsualPort {
-    UsualPort { port, plain, servers }
-}
-
-/// The default ports of servers that speak OpenAI's API. Not probed: 4000, LiteLLM, a proxy that as a rule spends the
-/// operator's account elsewhere and repeats what is found here; 80, where a model server hardly ever listens.
-pub const USUAL: &[UsualPort] = &[
-    usual(8000, Some(BackendKind::Vllm), "vLLM"),
-    usual(8080, Some(BackendKind::LlamaCpp), "llama.cpp, MLX-LM, LocalAI, llamafile, TGI in a container"),
-    usual(9931, None, "llama.cpp, in later releases"),
-    usual(1234, Some(BackendKind::LmStudio), "LM Studio"),
-    usual(11434, Some(BackendKind::Ollama), "Ollama"),
-    usual(30000, Some(BackendKind::SgLang), "SGLang"),
-    usual(3000, Some(BackendKind::Tgi), "TGI by its launcher"),
-    usual(5000, Some(BackendKind::TabbyApi), "TabbyAPI"),
-    usual(5001, Some(BackendKind::KoboldCpp), "KoboldCpp"),
-    usual(23333, None, "LMDeploy"),
-];
-
-/// One source for each of the [`USUAL`] ports of this host. `keys`: the key for servers of a kind; it is sent only to a
+/// One source for each of the [`usual_ports`] of this host. `keys`: the key for servers of a kind; it is sent only to a
 /// server that was seen to be of that kind.
 pub fn sources(keys: &BTreeMap<BackendKind, Secret>) -> Vec<Box<dyn Source>> {
-    USUAL.iter().map(|usual| source(usual.port, keys.clone())).collect()
+    usual_ports().into_iter().map(|port| source(port, keys.clone())).collect()
 }
 
 /// A source for any one port of this host.
@@ -62,7 +38,7 @@ pub fn source(port: u16, keys: BTreeMap<BackendKind, Secret>) -> Box<dyn Source>
 
 /// The name of a backend of `kind` at `port`.
 fn id(kind: BackendKind, port: u16) -> BackendId {
-    if USUAL.iter().any(|usual| usual.port == port && usual.plain == Some(kind)) {
+    if table::of(kind).usual_port == Some(port) {
         BackendId::from(kind.as_str())
     } else {
         BackendId::from(format!("{kind}-{port}"))
@@ -72,7 +48,7 @@ fn id(kind: BackendKind, port: u16) -> BackendId {
 /// The endpoints that a server of `kind` is taken to have. One that shows what it is has those of its kind, as if it had been
 /// declared. One with nothing but a list of models may be anything: it has what it proves to have.
 fn presumed(kind: BackendKind) -> Endpoints {
-    if kind == BackendKind::OpenAi { Endpoints::NONE } else { table::of(kind).documented }
+    if kind == BackendKind::GENERIC { Endpoints::NONE } else { table::of(kind).documented }
 }
 
 struct Found(Rc<Port>);
@@ -155,8 +131,13 @@ mod tests {
     #[test]
     fn whatever_answers_where_names_are_unique() {
         let names: HashSet<BackendId> =
-            USUAL.iter().flat_map(|usual| BackendKind::ALL.map(|kind| id(kind, usual.port))).collect();
-        assert_eq!(names.len(), USUAL.len() * BackendKind::ALL.len());
+            usual_ports().into_iter().flat_map(|port| BackendKind::ALL.map(|kind| id(kind, port))).collect();
+        assert_eq!(names.len(), usual_ports().len() * BackendKind::ALL.len());
+    }
+
+    #[test]
+    fn every_usual_port_is_probed_once() {
+        assert_eq!(usual_ports(), [8000, 8080, 9931, 1234, 11434, 30000, 3000, 5001, 5000, 23333]);
     }
 
     #[test]

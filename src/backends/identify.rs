@@ -14,8 +14,9 @@ use tokio::time::timeout;
 
 use super::LookError;
 use super::api::ApiClient;
+use super::kinds::kind::{Identification, Kind};
 use super::kinds::openai::{MODELS, Models};
-use super::kinds::{llamacpp, table, vllm};
+use super::kinds::table;
 use super::probe::LIST;
 use crate::messages::backend::BackendKind;
 
@@ -92,9 +93,9 @@ impl Identifier {
     /// What the server is now, where `last` is what it was.
     async fn compare(&self, last: Option<Known>) -> Result<Known, LookError> {
         let last_kind = last.as_ref().and_then(|last| last.kind);
-        if let Some(kind) = last_kind.filter(|kind| table::with_routes().any(|row| row.kind == *kind)) {
-            match self.sign(kind).await {
-                Sign::Shown => return Ok(Known::of_kind(kind)),
+        if let Some(row) = by_routes().find(|row| Some(row.kind) == last_kind) {
+            match self.sign(row).await {
+                Sign::Shown => return Ok(Known::of_kind(row.kind)),
                 Sign::Silent => return Err(LookError::TimedOut),
                 Sign::Missing | Sign::Unclear => {}
             }
@@ -103,9 +104,10 @@ impl Identifier {
         if answer.server.starts_with(COORDINATOR) {
             return Err(LookError::Unexpected("a coordinator"));
         }
-        // Its other answers carry the header too: a wrong key, or a model that is being loaded.
-        if answer.server.starts_with(llamacpp::SERVER) {
-            return Ok(Known::of_kind(BackendKind::LlamaCpp));
+        // Its error responses carry the header too: a wrong key, or a model that is being loaded.
+        let by_header = |row: &&Kind| matches!(row.identification, Identification::List { server, .. } if answer.server.starts_with(server));
+        if let Some(row) = table::rows().find(by_header) {
+            return Ok(Known::of_kind(row.kind));
         }
         let models: BTreeSet<_> = match answer.status {
             // Without its list, a server is known by the routes that it does not lock.
@@ -116,39 +118,48 @@ impl Identifier {
         };
         let is_locked = answer.status == 401;
         let listing = Listing { status: answer.status, server: answer.server, models };
-        if listing.has_owner(llamacpp::OWNER) {
-            return Ok(Known::of_kind(BackendKind::LlamaCpp));
+        let by_owner =
+            |row: &&Kind| matches!(row.identification, Identification::List { owner, .. } if listing.has_owner(owner));
+        if let Some(row) = table::rows().find(by_owner) {
+            return Ok(Known::of_kind(row.kind));
         }
         if let Some(last) = last.filter(|last| last.plain.as_ref() == Some(&listing)) {
             return Ok(last);
         }
-        let routes = self.by_routes(last_kind, is_locked || listing.has_owner(vllm::OWNER)).await?;
-        Ok(match routes {
+        let may_be = |owner| is_locked || listing.has_owner(owner);
+        Ok(match self.by_routes(last_kind, may_be).await? {
             Routes::Of(kind) => Known::of_kind(kind),
             Routes::OfNone { clearly } => {
-                let kind = if is_locked { None } else { Some(BackendKind::OpenAi) };
+                let kind = if is_locked { None } else { Some(BackendKind::GENERIC) };
                 Known { kind, plain: clearly.then_some(listing) }
             }
         })
     }
 
-    /// Whose routes the server has. vLLM's route is one that others have too: it counts where `may_be_vllm`.
-    async fn by_routes(&self, last: Option<BackendKind>, may_be_vllm: bool) -> Result<Routes, LookError> {
-        let vllm = async { if may_be_vllm { self.sign(BackendKind::Vllm).await } else { Sign::Missing } };
-        if last == Some(BackendKind::Vllm) && may_be_vllm {
-            return match vllm.await {
-                Sign::Shown => Ok(Routes::Of(BackendKind::Vllm)),
+    /// Whose routes the server has. A route that others have too counts if the models may belong to its owner.
+    async fn by_routes(
+        &self,
+        last: Option<BackendKind>,
+        may_be: impl Fn(&'static str) -> bool,
+    ) -> Result<Routes, LookError> {
+        let by_owner = || {
+            table::rows().filter(
+                |row| matches!(row.identification, Identification::RouteAndOwner { owner, .. } if may_be(owner)),
+            )
+        };
+        if let Some(row) = by_owner().find(|row| Some(row.kind) == last) {
+            return match self.sign(row).await {
+                Sign::Shown => Ok(Routes::Of(row.kind)),
                 Sign::Silent => Err(LookError::TimedOut),
                 Sign::Missing | Sign::Unclear => Ok(Routes::OfNone { clearly: false }),
             };
         }
-        let others = future::join_all(table::with_routes().map(|row| self.sign(row.kind)));
-        let (vllm, others) = future::join(vllm, others).await;
+        let rows: Vec<&Kind> = by_routes().chain(by_owner()).collect();
+        let signs = future::join_all(rows.iter().map(|row| self.sign(row))).await;
         let mut clearly = true;
-        let kinds = table::with_routes().map(|row| row.kind);
-        for (kind, sign) in kinds.zip(others).chain([(BackendKind::Vllm, vllm)]) {
+        for (row, sign) in rows.into_iter().zip(signs) {
             match sign {
-                Sign::Shown => return Ok(Routes::Of(kind)),
+                Sign::Shown => return Ok(Routes::Of(row.kind)),
                 // It may be the one that the next ones imitate.
                 Sign::Silent => return Err(LookError::TimedOut),
                 Sign::Unclear => clearly = false,
@@ -158,15 +169,22 @@ impl Identifier {
         Ok(Routes::OfNone { clearly })
     }
 
-    async fn sign(&self, kind: BackendKind) -> Sign {
-        let Some(identify) = table::of(kind).identify else { return Sign::Missing };
-        match timeout(SIGNS, identify(&self.api)).await {
+    async fn sign(&self, row: &Kind) -> Sign {
+        let (Identification::Routes(route) | Identification::RouteAndOwner { route, .. }) = row.identification else {
+            return Sign::Missing;
+        };
+        match timeout(SIGNS, route(&self.api)).await {
             Ok(Ok(())) => Sign::Shown,
             Ok(Err(LookError::Unexpected(_) | LookError::Unauthorized)) => Sign::Missing,
             Ok(Err(LookError::Unreachable | LookError::NotReady | LookError::TimedOut)) => Sign::Unclear,
             Err(_) => Sign::Silent,
         }
     }
+}
+
+/// The kinds with routes that only they and their imitators have, in the order in which they are identified.
+fn by_routes() -> impl Iterator<Item = &'static Kind> {
+    table::rows().filter(|row| matches!(row.identification, Identification::Routes(_)))
 }
 
 impl Listing {

@@ -214,7 +214,7 @@ fn a_service_needs_no_url_and_needs_a_key() {
 
 #[test]
 fn the_variable_names_every_kind() {
-    assert!(BackendKind::ALL.iter().all(|kind| super::super::vars::BACKENDS.help.contains(kind.as_str())));
+    assert!(BackendKind::ALL.iter().all(|kind| super::super::vars::BACKENDS.help().contains(kind.as_str())));
 }
 
 #[test]

@@ -45,5 +45,5 @@ fn entry(row: &Variable) -> String {
         Fallback::Value(_) | Fallback::Unset => String::new(),
     };
     let file = variable.file_name().map(|name| format!("#{name}=/run/secrets/outpost\n")).unwrap_or_default();
-    format!("# {}{derived}\n{comment}{}={}\n{file}", variable.help, variable.name, quote(value))
+    format!("# {}{derived}\n{comment}{}={}\n{file}", variable.help(), variable.name, quote(value))
 }

@@ -15,7 +15,7 @@ pub fn markdown_table() -> String {
         let scope = if variable.scope == Scope::Coordinator { "coordinator: " } else { "" };
         // Writing to a String can't fail.
         let _ =
-            writeln!(table, "| `{}`{file} | {} | {scope}{} |", variable.name, fallback(variable, "`"), variable.help);
+            writeln!(table, "| `{}`{file} | {} | {scope}{} |", variable.name, fallback(variable, "`"), variable.help());
     }
     table
 }
@@ -37,7 +37,7 @@ pub fn help_text(scopes: &[Scope]) -> String {
             "  {} [{}]\n      {}",
             variable.name,
             fallback(variable, ""),
-            variable.help.replace('`', "")
+            variable.help().replace('`', "")
         );
     }
     text.push_str("\nEach _API_KEY and _CODE can be read from a file: set the variable of the same name with the suffix _FILE to its path.\n");
@@ -70,9 +70,9 @@ mod tests {
     #[test]
     fn no_row_breaks_the_table() {
         for variable in TABLE {
-            let row_texts = [variable.name.as_ref(), variable.help, &fallback(variable, "`")].join("");
+            let row_texts = [variable.name.as_ref(), &variable.help(), &fallback(variable, "`")].join("");
             assert!(!row_texts.contains(['|', '\n']), "{}", variable.name);
-            assert!(!variable.help.ends_with('.'), "{}", variable.name);
+            assert!(!variable.help().ends_with('.'), "{}", variable.name);
         }
         assert_eq!(markdown_table().lines().count(), TABLE.len() + 2);
     }

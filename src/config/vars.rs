@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::urls;
+use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 
 /// A variable of the environment.
@@ -16,8 +17,8 @@ pub struct Variable {
     pub fallback: Fallback,
     /// A value that is accepted.
     pub example: &'static str,
-    /// Its meaning, with unit and bounds: one sentence, no final period.
-    pub help: &'static str,
+    /// See [`Variable::help`].
+    pub(super) help: &'static str,
     /// Whether its value may be shown.
     pub secrecy: Secrecy,
     /// Which commands read it.
@@ -64,7 +65,11 @@ impl Scope {
     pub const ALL: [Self; 3] = [Self::Agent, Self::Coordinator, Self::Every];
 }
 
+/// Stands for a backend's name in the name of a variable.
 const SLOT: &str = "<NAME>";
+/// Stand for the names of kinds of backends in a help text.
+const SERVERS: &str = "<SERVERS>";
+const SERVICES: &str = "<SERVICES>";
 
 impl Variable {
     const fn agent(name: &'static str, fallback: Fallback, example: &'static str, help: &'static str) -> Self {
@@ -98,6 +103,15 @@ impl Variable {
             Secrecy::Url => Some(urls::masked(value)),
             Secrecy::Secret => None,
         }
+    }
+
+    /// Its meaning, with unit and bounds: one sentence, no final period.
+    pub fn help(&self) -> String {
+        let names = |kinds: &mut dyn Iterator<Item = BackendKind>| {
+            kinds.map(BackendKind::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let help = self.help.replace(SERVERS, &names(&mut BackendKind::of_servers()));
+        help.replace(SERVICES, &names(&mut BackendKind::of_services()))
     }
 
     /// Whether its name contains a placeholder for a backend's name.
@@ -143,9 +157,8 @@ pub static BACKENDS: Variable = Variable::agent(
     "OUTPOST_BACKENDS",
     Value("auto"),
     "vllm=http://127.0.0.1:8000,big@ollama=http://10.0.0.7:11434",
-    "comma list of `[name@]kind=url`, kind one of vllm, llamacpp, lmstudio, ollama, sglang, tgi, localai, koboldcpp, \
-     tabbyapi, mlx, litellm, openai (any other), or a service, which needs a key and no url: venice, openrouter; `auto` \
-     probes the usual ports of this host",
+    "comma list of `[name@]kind=url`, kind one of <SERVERS> (any other), or a service, which needs a key and no url: \
+     <SERVICES>; `auto` probes the usual ports of this host",
 )
 .url();
 /// See [`TABLE`].

@@ -5,17 +5,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Makes [`BackendKind`] of one row a kind: its name on the wire and in the configuration, and where a service is.
+/// Makes [`BackendKind`] of one row a kind: its name on the wire and in the configuration, and its facts.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal $(at $url:literal)?;)*) => {
-        /// What sort of server a backend is. The order is the order of preference where several serve the same model.
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $facts:expr;)*) => {
+        /// What sort of server a backend is. How the servers of a kind are probed is in its file in `src/backends/kinds`; what
+        /// the layers below need to know of a kind is here, in its [`KindFacts`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum BackendKind {
             $($(#[$doc])* #[serde(rename = $name)] $kind,)*
         }
 
         impl BackendKind {
-            /// Every kind, in the order of preference.
+            /// Every kind.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
 
             /// The name on the wire and in the configuration.
@@ -25,11 +26,10 @@ macro_rules! kinds {
                 }
             }
 
-            /// Where a service is, as it publishes it.
-            pub fn service_url(self) -> Option<&'static str> {
+            /// Its facts.
+            pub fn facts(self) -> KindFacts {
                 match self {
-                    $($(Self::$kind => Some($url),)?)*
-                    _ => None,
+                    $(Self::$kind => $facts,)*
                 }
             }
         }
@@ -38,45 +38,95 @@ macro_rules! kinds {
 
 kinds! {
     /// vLLM.
-    Vllm = "vllm";
+    Vllm = "vllm", KindFacts { local_rank: 0, ..ENGINE };
     /// llama.cpp's llama-server.
-    LlamaCpp = "llamacpp";
+    LlamaCpp = "llamacpp", KindFacts { local_rank: 1, ..ENGINE };
     /// LM Studio.
-    LmStudio = "lmstudio";
+    LmStudio = "lmstudio", KindFacts { local_rank: 2, ..ENGINE };
     /// Ollama.
-    Ollama = "ollama";
+    Ollama = "ollama", KindFacts { local_rank: 3, ..ENGINE };
     /// SGLang.
-    SgLang = "sglang";
+    SgLang = "sglang", ENGINE;
     /// Hugging Face's text-generation-inference.
-    Tgi = "tgi";
+    Tgi = "tgi", KindFacts { fetches_markdown: true, ..ENGINE };
     /// LocalAI.
-    LocalAi = "localai";
+    LocalAi = "localai", ENGINE;
     /// KoboldCpp.
-    KoboldCpp = "koboldcpp";
+    KoboldCpp = "koboldcpp", ENGINE;
     /// TabbyAPI.
-    TabbyApi = "tabbyapi";
+    TabbyApi = "tabbyapi", ENGINE;
     /// MLX-LM's server.
-    Mlx = "mlx";
+    Mlx = "mlx", ENGINE;
     /// LiteLLM's proxy.
-    LiteLlm = "litellm";
+    LiteLlm = "litellm", OTHER;
     /// Venice, a paid service.
-    Venice = "venice" at "https://api.venice.ai/api/v1";
+    Venice = "venice", KindFacts { remote_rank: 0, ..service("https://api.venice.ai/api/v1") };
     /// OpenRouter, a paid service.
-    OpenRouter = "openrouter" at "https://openrouter.ai/api/v1";
-    /// Any other server that speaks OpenAI's API. Where it is local it is the last of those, and never compared with a
-    /// service; where it is remote it comes after the services.
-    OpenAi = "openai";
+    OpenRouter = "openrouter", KindFacts { remote_rank: 1, ..service("https://openrouter.ai/api/v1") };
+    /// Any other server with OpenAI's API.
+    OpenAi = "openai", OTHER;
+}
+
+/// What is known of a kind of server without talking to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindFacts {
+    /// What is sent to such servers, and where they are.
+    pub class: KindClass,
+    /// Its position among the local backends of a model. The least is preferred; the wire protocol defines the order.
+    pub local_rank: u8,
+    /// Its position among the remote backends of a model.
+    pub remote_rank: u8,
+    /// Whether it fetches images that a text names in Markdown.
+    pub fetches_markdown: bool,
+}
+
+/// What sort of program serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KindClass {
+    /// It runs models itself: it is known what it does with the members of a request.
+    Engine,
+    /// It passes requests on, or is unknown: members that are not listed may cost money, or name a URL to call.
+    Other,
+    /// A paid service at this URL. It needs a key, publishes its prices and is never local. Members as for `Other`.
+    Service(&'static str),
+}
+
+/// The rank of all kinds without one of their own.
+const LAST: u8 = u8::MAX;
+
+const ENGINE: KindFacts =
+    KindFacts { class: KindClass::Engine, local_rank: LAST, remote_rank: LAST, fetches_markdown: false };
+const OTHER: KindFacts = KindFacts { class: KindClass::Other, ..ENGINE };
+
+const fn service(url: &'static str) -> KindFacts {
+    KindFacts { class: KindClass::Service(url), ..ENGINE }
 }
 
 impl BackendKind {
+    /// The kind of a server of which no more is known than that it has OpenAI's API.
+    pub const GENERIC: Self = Self::OpenAi;
+
     /// The kinds that can be found on a host: all but the services.
     pub fn of_servers() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| !kind.is_service())
     }
 
-    /// Whether it is a paid service somewhere else, which needs a key, publishes its prices and is never local.
+    /// The paid services.
+    pub fn of_services() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| kind.is_service())
+    }
+
+    /// Whether it is a paid service.
     pub fn is_service(self) -> bool {
         self.service_url().is_some()
+    }
+
+    /// The URL of a service, as it publishes it.
+    pub fn service_url(self) -> Option<&'static str> {
+        match self.facts().class {
+            KindClass::Service(url) => Some(url),
+            KindClass::Engine | KindClass::Other => None,
+        }
     }
 }
 
@@ -134,10 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_preference() {
-        assert!(BackendKind::ALL.is_sorted());
-        let services: Vec<_> = BackendKind::ALL.into_iter().filter(|kind| kind.is_service()).collect();
-        assert_eq!(services, [BackendKind::Venice, BackendKind::OpenRouter]);
-        assert_eq!(BackendKind::of_servers().count(), BackendKind::ALL.len() - services.len());
+    fn a_service_has_no_local_rank_and_a_server_no_url() {
+        for kind in BackendKind::of_services() {
+            assert_eq!((kind.facts().local_rank, kind.service_url().is_some()), (LAST, true), "{kind}");
+        }
+        for kind in BackendKind::of_servers() {
+            assert_eq!((kind.facts().remote_rank, kind.service_url()), (LAST, None), "{kind}");
+        }
     }
 }

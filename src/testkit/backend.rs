@@ -69,7 +69,7 @@ impl ScriptedBackend {
     /// of its slots. Without a script it answers each request with a short whole answer.
     pub fn new(name: &str, models: &[&str]) -> Self {
         let id = BackendId::from(name);
-        let (kind, models) = (BackendKind::OpenAi, reports(models));
+        let (kind, models) = (BackendKind::GENERIC, reports(models));
         let report = BackendReport { kind, models, slots: None, busy: None, cloud_models: 0 };
         Self(Arc::new_cyclic(|shared| {
             let factory = Arc::new(ScriptedFactory { id: id.clone(), backend: shared.clone() });
@@ -256,7 +256,7 @@ impl BackendFactory for ScriptedFactory {
 
     /// The one that was reported when its workers' pool was set up.
     fn kind(&self) -> BackendKind {
-        self.backend.upgrade().map_or(BackendKind::OpenAi, |shared| shared.state().report.kind)
+        self.backend.upgrade().map_or(BackendKind::GENERIC, |shared| shared.state().report.kind)
     }
 
     fn open(&self) -> Rc<dyn Backend> {

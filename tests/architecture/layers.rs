@@ -333,6 +333,22 @@ fn an_actor_holds_recipients_and_only_the_supervisor_knows_types() {
 }
 
 #[test]
+fn only_the_files_of_the_kinds_name_a_kind_of_backend() {
+    // The row of each kind: what the configuration and the rules, which are below the backends, need to know of it.
+    let facts = "src/messages/backend.rs";
+    let mut wrong = uses_of("src", &["BackendKind::"]);
+    wrong.retain(|line| !line.starts_with("src/backends/kinds/") && !line.starts_with(facts));
+    let is_variant = |name: &str| {
+        let name: String = name.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+        name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase)
+    };
+    wrong.retain(|line| line.split("BackendKind::").skip(1).any(is_variant));
+    assert_eq!(wrong, Vec::<String>::new());
+    let imports = uses_of("src", &["BackendKind::{", "BackendKind::*"]);
+    assert_eq!(imports, Vec::<String>::new(), "variants are named with their type, so that this test finds them");
+}
+
+#[test]
 fn one_file_imports_actix_web_actors() {
     let users: Vec<String> = rust_files(&root().join("src"))
         .iter()

@@ -10,7 +10,7 @@ use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{GENERATION_AND_EMBEDDINGS, Kind};
+use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
@@ -18,9 +18,11 @@ use crate::messages::endpoint::Endpoint;
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::KoboldCpp,
+    usual_port: Some(5001),
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: Some(|api| Box::pin(load(api))),
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     // It works an empty request.
     probe: CapabilityProbe::Broken,
     documented: GENERATION_AND_EMBEDDINGS,

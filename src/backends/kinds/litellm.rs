@@ -12,16 +12,19 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::LiteLlm,
+    // Not 4000: as a rule it spends the operator's account elsewhere, and repeats what is found here.
+    usual_port: None,
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     probe: CapabilityProbe::Empty,
     documented: ALL_OF_OPENAI,
     abort: None,

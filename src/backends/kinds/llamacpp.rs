@@ -9,25 +9,23 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Model, Models};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::LlamaCpp,
+    // The second one is that of later releases; llamafile listens on the first.
+    usual_port: Some(8080),
+    other_ports: &[9931],
     offer: |api| Box::pin(offer(api)),
     load: Some(|api| Box::pin(load(api))),
-    identify: None,
+    identification: Identification::List { server: "llama.cpp", owner: "llamacpp" },
     probe: CapabilityProbe::Empty,
     documented: ALL_OF_OPENAI,
     abort: None,
 };
-
-/// The start of the header `Server`, in lower case.
-pub(in crate::backends) const SERVER: &str = "llama.cpp";
-/// Who owns the models in its list.
-pub(in crate::backends) const OWNER: &str = "llamacpp";
 
 /// `/props`. May be refused or missing where the list of models is served.
 #[derive(Default, Deserialize)]

@@ -11,16 +11,18 @@ use super::super::lenient::list;
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::LocalAi,
+    usual_port: None,
+    other_ports: &[8080],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     // It works an empty request.
     probe: CapabilityProbe::Broken,
     documented: ALL_OF_OPENAI,

@@ -8,16 +8,18 @@ use super::super::LookError;
 use super::super::api::ApiClient;
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{GENERATION, Kind};
+use super::kind::{GENERATION, Identification, Kind};
 use super::openai::{self, MODELS, Models};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::Mlx,
+    usual_port: None,
+    other_ports: &[8080],
     offer: |api| Box::pin(openai::offer(api)),
     load: None,
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     // It closes the connection after an empty request.
     probe: CapabilityProbe::Broken,
     documented: GENERATION,

@@ -15,15 +15,17 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::Ollama,
+    usual_port: Some(11434),
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     // It answers an empty request for a completion as if it did not have the path.
     probe: CapabilityProbe::Broken,
     documented: ALL_OF_OPENAI,

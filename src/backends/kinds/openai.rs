@@ -8,15 +8,18 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::OpenAi,
+    // LMDeploy.
+    usual_port: None,
+    other_ports: &[23333],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: None,
+    identification: Identification::None,
     probe: CapabilityProbe::Empty,
     documented: ALL_OF_OPENAI,
     abort: None,

@@ -11,7 +11,7 @@ use super::super::lenient::{list, maybe};
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoint;
@@ -19,9 +19,11 @@ use crate::messages::endpoint::Endpoint;
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::SgLang,
+    usual_port: Some(30000),
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: Some(|api| Box::pin(load(api))),
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     probe: CapabilityProbe::Empty,
     documented: ALL_OF_OPENAI,
     abort: Some(&ABORT),

@@ -10,15 +10,17 @@ use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::DOCUMENT;
 use super::super::proof::CapabilityProbe;
-use super::kind::{GENERATION_AND_EMBEDDINGS, Kind};
+use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::TabbyApi,
+    usual_port: Some(5000),
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     probe: CapabilityProbe::Empty,
     documented: GENERATION_AND_EMBEDDINGS,
     abort: None,

@@ -8,7 +8,7 @@ use super::{
 use crate::messages::backend::BackendKind;
 
 /// Each kind before those whose routes it imitates: KoboldCpp, LocalAI and SGLang imitate Ollama, the last one also its
-/// greeting; the route of vLLM is one that others have too.
+/// greeting; the route of vLLM is one that others have too. The last one is what remains.
 static KINDS: [&Kind; 14] = [
     &koboldcpp::KIND,
     &tabbyapi::KIND,
@@ -32,10 +32,22 @@ pub(in crate::backends) fn of(kind: BackendKind) -> &'static Kind {
     KINDS.into_iter().find(|row| row.kind == kind).unwrap_or(&openai::KIND)
 }
 
-/// The kinds with routes that only they and their imitators have, in the order in which they are identified. Not vLLM:
-/// its route alone identifies nothing.
-pub(in crate::backends) fn with_routes() -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|row| row.identify.is_some() && row.kind != BackendKind::Vllm)
+/// All rows, in the order in which kinds are identified.
+pub(in crate::backends) fn rows() -> impl Iterator<Item = &'static Kind> {
+    KINDS.into_iter()
+}
+
+/// The ports where servers listen by default, each once.
+pub(in crate::backends) fn usual_ports() -> Vec<u16> {
+    let mut ports = Vec::new();
+    for row in BackendKind::ALL.map(of) {
+        for port in row.usual_port.iter().chain(row.other_ports) {
+            if !ports.contains(port) {
+                ports.push(*port);
+            }
+        }
+    }
+    ports
 }
 
 #[cfg(test)]

@@ -9,15 +9,18 @@ use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::DOCUMENT;
 use super::super::proof::CapabilityProbe;
-use super::kind::{GENERATION, Kind};
+use super::kind::{GENERATION, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::Tgi,
+    // Of its launcher, and of its container.
+    usual_port: Some(3000),
+    other_ports: &[8080],
     offer: |api| Box::pin(offer(api)),
     load: Some(|api| Box::pin(load(api))),
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::Routes(|api| Box::pin(identify(api))),
     probe: CapabilityProbe::Empty,
     documented: GENERATION,
     abort: None,

@@ -12,7 +12,7 @@ use super::super::offer::{Entry, Offer, Task};
 use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::prices::Price;
@@ -20,9 +20,11 @@ use crate::messages::prices::Price;
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::Venice,
+    usual_port: None,
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: None,
-    identify: None,
+    identification: Identification::None,
     probe: CapabilityProbe::Documented,
     documented: ALL_OF_OPENAI,
     abort: None,

@@ -9,23 +9,22 @@ use super::super::api::ApiClient;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::super::proof::CapabilityProbe;
-use super::kind::{ALL_OF_OPENAI, Kind};
+use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {
     kind: BackendKind::Vllm,
+    usual_port: Some(8000),
+    other_ports: &[],
     offer: |api| Box::pin(offer(api)),
     load: Some(|api| Box::pin(load(api))),
-    identify: Some(|api| Box::pin(identify(api))),
+    identification: Identification::RouteAndOwner { route: |api| Box::pin(identify(api)), owner: "vllm" },
     probe: CapabilityProbe::Empty,
     documented: ALL_OF_OPENAI,
     abort: None,
 };
-
-/// Who owns the models in its list.
-pub(in crate::backends) const OWNER: &str = "vllm";
 
 /// The document that every vLLM has, and that needs no key.
 #[derive(Deserialize)]

@@ -41,21 +41,16 @@ pub enum Service {
 /// The position of a route in the order that the wire protocol defines: local before remote, then by kind. Load decides
 /// only among backends of the same rank. A lesser rank is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rank(u8);
+pub struct Rank {
+    is_remote: bool,
+    by_kind: u8,
+}
 
 impl Rank {
     /// The rank of a kind of backend, here or elsewhere.
     pub fn new(local: bool, kind: BackendKind) -> Self {
-        Self(match (local, kind) {
-            (true, BackendKind::Vllm) => 0,
-            (true, BackendKind::LlamaCpp) => 1,
-            (true, BackendKind::LmStudio) => 2,
-            (true, BackendKind::Ollama) => 3,
-            (true, _) => 4,
-            (false, BackendKind::Venice) => 5,
-            (false, BackendKind::OpenRouter) => 6,
-            (false, _) => 7,
-        })
+        let facts = kind.facts();
+        Self { is_remote: !local, by_kind: if local { facts.local_rank } else { facts.remote_rank } }
     }
 }
 
@@ -126,7 +121,16 @@ mod tests {
     #[test]
     fn local_comes_before_remote_whatever_the_kind() {
         assert!(Rank::new(true, BackendKind::OpenAi) < Rank::new(false, BackendKind::Vllm));
-        assert!(Rank::new(true, BackendKind::Vllm) < Rank::new(true, BackendKind::Ollama));
+    }
+
+    #[test]
+    fn the_ranks_of_the_kinds_are_those_of_the_protocol() {
+        use BackendKind::{LlamaCpp, LmStudio, Mlx, Ollama, OpenAi, OpenRouter, SgLang, Venice, Vllm};
+        let local = [Vllm, LlamaCpp, LmStudio, Ollama, OpenAi].map(|kind| Rank::new(true, kind));
+        let remote = [Venice, OpenRouter, OpenAi].map(|kind| Rank::new(false, kind));
+        assert!([&local[..], &remote[..]].concat().is_sorted_by(|better, worse| better < worse));
+        assert_eq!([SgLang, Mlx].map(|kind| Rank::new(true, kind)), [local[4]; 2]);
+        assert_eq!([Vllm, Ollama].map(|kind| Rank::new(false, kind)), [remote[2]; 2]);
     }
 
     #[test]

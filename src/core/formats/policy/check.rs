@@ -26,7 +26,8 @@ impl RequestPolicy {
     /// The policy for a kind of server.
     pub fn new(kind: BackendKind, remote_media: RemoteMedia) -> Self {
         let keys = remote_media == RemoteMedia::Refused;
-        Self { members: MemberRules::of(kind), media: MediaRules { keys, markdown: keys && kind == BackendKind::Tgi } }
+        let media = MediaRules { keys, markdown: keys && kind.facts().fetches_markdown };
+        Self { members: MemberRules::of(kind), media }
     }
 
     /// Checks a request as the client sent it. `members` are its members.

@@ -4,7 +4,7 @@ use super::PolicyError;
 use super::lists::{DENIED, TEMPLATE, VENICE, listed};
 use super::names::{folded, is_unset};
 use crate::core::json::name_of;
-use crate::messages::backend::BackendKind;
+use crate::messages::backend::{BackendKind, KindClass};
 use crate::messages::endpoint::Endpoint;
 
 /// How a member is handled.
@@ -48,19 +48,9 @@ pub(super) enum MemberRules {
 
 impl MemberRules {
     pub(super) fn of(kind: BackendKind) -> Self {
-        match kind {
-            // It is unknown what these servers do with other members: they may cost money, or name a URL to call.
-            BackendKind::LiteLlm | BackendKind::Venice | BackendKind::OpenRouter | BackendKind::OpenAi => Self::Listed,
-            BackendKind::Vllm
-            | BackendKind::LlamaCpp
-            | BackendKind::LmStudio
-            | BackendKind::Ollama
-            | BackendKind::SgLang
-            | BackendKind::Tgi
-            | BackendKind::LocalAi
-            | BackendKind::KoboldCpp
-            | BackendKind::TabbyApi
-            | BackendKind::Mlx => Self::NotListed,
+        match kind.facts().class {
+            KindClass::Engine => Self::NotListed,
+            KindClass::Other | KindClass::Service(_) => Self::Listed,
         }
     }
 

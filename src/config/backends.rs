@@ -7,7 +7,7 @@ use url::Url;
 use super::reader::{Reader, SecretUse};
 use super::report::{Cause, Warning};
 use super::urls::{self, Insecure};
-use super::vars::Variable;
+use super::variable::Variable;
 use super::{units, vars};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};

@@ -7,7 +7,8 @@ use super::backends::{BackendOptions, Backends};
 use super::env_file::quote;
 use super::logging::LogConfig;
 use super::urls::masked;
-use super::vars::{self, Variable};
+use super::variable::Variable;
+use super::vars;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
@@ -200,7 +201,7 @@ mod tests {
         let secrets =
             full().with("OUTPOST_BACKEND_BIG_ONE_API_KEY", "canary").with("OUTPOST_ENROLLMENT_CODE", "canary");
         let text = printed(&secrets.with("OUTPOST_PROXY", "http://canary:canary@p:1"));
-        let mine = vars::TABLE.into_iter().filter(|variable| variable.scope != vars::Scope::Coordinator);
+        let mine = vars::TABLE.into_iter().filter(|variable| variable.scope != crate::config::Scope::Coordinator);
         for variable in mine {
             let name = variable.for_backend(&"big-one".into()).name;
             assert!(text.contains(&format!("{name}=")) || text.contains(&format!("{name} ")), "{name}: {text}");

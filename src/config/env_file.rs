@@ -15,7 +15,8 @@ use std::str::Chars;
 use zeroize::Zeroizing;
 
 use super::environment::{Environment, MapEnvironment, NotUnicode};
-use super::vars::{Secrecy, TABLE, Variable};
+use super::variable::{Secrecy, Variable};
+use super::vars::TABLE;
 
 /// The most a file of variables may hold, in bytes.
 const MAX: u64 = 1024 * 1024;

@@ -1,7 +1,8 @@
 //! The example files under `config/`, printed from the table.
 
 use super::env_file::quote;
-use super::vars::{Fallback, Scope, TABLE, Variable};
+use super::variable::{Fallback, Scope, Variable};
+use super::vars::TABLE;
 
 const AGENT: &str = "\
 # Settings of the outpost agent. Copy to /etc/outpost/outpost.env, then chmod 600: it may contain secrets.

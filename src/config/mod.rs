@@ -22,6 +22,7 @@ mod table;
 mod units;
 mod unknown;
 mod urls;
+mod variable;
 pub mod vars;
 
 pub use agent::{AgentConfig, StatusAddr};
@@ -35,3 +36,4 @@ pub use logging::{LogConfig, LogFormat};
 pub use proxy::{NoProxy, Proxy};
 pub use report::{Cause, Problem, Report, Warning};
 pub use table::{help_text, markdown_table, with_current_table};
+pub use variable::{Fallback, Scope, Secrecy, Variable};

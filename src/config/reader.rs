@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::report::{Cause, Problem, Report, Warning};
 use super::units;
-use super::vars::{Fallback, Variable};
+use super::variable::{Fallback, Variable};
 use crate::messages::secret::Secret;
 
 /// The most a file with a secret may hold, in bytes.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::vars::{Fallback, Scope, TABLE, Variable};
+use super::variable::{Fallback, Scope, Variable};
+use super::vars::TABLE;
 
 const OPEN: &str = "<!-- variables -->";
 const CLOSE: &str = "<!-- /variables -->";
@@ -56,7 +57,7 @@ fn fallback(variable: &Variable, mark: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::vars::Secrecy;
+    use crate::config::Secrecy;
 
     #[test]
     fn a_document_gets_the_table_between_its_markers() {

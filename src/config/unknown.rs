@@ -3,7 +3,8 @@
 use super::backends::Backends;
 use super::reader::Reader;
 use super::report::Warning;
-use super::vars::{PER_BACKEND, TABLE, Variable};
+use super::variable::Variable;
+use super::vars::{PER_BACKEND, TABLE};
 use crate::messages::ids::BackendId;
 
 const PREFIX: &str = "OUTPOST_";

@@ -7,8 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::process::fail;
 use super::{completions, config, conformance, coordinator, dev, identity, run, status};
 use crate::app::{self, ExitStatus};
-use crate::config::Scope;
-use crate::config::{AgentConfig, Environment, Layered, ProcessEnvironment, help_text, read_env_file};
+use crate::config::{AgentConfig, Environment, Layered, ProcessEnvironment, Scope, help_text, read_env_file};
 use crate::telemetry;
 
 #[derive(Parser)]

@@ -12,9 +12,9 @@ use crate::dev::{self, DevOptions};
 
 #[derive(Args)]
 pub(super) struct Dev {
-    /// Where the coordinator listens; port 0 picks one
-    #[arg(long, value_name = "ADDR", default_value = super::coordinator::LISTEN)]
-    listen: SocketAddr,
+    /// Where the coordinator listens, instead of OUTPOST_COORDINATOR_LISTEN; port 0 picks one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// Send one chat, print the answer as it comes, and leave
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,

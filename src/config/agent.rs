@@ -1,6 +1,6 @@
 //! The agent's configuration: all of it, read and checked in one go.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -196,9 +196,7 @@ fn status_addr(reader: &mut Reader<'_>) -> Option<StatusAddr> {
         if text == "off" {
             return Ok(StatusAddr::Off);
         }
-        let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-        let addr = local.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|| text.parse().ok());
-        addr.map(|addr| StatusAddr::On { addr, explicit }).ok_or(Cause::NotAnAddress)
+        units::address(text).map(|addr| StatusAddr::On { addr, explicit })
     });
     if let Some(StatusAddr::On { addr, .. }) = status
         && !addr.ip().to_canonical().is_loopback()

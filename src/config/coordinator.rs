@@ -1,4 +1,7 @@
-//! The configuration of the coordinator in this crate: its clients and its agents.
+//! The configuration of the coordinator in this crate. Used by `cli` and `dev`, which give it to `coordinator`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
@@ -8,16 +11,56 @@ use super::reader::{Reader, SecretUse};
 use super::report::{Cause, Report, Warning};
 use super::{units, unknown, vars};
 use crate::messages::secret::Secret;
+use crate::messages::wire::Extensions;
 
-/// The coordinator's configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The least limit of a size, in bytes.
+const SMALLEST: u64 = 64 << 10;
+const GIB: u64 = 1 << 30;
+
+/// Settings of a coordinator. The values without a variable follow from the protocol; tests change them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoordinatorConfig {
-    /// What clients of the API show as a bearer token; without it, none is asked for.
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The key that clients of the API must send. Required to listen beyond loopback.
     pub api_key: Option<Secret>,
-    /// What an agent shows that is not known, at least 16 characters.
+    /// The code that an agent that is not in `agent_keys` must send the first time.
     pub enrollment_code: Option<Secret>,
-    /// The public keys of agents that are always let in.
+    /// Public keys of agents that are admitted without a code. If there are some and there is no code, only they are admitted.
     pub agent_keys: Vec<[u8; 32]>,
+    /// Threads that serve connections, at least 1.
+    pub threads: usize,
+    /// Connections at once, at least 1, of clients and agents together. More wait until one ends.
+    pub max_connections: usize,
+    /// How long a job may take.
+    pub job_timeout: Duration,
+    /// The largest `job` message, in bytes, and so the largest request body. An agent closes its connection when a message
+    /// is over its own limit.
+    pub max_job_message: usize,
+    /// Bytes of all request bodies held at once. A body is held from its first byte until its response begins. Buffers and
+    /// the messages made from the bodies need a few times as much.
+    pub max_request_memory: usize,
+    /// The largest message of an agent, in bytes.
+    pub max_agent_message: usize,
+    /// Bytes of a response that may wait for a slow client. A job that goes beyond is cancelled.
+    pub max_buffered: usize,
+    /// How long a stop waits for running jobs.
+    pub stop_grace: Duration,
+    /// How much longer an agent may take to report that the deadline passed, before its job is cancelled.
+    pub deadline_margin: Duration,
+    /// Connections at once of agents that have not proved their key. More are refused.
+    pub max_unproved: usize,
+    /// The extensions that are offered to agents.
+    pub extensions: Extensions,
+    /// How long an agent may take from its connection to its `auth_response`.
+    pub handshake_timeout: Duration,
+    /// How often agents are pinged.
+    pub ping_interval: Duration,
+    /// An agent that sent no byte for this time is dead.
+    pub agent_silence: Duration,
 }
 
 impl CoordinatorConfig {
@@ -28,15 +71,47 @@ impl CoordinatorConfig {
     pub fn from_env(env: &dyn Environment) -> Result<(Self, Vec<Warning>), Report> {
         let mut reader = Reader::new(env);
         LogConfig::read(&mut reader);
-        let config = Self {
-            api_key: reader.secret(&vars::COORDINATOR_API_KEY, SecretUse::Header),
-            enrollment_code: reader.secret(&vars::COORDINATOR_ENROLLMENT_CODE, SecretUse::Json),
-            agent_keys: reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default(),
-        };
+        let listen = reader.parse(&vars::COORDINATOR_LISTEN, units::address);
+        let api_key = reader.secret(&vars::COORDINATOR_API_KEY, SecretUse::Header);
+        let enrollment_code = reader.secret(&vars::COORDINATOR_ENROLLMENT_CODE, SecretUse::Json);
+        let agent_keys = reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default();
+        let job_timeout = reader.parse(&vars::COORDINATOR_JOB_TIMEOUT, |text| units::duration(text, SECOND, DAY));
+        let mut size = |variable, max| reader.parse(variable, |text| units::size(text, SMALLEST, max));
+        let max_job_message = size(&vars::COORDINATOR_MAX_JOB_SIZE, GIB);
+        let max_request_memory = size(&vars::COORDINATOR_MAX_REQUEST_MEMORY, 64 * GIB);
+        let max_buffered = size(&vars::COORDINATOR_MAX_RESPONSE_BUFFER, GIB);
+        let max_agent_message = size(&vars::COORDINATOR_MAX_MESSAGE_SIZE, GIB);
+        let max_connections = reader.parse(&vars::COORDINATOR_MAX_CONNECTIONS, |text| units::count(text, 1 << 20));
+        let threads = reader.parse(&vars::COORDINATOR_THREADS, |text| units::count(text, 256));
+        let stop_grace =
+            reader.parse(&vars::COORDINATOR_SHUTDOWN_GRACE, |text| units::duration(text, Duration::ZERO, HOUR));
         // In force since the start of the process; only checked here.
         reader.parse(&vars::ALLOW_DUMPS, units::boolean);
         unknown::warn(&mut reader, None);
-        reader.finish(Some(config))
+        let complete = || {
+            Some(Self {
+                listen: listen?,
+                api_key,
+                enrollment_code,
+                agent_keys,
+                threads: threads?,
+                max_connections: max_connections?,
+                job_timeout: job_timeout?,
+                max_job_message: max_job_message?,
+                max_request_memory: max_request_memory?,
+                max_agent_message: max_agent_message?,
+                max_buffered: max_buffered?,
+                stop_grace: stop_grace?,
+                deadline_margin: Duration::from_secs(5),
+                max_unproved: 256,
+                extensions: Extensions::all(),
+                handshake_timeout: Duration::from_secs(5),
+                ping_interval: Duration::from_secs(20),
+                agent_silence: Duration::from_secs(60),
+            })
+        };
+        let config = complete();
+        reader.finish(config)
     }
 }
 
@@ -66,7 +141,40 @@ mod tests {
         assert_eq!(config.agent_keys.len(), 2);
         assert_eq!(config.agent_keys.first(), Some(&[0; 32]));
         assert!(warnings.is_empty());
-        assert_eq!(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0, CoordinatorConfig::default());
+    }
+
+    #[test]
+    fn without_variables_it_has_no_secret_and_listens_on_loopback() {
+        let (config, warnings) = CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap();
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7700)));
+        assert_eq!((config.api_key, config.enrollment_code, config.agent_keys), (None, None, vec![]));
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn every_limit_is_read_and_has_bounds() {
+        let names = [
+            ("OUTPOST_COORDINATOR_LISTEN", "localhost:1", "7700"),
+            ("OUTPOST_COORDINATOR_JOB_TIMEOUT", "1h", "25h"),
+            ("OUTPOST_COORDINATOR_MAX_JOB_SIZE", "64KiB", "63KiB"),
+            ("OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY", "64GiB", "65GiB"),
+            ("OUTPOST_COORDINATOR_MAX_RESPONSE_BUFFER", "1MiB", "0"),
+            ("OUTPOST_COORDINATOR_MAX_MESSAGE_SIZE", "2MiB", "2GiB"),
+            ("OUTPOST_COORDINATOR_MAX_CONNECTIONS", "7", "0"),
+            ("OUTPOST_COORDINATOR_THREADS", "3", "257"),
+            ("OUTPOST_COORDINATOR_SHUTDOWN_GRACE", "0s", "2h"),
+        ];
+        let good: MapEnvironment = names.iter().map(|(name, good, _)| (*name, *good)).collect();
+        let (config, _) = CoordinatorConfig::from_env(&good).unwrap();
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 1)));
+        assert_eq!((config.job_timeout, config.stop_grace), (HOUR, Duration::ZERO));
+        assert_eq!((config.max_job_message, config.max_request_memory), (64 << 10, 64 << 30));
+        assert_eq!((config.max_buffered, config.max_agent_message), (1 << 20, 2 << 20));
+        assert_eq!((config.max_connections, config.threads), (7, 3));
+        let bad: MapEnvironment = names.iter().map(|(name, _, bad)| (*name, *bad)).collect();
+        let report = CoordinatorConfig::from_env(&bad).unwrap_err();
+        let rejected: Vec<&str> = report.problems().iter().map(|problem| problem.variable.as_str()).collect();
+        assert_eq!(rejected, names.map(|(name, ..)| name));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Numbers, spans of time, sizes and truths as an operator writes them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::report::Cause;
@@ -15,6 +16,19 @@ pub(super) fn integer(text: &str, min: u64, max: u64) -> Result<u64, Cause> {
 pub(super) fn small_integer(text: &str, min: u32, max: u32) -> Result<u32, Cause> {
     let cause = Cause::NotAnInteger { min: min.into(), max: max.into() };
     integer(text, min.into(), max.into())?.try_into().map_err(|_| cause)
+}
+
+/// A number of things that there are at least one of.
+pub(super) fn count(text: &str, max: u32) -> Result<usize, Cause> {
+    let cause = Cause::NotAnInteger { min: 1, max: max.into() };
+    small_integer(text, 1, max)?.try_into().map_err(|_| cause)
+}
+
+/// An address to listen on. `localhost` is 127.0.0.1.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Cause> {
+    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let local = local.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    local.or_else(|| text.parse().ok()).ok_or(Cause::NotAnAddress)
 }
 
 /// A number within bounds, with or without a decimal point.

@@ -79,6 +79,16 @@ impl Variable {
         Self { name: Cow::Borrowed(name), fallback, example, help, secrecy: Secrecy::Public, scope: Scope::Agent }
     }
 
+    /// A variable of the coordinator.
+    pub(super) const fn coordinator(
+        name: &'static str,
+        fallback: Fallback,
+        example: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self::agent(name, fallback, example, help).of(Scope::Coordinator)
+    }
+
     pub(super) const fn of(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self

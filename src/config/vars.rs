@@ -149,33 +149,6 @@ pub static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
     "allow requests to name images, audio, video and files by URLs, which the backends fetch from your network",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_API_KEY: Variable = Variable::agent(
-    "OUTPOST_COORDINATOR_API_KEY",
-    Unset,
-    "sk-coordinator-0123456789",
-    "bearer token that clients of the API must send; without it only programs on this machine are served",
-)
-.secret()
-.of(Scope::Coordinator);
-/// See [`TABLE`].
-pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::agent(
-    "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
-    Unset,
-    "the-code-you-hand-out",
-    "code that an unknown agent must send to be admitted, at least 16 characters; if the coordinator listens beyond \
-     loopback, this or OUTPOST_COORDINATOR_AGENT_KEYS is required",
-)
-.secret()
-.of(Scope::Coordinator);
-/// See [`TABLE`].
-pub static COORDINATOR_AGENT_KEYS: Variable = Variable::agent(
-    "OUTPOST_COORDINATOR_AGENT_KEYS",
-    Unset,
-    "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
-    "comma list of the public keys (base64) of agents that are always admitted",
-)
-.of(Scope::Coordinator);
-/// See [`TABLE`].
 pub static ALLOW_INSECURE: Variable = Variable::agent(
     "OUTPOST_ALLOW_INSECURE",
     Value("false"),
@@ -201,9 +174,93 @@ pub static LOG: Variable = Variable::agent(
 /// See [`TABLE`].
 pub static LOG_FORMAT: Variable =
     Variable::agent("OUTPOST_LOG_FORMAT", Value("text"), "json", "`text` or `json`").of(Scope::Every);
+/// See [`TABLE`].
+pub static COORDINATOR_LISTEN: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_LISTEN",
+    Value("127.0.0.1:7700"),
+    "0.0.0.0:7700",
+    "address to listen on; port 0 picks a free port; `--listen` takes precedence",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_API_KEY: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_API_KEY",
+    Unset,
+    "sk-coordinator-0123456789",
+    "bearer token that clients of the API must send; without it only programs on this machine are served",
+)
+.secret();
+/// See [`TABLE`].
+pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
+    Unset,
+    "the-code-you-hand-out",
+    "code that an unknown agent must send to be admitted, at least 16 characters; if the coordinator listens beyond \
+     loopback, this or OUTPOST_COORDINATOR_AGENT_KEYS is required",
+)
+.secret();
+/// See [`TABLE`].
+pub static COORDINATOR_AGENT_KEYS: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_AGENT_KEYS",
+    Unset,
+    "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    "comma list of the public keys (base64) of agents that are always admitted",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_JOB_TIMEOUT",
+    Value("10m"),
+    "30m",
+    "time that a job may take, 1s to 24h",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_MAX_JOB_SIZE",
+    Value("48MiB"),
+    "8MiB",
+    "largest job message to an agent, and so the largest request, 64KiB to 1GiB; not more than the agents' \
+     OUTPOST_MAX_MESSAGE_SIZE",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY",
+    Value("256MiB"),
+    "1GiB",
+    "most bytes of request bodies in memory together, 64KiB to 64GiB; a request above it gets 503",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_MAX_RESPONSE_BUFFER: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_MAX_RESPONSE_BUFFER",
+    Value("8MiB"),
+    "32MiB",
+    "most response bytes that wait for one slow client, 64KiB to 1GiB; a job above it is cancelled",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_MAX_MESSAGE_SIZE: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_MAX_MESSAGE_SIZE",
+    Value("16MiB"),
+    "4MiB",
+    "largest message accepted from an agent, 64KiB to 1GiB",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_MAX_CONNECTIONS: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_MAX_CONNECTIONS",
+    Value("16384"),
+    "65536",
+    "connections of clients and agents together, 1 to 1048576, as far as the limit of open files allows",
+);
+/// See [`TABLE`].
+pub static COORDINATOR_THREADS: Variable =
+    Variable::coordinator("OUTPOST_COORDINATOR_THREADS", Value("2"), "8", "threads that serve connections, 1 to 256");
+/// See [`TABLE`].
+pub static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_SHUTDOWN_GRACE",
+    Value("5s"),
+    "30s",
+    "time that running jobs have to finish after SIGTERM, 0s to 1h",
+);
 
 /// Every variable.
-pub static TABLE: [&Variable; 27] = [
+pub static TABLE: [&Variable; 36] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -228,9 +285,18 @@ pub static TABLE: [&Variable; 27] = [
     &ALLOW_DUMPS,
     &LOG,
     &LOG_FORMAT,
+    &COORDINATOR_LISTEN,
     &COORDINATOR_API_KEY,
     &COORDINATOR_ENROLLMENT_CODE,
     &COORDINATOR_AGENT_KEYS,
+    &COORDINATOR_JOB_TIMEOUT,
+    &COORDINATOR_MAX_JOB_SIZE,
+    &COORDINATOR_MAX_REQUEST_MEMORY,
+    &COORDINATOR_MAX_RESPONSE_BUFFER,
+    &COORDINATOR_MAX_MESSAGE_SIZE,
+    &COORDINATOR_MAX_CONNECTIONS,
+    &COORDINATOR_THREADS,
+    &COORDINATOR_SHUTDOWN_GRACE,
 ];
 
 /// The variables of the table that apply to one backend each.

@@ -34,11 +34,11 @@
 
 mod agents;
 mod api;
-mod config;
+mod error;
 mod fleet;
 mod metrics;
 mod server;
 mod state;
 
-pub use config::{CoordinatorConfig, CoordinatorError};
+pub use error::CoordinatorError;
 pub use server::{CoordinatorHandle, CoordinatorServer, bind};

@@ -11,8 +11,9 @@ use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 
-use super::config::{CoordinatorConfig, CoordinatorError};
+use super::error::{self, CoordinatorError};
 use super::state::CoordinatorState;
+use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::link::CloseReason;
 use crate::coordinator::agents::session;
 use crate::coordinator::api::handlers as api;
@@ -36,11 +37,11 @@ pub struct CoordinatorHandle {
 
 /// Binds a coordinator.
 pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorError> {
-    config.validate()?;
+    error::check(&config)?;
     let listen = config.listen;
     let in_bind = |source| CoordinatorError::Bind { listen, source };
-    let workers = config.workers.max(1);
-    let connections = config.max_connections.div_ceil(workers).max(1);
+    let threads = config.threads.max(1);
+    let connections = config.max_connections.div_ceil(threads).max(1);
     if config.api_key.is_none() {
         log::warn!(
             "the API has no key listen={listen}: every user of this machine can use it, and so can anyone who reaches \
@@ -57,7 +58,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
             .configure(routes)
             .default_service(web::to(api::no_such_endpoint))
     })
-    .workers(workers)
+    .workers(threads)
     .max_connections(connections)
     .disable_signals()
     .tcp_nodelay(true)

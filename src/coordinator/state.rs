@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::config::CoordinatorConfig;
 use super::metrics::{Gauges, Metrics};
+use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::Link;
 use crate::coordinator::api::intake::Intake;

@@ -13,9 +13,6 @@ use crate::core::formats::sse::{EVENT_LIMIT, SseSplitter};
 use crate::messages::secret::Secret;
 use crate::telemetry::Outside;
 
-/// How long the answer's head may take: a model may have to read a long prompt first.
-const HEAD_LIMIT: Duration = Duration::from_secs(600);
-
 /// Why the prompt has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
@@ -96,15 +93,16 @@ struct ApiError {
     message: String,
 }
 
-/// A client on loopback, with the API key if there is one.
+/// A client on loopback.
 pub(super) struct Client {
     http: awc::Client,
     key: Option<Secret>,
 }
 
 impl Client {
-    pub(super) fn new(key: Option<Secret>) -> Self {
-        let http = awc::Client::builder().timeout(HEAD_LIMIT).disable_redirects().finish();
+    /// `head_limit`: how long the head of a response may take. A model may have to read a long prompt first.
+    pub(super) fn new(key: Option<Secret>, head_limit: Duration) -> Self {
+        let http = awc::Client::builder().timeout(head_limit).disable_redirects().finish();
         Self { http, key }
     }
 

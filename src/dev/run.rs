@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::echo::{self, Echo};
 use super::prompt::{self, Client, PromptError};
 use crate::app::{self, Agent, ExitStatus, Signals, StartError};
-use crate::config::{AgentConfig, Backends, Environment, Layered, MapEnvironment, Report};
-use crate::coordinator::{CoordinatorConfig, CoordinatorError, bind};
+use crate::config::{AgentConfig, Backends, CoordinatorConfig, Environment, Layered, MapEnvironment, Report};
+use crate::coordinator::{CoordinatorError, bind};
 use crate::identity::Identity;
 use crate::status::StatusServer;
 use crate::telemetry::{Outside, OutsideJson, Snapshot};
@@ -26,8 +26,8 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
-    /// Where the coordinator listens; port 0 picks one.
-    pub listen: SocketAddr,
+    /// Where the coordinator listens, if the command line says it; port 0 picks one.
+    pub listen: Option<SocketAddr>,
     /// One chat to send before leaving.
     pub prompt: Option<String>,
 }
@@ -70,16 +70,17 @@ impl DevError {
 
 /// Runs until a signal, or until the prompt is answered. `out` is the terminal.
 pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write) -> Result<ExitStatus, DevError> {
-    let (own, _) = crate::config::CoordinatorConfig::from_env(env)?;
-    let client = Client::new(own.api_key.clone());
+    let (config, _) = CoordinatorConfig::from_env(env)?;
+    let client = Client::new(config.api_key.clone(), config.job_timeout + config.deadline_margin);
     let identity = Identity::ephemeral().map_err(StartError::from)?;
     let server = bind(CoordinatorConfig {
-        api_key: own.api_key,
-        // No agent but its own.
+        listen: options.listen.unwrap_or(config.listen),
+        // Only its own agent is admitted.
+        enrollment_code: None,
         agent_keys: vec![identity.pubkey()],
-        workers: 1,
+        threads: 1,
         stop_grace: Duration::from_secs(1),
-        ..CoordinatorConfig::new(options.listen)
+        ..config
     })?;
     let addr = reachable(server.local_addr());
     let stop = server.handle();

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outpost::coordinator::{CoordinatorConfig, CoordinatorError, bind};
+use outpost::config::CoordinatorConfig;
+use outpost::coordinator::{CoordinatorError, bind};
 use outpost::messages::secret::Secret;
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
 use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
 
-use super::fixture::{Answer, Coordinator, provider_id, soon};
+use super::fixture::{Answer, Coordinator, config, provider_id, soon};
 
 const CODE: &str = "open sesame, please";
 
@@ -191,7 +192,7 @@ async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
 
 #[test]
 fn what_would_be_open_to_strangers_is_refused() {
-    let beyond = CoordinatorConfig::new(([0, 0, 0, 0], 0).into());
+    let beyond = CoordinatorConfig { listen: ([0, 0, 0, 0], 0).into(), ..config() };
     assert!(matches!(bind(beyond.clone()), Err(CoordinatorError::NeedsApiKey { .. })));
     let empty = CoordinatorConfig { api_key: Some(Secret::new("")), ..beyond.clone() };
     assert!(matches!(bind(empty), Err(CoordinatorError::EmptyApiKey)));
@@ -208,6 +209,6 @@ fn what_would_be_open_to_strangers_is_refused() {
 #[test]
 fn a_port_that_is_taken_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = CoordinatorConfig::new(taken.local_addr().unwrap());
+    let config = CoordinatorConfig { listen: taken.local_addr().unwrap(), ..config() };
     assert!(matches!(bind(config), Err(CoordinatorError::Bind { .. })));
 }

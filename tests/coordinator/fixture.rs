@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use outpost::coordinator::{CoordinatorConfig, CoordinatorHandle, bind};
+use outpost::config::{CoordinatorConfig, MapEnvironment};
+use outpost::coordinator::{CoordinatorHandle, bind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What an event may take. Only a broken test takes it.
@@ -22,6 +23,12 @@ pub(crate) fn provider_id(key: &SigningKey) -> String {
     format!("agent-{hex}")
 }
 
+/// The default configuration, for a free port of loopback.
+pub(crate) fn config() -> CoordinatorConfig {
+    let env = MapEnvironment::from([("OUTPOST_COORDINATOR_LISTEN", "127.0.0.1:0")]);
+    CoordinatorConfig::from_env(&env).unwrap().0
+}
+
 /// A coordinator on a free port.
 pub(crate) struct Coordinator {
     pub(crate) addr: SocketAddr,
@@ -36,7 +43,7 @@ impl Coordinator {
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = CoordinatorConfig::new(([127, 0, 0, 1], 0).into());
+        let mut config = config();
         change(&mut config);
         let server = bind(config).expect("it binds");
         let (addr, handle) = (server.local_addr(), server.handle());

@@ -1,11 +1,10 @@
 //! Requests that the coordinator's API refuses without sending them to an agent.
 
 use outpost::config::{AgentConfig, MapEnvironment};
-use outpost::coordinator::CoordinatorConfig;
 use outpost::messages::secret::Secret;
 use outpost::testkit::ScriptedAgent;
 
-use super::fixture::{Answer, Coordinator, soon};
+use super::fixture::{Answer, Coordinator, config, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const ASK: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -54,7 +53,7 @@ fn the_largest_job_message_is_below_the_default_limit_of_an_agent() {
     let env =
         MapEnvironment::from([("OUTPOST_COORDINATOR_URL", "wss://coordinator.example/agent"), ("HOME", "/home/x")]);
     let (agent, _) = AgentConfig::from_env(&env).unwrap();
-    let coordinator = CoordinatorConfig::new(([127, 0, 0, 1], 0).into());
+    let coordinator = config();
     assert!(coordinator.max_job_message <= agent.max_message_size / 4 * 3);
 }
 

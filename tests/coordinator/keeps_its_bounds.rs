@@ -184,7 +184,7 @@ async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
 #[actix_rt::test]
 async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
     let coordinator = Coordinator::start_with(|config| {
-        config.job_deadline = Duration::from_millis(1);
+        config.job_timeout = Duration::from_millis(1);
         config.deadline_margin = Duration::from_millis(1);
     })
     .await;

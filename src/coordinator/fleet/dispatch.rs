@@ -134,7 +134,7 @@ pub(crate) async fn start(
     endpoint: Endpoint,
 ) -> Result<Started, ApiError> {
     let limit = state.config.max_job_message;
-    let deadline = Instant::now() + state.config.job_deadline;
+    let deadline = Instant::now() + state.config.job_timeout;
     let mut tried = Vec::new();
     let mut resends = 0;
     let mut failure = None;

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::*;
+use crate::config::{CoordinatorConfig, MapEnvironment};
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::agents::link::RunJob;
-use crate::coordinator::config::CoordinatorConfig;
 use crate::coordinator::fleet::relay::{Relayed, relay};
 use crate::coordinator::fleet::roster::{AgentInfo, Roster};
 use crate::messages::ids::JobId;
@@ -111,7 +111,7 @@ impl Rig {
 }
 
 fn session(meter: Rc<Meter>) -> Session {
-    let state = CoordinatorState::new(CoordinatorConfig::new(([127, 0, 0, 1], 0).into()));
+    let state = CoordinatorState::new(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0);
     let place = state.enter().unwrap();
     Session::new(state, place, meter, Peer(None))
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::guard::Guard;
 use super::messages::CatalogChanged;
-use crate::backends::{BackendFactory, LookError, Sighting, Source};
+use crate::backends::{BackendFactory, ProbeError, ProbeResult, Source};
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::pacing::{GAP, Pacing};
 use crate::messages::backend::BackendKind;
@@ -51,7 +51,7 @@ struct Place {
     /// When it may be probed.
     pacing: Pacing,
     /// The last probe result; `None` before the first.
-    last: Option<Result<Sighting, LookError>>,
+    last: Option<Result<ProbeResult, ProbeError>>,
     /// The last probe of a healthy backend timed out: it may be busy, so it is probed once more.
     late: bool,
     /// The next probe, and its timer.
@@ -59,7 +59,7 @@ struct Place {
 }
 
 impl Place {
-    fn sighting(&self) -> Option<&Sighting> {
+    fn healthy(&self) -> Option<&ProbeResult> {
         self.last.as_ref()?.as_ref().ok()
     }
 }
@@ -107,32 +107,39 @@ impl DiscoveryActor {
         }
         let asked = Instant::now();
         place.pacing.start(asked.into_std());
-        let probe = timeout(source.patience(), source.look()).into_actor(self);
+        let probe = timeout(source.timeout(), source.probe()).into_actor(self);
         ctx.spawn(probe.map(move |result, actor, ctx| {
-            actor.probed(index, asked, result.unwrap_or(Err(LookError::TimedOut)), ctx);
+            actor.probed(index, asked, result.unwrap_or(Err(ProbeError::TimedOut)), ctx);
         }));
     }
 
-    fn probed(&mut self, index: usize, asked: Instant, result: Result<Sighting, LookError>, ctx: &mut Context<Self>) {
+    fn probed(
+        &mut self,
+        index: usize,
+        asked: Instant,
+        result: Result<ProbeResult, ProbeError>,
+        ctx: &mut Context<Self>,
+    ) {
         let (Some(place), Some(source)) = (self.places.get_mut(index), self.setup.sources.get(index)) else { return };
         let now = Instant::now();
-        let timed_out = matches!(result, Err(LookError::TimedOut));
+        let timed_out = matches!(result, Err(ProbeError::TimedOut));
         let called = place.pacing.end(!timed_out, now.into_std()).map(Instant::from_std);
-        if timed_out && place.sighting().is_some() && !place.late {
+        if timed_out && place.healthy().is_some() && !place.late {
             place.late = true;
             return self.call(index, ctx);
         }
         place.late = false;
         report(&self.setup.events, source.as_ref(), place.last.as_ref(), &result);
-        let missed = result.is_err() && (source.expected() || place.sighting().is_some());
+        let missed = result.is_err() && (source.is_configured() || place.healthy().is_some());
         let wait = if missed { RETRY.min(self.setup.interval) } else { self.setup.interval };
-        let load = result.as_ref().ok().and_then(|seen| Some((seen.factory.id().clone(), seen.report.busy?)));
+        let load =
+            result.as_ref().ok().and_then(|seen| Some((seen.factory.id().clone(), seen.report.active_requests?)));
         place.last = Some(result);
         let next = now + wait;
         self.schedule(index, called.map_or(next, |called| called.min(next)), ctx);
         self.publish();
-        if let Some((backend, busy)) = load {
-            self.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
+        if let Some((backend, active_requests)) = load {
+            self.setup.loads.do_send(LoadSeen { backend, active_requests, asked: asked.into_std() });
         }
     }
 
@@ -150,32 +157,32 @@ impl DiscoveryActor {
             ctx.run_later(wait, move |actor, ctx| actor.poll(backend, then, ctx));
             return;
         }
-        ctx.spawn(source.load().into_actor(self).map(move |busy, actor, _| {
-            if let Some(busy) = busy {
-                actor.setup.loads.do_send(LoadSeen { backend, busy, asked: asked.into_std() });
+        ctx.spawn(source.load().into_actor(self).map(move |active_requests, actor, _| {
+            if let Some(active_requests) = active_requests {
+                actor.setup.loads.do_send(LoadSeen { backend, active_requests, asked: asked.into_std() });
             }
         }));
     }
 
     /// The place at which a backend was found.
     fn place_of(&self, backend: &BackendId) -> Option<usize> {
-        self.places.iter().position(|place| place.sighting().is_some_and(|seen| seen.factory.id() == backend))
+        self.places.iter().position(|place| place.healthy().is_some_and(|seen| seen.factory.id() == backend))
     }
 
     /// Publishes the catalog if it changed, servers that took others' places even where they offer the same, and the moment
     /// when every place was probed once.
     fn publish(&mut self) {
-        let sightings = || self.places.iter().filter_map(Place::sighting);
-        let seen: BTreeMap<BackendId, Seen> = sightings()
-            .map(|sighting| {
-                let id = sighting.factory.id().clone();
-                let policy = (self.setup.policy)(&id, sighting.report.kind);
-                (id, Seen { report: sighting.report.clone(), policy })
+        let healthy = || self.places.iter().filter_map(Place::healthy);
+        let seen: BTreeMap<BackendId, Seen> = healthy()
+            .map(|found| {
+                let id = found.factory.id().clone();
+                let policy = (self.setup.policy)(&id, found.report.kind);
+                (id, Seen { report: found.report.clone(), policy })
             })
             .collect();
         let catalog = Arc::new(Catalog::build(&seen, &self.setup.terms));
         let complete = self.places.iter().all(|place| place.last.is_some());
-        let backends: Vec<_> = sightings().map(|sighting| Arc::clone(&sighting.factory)).collect();
+        let backends: Vec<_> = healthy().map(|found| Arc::clone(&found.factory)).collect();
         let last = self.published.as_ref();
         let same_offer = last.is_some_and(|last| last.catalog == catalog && last.complete == complete);
         if same_offer && last.is_some_and(|last| same_servers(&last.backends, &backends)) {
@@ -199,8 +206,8 @@ fn same_servers(before: &[Arc<dyn BackendFactory>], now: &[Arc<dyn BackendFactor
 fn report(
     events: &Events,
     source: &dyn Source,
-    last: Option<&Result<Sighting, LookError>>,
-    now: &Result<Sighting, LookError>,
+    last: Option<&Result<ProbeResult, ProbeError>>,
+    now: &Result<ProbeResult, ProbeError>,
 ) {
     match (last, now) {
         (Some(Ok(before)), Ok(now)) if before.report.same_offer(&now.report) => {}
@@ -221,12 +228,12 @@ fn report(
             events.emit(BackendDown { backend, cause: error.to_string() });
         }
         // On most ports that `auto` probes no server listens.
-        (None | Some(Err(_)), Err(error)) if source.expected() => {
+        (None | Some(Err(_)), Err(error)) if source.is_configured() => {
             events.emit(BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
         }
         (None | Some(Err(_)), Err(_)) => {}
     }
-    let cloud_models = |result: Option<&Result<Sighting, LookError>>| {
+    let cloud_models = |result: Option<&Result<ProbeResult, ProbeError>>| {
         result.and_then(|result| result.as_ref().ok()).map_or(0, |seen| seen.report.cloud_models)
     };
     let models = cloud_models(Some(now));

@@ -166,7 +166,7 @@ input!(CancelJob, |actor, cancel, now| actor.router.cancel(now, cancel.generatio
 input!(JobEnded, |actor, ended, now| {
     actor.router.ended(now, SystemTime::now(), ended.ticket, ended.outcome, ended.duration);
 });
-input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.busy, seen.asked));
+input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.active_requests, seen.asked));
 input!(RoutesChanged, |actor, routes, now| {
     let ready = routes.pools.keys().cloned().collect();
     actor.pools = routes.pools;

@@ -13,7 +13,7 @@ use super::client::HttpBackendFactory;
 use super::identify::Identifier;
 use super::kinds::table;
 use super::observer::Observer;
-use super::{BackendFactory, LookError, Sighting, Source};
+use super::{BackendFactory, ProbeError, ProbeResult, Source};
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::BackendId;
@@ -84,21 +84,21 @@ impl Port {
         }
     }
 
-    async fn look(&self) -> Result<Sighting, LookError> {
+    async fn probe(&self) -> Result<ProbeResult, ProbeError> {
         let identifier = self.identifier.get_or_init(|| Identifier::new(Api::local(self.port, None).client()));
         let kind = identifier.identify().await.inspect_err(|error| {
             // One that is slow is still there.
-            if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != LookError::TimedOut) {
+            if let Some(known) = self.known.borrow().as_ref().filter(|_| *error != ProbeError::TimedOut) {
                 known.observer.forget();
             }
         })?;
         let Known { factory, observer, .. } = self.known(kind);
-        let report = observer.look().await.inspect_err(|error| {
-            if matches!(error, LookError::Unreachable | LookError::Unexpected(_)) {
+        let report = observer.probe().await.inspect_err(|error| {
+            if matches!(error, ProbeError::Unreachable | ProbeError::Unexpected(_)) {
                 identifier.forget();
             }
         })?;
-        Ok(Sighting { factory: factory as Arc<dyn BackendFactory>, report })
+        Ok(ProbeResult { factory: factory as Arc<dyn BackendFactory>, report })
     }
 }
 
@@ -107,13 +107,13 @@ impl Source for Found {
         &self.0.name
     }
 
-    fn expected(&self) -> bool {
+    fn is_configured(&self) -> bool {
         false
     }
 
-    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
+    fn probe(&self) -> LocalBoxFuture<'static, Result<ProbeResult, ProbeError>> {
         let port = Rc::clone(&self.0);
-        async move { port.look().await }.boxed_local()
+        async move { port.probe().await }.boxed_local()
     }
 
     fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {

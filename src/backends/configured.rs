@@ -12,7 +12,7 @@ use url::Url;
 use super::client::HttpBackendFactory;
 use super::kinds::table;
 use super::observer::Observer;
-use super::{BackendFactory, LookError, Sighting, Source};
+use super::{BackendFactory, ProbeError, ProbeResult, Source};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
@@ -51,17 +51,17 @@ impl Source for Configured {
         self.0.factory.id().as_str()
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         // A service lists hundreds of models, from far away.
         Duration::from_secs(if self.0.kind.is_service() { 10 } else { 2 })
     }
 
-    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
+    fn probe(&self) -> LocalBoxFuture<'static, Result<ProbeResult, ProbeError>> {
         let place = Rc::clone(&self.0);
         async move {
-            let report = place.observer().look().await?;
+            let report = place.observer().probe().await?;
             let factory: Arc<dyn BackendFactory> = Arc::<HttpBackendFactory>::clone(&place.factory);
-            Ok(Sighting { factory, report })
+            Ok(ProbeResult { factory, report })
         }
         .boxed_local()
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future;
 use tokio::time::timeout;
 
-use super::LookError;
+use super::ProbeError;
 use super::api::ApiClient;
 use super::kinds::kind::{Identification, Kind};
 use super::kinds::openai::{MODELS, Models};
@@ -72,17 +72,17 @@ impl Identifier {
 
     /// The kind of server. Once it is known, only its own signs are looked for while they are there, since some servers log
     /// every path that they don't know as an error. One that is too busy to show them is not taken for another.
-    pub(super) async fn identify(&self) -> Result<BackendKind, LookError> {
+    pub(super) async fn identify(&self) -> Result<BackendKind, ProbeError> {
         let last = self.known.borrow().clone();
         match self.compare(last).await {
             Ok(known) => {
                 let kind = known.kind;
                 self.known.replace(Some(known));
-                kind.ok_or(LookError::Unauthorized)
+                kind.ok_or(ProbeError::Unauthorized)
             }
             Err(error) => {
                 // One that is slow, or starting, is still there.
-                if !matches!(error, LookError::TimedOut | LookError::NotReady) {
+                if !matches!(error, ProbeError::TimedOut | ProbeError::NotReady) {
                     self.forget();
                 }
                 Err(error)
@@ -91,18 +91,18 @@ impl Identifier {
     }
 
     /// What the server is now, where `last` is what it was.
-    async fn compare(&self, last: Option<Known>) -> Result<Known, LookError> {
+    async fn compare(&self, last: Option<Known>) -> Result<Known, ProbeError> {
         let last_kind = last.as_ref().and_then(|last| last.kind);
         if let Some(row) = by_routes().find(|row| Some(row.kind) == last_kind) {
             match self.sign(row).await {
                 Sign::Shown => return Ok(Known::of_kind(row.kind)),
-                Sign::Silent => return Err(LookError::TimedOut),
+                Sign::Silent => return Err(ProbeError::TimedOut),
                 Sign::Missing | Sign::Unclear => {}
             }
         }
-        let answer = timeout(FIRST, self.api.get(MODELS, LIST)).await.unwrap_or(Err(LookError::TimedOut))?;
+        let answer = timeout(FIRST, self.api.get(MODELS, LIST)).await.unwrap_or(Err(ProbeError::TimedOut))?;
         if answer.server.starts_with(COORDINATOR) {
-            return Err(LookError::Unexpected("a coordinator"));
+            return Err(ProbeError::Unexpected("a coordinator"));
         }
         // Its error responses carry the header too: a wrong key, or a model that is being loaded.
         let by_header = |row: &&Kind| matches!(row.identification, Identification::List { server, .. } if answer.server.starts_with(server));
@@ -113,7 +113,7 @@ impl Identifier {
             // Without its list, a server is known by the routes that it does not lock.
             401 => BTreeSet::new(),
             // Not a server of models: some desktop's service.
-            403 => return Err(LookError::Unexpected("an error status")),
+            403 => return Err(ProbeError::Unexpected("an error status")),
             _ => answer.json::<Models>()?.data.into_iter().map(|model| (model.id, model.owned_by)).collect(),
         };
         let is_locked = answer.status == 401;
@@ -141,7 +141,7 @@ impl Identifier {
         &self,
         last: Option<BackendKind>,
         may_be: impl Fn(&'static str) -> bool,
-    ) -> Result<Routes, LookError> {
+    ) -> Result<Routes, ProbeError> {
         let by_owner = || {
             table::rows().filter(
                 |row| matches!(row.identification, Identification::RouteAndOwner { owner, .. } if may_be(owner)),
@@ -150,7 +150,7 @@ impl Identifier {
         if let Some(row) = by_owner().find(|row| Some(row.kind) == last) {
             return match self.sign(row).await {
                 Sign::Shown => Ok(Routes::Of(row.kind)),
-                Sign::Silent => Err(LookError::TimedOut),
+                Sign::Silent => Err(ProbeError::TimedOut),
                 Sign::Missing | Sign::Unclear => Ok(Routes::OfNone { clearly: false }),
             };
         }
@@ -161,7 +161,7 @@ impl Identifier {
             match sign {
                 Sign::Shown => return Ok(Routes::Of(row.kind)),
                 // It may be the one that the next ones imitate.
-                Sign::Silent => return Err(LookError::TimedOut),
+                Sign::Silent => return Err(ProbeError::TimedOut),
                 Sign::Unclear => clearly = false,
                 Sign::Missing => {}
             }
@@ -175,8 +175,8 @@ impl Identifier {
         };
         match timeout(SIGNS, route(&self.api)).await {
             Ok(Ok(())) => Sign::Shown,
-            Ok(Err(LookError::Unexpected(_) | LookError::Unauthorized)) => Sign::Missing,
-            Ok(Err(LookError::Unreachable | LookError::NotReady | LookError::TimedOut)) => Sign::Unclear,
+            Ok(Err(ProbeError::Unexpected(_) | ProbeError::Unauthorized)) => Sign::Missing,
+            Ok(Err(ProbeError::Unreachable | ProbeError::NotReady | ProbeError::TimedOut)) => Sign::Unclear,
             Err(_) => Sign::Silent,
         }
     }

@@ -1,15 +1,16 @@
 //! The inference servers: how each kind is probed, and how a request reaches it.
 //!
 //! Two sides, two traits. Discovery holds [`Source`]s: places where a backend may be. Probing one yields a
-//! [`Sighting`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
+//! [`ProbeResult`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
 //!
 //! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a probe reads models, context, slots
-//! and load (`kinds`). Which endpoints a server has is probed (`proof`). [`configured`] probes where the operator says,
+//! and load (`kinds`). Which endpoints a server has is probed (`capability`). [`configured`] probes where the operator says,
 //! [`auto`] at the usual ports of this host.
 
 mod abort;
 mod api;
 pub mod auto;
+mod capability;
 pub mod client;
 pub mod configured;
 mod gauges;
@@ -20,7 +21,6 @@ mod observer;
 mod offer;
 mod price;
 mod probe;
-mod proof;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,17 +43,17 @@ pub trait Source {
     fn name(&self) -> &str;
 
     /// Whether the operator named it, so that its absence is worth a warning.
-    fn expected(&self) -> bool {
+    fn is_configured(&self) -> bool {
         true
     }
 
     /// How long one probe may take.
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         Duration::from_secs(2)
     }
 
     /// Probes once. The caller enforces the timeout and may drop the future at any time.
-    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>>;
+    fn probe(&self) -> LocalBoxFuture<'static, Result<ProbeResult, ProbeError>>;
 
     /// Reads how many active requests the backend last seen here has, from all its clients: for polls between probes. At
     /// most one a second: llama.cpp does not notice a client that left while it is polled more often. `None` where it does not report them, or not within a second.
@@ -64,7 +64,7 @@ pub trait Source {
 
 /// A probe result: a healthy backend.
 #[derive(Clone)]
-pub struct Sighting {
+pub struct ProbeResult {
     /// Makes the clients that work its jobs. The same `Arc` as long as it is the same backend.
     pub factory: Arc<dyn BackendFactory>,
     /// What it offers now.
@@ -73,7 +73,7 @@ pub struct Sighting {
 
 /// Why a probe found no healthy backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LookError {
+pub enum ProbeError {
     /// Nothing listens there, or the connection broke.
     #[error("no connection")]
     Unreachable,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::LookError;
+use super::ProbeError;
 use super::api::ApiClient;
+use super::capability::{self, Capabilities, CapabilityProbe};
 use super::kinds::openai::MODELS;
 use super::kinds::table;
 use super::offer::Offer;
-use super::proof::{self, CapabilityProbe, Proof};
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::BackendReport;
 use crate::messages::endpoint::Endpoints;
@@ -28,7 +28,7 @@ pub(super) struct Observer {
     kind: BackendKind,
     api: ApiClient,
     /// Which endpoints the server has. A probe that is given up leaves it as it is: a slow server is still there.
-    proof: RefCell<Proof>,
+    capabilities: RefCell<Capabilities>,
     /// Of a service: what it offered, and when that was read.
     list: RefCell<Option<(Instant, BackendReport)>>,
 }
@@ -36,43 +36,43 @@ pub(super) struct Observer {
 impl Observer {
     /// `presumed`: the endpoints that it is assumed to have until it reports that it lacks them.
     pub(super) fn new(kind: BackendKind, api: ApiClient, presumed: Endpoints) -> Self {
-        Self { kind, api, proof: RefCell::new(Proof::new(presumed)), list: RefCell::default() }
+        Self { kind, api, capabilities: RefCell::new(Capabilities::new(presumed)), list: RefCell::default() }
     }
 
     /// One probe: what the server offers, then which endpoints it has, as far as that is not known. Of a service whose list
     /// still holds, only whether it is there.
-    pub(super) async fn look(&self) -> Result<BackendReport, LookError> {
+    pub(super) async fn probe(&self) -> Result<BackendReport, ProbeError> {
         if let Some(report) = self.listed() {
             self.api.is_there(MODELS).await.inspect_err(|_| self.forget())?;
             return Ok(report);
         }
-        let asked = Instant::now();
+        let probed = Instant::now();
         let offer = (table::of(self.kind).offer)(&self.api).await;
         let mut offer = offer.inspect_err(|_| self.forget())?;
-        let question = table::of(self.kind).probe;
-        if !matches!(question, CapabilityProbe::Documented) {
-            let open = self.proof.borrow_mut().questions(&offer);
-            let answers = proof::ask(&self.api, question, open).await;
-            if !self.proof.borrow_mut().settle(&answers, &mut offer) {
-                return Err(LookError::NotReady);
+        let how = table::of(self.kind).probe;
+        if !matches!(how, CapabilityProbe::Documented) {
+            let unanswered = self.capabilities.borrow_mut().unanswered(&offer);
+            let answers = capability::probe(&self.api, how, unanswered).await;
+            if !self.capabilities.borrow_mut().record(&answers, &mut offer) {
+                return Err(ProbeError::NotReady);
             }
         }
-        let Offer { models, slots, busy, cloud_models, .. } = offer;
-        let report = BackendReport { kind: self.kind, models, slots, busy, cloud_models };
+        let Offer { models, slots, active_requests, cloud_models, .. } = offer;
+        let report = BackendReport { kind: self.kind, models, slots, active_requests, cloud_models };
         if self.kind.is_service() {
-            self.list.replace(Some((asked, report.clone())));
+            self.list.replace(Some((probed, report.clone())));
         }
         Ok(report)
     }
 
     fn listed(&self) -> Option<BackendReport> {
         let list = self.list.borrow();
-        list.as_ref().filter(|(asked, _)| asked.elapsed() < LIST_HOLDS).map(|(_, report)| report.clone())
+        list.as_ref().filter(|(probed, _)| probed.elapsed() < LIST_HOLDS).map(|(_, report)| report.clone())
     }
 
     /// The server was unreachable: what comes back may be another one.
     pub(super) fn forget(&self) {
-        self.proof.borrow_mut().forget();
+        self.capabilities.borrow_mut().forget();
         self.list.replace(None);
     }
 

@@ -58,7 +58,7 @@ pub(super) struct Offer {
     /// Their endpoints are those that the server would have to be proved to have.
     pub(super) models: Vec<ModelReport>,
     pub(super) slots: Option<u32>,
-    pub(super) busy: Option<u32>,
+    pub(super) active_requests: Option<u32>,
     /// The server's build, where it reports it: another one may have other endpoints.
     pub(super) version: Option<String>,
     /// Models that it lists and forwards to a service. They are not among `models`.
@@ -82,7 +82,7 @@ impl Offer {
                 price: entry.price,
             })
             .collect();
-        Self { models, slots: None, busy: None, version: None, cloud_models: 0 }
+        Self { models, slots: None, active_requests: None, version: None, cloud_models: 0 }
     }
 
     /// How many requests it works at once; 0 is an unknown number.
@@ -92,8 +92,8 @@ impl Offer {
     }
 
     /// How many requests it works now.
-    pub(super) fn busy(self, busy: Option<u32>) -> Self {
-        Self { busy, ..self }
+    pub(super) fn active_requests(self, active_requests: Option<u32>) -> Self {
+        Self { active_requests, ..self }
     }
 
     /// Its build, as it reports it.

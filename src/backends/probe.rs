@@ -4,7 +4,7 @@
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::LookError;
+use super::ProbeError;
 use super::api::ApiClient;
 use crate::transport::http::{HttpBodyError, HttpError, Method, Response};
 
@@ -24,19 +24,19 @@ pub(super) struct Answer {
 
 impl ApiClient {
     /// Reads `path`. A response of more than `most` bytes is an error; at most that many are held.
-    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, LookError> {
-        let response = self.request(Method::Get, path).send().await.map_err(in_look)?;
+    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Answer, ProbeError> {
+        let response = self.request(Method::Get, path).send().await.map_err(in_probe)?;
         let is_success = response.is_success();
         let Response { status, server, body: mut pieces, .. } = response;
         let mut body = Vec::new();
         if is_success {
             while let Some(bytes) = pieces.next().await {
                 let bytes = bytes.map_err(|error| match error {
-                    HttpBodyError::Broken => LookError::Unreachable,
-                    HttpBodyError::Encoded => LookError::Unexpected("an encoded body"),
+                    HttpBodyError::Broken => ProbeError::Unreachable,
+                    HttpBodyError::Encoded => ProbeError::Unexpected("an encoded body"),
                 })?;
                 if body.len() + bytes.len() > most {
-                    return Err(LookError::Unexpected("too long"));
+                    return Err(ProbeError::Unexpected("too long"));
                 }
                 body.extend_from_slice(&bytes);
             }
@@ -46,40 +46,40 @@ impl ApiClient {
 
     /// Checks only that the server is there, takes the key and is ready. Any other response counts: not every server knows
     /// the method.
-    pub(super) async fn is_there(&self, path: &str) -> Result<(), LookError> {
-        match self.request(Method::Head, path).send().await.map_err(in_look)?.status {
-            401 | 403 => Err(LookError::Unauthorized),
-            502..=504 => Err(LookError::NotReady),
+    pub(super) async fn is_there(&self, path: &str) -> Result<(), ProbeError> {
+        match self.request(Method::Head, path).send().await.map_err(in_probe)?.status {
+            401 | 403 => Err(ProbeError::Unauthorized),
+            502..=504 => Err(ProbeError::NotReady),
             _ => Ok(()),
         }
     }
 
     /// Reads a JSON document.
-    pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, LookError> {
+    pub(super) async fn json<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, ProbeError> {
         self.get(path, most).await?.json()
     }
 }
 
-fn in_look(error: HttpError) -> LookError {
+fn in_probe(error: HttpError) -> ProbeError {
     match error {
-        HttpError::Unreachable | HttpError::Broke => LookError::Unreachable,
-        HttpError::Garbled => LookError::Unexpected("not HTTP"),
+        HttpError::Unreachable | HttpError::Broke => ProbeError::Unreachable,
+        HttpError::Garbled => ProbeError::Unexpected("not HTTP"),
     }
 }
 
 impl Answer {
     /// The document in a success, or the error that the status stands for.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, LookError> {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ProbeError> {
         match self.status {
             200 => {
-                serde_json::from_slice(&self.body).map_err(|_| LookError::Unexpected("not the JSON of such a server"))
+                serde_json::from_slice(&self.body).map_err(|_| ProbeError::Unexpected("not the JSON of such a server"))
             }
-            401 | 403 => Err(LookError::Unauthorized),
+            401 | 403 => Err(ProbeError::Unauthorized),
             // 502 and 504 are of a proxy whose server is not there yet.
-            502..=504 => Err(LookError::NotReady),
-            404 => Err(LookError::Unexpected("no such path")),
-            300..=399 => Err(LookError::Unexpected("a redirect")),
-            _ => Err(LookError::Unexpected("an error status")),
+            502..=504 => Err(ProbeError::NotReady),
+            404 => Err(ProbeError::Unexpected("no such path")),
+            300..=399 => Err(ProbeError::Unexpected("a redirect")),
+            _ => Err(ProbeError::Unexpected("an error status")),
         }
     }
 }

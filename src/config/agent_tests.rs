@@ -235,7 +235,7 @@ fn a_key_goes_unencrypted_to_this_host_only() {
 }
 
 #[test]
-fn options_of_backends_that_are_looked_for_go_by_kind() {
+fn options_of_backends_that_auto_finds_go_by_kind() {
     let Backends::Auto(options) = agent("OUTPOST_BACKEND_OLLAMA_MAX_CONCURRENT", "2").backends else {
         panic!("auto is the default")
     };

@@ -18,8 +18,8 @@ use crate::status::StatusServer;
 use crate::telemetry::{Outside, OutsideJson, Snapshot};
 use crate::transport::tls::client_config;
 
-/// How long a look for backends may take before the echo stands in.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a probe for backends may take before the built-in echo is used.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the two ends may take to find each other.
 const READY_LIMIT: Duration = Duration::from_secs(15);
 
@@ -259,18 +259,18 @@ async fn finds_any(config: &AgentConfig) -> Result<bool, StartError> {
     }
     let tls = client_config(config.ca_file.as_deref())?;
     let sources = app::sources(&config.backends, &tls);
-    let mut looks: Vec<_> = sources.iter().map(|source| source.look()).collect();
+    let mut probes: Vec<_> = sources.iter().map(|source| source.probe()).collect();
     let any = async {
-        while !looks.is_empty() {
-            let (found, _, rest) = select_all(looks).await;
-            if found.is_ok_and(|sighting| !sighting.report.models.is_empty()) {
+        while !probes.is_empty() {
+            let (found, _, rest) = select_all(probes).await;
+            if found.is_ok_and(|found| !found.report.models.is_empty()) {
                 return true;
             }
-            looks = rest;
+            probes = rest;
         }
         false
     };
-    Ok(timeout(LOOK_LIMIT, any).await.unwrap_or(false))
+    Ok(timeout(PROBE_LIMIT, any).await.unwrap_or(false))
 }
 
 /// Where a client of this host reaches what listens on `addr`.

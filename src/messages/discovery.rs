@@ -30,7 +30,7 @@ pub struct BackendReport {
     /// Concurrent requests it can serve, if it reports that.
     pub slots: Option<u32>,
     /// Active requests of all its clients, if it reports that.
-    pub busy: Option<u32>,
+    pub active_requests: Option<u32>,
     /// Models that it lists and forwards to a service on the account of its owner. They are not offered.
     pub cloud_models: usize,
 }
@@ -38,7 +38,7 @@ pub struct BackendReport {
 impl BackendReport {
     /// Whether it offers the same. Active requests are not compared: they change all the time.
     pub fn same_offer(&self, other: &Self) -> bool {
-        let Self { kind, models, slots, busy: _, cloud_models: _ } = self;
+        let Self { kind, models, slots, active_requests: _, cloud_models: _ } = self;
         (kind, models, slots) == (&other.kind, &other.models, &other.slots)
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct SampleLoad;
 #[rtype(result = "()")]
 pub(crate) struct LoadSeen {
     pub(crate) backend: BackendId,
-    pub(crate) busy: u32,
+    pub(crate) active_requests: u32,
     /// When the request for it was sent: the figure is not older.
     pub(crate) asked: Instant,
 }

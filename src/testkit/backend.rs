@@ -14,7 +14,7 @@ use super::patience::within;
 use super::reply::Reply;
 use super::request::{Request, Running};
 use crate::backends::{
-    Backend, BackendFactory, BackendRequest, BackendResponse, LookError, SendError, Sighting, Source,
+    Backend, BackendFactory, BackendRequest, BackendResponse, ProbeError, ProbeResult, SendError, Source,
 };
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
@@ -29,7 +29,7 @@ pub enum Health {
     /// What it offers.
     Healthy,
     /// That it is not there, and why.
-    Failing(LookError),
+    Failing(ProbeError),
     /// Nothing: the look gets no answer.
     Hanging,
     /// A bug in the look itself.
@@ -70,7 +70,7 @@ impl ScriptedBackend {
     pub fn new(name: &str, models: &[&str]) -> Self {
         let id = BackendId::from(name);
         let (kind, models) = (BackendKind::GENERIC, reports(models));
-        let report = BackendReport { kind, models, slots: None, busy: None, cloud_models: 0 };
+        let report = BackendReport { kind, models, slots: None, active_requests: None, cloud_models: 0 };
         Self(Arc::new_cyclic(|shared| {
             let factory = Arc::new(ScriptedFactory { id: id.clone(), backend: shared.clone() });
             let state = State {
@@ -214,7 +214,7 @@ impl Source for ScriptedBackend {
         self.0.id.as_str()
     }
 
-    fn look(&self) -> LocalBoxFuture<'static, Result<Sighting, LookError>> {
+    fn probe(&self) -> LocalBoxFuture<'static, Result<ProbeResult, ProbeError>> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             shared.looks.send_modify(|looks| *looks += 1);
@@ -222,7 +222,7 @@ impl Source for ScriptedBackend {
             match health {
                 Health::Healthy => {
                     let state = shared.state();
-                    Ok(Sighting { factory: Arc::clone(&state.factory), report: state.report.clone() })
+                    Ok(ProbeResult { factory: Arc::clone(&state.factory), report: state.report.clone() })
                 }
                 Health::Failing(error) => Err(error),
                 Health::Hanging => std::future::pending().await,
@@ -236,8 +236,8 @@ impl Source for ScriptedBackend {
     }
 
     fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
-        let busy = self.state().report.busy;
-        Box::pin(std::future::ready(busy))
+        let active = self.state().report.active_requests;
+        Box::pin(std::future::ready(active))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outpost::backends::LookError;
+use outpost::backends::ProbeError;
 use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::ids::ModelId;
@@ -48,7 +48,7 @@ async fn nothing_is_waited_for_once_every_backend_was_looked_at() {
 #[actix_rt::test]
 async fn without_a_model_the_coordinator_still_sees_the_agent() {
     let down = ScriptedBackend::new("down", &["m"]);
-    down.set_health(Health::Failing(LookError::Unreachable));
+    down.set_health(Health::Failing(ProbeError::Unreachable));
     let mut harness = Harness::builder().backend(&down).start();
     let mut link = harness.coordinator.welcome().await;
     assert!(link.offered().await.is_empty());
@@ -84,7 +84,7 @@ async fn how_busy_a_backend_is_is_no_news() {
     let mut link = harness.coordinator.welcome().await;
     assert_eq!(link.offered().await, ["a"]);
     for busy in 0..3 {
-        backend.set_report(|report| report.busy = Some(busy));
+        backend.set_report(|report| report.active_requests = Some(busy));
         for _ in 0..2 {
             link.heartbeat().await;
         }
@@ -134,7 +134,8 @@ async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.coordinator.welcome().await;
     assert_eq!(link.offered().await, ["m"]);
-    for error in [LookError::Unreachable, LookError::Unauthorized, LookError::NotReady, LookError::Unexpected("x")] {
+    for error in [ProbeError::Unreachable, ProbeError::Unauthorized, ProbeError::NotReady, ProbeError::Unexpected("x")]
+    {
         backend.set_health(Health::Failing(error.clone()));
         assert!(link.offered().await.is_empty());
         let job = link.job("m", "{}");
@@ -178,7 +179,7 @@ async fn a_job_that_finds_no_backend_has_it_looked_at_at_once() {
     let mut link = harness.connect().await;
     // The last probe was more than a second ago.
     link.heartbeat().await;
-    backend.set_health(Health::Failing(LookError::Unreachable));
+    backend.set_health(Health::Failing(ProbeError::Unreachable));
     backend.reply([Reply::Refuse]);
     let job = link.job("m", "{}");
     assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
@@ -286,7 +287,7 @@ async fn a_model_that_several_backends_serve_is_offered_once_and_runs_where_it_i
         let job = link.job("m", "{}");
         link.outcome_of(job).await.done();
         assert_eq!(backend.request().await.state(), RequestState::Finished);
-        backend.set_health(Health::Failing(LookError::Unreachable));
+        backend.set_health(Health::Failing(ProbeError::Unreachable));
     }
     assert!(link.offered().await.is_empty());
     assert!(backends.iter().all(|backend| backend.requests().len() == 1));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A backend with one slot that tells of it, looked at so often.
 async fn agent(backend: &ScriptedBackend, every: Duration) -> (Harness, CoordinatorLink) {
-    backend.set_report(|report| (report.slots, report.busy) = (Some(1), Some(0)));
+    backend.set_report(|report| (report.slots, report.active_requests) = (Some(1), Some(0)));
     let mut harness =
         Harness::builder().backend(backend).settings(|settings| settings.discovery_interval = every).start();
     let link = harness.connect().await;
@@ -44,7 +44,7 @@ async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline
     backend.reply([Reply::Hang]);
     let cancelled = link.job("m", "{}");
     backend.request().await;
-    backend.set_report(|report| report.busy = Some(1));
+    backend.set_report(|report| report.active_requests = Some(1));
     link.cancel_and_silence(cancelled).await;
     let begun = Instant::now();
     let mut short = order("m", "{}");
@@ -71,7 +71,7 @@ async fn what_waits_was_accepted_and_counts_as_such() {
     assert_eq!(link.outcome_of(until_then.job_id).await.code(), ErrorCode::BackendTimeout);
     let cancelled = link.job("m", "{}");
     harness.until(|state| state.in_flight == 1).await;
-    backend.set_report(|report| report.busy = Some(1));
+    backend.set_report(|report| report.active_requests = Some(1));
     link.cancel_and_silence(cancelled).await;
     let waits = link.job("m", "{}");
     let heartbeat = link.heartbeat().await;
@@ -89,7 +89,7 @@ async fn what_waits_as_the_agent_is_told_to_stop_is_finished_too() {
     backend.reply([Reply::Hang]);
     let cancelled = link.job("m", "{}");
     backend.request().await;
-    backend.set_report(|report| report.busy = Some(1));
+    backend.set_report(|report| report.active_requests = Some(1));
     link.cancel_and_silence(cancelled).await;
     let waits = link.job("m", "{}");
     link.fence().await;
@@ -97,7 +97,7 @@ async fn what_waits_as_the_agent_is_told_to_stop_is_finished_too() {
     harness.until(|state| state.phase == Phase::Draining).await;
     let late = link.job("m", "{}");
     assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
-    backend.set_report(|report| report.busy = Some(0));
+    backend.set_report(|report| report.active_requests = Some(0));
     link.outcome_of(waits).await.done();
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
@@ -146,11 +146,11 @@ async fn what_waits_ends_with_its_connection() {
 #[actix_rt::test]
 async fn others_work_shrinks_the_offer_and_its_end_restores_it() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    backend.set_report(|report| (report.slots, report.busy) = (Some(4), Some(0)));
+    backend.set_report(|report| (report.slots, report.active_requests) = (Some(4), Some(0)));
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     for (busy, offered) in [(3, Some(1)), (4, None), (0, Some(4))] {
-        backend.set_report(|report| report.busy = Some(busy));
+        backend.set_report(|report| report.active_requests = Some(busy));
         let models = link.capabilities().await.models;
         assert_eq!(models.first().map(|model| model.max_concurrent), offered);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use outpost::backends::{LookError, Sighting, Source, auto};
+use outpost::backends::{ProbeError, ProbeResult, Source, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::secret::Secret;
 
@@ -21,12 +21,12 @@ fn with_keys(port: u16, keys: &[(BackendKind, &str)]) -> Box<dyn Source> {
     auto::source(port, keys)
 }
 
-async fn look(script: impl Fn(&Request) -> Reply + 'static) -> Result<Sighting, LookError> {
+async fn look(script: impl Fn(&Request) -> Reply + 'static) -> Result<ProbeResult, ProbeError> {
     let server = Server::start(script).await;
-    within(source(server.port).look()).await
+    within(source(server.port).probe()).await
 }
 
-async fn kind(script: impl Fn(&Request) -> Reply + 'static) -> Result<BackendKind, LookError> {
+async fn kind(script: impl Fn(&Request) -> Reply + 'static) -> Result<BackendKind, ProbeError> {
     look(script).await.map(|seen| seen.report.kind)
 }
 
@@ -51,7 +51,7 @@ async fn every_kind_is_told_by_its_routes_and_headers() {
 async fn what_is_found_is_named_by_kind_and_port() {
     let server = Server::start(servers::llama_server).await;
     let source = source(server.port);
-    let seen = within(source.look()).await.unwrap();
+    let seen = within(source.probe()).await.unwrap();
     assert_eq!(source.name(), format!("127.0.0.1:{}", server.port));
     assert_eq!(seen.factory.id().as_str(), format!("llamacpp-{}", server.port));
     assert_eq!(seen.report.slots, Some(2));
@@ -82,8 +82,8 @@ async fn a_server_that_shows_its_routes_and_locks_its_list_is_known_by_them() {
             _ => status("401 Unauthorized"),
         };
         let server = Server::start(guard).await;
-        assert_eq!(within(source(server.port).look()).await.err(), Some(LookError::Unauthorized));
-        let seen = within(with_keys(server.port, &[(locked, "right")]).look()).await.unwrap();
+        assert_eq!(within(source(server.port).probe()).await.err(), Some(ProbeError::Unauthorized));
+        let seen = within(with_keys(server.port, &[(locked, "right")]).probe()).await.unwrap();
         assert_eq!(seen.report.kind, locked);
     }
 }
@@ -98,7 +98,7 @@ async fn a_port_that_accepts_and_hangs_is_given_up_without_anybodys_help() {
     for script in [hangs as Script, hangs_on_signs] {
         let server = Server::start(script).await;
         let source = source(server.port);
-        assert_eq!(within(source.look()).await.err(), Some(LookError::TimedOut));
+        assert_eq!(within(source.probe()).await.err(), Some(ProbeError::TimedOut));
     }
 }
 
@@ -111,45 +111,45 @@ async fn a_server_that_is_too_busy_to_show_what_it_is_stays_what_it_was() {
     })
     .await;
     let source = source(server.port);
-    let first = within(source.look()).await.unwrap().factory;
+    let first = within(source.probe()).await.unwrap().factory;
     script.set(|request| match request.line.as_str() {
         "GET /v1/models" => servers::ollama(request),
         _ => Reply::Hold(vec![]),
     });
-    assert_eq!(within(source.look()).await.err(), Some(LookError::TimedOut));
+    assert_eq!(within(source.probe()).await.err(), Some(ProbeError::TimedOut));
     script.set(servers::ollama);
-    assert!(Arc::ptr_eq(&first, &within(source.look()).await.unwrap().factory));
+    assert!(Arc::ptr_eq(&first, &within(source.probe()).await.unwrap().factory));
 }
 
 #[actix_rt::test]
 async fn llamacpp_that_loads_or_wants_a_key_is_known_all_the_same() {
     let loading = |_: &Request| recorded("llama-server-b11549/GET_v1_models_loading");
-    assert_eq!(look(loading).await.err(), Some(LookError::NotReady));
+    assert_eq!(look(loading).await.err(), Some(ProbeError::NotReady));
     let locked = |_: &Request| recorded("llama-server-b11549/auth_GET_v1_models_nokey");
-    assert_eq!(look(locked).await.err(), Some(LookError::Unauthorized));
+    assert_eq!(look(locked).await.err(), Some(ProbeError::Unauthorized));
 }
 
 #[actix_rt::test]
 async fn our_own_coordinator_is_no_backend() {
     let server = "server: outpost-coordinator\r\ncontent-type: application/json\r\n";
     let ours = move |_: &Request| response("200 OK", server, r#"{"data":[{"id":"m"}]}"#);
-    assert_eq!(look(ours).await.err(), Some(LookError::Unexpected("a coordinator")));
+    assert_eq!(look(ours).await.err(), Some(ProbeError::Unexpected("a coordinator")));
 }
 
 #[actix_rt::test]
 async fn a_stranger_is_no_backend() {
     let html = |_: &Request| response("200 OK", "content-type: text/html\r\n", "<html></html>");
-    assert!(matches!(look(html).await.err(), Some(LookError::Unexpected(_))));
-    assert!(matches!(look(|_| json("{}")).await.err(), Some(LookError::Unexpected(_))));
-    assert!(matches!(look(|_| status("403 Forbidden")).await.err(), Some(LookError::Unexpected(_))));
-    assert_eq!(look(|_| status("401 Unauthorized")).await.err(), Some(LookError::Unauthorized));
-    assert_eq!(look(|_| Reply::Reset).await.err(), Some(LookError::Unreachable));
+    assert!(matches!(look(html).await.err(), Some(ProbeError::Unexpected(_))));
+    assert!(matches!(look(|_| json("{}")).await.err(), Some(ProbeError::Unexpected(_))));
+    assert!(matches!(look(|_| status("403 Forbidden")).await.err(), Some(ProbeError::Unexpected(_))));
+    assert_eq!(look(|_| status("401 Unauthorized")).await.err(), Some(ProbeError::Unauthorized));
+    assert_eq!(look(|_| Reply::Reset).await.err(), Some(ProbeError::Unreachable));
 }
 
 #[actix_rt::test]
 async fn a_stranger_is_asked_nothing_that_could_generate() {
     let server = Server::start(|_| status("404 Not Found")).await;
-    within(source(server.port).look()).await.err().unwrap();
+    within(source(server.port).probe()).await.err().unwrap();
     assert!(server.requests().iter().all(|request| request.line.starts_with("GET ")));
 }
 
@@ -157,11 +157,11 @@ async fn a_stranger_is_asked_nothing_that_could_generate() {
 async fn a_key_is_sent_to_a_server_of_its_kind_only() {
     let keys = [(BackendKind::Vllm, "right"), (BackendKind::OpenAi, "other")];
     let locked = Server::start(vllm_with_key).await;
-    let seen = within(with_keys(locked.port, &keys).look()).await.unwrap();
+    let seen = within(with_keys(locked.port, &keys).probe()).await.unwrap();
     assert_eq!(seen.report.kind, BackendKind::Vllm);
 
     let llama = Server::start(servers::llama_server).await;
-    within(with_keys(llama.port, &keys).look()).await.unwrap();
+    within(with_keys(llama.port, &keys).probe()).await.unwrap();
     assert!(llama.requests().iter().all(|request| request.header("authorization").is_none()));
 }
 
@@ -174,12 +174,12 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
     })
     .await;
     let source = source(server.port);
-    let first = within(source.look()).await.unwrap().factory;
+    let first = within(source.probe()).await.unwrap().factory;
 
     script.set(|_| status("503 Unavailable"));
-    within(source.look()).await.err().unwrap();
+    within(source.probe()).await.err().unwrap();
     script.set(servers::llama_server);
-    let again = within(source.look()).await.unwrap().factory;
+    let again = within(source.probe()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &again));
 
     for (other, kind) in [
@@ -191,7 +191,7 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
         (servers::llama_server, BackendKind::LlamaCpp),
     ] {
         script.set(other);
-        let seen = within(source.look()).await.unwrap();
+        let seen = within(source.probe()).await.unwrap();
         assert_eq!(seen.report.kind, kind);
         assert!(!Arc::ptr_eq(&first, &seen.factory));
         assert_eq!(seen.factory.id().as_str(), format!("{kind}-{}", server.port));
@@ -202,8 +202,8 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
 async fn a_known_kind_is_not_asked_for_the_signs_of_others() {
     let server = Server::start(servers::lm_studio).await;
     let source = source(server.port);
-    within(source.look()).await.unwrap();
-    within(source.look()).await.unwrap();
+    within(source.probe()).await.unwrap();
+    within(source.probe()).await.unwrap();
     assert_eq!(server.asked("GET /api/version"), 1);
     assert_eq!(server.asked("GET /"), 1);
 }
@@ -230,7 +230,7 @@ async fn a_server_that_has_the_routes_of_no_kind_is_asked_for_them_once() {
         let server = Server::start(script).await;
         let source = source(server.port);
         for _ in 0..3 {
-            let _ = within(source.look()).await;
+            let _ = within(source.probe()).await;
         }
         for sign in SIGNS {
             assert_eq!(server.asked(sign), 1, "{sign}");
@@ -247,10 +247,10 @@ async fn a_server_whose_list_changes_is_asked_for_its_routes_again() {
     })
     .await;
     let source = source(server.port);
-    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::OpenAi);
     for (script_now, kind) in [(servers::tgi as Script, BackendKind::Tgi), (servers::nano_e5, BackendKind::OpenAi)] {
         script.set(script_now);
-        assert_eq!(within(source.look()).await.unwrap().report.kind, kind);
+        assert_eq!(within(source.probe()).await.unwrap().report.kind, kind);
     }
 }
 
@@ -262,12 +262,12 @@ async fn a_server_that_was_gone_is_identified_anew() {
     };
     let server = Server::start(plain).await;
     let (source, port) = (source(server.port), server.port);
-    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::OpenAi);
     drop(server);
-    assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
+    assert_eq!(within(source.probe()).await.err(), Some(ProbeError::Unreachable));
     // Its list is the same.
     let _server = Server::start_at(port, servers::tgi).await;
-    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::Tgi);
+    assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::Tgi);
 }
 
 #[actix_rt::test]
@@ -283,20 +283,20 @@ async fn a_route_that_was_not_ready_is_asked_for_again() {
     })
     .await;
     let source = source(server.port);
-    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::OpenAi);
+    assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::OpenAi);
     script.set(servers::tgi);
-    assert_eq!(within(source.look()).await.unwrap().report.kind, BackendKind::Tgi);
+    assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::Tgi);
 }
 
 #[actix_rt::test]
 async fn a_server_that_comes_back_after_nobody_listened_is_found_again() {
     let server = Server::start(servers::ollama).await;
     let source = source(server.port);
-    let first = within(source.look()).await.unwrap().factory;
+    let first = within(source.probe()).await.unwrap().factory;
     let port = server.port;
     drop(server);
-    assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
+    assert_eq!(within(source.probe()).await.err(), Some(ProbeError::Unreachable));
     let server = Server::start_at(port, servers::ollama).await;
-    assert!(Arc::ptr_eq(&first, &within(source.look()).await.unwrap().factory));
+    assert!(Arc::ptr_eq(&first, &within(source.probe()).await.unwrap().factory));
     assert_eq!(server.asked("POST /v1/messages"), 1, "what came back may have other endpoints");
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use outpost::backends::{LookError, Sighting, auto};
+use outpost::backends::{ProbeError, ProbeResult, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
 
@@ -14,7 +14,7 @@ use super::servers::{self, documented, text};
 
 const GENERATING: &[Endpoint] = &[ChatCompletions, Completions, Responses, Messages];
 
-async fn seen(kind: BackendKind) -> Sighting {
+async fn seen(kind: BackendKind) -> ProbeResult {
     let (_, script) = servers::ONE_OF_EACH.into_iter().find(|(of, _)| *of == kind).unwrap();
     let seen = look(kind, script).await.unwrap();
     assert_eq!(seen.report.kind, kind);
@@ -22,8 +22,8 @@ async fn seen(kind: BackendKind) -> Sighting {
     seen
 }
 
-fn slots_and_busy(sighting: &Sighting) -> (Option<u32>, Option<u32>) {
-    (sighting.report.slots, sighting.report.busy)
+fn slots_and_busy(sighting: &ProbeResult) -> (Option<u32>, Option<u32>) {
+    (sighting.report.slots, sighting.report.active_requests)
 }
 
 /// What every server is asked between looks.
@@ -55,7 +55,7 @@ async fn llamacpp_counts_the_slots_that_work() {
         "GET /slots" => status("501 Not Implemented"),
         _ => servers::llama_server(request),
     };
-    assert_eq!(look(BackendKind::LlamaCpp, off).await.unwrap().report.busy, None);
+    assert_eq!(look(BackendKind::LlamaCpp, off).await.unwrap().report.active_requests, None);
 }
 
 #[actix_rt::test]
@@ -146,7 +146,7 @@ async fn ollamas_cloud_models_are_counted_and_not_offered() {
     };
     let declared = look(BackendKind::Ollama, signed_in).await.unwrap();
     let server = Server::start(signed_in).await;
-    let found = within(auto::source(server.port, BTreeMap::new()).look()).await.unwrap();
+    let found = within(auto::source(server.port, BTreeMap::new()).probe()).await.unwrap();
     for seen in [declared, found] {
         assert_eq!(models(&seen), [("a", None), ("b", None)]);
         assert_eq!(seen.report.cloud_models, 3);
@@ -225,7 +225,7 @@ async fn tabbyapi_offers_what_is_loaded() {
         "GET /v1/model" | "GET /v1/model/embedding" => status("400 Bad Request"),
         _ => servers::tabbyapi(request),
     };
-    assert!(matches!(look(BackendKind::TabbyApi, empty).await.err(), Some(LookError::Unexpected(_))));
+    assert!(matches!(look(BackendKind::TabbyApi, empty).await.err(), Some(ProbeError::Unexpected(_))));
 }
 
 #[actix_rt::test]

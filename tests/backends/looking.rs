@@ -1,6 +1,6 @@
 //! A look at a scripted server, and what it saw in short.
 
-use outpost::backends::{LookError, Sighting, Source, configured};
+use outpost::backends::{ProbeError, ProbeResult, Source, configured};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
@@ -17,26 +17,26 @@ pub(crate) fn source(server: &Server, kind: BackendKind, key: Option<&str>) -> B
 pub(crate) async fn look(
     kind: BackendKind,
     script: impl Fn(&Request) -> Reply + 'static,
-) -> Result<Sighting, LookError> {
+) -> Result<ProbeResult, ProbeError> {
     let server = Server::start(script).await;
-    within(source(&server, kind, None).look()).await
+    within(source(&server, kind, None).probe()).await
 }
 
-pub(crate) async fn error(kind: BackendKind, script: impl Fn(&Request) -> Reply + 'static) -> Option<LookError> {
+pub(crate) async fn error(kind: BackendKind, script: impl Fn(&Request) -> Reply + 'static) -> Option<ProbeError> {
     look(kind, script).await.err()
 }
 
 /// Models as (id, context window).
-pub(crate) fn models(sighting: &Sighting) -> Vec<(&str, Option<u64>)> {
+pub(crate) fn models(sighting: &ProbeResult) -> Vec<(&str, Option<u64>)> {
     sighting.report.models.iter().map(|model| (model.id.as_str(), model.context_window)).collect()
 }
 
 /// The endpoints of each model.
-pub(crate) fn endpoints(sighting: &Sighting) -> Vec<Vec<Endpoint>> {
+pub(crate) fn endpoints(sighting: &ProbeResult) -> Vec<Vec<Endpoint>> {
     sighting.report.models.iter().map(|model| model.endpoints.iter().collect()).collect()
 }
 
 /// Whether every model is said to have `/v1/messages`; none or all have it.
-pub(crate) fn has_messages(sighting: &Sighting) -> bool {
+pub(crate) fn has_messages(sighting: &ProbeResult) -> bool {
     sighting.report.models.iter().all(|model| model.endpoints.contains(Endpoint::Messages))
 }

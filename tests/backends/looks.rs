@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use outpost::backends::LookError;
+use outpost::backends::ProbeError;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::ids::JobId;
 
@@ -14,16 +14,16 @@ use super::servers::llama_server;
 #[actix_rt::test]
 async fn llamacpp_that_loads_its_model_is_not_ready() {
     let loading = |_: &Request| recorded("llama-server-b11549/GET_v1_models_loading");
-    assert_eq!(error(BackendKind::LlamaCpp, loading).await, Some(LookError::NotReady));
+    assert_eq!(error(BackendKind::LlamaCpp, loading).await, Some(ProbeError::NotReady));
 }
 
 #[actix_rt::test]
 async fn a_refused_key_is_unauthorized_and_the_key_is_sent_with_every_request() {
     let refused = |_: &Request| recorded("llama-server-b11549/auth_GET_v1_models_nokey");
-    assert_eq!(error(BackendKind::LlamaCpp, refused).await, Some(LookError::Unauthorized));
+    assert_eq!(error(BackendKind::LlamaCpp, refused).await, Some(ProbeError::Unauthorized));
 
     let server = Server::start(llama_server).await;
-    within(source(&server, BackendKind::LlamaCpp, Some("k")).look()).await.unwrap();
+    within(source(&server, BackendKind::LlamaCpp, Some("k")).probe()).await.unwrap();
     let requests = server.requests();
     // The list, the properties, the slots, and each endpoint.
     assert_eq!(requests.len(), 8);
@@ -36,24 +36,24 @@ async fn an_answer_of_another_shape_is_unexpected() {
     let redirect = |_: &Request| response("302 Found", "location: http://127.0.0.1:1/\r\n", "");
     let gzip = |_: &Request| response("200 OK", "content-encoding: gzip\r\n", "x");
     for kind in BackendKind::ALL {
-        assert!(matches!(error(kind, html).await, Some(LookError::Unexpected(_))), "{kind}");
-        assert!(matches!(error(kind, |_| json(r#"{"error":"x"}"#)).await, Some(LookError::Unexpected(_))), "{kind}");
-        assert!(matches!(error(kind, |_| json("[]")).await, Some(LookError::Unexpected(_))), "{kind}");
-        assert!(matches!(error(kind, redirect).await, Some(LookError::Unexpected(_))), "{kind}");
-        assert!(matches!(error(kind, gzip).await, Some(LookError::Unexpected(_))), "{kind}");
-        assert!(matches!(error(kind, |_| status("418 Teapot")).await, Some(LookError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, html).await, Some(ProbeError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, |_| json(r#"{"error":"x"}"#)).await, Some(ProbeError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, |_| json("[]")).await, Some(ProbeError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, redirect).await, Some(ProbeError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, gzip).await, Some(ProbeError::Unexpected(_))), "{kind}");
+        assert!(matches!(error(kind, |_| status("418 Teapot")).await, Some(ProbeError::Unexpected(_))), "{kind}");
     }
 }
 
 #[actix_rt::test]
 async fn what_is_wrong_with_a_server_is_told_apart_for_every_kind() {
     for kind in BackendKind::ALL {
-        assert_eq!(error(kind, |_| status("401 Unauthorized")).await, Some(LookError::Unauthorized), "{kind}");
-        assert_eq!(error(kind, |_| status("403 Forbidden")).await, Some(LookError::Unauthorized), "{kind}");
-        assert_eq!(error(kind, |_| status("503 Busy")).await, Some(LookError::NotReady), "{kind}");
-        assert_eq!(error(kind, |_| Reply::Reset).await, Some(LookError::Unreachable), "{kind}");
+        assert_eq!(error(kind, |_| status("401 Unauthorized")).await, Some(ProbeError::Unauthorized), "{kind}");
+        assert_eq!(error(kind, |_| status("403 Forbidden")).await, Some(ProbeError::Unauthorized), "{kind}");
+        assert_eq!(error(kind, |_| status("503 Busy")).await, Some(ProbeError::NotReady), "{kind}");
+        assert_eq!(error(kind, |_| Reply::Reset).await, Some(ProbeError::Unreachable), "{kind}");
         let short = |_: &Request| Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec());
-        assert_eq!(error(kind, short).await, Some(LookError::Unreachable), "{kind}");
+        assert_eq!(error(kind, short).await, Some(ProbeError::Unreachable), "{kind}");
     }
 }
 
@@ -61,9 +61,9 @@ async fn what_is_wrong_with_a_server_is_told_apart_for_every_kind() {
 async fn nobody_listening_is_unreachable() {
     let server = Server::start(|_| json("{}")).await;
     let source = source(&server, BackendKind::OpenAi, None);
-    within(source.look()).await.err().unwrap();
+    within(source.probe()).await.err().unwrap();
     drop(server);
-    assert_eq!(within(source.look()).await.err(), Some(LookError::Unreachable));
+    assert_eq!(within(source.probe()).await.err(), Some(ProbeError::Unreachable));
 }
 
 #[actix_rt::test]
@@ -76,8 +76,8 @@ async fn a_document_without_end_is_cut_off() {
             )
         };
         let server = Server::start(endless).await;
-        let seen = within(source(&server, kind, None).look()).await;
-        assert_eq!(seen.err(), Some(LookError::Unexpected("too long")), "{kind}");
+        let seen = within(source(&server, kind, None).probe()).await;
+        assert_eq!(seen.err(), Some(ProbeError::Unexpected("too long")), "{kind}");
         server.until_left(server.requests().len()).await;
     }
 }
@@ -100,7 +100,7 @@ async fn a_server_that_never_answers_is_waited_for_until_the_look_is_dropped() {
     for kind in BackendKind::ALL {
         let server = Server::start(|_| Reply::Hold(vec![])).await;
         let source = source(&server, kind, None);
-        let mut looking = source.look();
+        let mut looking = source.probe();
         tokio::select! {
             _ = &mut looking => panic!("there is no answer"),
             () = server.until_requests(1) => {}
@@ -125,8 +125,8 @@ async fn the_load_of_a_server_that_is_not_well_is_unknown() {
 async fn the_factory_stays_the_same_and_its_clients_reach_the_server() {
     let server = Server::start(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
-    let first = within(source.look()).await.unwrap().factory;
-    let second = within(source.look()).await.unwrap().factory;
+    let first = within(source.probe()).await.unwrap().factory;
+    let second = within(source.probe()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &second));
     let request =
         outpost::backends::BackendRequest { job: JobId::random(), endpoint: Default::default(), body: vec![] };

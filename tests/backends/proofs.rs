@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use outpost::backends::{LookError, Sighting, auto};
+use outpost::backends::{ProbeError, ProbeResult, auto};
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Responses};
 
@@ -23,9 +23,9 @@ async fn changing(first: Script) -> (Server, Rc<Cell<Script>>) {
 }
 
 /// What `auto` sees.
-async fn found(script: impl Fn(&Request) -> Reply + 'static) -> Result<Sighting, LookError> {
+async fn found(script: impl Fn(&Request) -> Reply + 'static) -> Result<ProbeResult, ProbeError> {
     let server = Server::start(script).await;
-    within(auto::source(server.port, BTreeMap::new()).look()).await
+    within(auto::source(server.port, BTreeMap::new()).probe()).await
 }
 
 fn asked(server: &Server) -> usize {
@@ -37,15 +37,15 @@ async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     for _ in 0..3 {
-        assert!(has_messages(&within(source.look()).await.unwrap()));
+        assert!(has_messages(&within(source.probe()).await.unwrap()));
     }
     assert_eq!(asked(&server), Endpoint::ALL.len());
     assert!(server.requests().iter().all(|request| !request.line.starts_with("POST") || request.body == b"{}"));
 
     script.set(|_| status("503 Unavailable"));
-    within(source.look()).await.err().unwrap();
+    within(source.probe()).await.err().unwrap();
     script.set(llama_server);
-    assert!(has_messages(&within(source.look()).await.unwrap()));
+    assert!(has_messages(&within(source.probe()).await.unwrap()));
     assert_eq!(asked(&server), 2 * Endpoint::ALL.len());
 }
 
@@ -53,9 +53,9 @@ async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
 async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
-    within(source.look()).await.unwrap();
+    within(source.probe()).await.unwrap();
     script.set(|_| Reply::Hold(vec![]));
-    let mut looking = source.look();
+    let mut looking = source.probe();
     let asked_before = server.requests().len();
     tokio::select! {
         _ = &mut looking => panic!("there is no answer"),
@@ -63,7 +63,7 @@ async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
     }
     drop(looking);
     script.set(llama_server);
-    within(source.look()).await.unwrap();
+    within(source.probe()).await.unwrap();
     assert_eq!(asked(&server), Endpoint::ALL.len());
 }
 
@@ -71,13 +71,13 @@ async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
 async fn another_version_is_asked_again_and_nothing_of_the_last_one_holds() {
     let (server, script) = changing(servers::vllm).await;
     let source = source(&server, BackendKind::Vllm, None);
-    assert!(has_messages(&within(source.look()).await.unwrap()));
+    assert!(has_messages(&within(source.probe()).await.unwrap()));
     script.set(|request| match request.line.as_str() {
         "GET /version" => json(r#"{"version":"0.9.0"}"#),
         "POST /v1/messages" => status("503 Unavailable"),
         _ => servers::vllm(request),
     });
-    let seen = within(source.look()).await.unwrap();
+    let seen = within(source.probe()).await.unwrap();
     assert!(!has_messages(&seen));
     assert!(endpoints(&seen)[0].contains(&ChatCompletions));
 }
@@ -107,7 +107,7 @@ async fn other_models_are_asked_for_again_and_what_was_proved_holds_where_there_
     ] {
         id.set(model);
         up.set(answer);
-        let chats = within(source.look()).await.is_ok_and(|seen| endpoints(&seen) == [[ChatCompletions]]);
+        let chats = within(source.probe()).await.is_ok_and(|seen| endpoints(&seen) == [[ChatCompletions]]);
         assert_eq!(chats, expected, "{model}");
     }
     assert_eq!(server.asked("POST /v1/chat/completions"), 5);
@@ -122,7 +122,7 @@ async fn a_server_that_is_silent_about_one_endpoint_is_seen_without_and_asked_ag
     let server = Server::start(silent).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     for asked in 1..=2 {
-        assert!(!has_messages(&within(source.look()).await.unwrap()));
+        assert!(!has_messages(&within(source.probe()).await.unwrap()));
         assert_eq!(server.asked("POST /v1/messages"), asked);
         assert_eq!(server.asked("POST /v1/chat/completions"), 1);
     }
@@ -137,7 +137,7 @@ async fn a_declared_server_too_busy_to_show_any_endpoint_is_offered_and_a_found_
             _ => status(answer),
         };
         assert_eq!(endpoints(&look(BackendKind::OpenAi, busy).await.unwrap()), [DOCUMENTED]);
-        assert_eq!(found(busy).await.err(), Some(LookError::NotReady));
+        assert_eq!(found(busy).await.err(), Some(ProbeError::NotReady));
     }
 }
 
@@ -154,7 +154,7 @@ async fn only_what_a_model_could_have_is_asked_for() {
         _ => servers::ollama(request),
     };
     let server = Server::start(script).await;
-    let seen = within(source(&server, BackendKind::Ollama, None).look()).await.unwrap();
+    let seen = within(source(&server, BackendKind::Ollama, None).probe()).await.unwrap();
     assert_eq!(endpoints(&seen), [[Embeddings]]);
     assert_eq!((asked(&server), server.asked("POST /v1/embeddings")), (1, 1));
 }
@@ -163,7 +163,7 @@ async fn only_what_a_model_could_have_is_asked_for() {
 async fn no_server_is_sent_what_it_could_take_for_a_request() {
     for (kind, script) in servers::ONE_OF_EACH {
         let server = Server::start(script).await;
-        within(source(&server, kind, None).look()).await.unwrap();
+        within(source(&server, kind, None).probe()).await.unwrap();
         let broken =
             matches!(kind, BackendKind::Ollama | BackendKind::KoboldCpp | BackendKind::LocalAi | BackendKind::Mlx);
         for request in server.requests().iter().filter(|request| request.line.starts_with("POST")) {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use outpost::backends::LookError;
+use outpost::backends::ProbeError;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Responses};
 
@@ -93,7 +93,7 @@ async fn a_service_is_asked_for_its_list_and_nothing_else() {
     ] {
         let server = Server::start(script).await;
         let source = source(&server, kind, Some("k"));
-        within(source.look()).await.unwrap();
+        within(source.probe()).await.unwrap();
         assert_eq!(within(source.load()).await, None);
         let requests = server.requests();
         assert_eq!(requests.iter().map(|request| request.line.as_str()).collect::<Vec<_>>(), [line]);
@@ -117,7 +117,7 @@ async fn a_services_list_is_asked_for_again_when_it_is_five_minutes_old_or_the_s
     })
     .await;
     let source = source(&server, BackendKind::OpenRouter, Some("k"));
-    let price = async || within(source.look()).await.map(|seen| seen.report.models[0].price.unwrap().input_per_1m);
+    let price = async || within(source.probe()).await.map(|seen| seen.report.models[0].price.unwrap().input_per_1m);
     let asked = || (server.asked("GET /v1/models"), server.asked("HEAD /v1/models"));
 
     assert_eq!((price().await, price().await), (Ok(1_000_000), Ok(1_000_000)));
@@ -127,7 +127,7 @@ async fn a_services_list_is_asked_for_again_when_it_is_five_minutes_old_or_the_s
     assert_eq!((price().await, asked()), (Ok(2_000_000), (2, 1)));
 
     up.set(false);
-    assert_eq!((price().await, asked()), (Err(LookError::NotReady), (2, 2)));
+    assert_eq!((price().await, asked()), (Err(ProbeError::NotReady), (2, 2)));
     up.set(true);
     list.set(CHEAP);
     assert_eq!((price().await, asked()), (Ok(1_000_000), (3, 2)));

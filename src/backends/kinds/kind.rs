@@ -2,11 +2,11 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::offer::Offer;
-use super::super::proof::CapabilityProbe;
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 
@@ -30,7 +30,7 @@ pub(in crate::backends) struct Kind {
     /// ever listens.
     pub(in crate::backends) other_ports: &'static [u16],
     /// Reads what a server offers.
-    pub(in crate::backends) offer: Ask<Result<Offer, LookError>>,
+    pub(in crate::backends) offer: Ask<Result<Offer, ProbeError>>,
     /// Reads how many requests a server works, from all its clients. `None`: this kind does not report it.
     pub(in crate::backends) load: Option<Ask<Option<u32>>>,
     /// How a server of this kind is told from those of other kinds.
@@ -56,11 +56,11 @@ pub(in crate::backends) enum Identification {
         owner: &'static str,
     },
     /// By routes that only such servers and their imitators have. An error where a server does not have them.
-    Routes(Ask<Result<(), LookError>>),
+    Routes(Ask<Result<(), ProbeError>>),
     /// By a route that others have too. It counts if the list names this owner, or can't be read without a key.
     RouteAndOwner {
         /// An error where a server does not have the route.
-        route: Ask<Result<(), LookError>>,
+        route: Ask<Result<(), ProbeError>>,
         /// The owner of the models in the list.
         owner: &'static str,
     },

@@ -3,13 +3,13 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -67,20 +67,20 @@ struct Perf {
     idle: u8,
 }
 
-async fn version(api: &ApiClient) -> Result<Version, LookError> {
+async fn version(api: &ApiClient) -> Result<Version, ProbeError> {
     let version: Version = api.json("/api/extra/version", DOCUMENT).await?;
-    if version.result == "KoboldCpp" { Ok(version) } else { Err(LookError::Unexpected("another program")) }
+    if version.result == "KoboldCpp" { Ok(version) } else { Err(ProbeError::Unexpected("another program")) }
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     version(api).await.map(drop)
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let context = async { Ok(api.json::<Context>("/api/extra/true_max_context_length", DOCUMENT).await.ok()) };
-    let busy = async { Ok(load(api).await) };
-    let (models, version, context, busy) =
-        future::try_join4(api.json::<Models>(MODELS, LIST), version(api), context, busy).await?;
+    let active = async { Ok(load(api).await) };
+    let (models, version, context, active) =
+        future::try_join4(api.json::<Models>(MODELS, LIST), version(api), context, active).await?;
     let window = context.map(|context| context.value);
     let task = match (version.llm.unwrap_or(true), version.embeddings.unwrap_or(false)) {
         (true, true) => Some(Task::Any),
@@ -89,7 +89,7 @@ async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
         (false, false) => None,
     };
     let entries = models.data.into_iter().filter_map(|model| Some(Entry::new(model.id, window, task?)));
-    Ok(Offer::new(entries).slots(Some(1)).busy(busy).version(version.version))
+    Ok(Offer::new(entries).slots(Some(1)).active_requests(active).version(version.version))
 }
 
 async fn load(api: &ApiClient) -> Option<u32> {

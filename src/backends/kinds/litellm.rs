@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -55,13 +55,13 @@ struct Info {
     max_input_tokens: Option<u64>,
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let alive = api.get("/health/liveliness", DOCUMENT).await?;
     let is_it = alive.status == 200 && alive.body.windows(ALIVE.len()).any(|part| part == ALIVE);
-    if is_it { Ok(()) } else { Err(LookError::Unexpected("no sign of LiteLLM")) }
+    if is_it { Ok(()) } else { Err(ProbeError::Unexpected("no sign of LiteLLM")) }
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let deployments = async { Ok(api.json::<Deployments>("/model/info", LIST).await.unwrap_or_default()) };
     let (models, deployments) = future::try_join(api.json::<Models>(MODELS, LIST), deployments).await?;
     let mut told: HashMap<String, Info> = HashMap::new();

@@ -3,12 +3,12 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Model, Models};
 use crate::messages::backend::BackendKind;
@@ -58,25 +58,25 @@ struct Slot {
     is_processing: bool,
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let props = async { Ok(api.json::<Props>("/props", DOCUMENT).await.unwrap_or_default()) };
-    let busy = async { Ok(load(api).await) };
-    let (models, props, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), props, busy).await?;
+    let active = async { Ok(load(api).await) };
+    let (models, props, active) = future::try_join3(api.json::<Models>(MODELS, LIST), props, active).await?;
     let of_slot = props.default_generation_settings.and_then(|settings| settings.n_ctx).filter(|&tokens| tokens > 0);
     let models = models.data.into_iter().filter(is_loaded).map(|model| {
         let window = of_slot.or_else(|| model.meta.as_ref()?.n_ctx);
         // That is shown by the model's endpoint alone whether it embeds: 501 without the flag for it.
         Entry::new(without_path(model.id), window, Task::Any)
     });
-    Ok(Offer::new(models).slots(props.total_slots).busy(busy).version(props.build_info))
+    Ok(Offer::new(models).slots(props.total_slots).active_requests(active).version(props.build_info))
 }
 
 /// The slots that work. Requests that wait for one are not among them.
 async fn load(api: &ApiClient) -> Option<u32> {
     // Old builds show each slot's prompt.
     let Slots { slots } = api.json("/slots", LIST).await.ok()?;
-    let busy = slots.iter().filter(|slot| slot.is_processing).count();
-    if slots.is_empty() { None } else { u32::try_from(busy).ok() }
+    let active = slots.iter().filter(|slot| slot.is_processing).count();
+    if slots.is_empty() { None } else { u32::try_from(active).ok() }
 }
 
 /// A router lists models that it would first have to load, for which it may throw out others: they are not offered.

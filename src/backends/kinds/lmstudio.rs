@@ -6,12 +6,12 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai;
 use crate::messages::backend::BackendKind;
@@ -89,23 +89,23 @@ struct OlderModel {
 }
 
 /// Whether the server has LM Studio's own list with at least one model in it: an empty one could be anybody's.
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (current, older) = ask(api).await;
     let is_it = current.is_ok_and(|list| !list.models.is_empty()) || older.is_ok_and(|list| !list.data.is_empty());
-    if is_it { Ok(()) } else { Err(LookError::Unexpected("no list of LM Studio's")) }
+    if is_it { Ok(()) } else { Err(ProbeError::Unexpected("no list of LM Studio's")) }
 }
 
 /// One too old for both lists is asked for the OpenAI-style one.
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     match ask(api).await {
         (Ok(list), _) => Ok(offer_of_current(list)),
         (_, Ok(list)) => Ok(offer_of_older(list)),
-        (Err(LookError::Unexpected(_)), Err(LookError::Unexpected(_))) => openai::offer(api).await,
-        (Err(LookError::Unexpected(_)), Err(error)) | (Err(error), _) => Err(error),
+        (Err(ProbeError::Unexpected(_)), Err(ProbeError::Unexpected(_))) => openai::offer(api).await,
+        (Err(ProbeError::Unexpected(_)), Err(error)) | (Err(error), _) => Err(error),
     }
 }
 
-async fn ask(api: &ApiClient) -> (Result<Current, LookError>, Result<Older, LookError>) {
+async fn ask(api: &ApiClient) -> (Result<Current, ProbeError>, Result<Older, ProbeError>) {
     future::join(api.json(CURRENT, LIST), api.json(OLDER, LIST)).await
 }
 

@@ -5,12 +5,12 @@ use futures_util::future;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::list;
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -45,11 +45,11 @@ struct Version {
     version: String,
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     api.json("/system", DOCUMENT).await.map(|_: System| ())
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let version = async { Ok(api.json::<Version>("/version", DOCUMENT).await.ok()) };
     let (models, version) = future::try_join(api.json::<Models>(MODELS, LIST), version).await?;
     Ok(Offer::new(models.entries(Task::Any)).version(version.map(|told| told.version)))

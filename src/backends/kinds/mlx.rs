@@ -4,10 +4,10 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{GENERATION, Identification, Kind};
 use super::openai::{self, MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -37,10 +37,10 @@ struct Health {
 
 /// Whether the server is built as MLX-LM's is, says that it is well, and lists models without an owner. A sign rather than
 /// a proof: a server like it is treated the same as any other server.
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
     let list: Models = models.json()?;
     let nobody_owns = !list.data.is_empty() && list.data.iter().all(|model| model.owned_by.is_none());
     let is_it = models.server.starts_with(SERVER) && health.status == "ok" && nobody_owns;
-    if is_it { Ok(()) } else { Err(LookError::Unexpected("no sign of MLX-LM")) }
+    if is_it { Ok(()) } else { Err(ProbeError::Unexpected("no sign of MLX-LM")) }
 }

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
@@ -101,13 +101,13 @@ struct LoadedModel {
 
 /// Whether the server greets as Ollama does and has its version. Others imitate its lists; those that imitate its greeting
 /// too have routes of their own, which are looked for before.
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (root, _) = future::try_join(api.get("/", DOCUMENT), api.json::<Version>(VERSION, DOCUMENT)).await?;
     let greets = root.status == 200 && root.body.trim_ascii().starts_with(GREETING);
-    if greets { Ok(()) } else { Err(LookError::Unexpected("another greeting")) }
+    if greets { Ok(()) } else { Err(ProbeError::Unexpected("another greeting")) }
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let loaded = async { Ok(api.json::<Loaded>("/api/ps", LIST).await.unwrap_or_default()) };
     let version = async { Ok(api.json::<Version>(VERSION, DOCUMENT).await.ok()) };
     let (tags, loaded, version) = future::try_join3(api.json::<Tags>("/api/tags", LIST), loaded, version).await?;

@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
@@ -84,7 +84,7 @@ impl Model {
     }
 }
 
-pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+pub(in crate::backends) async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let models: Models = api.json(MODELS, LIST).await?;
     Ok(Offer::new(models.entries(Task::Any)))
 }

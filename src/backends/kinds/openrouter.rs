@@ -5,13 +5,13 @@
 
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::MODELS;
 use crate::messages::backend::BackendKind;
@@ -63,7 +63,7 @@ struct Architecture {
     output_modalities: Option<Vec<String>>,
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let models: Models = api.json(MODELS, LIST).await?;
     Ok(Offer::new(models.data.into_iter().filter(writes_text).filter_map(|model| {
         let price = price_of(&model.pricing)?;

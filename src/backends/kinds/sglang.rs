@@ -1,16 +1,16 @@
-//! SGLang. One model, and a document each for what it is, how it was started and how busy it is.
+//! SGLang. One model, and a document each for what it is, how it was started and its load.
 
 use futures_util::future;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -76,28 +76,28 @@ struct Load {
     num_reqs: u32,
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     model_info(api).await.map(drop)
 }
 
-async fn model_info(api: &ApiClient) -> Result<ModelInfo, LookError> {
+async fn model_info(api: &ApiClient) -> Result<ModelInfo, ProbeError> {
     renamed(api, "/get_model_info", "/model_info").await
 }
 
 /// A document that is to lose the `get_` before its name.
-async fn renamed<T: DeserializeOwned>(api: &ApiClient, now: &str, later: &str) -> Result<T, LookError> {
+async fn renamed<T: DeserializeOwned>(api: &ApiClient, now: &str, later: &str) -> Result<T, ProbeError> {
     match api.json(now, DOCUMENT).await {
-        Err(LookError::Unexpected(_)) => api.json(later, DOCUMENT).await,
+        Err(ProbeError::Unexpected(_)) => api.json(later, DOCUMENT).await,
         told => told,
     }
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let model = async { Ok(model_info(api).await.ok()) };
     let server = async { Ok(renamed::<ServerInfo>(api, "/get_server_info", "/server_info").await.unwrap_or_default()) };
-    let busy = async { Ok(load(api).await) };
-    let (models, model, server, busy) =
-        future::try_join4(api.json::<Models>(MODELS, LIST), model, server, busy).await?;
+    let active = async { Ok(load(api).await) };
+    let (models, model, server, active) =
+        future::try_join4(api.json::<Models>(MODELS, LIST), model, server, active).await?;
     let task = match model {
         Some(ModelInfo { is_generation: true }) => Task::Generate,
         Some(ModelInfo { is_generation: false }) => Task::Embed,
@@ -106,7 +106,7 @@ async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
     let of_replicas = server.internal_states.iter().map(|state| state.effective_max_running_requests_per_dp);
     let of_replicas = of_replicas.reduce(|sum, slots| Some(sum?.saturating_add(slots?))).flatten();
     let slots = of_replicas.or(server.max_running_requests);
-    Ok(Offer::new(models.entries(task)).slots(slots).busy(busy).version(server.version))
+    Ok(Offer::new(models.entries(task)).slots(slots).active_requests(active).version(server.version))
 }
 
 /// From the document where there is one, else from the metrics, which are off by default.

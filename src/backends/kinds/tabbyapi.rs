@@ -4,12 +4,12 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::DOCUMENT;
-use super::super::proof::CapabilityProbe;
 use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
@@ -53,13 +53,13 @@ struct Parameters {
     max_batch_size: Option<u64>,
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let info: ServiceInfo = api.json("/.well-known/serviceinfo", DOCUMENT).await?;
     let is_it = info.software.name.eq_ignore_ascii_case("tabbyapi");
-    if is_it { Ok(()) } else { Err(LookError::Unexpected("another program")) }
+    if is_it { Ok(()) } else { Err(ProbeError::Unexpected("another program")) }
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let generates = api.json::<Card>("/v1/model", DOCUMENT);
     let embeds = api.json::<Card>("/v1/model/embedding", DOCUMENT);
     let (generates, embeds) = match future::join(generates, embeds).await {

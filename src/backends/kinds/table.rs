@@ -52,7 +52,7 @@ pub(in crate::backends) fn usual_ports() -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::proof::CapabilityProbe;
+    use super::super::super::capability::CapabilityProbe;
     use super::*;
 
     #[test]

@@ -3,12 +3,12 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::maybe;
 use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::DOCUMENT;
-use super::super::proof::CapabilityProbe;
 use super::kind::{GENERATION, Identification, Kind};
 use crate::messages::backend::BackendKind;
 
@@ -39,19 +39,19 @@ struct Info {
     version: Option<String>,
 }
 
-async fn info(api: &ApiClient) -> Result<Info, LookError> {
+async fn info(api: &ApiClient) -> Result<Info, ProbeError> {
     api.json("/info", DOCUMENT).await
 }
 
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     info(api).await.map(drop)
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
-    let busy = async { Ok(load(api).await) };
-    let (info, busy) = future::try_join(info(api), busy).await?;
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
+    let active = async { Ok(load(api).await) };
+    let (info, active) = future::try_join(info(api), active).await?;
     let entry = Entry::new(without_path(info.model_id), Some(info.max_total_tokens), Task::Generate);
-    Ok(Offer::new([entry]).slots(info.max_concurrent_requests).busy(busy).version(info.version))
+    Ok(Offer::new([entry]).slots(info.max_concurrent_requests).active_requests(active).version(info.version))
 }
 
 /// Those in the batch and those that wait.

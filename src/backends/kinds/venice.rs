@@ -5,13 +5,13 @@
 
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
 use super::super::offer::{Entry, Offer, Task};
 use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
 use crate::messages::endpoint::{Endpoint, Endpoints};
@@ -77,7 +77,7 @@ struct Amount {
     usd: Decimal,
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let models: Models = api.json(MODELS, LIST).await?;
     let online = models.data.into_iter().filter(|model| model.model_spec.offline != Some(true));
     let mut offer = Offer::new(online.filter_map(|model| {

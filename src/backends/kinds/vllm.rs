@@ -4,11 +4,11 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::LookError;
+use super::super::ProbeError;
 use super::super::api::ApiClient;
+use super::super::capability::CapabilityProbe;
 use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
-use super::super::proof::CapabilityProbe;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
@@ -33,20 +33,20 @@ struct Version {
 }
 
 /// Whether the server has vLLM's own document. Others have one alike: the list of models must agree.
-async fn identify(api: &ApiClient) -> Result<(), LookError> {
+async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     version(api).await.map(drop)
 }
 
-async fn version(api: &ApiClient) -> Result<String, LookError> {
+async fn version(api: &ApiClient) -> Result<String, ProbeError> {
     api.json("/version", DOCUMENT).await.map(|Version { version }| version)
 }
 
-async fn offer(api: &ApiClient) -> Result<Offer, LookError> {
+async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let version = async { Ok(version(api).await.ok()) };
-    let busy = async { Ok(load(api).await) };
-    let (models, version, busy) = future::try_join3(api.json::<Models>(MODELS, LIST), version, busy).await?;
+    let active = async { Ok(load(api).await) };
+    let (models, version, active) = future::try_join3(api.json::<Models>(MODELS, LIST), version, active).await?;
     let entries = models.data.into_iter().map(|model| Entry::new(model.id, model.max_model_len, Task::Any));
-    Ok(Offer::new(entries).busy(busy).version(version))
+    Ok(Offer::new(entries).active_requests(active).version(version))
 }
 
 /// Those that run and those that wait, over all engines.

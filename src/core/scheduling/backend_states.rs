@@ -131,10 +131,10 @@ impl BackendStates {
 
     /// A server reports its active requests, of all clients. It was asked at `asked`. Up to `ours` of the requests can be
     /// ours.
-    pub fn on_load(&mut self, backend: &BackendId, busy: u32, ours: usize, asked: Instant, now: Instant) {
+    pub fn on_load(&mut self, backend: &BackendId, active: u32, ours: usize, asked: Instant, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_ask(asked);
-            member.capacity.on_report(busy, u32::try_from(ours).unwrap_or(u32::MAX), now);
+            member.capacity.on_report(active, u32::try_from(ours).unwrap_or(u32::MAX), now);
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
                 kind: BackendKind::OpenAi,
                 models: vec![model],
                 slots: Some(2),
-                busy: None,
+                active_requests: None,
                 cloud_models: 0,
             };
             (BackendId::from(*id), Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } })

@@ -123,9 +123,9 @@ impl Capacity {
         self.asked = Some(now);
     }
 
-    /// The server reported `busy` active requests while `ours` jobs are running: in response to the latest
+    /// The server reported `active` requests in work while `ours` jobs are running: in response to the latest
     /// [`Self::on_ask`], or else to a probe that took at most `LOOK`.
-    pub fn on_report(&mut self, busy: u32, ours: u32, now: Instant) {
+    pub fn on_report(&mut self, active: u32, ours: u32, now: Instant) {
         let before = self.foreign(now);
         let reported = self.report.map(|report| report.at);
         let announced = self.asked.take().filter(|asked| reported.is_none_or(|reported| *asked >= reported));
@@ -135,7 +135,7 @@ impl Capacity {
         let recent = count(self.cancelled.iter().filter(|at| **at >= asked));
         // Resolve each ambiguity so that it ends by itself: a slot that may linger counts as lingering, which is bounded,
         // and a request that may have been ours is not foreign.
-        let beyond_ours = busy.saturating_sub(ours);
+        let beyond_ours = active.saturating_sub(ours);
         let lingering = beyond_ours.saturating_sub(before).min(self.lingering(asked).saturating_sub(recent));
         let ended = count(self.ended.iter().filter(|at| **at + SETTLES >= asked));
         let foreign = beyond_ours.saturating_sub(lingering.saturating_add(ended).saturating_add(recent));

@@ -222,9 +222,9 @@ impl<W: Work> Router<W> {
     }
 
     /// A server whose load was requested at `asked` reports its active requests, of all clients.
-    pub fn load_report(&mut self, now: Instant, backend: &BackendId, busy: u32, asked: Instant) {
+    pub fn load_report(&mut self, now: Instant, backend: &BackendId, active: u32, asked: Instant) {
         let ours = self.ledger.on_backend(backend);
-        self.backends.on_load(backend, busy, ours, asked, now);
+        self.backends.on_load(backend, active, ours, asked, now);
         self.announce(now);
         self.serve_queues(now);
         self.schedule(now);

@@ -17,7 +17,7 @@ fn model(id: &str) -> ModelReport {
 /// A local backend of a kind with models.
 fn seen(kind: BackendKind, models: &[&str]) -> Seen {
     let models = models.iter().map(|id| model(id)).collect();
-    let report = BackendReport { kind, models, slots: None, busy: None, cloud_models: 0 };
+    let report = BackendReport { kind, models, slots: None, active_requests: None, cloud_models: 0 };
     Seen { report, policy: BackendPolicy { local: true, ..BackendPolicy::default() } }
 }
 
@@ -288,7 +288,13 @@ fn any_seen() -> impl Strategy<Value = Seen> {
         let (local, markup) = rest;
         let only = only.map(|ids| ids.into_iter().map(ModelId::from).collect());
         Seen {
-            report: BackendReport { kind, models: models.collect(), slots: limits.0, busy: None, cloud_models: 0 },
+            report: BackendReport {
+                kind,
+                models: models.collect(),
+                slots: limits.0,
+                active_requests: None,
+                cloud_models: 0,
+            },
             policy: BackendPolicy { only, max_concurrent: limits.1, markup, local },
         }
     })

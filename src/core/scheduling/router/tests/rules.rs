@@ -18,7 +18,7 @@ fn server(slots: u32) -> Server {
             kind: BackendKind::OpenAi,
             models: vec![model],
             slots: None,
-            busy: None,
+            active_requests: None,
             cloud_models: 0,
         },
         policy: BackendPolicy { local: true, max_concurrent: Some(slots), ..BackendPolicy::default() },

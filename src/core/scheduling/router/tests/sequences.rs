@@ -76,7 +76,7 @@ fn server(chance: &mut Chance) -> Server {
             kind: *kinds.choose(chance).unwrap(),
             models,
             slots: chance.random_bool(0.5).then_some(slots),
-            busy: None,
+            active_requests: None,
             cloud_models: 0,
         },
         // The operator has to know the slots of a server that does not report them.

@@ -17,7 +17,7 @@ use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
 use crate::transport::http;
 
-/// How long a server may take to say whether it has an endpoint.
+/// How long a server may take to answer the probe of an endpoint.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Most that is read of an answer that is a success, in bytes.
 const SUCCESS: usize = 64 * 1024;
@@ -25,7 +25,7 @@ const SUCCESS: usize = 64 * 1024;
 /// The type of a stream of events.
 const EVENTS: &str = "text/event-stream";
 
-/// How a llama.cpp server that was started with `--pooling none` begins to refuse whatever it is to embed.
+/// How the error of a llama.cpp server that was started with `--pooling none` begins, whatever it is to embed.
 const WITHOUT_POOLING: &str = "Pooling type 'none'";
 
 /// How a kind's endpoints are probed.
@@ -40,9 +40,9 @@ pub(super) enum CapabilityProbe {
     Documented,
 }
 
-/// What a server answers for an endpoint.
+/// Whether a server has an endpoint, by its answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Support {
     /// It has it.
     Has,
     /// It reports that it does not.
@@ -54,26 +54,23 @@ pub(super) enum Told {
 }
 
 /// What is known of one server's endpoints.
-pub(super) struct Proof {
+pub(super) struct Capabilities {
     /// Those that it is assumed to have until it reports that it lacks them.
     presumed: Endpoints,
     /// Those that it has, by its last answers.
     has: Endpoints,
-    /// Those that it ever said whether it has, since it is this server.
-    known: Endpoints,
-    /// Those that it answered for since it is what it is now. The others are still to be asked for.
-    told: Endpoints,
+    /// Those for which it answered since it is what it is now. The others are still to be probed.
+    answered: Endpoints,
     /// What it is.
     version: Option<String>,
     models: BTreeSet<ModelId>,
 }
 
-impl Proof {
+impl Capabilities {
     /// Of a server that was not probed yet. What is `presumed` is offered unless the server clearly reports that it lacks it:
     /// a wrong yes costs a few jobs, a wrong no costs its operator all of them.
     pub(super) fn new(presumed: Endpoints) -> Self {
-        let (has, known, told) = (presumed, Endpoints::NONE, Endpoints::NONE);
-        Self { presumed, has, known, told, version: None, models: BTreeSet::new() }
+        Self { presumed, has: presumed, answered: Endpoints::NONE, version: None, models: BTreeSet::new() }
     }
 
     /// Nothing is known any more: the server was not there.
@@ -81,39 +78,39 @@ impl Proof {
         *self = Self::new(self.presumed);
     }
 
-    /// Notes what the server is now. The endpoints that are to be asked for: those of its models that it did not tell of
-    /// since it is that.
-    pub(super) fn questions(&mut self, offer: &Offer) -> Endpoints {
+    /// Notes what the server is now. Returns the endpoints to probe: those of its models for which it did not answer since
+    /// it is that.
+    pub(super) fn unanswered(&mut self, offer: &Offer) -> Endpoints {
         self.identify(offer);
         let wanted = offer.models.iter().fold(Endpoints::NONE, |all, model| all.union(model.endpoints));
-        wanted.iter().filter(|endpoint| !self.told.contains(*endpoint)).collect()
+        wanted.iter().filter(|endpoint| !self.answered.contains(*endpoint)).collect()
     }
 
-    /// Notes the answers, takes from the models the endpoints that the server does not have, and leaves out a model that
-    /// has none then. False where nothing is left and some question had no answer: it is too early to say what the
-    /// server offers.
-    pub(super) fn settle(&mut self, answers: &[(Endpoint, Told)], offer: &mut Offer) -> bool {
-        for &(endpoint, told) in answers {
-            match told {
-                Told::Has => (self.has, self.known) = (self.has.with(endpoint), self.known.with(endpoint)),
-                Told::Lacks => (self.has, self.known) = (self.has.without(endpoint), self.known.with(endpoint)),
-                // What it said before holds, or what is presumed.
-                Told::Unclear | Told::Silent => {}
+    /// Records the answers, takes from the models the endpoints that the server does not have, and leaves out a model that
+    /// then has none. False if no model is left and some probe had no answer: it is too early to say what the server
+    /// offers.
+    pub(super) fn record(&mut self, answers: &[(Endpoint, Support)], offer: &mut Offer) -> bool {
+        for &(endpoint, support) in answers {
+            match support {
+                Support::Has => self.has = self.has.with(endpoint),
+                Support::Lacks => self.has = self.has.without(endpoint),
+                // What it answered before holds, or what is presumed.
+                Support::Unclear | Support::Silent => {}
             }
-            if told != Told::Silent {
-                self.told = self.told.with(endpoint);
+            if support != Support::Silent {
+                self.answered = self.answered.with(endpoint);
             }
         }
         for model in &mut offer.models {
             model.endpoints = model.endpoints.iter().filter(|endpoint| self.has.contains(*endpoint)).collect();
         }
         offer.models.retain(|model| !model.endpoints.is_empty());
-        let silent = answers.iter().any(|(_, told)| *told == Told::Silent);
+        let silent = answers.iter().any(|(_, support)| *support == Support::Silent);
         !(silent && offer.models.is_empty())
     }
 
-    /// With another version it is another server, of which nothing is known. With other models it is asked again, and
-    /// what it had holds until it says otherwise.
+    /// With another version it is another server, of which nothing is known. With other models it is probed again, and
+    /// what it had holds until it answers otherwise.
     fn identify(&mut self, offer: &Offer) {
         if let (Some(before), Some(now)) = (&self.version, &offer.version)
             && before != now
@@ -126,57 +123,57 @@ impl Proof {
         let models = offer.models.iter().map(|model| model.id.clone()).collect();
         if self.models != models {
             self.models = models;
-            self.told = Endpoints::NONE;
+            self.answered = Endpoints::NONE;
         }
     }
 }
 
 /// Probes these endpoints, all at once.
-pub(super) async fn ask(api: &ApiClient, question: CapabilityProbe, endpoints: Endpoints) -> Vec<(Endpoint, Told)> {
-    let asked = endpoints.iter().map(|endpoint| async move {
-        let told = tokio::time::timeout(ANSWER, ask_for(api, question, endpoint)).await;
-        (endpoint, told.ok().flatten().unwrap_or(Told::Silent))
+pub(super) async fn probe(api: &ApiClient, how: CapabilityProbe, endpoints: Endpoints) -> Vec<(Endpoint, Support)> {
+    let probes = endpoints.iter().map(|endpoint| async move {
+        let support = tokio::time::timeout(ANSWER, probe_one(api, how, endpoint)).await;
+        (endpoint, support.ok().flatten().unwrap_or(Support::Silent))
     });
-    future::join_all(asked).await
+    future::join_all(probes).await
 }
 
 /// `None`: no answer, or one that breaks off.
-async fn ask_for(api: &ApiClient, question: CapabilityProbe, endpoint: Endpoint) -> Option<Told> {
-    let body: &[u8] = if matches!(question, CapabilityProbe::Broken) { b"{" } else { b"{}" };
+async fn probe_one(api: &ApiClient, how: CapabilityProbe, endpoint: Endpoint) -> Option<Support> {
+    let body: &[u8] = if matches!(how, CapabilityProbe::Broken) { b"{" } else { b"{}" };
     let response = api.post(endpoint).send_body(vec![Bytes::from_static(body)]).await.ok()?;
     Some(match response.status {
         // It works what it was sent, which ends here.
-        200 if response.content_type == EVENTS && endpoint != Endpoint::Embeddings => Told::Has,
+        200 if response.content_type == EVENTS && endpoint != Endpoint::Embeddings => Support::Has,
         200 => success(endpoint, &read(response.body).await?),
-        400 if endpoint == Endpoint::Embeddings && refuses_any(&read(response.body).await?) => Told::Lacks,
+        400 if endpoint == Endpoint::Embeddings && refuses_any(&read(response.body).await?) => Support::Lacks,
         status => failure(status),
     })
 }
 
 /// What a status other than 200 means for the path.
-fn failure(status: u16) -> Told {
+fn failure(status: u16) -> Support {
     match status {
         // Busy or not there yet.
-        408 | 429 | 502..=504 => Told::Silent,
-        404 | 405 | 501 => Told::Lacks,
+        408 | 429 | 502..=504 => Support::Silent,
+        404 | 405 | 501 => Support::Lacks,
         // Its models can be seen and this can't: a key opens the one and not the other. A job would fail the same way.
-        401 | 403 => Told::Lacks,
+        401 | 403 => Support::Lacks,
         // No redirect is followed, for a job neither.
-        300..=399 => Told::Lacks,
-        // Refused for what it lacks; some answer that with 500.
-        400..=500 => Told::Has,
-        _ => Told::Unclear,
+        300..=399 => Support::Lacks,
+        // Refused for what the request lacks; some servers answer that with 500.
+        400..=500 => Support::Has,
+        _ => Support::Unclear,
     }
 }
 
 /// What a success means for the path.
-fn success(endpoint: Endpoint, body: &[u8]) -> Told {
+fn success(endpoint: Endpoint, body: &[u8]) -> Support {
     if is_answer(endpoint, body) {
-        Told::Has
+        Support::Has
     } else if names_path(endpoint, body) {
-        Told::Lacks
+        Support::Lacks
     } else {
-        Told::Unclear
+        Support::Unclear
     }
 }
 
@@ -192,7 +189,7 @@ async fn read(mut response: http::Body) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Whether a success is an answer of this endpoint: some servers work whatever they are sent.
+/// Whether a success is a response of this endpoint: some servers work whatever they are sent.
 fn is_answer(endpoint: Endpoint, body: &[u8]) -> bool {
     let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return false };
     match endpoint {
@@ -218,8 +215,8 @@ struct PathRefusal {
     message: Option<Value>,
 }
 
-/// Whether a refusal is of every request there is. A llama.cpp server without pooling has vectors of tokens and none of
-/// texts; of that nothing tells but the words.
+/// Whether the server refuses every request, not only this one. A llama.cpp server without pooling has vectors of tokens and
+/// none of texts; only the message shows that.
 fn refuses_any(body: &[u8]) -> bool {
     serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| refusal.error.message.starts_with(WITHOUT_POOLING))
 }
@@ -250,18 +247,18 @@ mod tests {
     #[test]
     fn a_refusal_of_the_request_shows_that_the_path_is_served() {
         for (status, expected) in [
-            (400, Told::Has),
-            (422, Told::Has),
-            (500, Told::Has),
-            (404, Told::Lacks),
-            (405, Told::Lacks),
-            (501, Told::Lacks),
-            (302, Told::Lacks),
-            (401, Told::Lacks),
-            (204, Told::Unclear),
-            (520, Told::Unclear),
-            (503, Told::Silent),
-            (429, Told::Silent),
+            (400, Support::Has),
+            (422, Support::Has),
+            (500, Support::Has),
+            (404, Support::Lacks),
+            (405, Support::Lacks),
+            (501, Support::Lacks),
+            (302, Support::Lacks),
+            (401, Support::Lacks),
+            (204, Support::Unclear),
+            (520, Support::Unclear),
+            (503, Support::Silent),
+            (429, Support::Silent),
         ] {
             assert_eq!(failure(status), expected, "{status}");
         }
@@ -271,17 +268,17 @@ mod tests {
     fn a_success_counts_where_it_is_an_answer_of_that_endpoint() {
         let chat = br#"{"object":"chat.completion","choices":[]}"#;
         for (endpoint, body, expected) in [
-            (Endpoint::ChatCompletions, &chat[..], Told::Has),
-            (Endpoint::Messages, chat, Told::Unclear),
-            (Endpoint::Embeddings, br#"{"data":[]}"#, Told::Has),
-            (Endpoint::Responses, br#"{"output":[]}"#, Told::Has),
-            (Endpoint::Messages, br#"{"content":[]}"#, Told::Has),
+            (Endpoint::ChatCompletions, &chat[..], Support::Has),
+            (Endpoint::Messages, chat, Support::Unclear),
+            (Endpoint::Embeddings, br#"{"data":[]}"#, Support::Has),
+            (Endpoint::Responses, br#"{"output":[]}"#, Support::Has),
+            (Endpoint::Messages, br#"{"content":[]}"#, Support::Has),
         ] {
             assert_eq!(success(endpoint, body), expected, "{endpoint}");
         }
         for endpoint in Endpoint::ALL {
             for body in ["", "<html>", "[]", "{}", r#"{"error":"no messages"}"#, r#"{"error":"not at /v2/x"}"#] {
-                assert_eq!(success(endpoint, body.as_bytes()), Told::Unclear, "{endpoint} {body}");
+                assert_eq!(success(endpoint, body.as_bytes()), Support::Unclear, "{endpoint} {body}");
             }
             let path = endpoint.path();
             for body in [
@@ -289,34 +286,34 @@ mod tests {
                 format!(r#"{{"error":{{"code":404,"message":"unknown path: {path}"}}}}"#),
                 format!(r#"{{"detail":"{}"}}"#, path.replace('/', r"\/")),
             ] {
-                assert_eq!(success(endpoint, body.as_bytes()), Told::Lacks, "{endpoint} {body}");
+                assert_eq!(success(endpoint, body.as_bytes()), Support::Lacks, "{endpoint} {body}");
             }
         }
     }
 
     #[test]
-    fn what_is_presumed_holds_until_the_server_says_that_it_lacks_it() {
+    fn what_is_presumed_holds_until_the_server_answers_that_it_lacks_it() {
         let chat = Endpoint::ChatCompletions;
         for (answers, expected) in [
             (&[][..], true),
-            (&[Told::Unclear], true),
-            (&[Told::Silent], true),
-            (&[Told::Lacks], false),
-            (&[Told::Lacks, Told::Unclear], false),
-            (&[Told::Lacks, Told::Silent], false),
-            (&[Told::Lacks, Told::Has], true),
+            (&[Support::Unclear], true),
+            (&[Support::Silent], true),
+            (&[Support::Lacks], false),
+            (&[Support::Lacks, Support::Unclear], false),
+            (&[Support::Lacks, Support::Silent], false),
+            (&[Support::Lacks, Support::Has], true),
         ] {
-            let mut proof = Proof::new(Endpoints::NONE.with(chat));
-            for &told in answers {
-                proof.settle(&[(chat, told)], &mut Offer::new([]));
+            let mut capabilities = Capabilities::new(Endpoints::NONE.with(chat));
+            for &support in answers {
+                capabilities.record(&[(chat, support)], &mut Offer::new([]));
             }
-            assert_eq!(proof.has.contains(chat), expected, "{answers:?}");
-            proof.forget();
-            assert!(proof.has.contains(chat));
+            assert_eq!(capabilities.has.contains(chat), expected, "{answers:?}");
+            capabilities.forget();
+            assert!(capabilities.has.contains(chat));
         }
-        let mut strict = Proof::new(Endpoints::NONE);
-        for told in [Told::Unclear, Told::Silent] {
-            strict.settle(&[(chat, told)], &mut Offer::new([]));
+        let mut strict = Capabilities::new(Endpoints::NONE);
+        for support in [Support::Unclear, Support::Silent] {
+            strict.record(&[(chat, support)], &mut Offer::new([]));
             assert!(!strict.has.contains(chat));
         }
     }

@@ -13,8 +13,8 @@
 //! | [`actors`], [`coordinator`] | thin drivers around the rules; the other end of the wire |
 //! | [`relay`] | one job at work, and the bounded outbox to the connection |
 //! | [`backends`], [`status`], [`conformance`] | the inference servers: identification, probes, requests; the status page; checks of a coordinator |
-//! | [`identity`], [`transport`] | the key on disk; bytes on sockets |
 //! | [`telemetry`] | events, the log, the snapshot |
+//! | [`identity`], [`transport`] | the key on disk; bytes on sockets |
 //! | `core`, [`config`] | the rules, without IO; the configuration |
 //! | [`messages`] | plain data: frames of the wire, ids, messages between actors |
 //!

@@ -13,9 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::inbox::{JobInbox, SkippedFrames};
 use super::guard::Guard;
 use super::messages::ConnectionUp;
-use crate::core::session::backoff::EndClass;
-use crate::core::session::close::LinkEnd;
-use crate::core::session::handshake::{Credentials, Handshake, HandshakeFailure, Received, Step};
+use crate::core::session::handshake::{Credentials, Handshake, Received, Step};
 use crate::core::session::nonces::SignedNonces;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
@@ -25,8 +23,9 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::{Extensions, FromAgent};
 use crate::relay::outbox::Outbox;
 use crate::telemetry::Events;
-use crate::telemetry::events::{Connected, Dialling, ProviderIdNotStored, ProviderIdReplaced};
-use crate::transport::stream::DialError;
+use crate::telemetry::events::{
+    Awaited, ConnectFailure, Connected, Dialling, DisconnectCause, NotStored, ProviderIdNotStored, ProviderIdReplaced,
+};
 use crate::transport::websocket::codec::{Frame, Role};
 use crate::transport::websocket::link::{Connector, Link};
 use crate::transport::websocket::pump::{self, PumpEnd};
@@ -43,33 +42,8 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 pub(super) enum ConnectionExit {
     /// Before `auth_ok`.
     Failed(ConnectFailure),
-    /// After it, by the peer or the network.
-    Lost(LinkEnd),
-    /// We closed it.
-    Closed,
-}
-
-/// Why a connection failed before `auth_ok`.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum ConnectFailure {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("during the handshake: {0}")]
-    Link(#[from] LinkEnd),
-    #[error(transparent)]
-    Handshake(#[from] HandshakeFailure),
-    #[error("no {0} in time")]
-    TimedOut(&'static str),
-}
-
-impl ConnectFailure {
-    /// How it counts for the next connection.
-    pub(super) fn class(&self) -> EndClass {
-        match self {
-            Self::Dial(DialError::Busy { retry_after: Some(asked), .. }) => EndClass::FailureWithWait(*asked),
-            Self::Dial(_) | Self::Link(_) | Self::Handshake(_) | Self::TimedOut(_) => EndClass::Failure,
-        }
-    }
+    /// After it.
+    Ended(DisconnectCause),
 }
 
 /// The connection is over.
@@ -148,8 +122,8 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
     };
     skipped.count();
     match end {
-        PumpEnd::ClosedByUs => ConnectionExit::Closed,
-        PumpEnd::Link(end) => ConnectionExit::Lost(end),
+        PumpEnd::ClosedByUs => ConnectionExit::Ended(DisconnectCause::ClosedByAgent),
+        PumpEnd::Link(end) => ConnectionExit::Ended(end.into()),
     }
 }
 
@@ -186,7 +160,7 @@ async fn authenticate(
     let mut state = Handshake::AwaitingChallenge;
     let mut limit = Instant::now() + STEP_LIMIT;
     loop {
-        let awaited = if state == Handshake::AwaitingChallenge { "auth_challenge" } else { "auth_ok" };
+        let awaited = if state == Handshake::AwaitingChallenge { Awaited::Challenge } else { Awaited::Verdict };
         let frame = timeout_at(limit, link.next()).await.map_err(|_| ConnectFailure::TimedOut(awaited))??;
         let received = match &frame {
             Frame::Text(text) => Received::Text(text),
@@ -211,7 +185,7 @@ async fn authenticate(
                 _ => continue,
             },
         };
-        timeout_at(limit, link.send(&answer)).await.map_err(|_| ConnectFailure::TimedOut("room for an answer"))??;
+        timeout_at(limit, link.send(&answer)).await.map_err(|_| ConnectFailure::TimedOut(Awaited::Room))??;
     }
 }
 
@@ -238,21 +212,10 @@ async fn store(given: Option<ProviderId>, setup: &ConnectionSetup) -> Option<Pro
         match written(move || identity.store_provider_id(&id)).await {
             Ok(None) => {}
             Ok(Some(old)) => setup.events.emit(ProviderIdReplaced { old, new }),
-            Err(failure) => setup.events.emit(ProviderIdNotStored { cause: failure.to_string() }),
+            Err(cause) => setup.events.emit(ProviderIdNotStored { cause }),
         }
     }
     setup.identity.provider_id()
-}
-
-/// Why a provider id may not be on the disk.
-#[derive(Debug, thiserror::Error)]
-enum NotStored {
-    #[error(transparent)]
-    Refused(#[from] IdentityError),
-    #[error("the disk has not answered for {} s", STORE_LIMIT.as_secs())]
-    TooSlow,
-    #[error("the thread that stores it failed")]
-    Panicked,
 }
 
 /// Writes to the disk off the arbiter, and waits for it no longer than [`STORE_LIMIT`].
@@ -260,7 +223,7 @@ async fn written<T: Send + 'static>(
     write: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
 ) -> Result<T, NotStored> {
     match timeout(STORE_LIMIT, tokio::task::spawn_blocking(write)).await {
-        Err(_) => Err(NotStored::TooSlow),
+        Err(_) => Err(NotStored::TooSlow(STORE_LIMIT)),
         Ok(Err(_)) => Err(NotStored::Panicked),
         Ok(Ok(written)) => Ok(written?),
     }
@@ -284,7 +247,7 @@ mod tests {
         // A timer fires at the next whole millisecond.
         let passes = tokio::time::advance(STORE_LIMIT + Duration::from_millis(1));
         let (stored, ()) = futures_util::join!(hanging, passes);
-        assert!(matches!(stored, Err(NotStored::TooSlow)), "{stored:?}");
+        assert!(matches!(stored, Err(NotStored::TooSlow(STORE_LIMIT))), "{stored:?}");
         drop(disk);
     }
 
@@ -292,7 +255,9 @@ mod tests {
     async fn what_the_disk_answers_is_passed_on() {
         assert!(matches!(written(|| Ok(7)).await, Ok(7)));
         let refused = || Err::<(), _>(IdentityError::OnlyLookedAt { path: "x".into() });
-        assert!(matches!(written(refused).await, Err(NotStored::Refused(IdentityError::OnlyLookedAt { .. }))));
+        let stored = written(refused).await;
+        let refusal = |cause: &NotStored| matches!(cause, NotStored::Refused(error) if matches!(**error, IdentityError::OnlyLookedAt { .. }));
+        assert!(stored.as_ref().is_err_and(refusal), "{stored:?}");
         assert!(matches!(written::<()>(|| panic!("as the test wants it")).await, Err(NotStored::Panicked)));
     }
 }

@@ -11,15 +11,16 @@ use tokio::time::{Instant, timeout};
 
 use super::guard::Guard;
 use super::messages::CatalogChanged;
-use crate::backends::{BackendFactory, ProbeError, ProbeResult, Source};
+use crate::backends::{BackendFactory, ProbeResult, Source};
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::pacing::{GAP, Pacing};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::ids::BackendId;
 use crate::messages::lifecycle::Stop;
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::telemetry::Events;
-use crate::telemetry::events::{BackendDown, BackendUp, CloudModelsNotOffered, NothingOnOffer};
+use crate::telemetry::events::{BackendDown, BackendDownCause, BackendUp, CloudModelsNotOffered, NothingOnOffer};
 
 /// The time between probes of a configured backend that is not available.
 const RETRY: Duration = Duration::from_secs(5);
@@ -215,7 +216,7 @@ fn report(
             if let Some(Ok(before)) = last
                 && before.factory.id() != now.factory.id()
             {
-                let cause = format!("{} answers there now", now.factory.id());
+                let cause = BackendDownCause::ReplacedBy(now.factory.id().clone());
                 events.emit(BackendDown { backend: before.factory.id().to_string(), cause });
             }
             let models = now.report.models.iter().map(|model| model.id.clone()).collect();
@@ -225,11 +226,11 @@ fn report(
         (Some(Err(before)), Err(now)) if before == now => {}
         (Some(Ok(before)), Err(error)) => {
             let backend = before.factory.id().to_string();
-            events.emit(BackendDown { backend, cause: error.to_string() });
+            events.emit(BackendDown { backend, cause: error.clone().into() });
         }
         // On most ports that `auto` probes no server listens.
         (None | Some(Err(_)), Err(error)) if source.is_configured() => {
-            events.emit(BackendDown { backend: source.name().to_owned(), cause: error.to_string() });
+            events.emit(BackendDown { backend: source.name().to_owned(), cause: error.clone().into() });
         }
         (None | Some(Err(_)), Err(_)) => {}
     }

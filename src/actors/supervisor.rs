@@ -32,10 +32,9 @@ use crate::core::formats::policy::RemoteMedia;
 use crate::core::restart::{RestartBudget, Verdict};
 use crate::core::scheduling::router::RouterView;
 use crate::core::session::backoff::{EndClass, Reconnect};
-use crate::core::session::close::classify;
 use crate::identity::Identity;
 use crate::messages::ids::{BackendId, Generation};
-use crate::messages::lifecycle::{Child, CloseKind, ConnectionDown, Stop};
+use crate::messages::lifecycle::{Child, ConnectionDown, Stop};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
@@ -290,19 +289,13 @@ impl Handler<ConnectionEnded> for SupervisorActor {
             self.events.emit(StaleDropped { what: "end of a connection" });
             return;
         }
-        let lost = |kind, cause: String| move |_| Disconnected { generation, kind, cause };
         match ended.exit {
-            ConnectionExit::Failed(failure) => {
-                let (class, cause) = (failure.class(), failure.to_string());
-                let event = move |failures| ConnectFailed { generation, cause, failures };
-                self.after_connection(class, event, ctx);
+            ConnectionExit::Failed(cause) => {
+                let class = cause.class();
+                self.after_connection(class, |failures| ConnectFailed { generation, cause, failures }, ctx);
             }
-            ConnectionExit::Lost(end) => {
-                self.after_connection(EndClass::Planned, lost(classify(&end), end.to_string()), ctx);
-            }
-            ConnectionExit::Closed => {
-                let event = lost(CloseKind::GracefulOther, "closed by the agent".to_owned());
-                self.after_connection(EndClass::Planned, event, ctx);
+            ConnectionExit::Ended(cause) => {
+                self.after_connection(EndClass::Planned, |_| Disconnected { generation, cause }, ctx);
             }
         }
     }

@@ -12,8 +12,9 @@ use url::Url;
 use super::client::HttpBackendFactory;
 use super::kinds::table;
 use super::observer::Observer;
-use super::{BackendFactory, ProbeError, ProbeResult, Source};
+use super::{BackendFactory, ProbeResult, Source};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 

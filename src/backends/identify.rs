@@ -12,13 +12,13 @@ use std::time::Duration;
 use futures_util::future;
 use tokio::time::timeout;
 
-use super::ProbeError;
 use super::api::ApiClient;
 use super::kinds::kind::{Identification, Kind};
 use super::kinds::openai::{MODELS, Models};
 use super::kinds::table;
 use super::probe::LIST;
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The header `Server` of this program's own coordinator, which is never a backend.
 const COORDINATOR: &str = "outpost-coordinator";

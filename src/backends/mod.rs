@@ -32,7 +32,7 @@ use futures_util::stream::LocalBoxStream;
 
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
-use crate::messages::discovery::BackendReport;
+use crate::messages::discovery::{BackendReport, ProbeError};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId};
 use crate::transport::http::{HttpBodyError, HttpError};
@@ -69,26 +69,6 @@ pub struct ProbeResult {
     pub factory: Arc<dyn BackendFactory>,
     /// What it offers now.
     pub report: BackendReport,
-}
-
-/// Why a probe found no healthy backend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProbeError {
-    /// Nothing listens there, or the connection broke.
-    #[error("no connection")]
-    Unreachable,
-    /// The server wants a key, or another one.
-    #[error("the server refuses the API key or wants one")]
-    Unauthorized,
-    /// The server is starting: it reports that it is not ready.
-    #[error("not ready")]
-    NotReady,
-    /// The answer is not that of such a server.
-    #[error("unexpected answer: {0}")]
-    Unexpected(&'static str),
-    /// The probe's timeout passed.
-    #[error("no answer in time")]
-    TimedOut,
 }
 
 /// Makes clients of one backend. Shared by all threads.

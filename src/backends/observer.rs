@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::ProbeError;
 use super::api::ApiClient;
 use super::capability::{self, Capabilities, CapabilityProbe};
 use super::kinds::openai::MODELS;
 use super::kinds::table;
 use super::offer::Offer;
 use crate::messages::backend::BackendKind;
-use crate::messages::discovery::BackendReport;
+use crate::messages::discovery::{BackendReport, ProbeError};
 use crate::messages::endpoint::Endpoints;
 
 /// How long a server may take to report its active requests.

@@ -4,8 +4,8 @@
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::ProbeError;
 use super::api::ApiClient;
+use crate::messages::discovery::ProbeError;
 use crate::transport::http::{HttpBodyError, HttpError, Method, Response};
 
 /// Most that is read of a list of models, in bytes.

@@ -11,7 +11,7 @@ use crate::transport::websocket::codec::Frame;
 const SHOWN: usize = 120;
 
 /// Why a check did not pass.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Finding {
     /// There was no WebSocket.
     #[error("expected a WebSocket, {0}")]
@@ -74,7 +74,7 @@ impl fmt::Display for Received {
 }
 
 /// The result of one check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The coordinator follows the rule.
     Ok,

@@ -1,4 +1,4 @@
-//! Probe results: a healthy backend and its models.
+//! Probe results: a healthy backend and its models, or why there is none.
 
 use serde::Serialize;
 
@@ -41,4 +41,24 @@ impl BackendReport {
         let Self { kind, models, slots, active_requests: _, cloud_models: _ } = self;
         (kind, models, slots) == (&other.kind, &other.models, &other.slots)
     }
+}
+
+/// Why a probe found no healthy backend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// Nothing listens there, or the connection broke.
+    #[error("no connection")]
+    Unreachable,
+    /// The server wants a key, or another one.
+    #[error("the server refuses the API key or wants one")]
+    Unauthorized,
+    /// The server is starting: it reports that it is not ready.
+    #[error("not ready")]
+    NotReady,
+    /// The answer is not that of such a server.
+    #[error("unexpected answer: {0}")]
+    Unexpected(&'static str),
+    /// The probe's timeout passed.
+    #[error("no answer in time")]
+    TimedOut,
 }

@@ -61,7 +61,6 @@ mod tests {
     use super::*;
     use crate::core::session::close::LinkEnd;
     use crate::messages::ids::Generation;
-    use crate::messages::lifecycle::CloseKind;
     use crate::telemetry::Event;
     use crate::telemetry::events::{CapabilitiesSent, Disconnected};
 
@@ -76,7 +75,7 @@ mod tests {
     fn hostile() -> Disconnected {
         let reason = "is \"x\"\nlevel=error \\ \u{1b}[2J\u{202e}".to_owned();
         let end = LinkEnd::CloseFrame { code: Some(4001), reason };
-        Disconnected { generation: Generation::default(), kind: CloseKind::Unexpected, cause: end.to_string() }
+        Disconnected { generation: Generation::default(), cause: end.into() }
     }
 
     #[test]
@@ -91,7 +90,7 @@ mod tests {
         let shown = line(hostile(), |line| line.json());
         assert!(shown.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{shown}");
         let read: Value = serde_json::from_str(&shown).unwrap();
-        assert_eq!(read["cause"], hostile().cause);
+        assert_eq!(read["cause"], hostile().cause.to_string());
     }
 
     #[test]

@@ -127,10 +127,10 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn disconnected(&mut self, cause: &str) {
+    pub(super) fn disconnected(&mut self, cause: String) {
         self.connected_since = None;
         self.models_offered = 0;
-        self.last_disconnect = Some(cause.to_owned());
+        self.last_disconnect = Some(cause);
     }
 
     /// Whether the coordinator can send jobs that can be served: the readiness check.

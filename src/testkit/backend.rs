@@ -13,12 +13,10 @@ use tokio::sync::watch;
 use super::patience::within;
 use super::reply::Reply;
 use super::request::{Request, Running};
-use crate::backends::{
-    Backend, BackendFactory, BackendRequest, BackendResponse, ProbeError, ProbeResult, SendError, Source,
-};
+use crate::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, ProbeResult, SendError, Source};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
-use crate::messages::discovery::{BackendReport, ModelReport};
+use crate::messages::discovery::{BackendReport, ModelReport, ProbeError};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::secret::Secret;

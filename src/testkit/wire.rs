@@ -26,7 +26,7 @@ pub const TARGET: &str = "coordinator.test:443";
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What can go wrong with a dial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DialFault {
     /// No server listens.
     Refused,

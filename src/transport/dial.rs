@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::refusal::RefusalReader;
-use super::stream::{DialError, Stream};
+use super::stream::{DialError, Stream, UpgradeFault};
 use super::tcp::{self, ProxyTarget};
 use super::websocket::link::{Connector, Upgraded};
 use crate::core::session::liveness::DEAD_AFTER;
@@ -192,10 +192,7 @@ impl Route {
         match &self.tls {
             None => Ok(Box::new(stream)),
             Some(Tls { name: Some(name), connector }) => Ok(Box::new(connector.connect(name.clone(), stream).await?)),
-            Some(Tls { name: None, .. }) => {
-                let error = DialError::Tls("the host is neither an address nor a valid name".to_owned());
-                Err(io::Error::other(error))
-            }
+            Some(Tls { name: None, .. }) => Err(io::Error::other(DialError::TlsName)),
         }
     }
 }
@@ -204,7 +201,7 @@ fn dial_error(error: WsClientError) -> DialError {
     match error {
         WsClientError::SendRequest(SendRequestError::Custom(error, _)) => match error.downcast::<DialError>() {
             Ok(refusal) => *refusal,
-            Err(_) => DialError::Upgrade("the request could not be made".to_owned()),
+            Err(_) => DialError::Upgrade(UpgradeFault::NoRequest),
         },
         WsClientError::SendRequest(
             SendRequestError::Connect(AwcConnectError::Io(error))
@@ -217,19 +214,19 @@ fn dial_error(error: WsClientError) -> DialError {
         WsClientError::SendRequest(SendRequestError::Connect(AwcConnectError::Disconnected)) => {
             DialError::Connect(io::ErrorKind::ConnectionAborted)
         }
-        other => DialError::Upgrade(cause(&other).to_owned()),
+        other => DialError::Upgrade(upgrade_fault(&other)),
     }
 }
 
-fn cause(error: &WsClientError) -> &'static str {
+fn upgrade_fault(error: &WsClientError) -> UpgradeFault {
     match error {
         WsClientError::InvalidUpgradeHeader
         | WsClientError::InvalidConnectionHeader(_)
-        | WsClientError::MissingConnectionHeader => "the answer has no proper upgrade headers",
+        | WsClientError::MissingConnectionHeader => UpgradeFault::Headers,
         WsClientError::MissingWebSocketAcceptHeader | WsClientError::InvalidChallengeResponse(..) => {
-            "the answer's accept key is missing or wrong"
+            UpgradeFault::AcceptKey
         }
-        _ => "the answer is not a valid HTTP response",
+        _ => UpgradeFault::NotHttp,
     }
 }
 
@@ -249,8 +246,8 @@ fn tls_error(error: &rustls::Error) -> DialError {
     match error {
         // With its context it lists all names in the certificate: the peer's words, and no bound on their number.
         rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
-            tls_error(&rustls::Error::InvalidCertificate(CertificateError::NotValidForName))
+            DialError::Tls(rustls::Error::InvalidCertificate(CertificateError::NotValidForName))
         }
-        other => DialError::Tls(other.to_string()),
+        other => DialError::Tls(other.clone()),
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-use super::stream::DialError;
+use super::stream::{DialError, ProxyFault};
 use crate::messages::secret::Secret;
 
 /// How long an address has before the next one is tried in parallel (RFC 8305).
@@ -86,20 +86,20 @@ pub async fn connect_by_proxy(proxy: &ProxyTarget, host: &str, port: u16) -> Res
         request.push_str("\r\n");
     }
     request.push_str("\r\n");
-    let broken = |error: io::Error| DialError::Proxy(error.kind().to_string());
+    let broken = |error: io::Error| DialError::Proxy(ProxyFault::Broken(error.kind()));
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut head = Vec::with_capacity(512);
     // One byte at a time: what follows the head belongs to the tunnel.
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= MAX_PROXY_HEAD {
-            return Err(DialError::Proxy("its answer has no end".to_owned()));
+            return Err(DialError::Proxy(ProxyFault::Endless));
         }
         head.push(stream.read_u8().await.map_err(broken)?);
     }
     match status(&head) {
         Some(200..=299) => Ok(stream),
-        Some(status) => Err(DialError::Proxy(format!("it answers {status}"))),
-        None => Err(DialError::Proxy("its answer is not HTTP".to_owned())),
+        Some(status) => Err(DialError::Proxy(ProxyFault::Status(status))),
+        None => Err(DialError::Proxy(ProxyFault::NotHttp)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use outpost::backends::ProbeError;
 use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::ids::ModelId;
 use outpost::messages::prices::Price;
 use outpost::messages::wire::{ErrorCode, FromAgent};

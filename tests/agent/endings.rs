@@ -7,13 +7,13 @@ use log::Level;
 use outpost::messages::lifecycle::CloseKind;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, DialFault, Harness, LinkFault};
-use outpost::transport::stream::DialError;
+use outpost::transport::stream::{DialError, UpgradeFault};
 use outpost::transport::websocket::codec::Frame;
 use tokio::time::Instant;
 
 fn disconnected(event: &Event) -> Option<(CloseKind, Level)> {
     match event {
-        Event::Disconnected(disconnected) => Some((disconnected.kind, event.level())),
+        Event::Disconnected(disconnected) => Some((disconnected.cause.kind(), event.level())),
         _ => None,
     }
 }
@@ -146,10 +146,10 @@ async fn each_failed_dial_doubles_the_wait_up_to_a_minute() {
     harness.coordinator.fail_dials([
         DialFault::Refused,
         DialFault::Fails(DialError::Resolve("coordinator.test".into(), std::io::ErrorKind::NotFound)),
-        DialFault::Fails(DialError::Tls("unknown issuer".into())),
+        DialFault::Fails(DialError::TlsName),
         DialFault::Fails(DialError::Busy { status: 503, retry_after: None }),
         DialFault::Hangs,
-        DialFault::Fails(DialError::Upgrade("no key".into())),
+        DialFault::Fails(DialError::Upgrade(UpgradeFault::AcceptKey)),
         DialFault::Refused,
         DialFault::Refused,
     ]);

@@ -5,15 +5,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use outpost::core::session::handshake::HandshakeFailure;
 use outpost::identity::Identity;
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator};
+use outpost::telemetry::events::ConnectFailure;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{CoordinatorLink, Harness, JobEnd, LinkFault, ScriptedBackend};
 use outpost::transport::websocket::codec::Frame;
 use tokio::time::Instant;
 
-/// The event of a failed try: failures in a row, and its words.
-fn failed(event: &Event) -> Option<(u32, String)> {
+/// The event of a failed try: failures in a row, and why.
+fn failed(event: &Event) -> Option<(u32, ConnectFailure)> {
     match event {
         Event::ConnectFailed(failed) => Some((failed.failures, failed.cause.clone())),
         _ => None,
@@ -28,7 +30,7 @@ fn wait(event: &Event) -> Option<Duration> {
 }
 
 /// The handshake fails at what `script` does, the agent says goodbye, and tries again after the first wait.
-async fn fails_at(script: impl AsyncFnOnce(&mut CoordinatorLink)) -> String {
+async fn fails_at(script: impl AsyncFnOnce(&mut CoordinatorLink)) -> ConnectFailure {
     let mut harness = Harness::builder().start();
     let mut link = harness.coordinator.next_connection().await;
     script(&mut link).await;
@@ -187,7 +189,8 @@ async fn a_refusal_is_retried_for_ever_with_growing_waits() {
         link.send(&FromCoordinator::AuthFailed { reason });
         let (counted, cause) = harness.event(failed).await;
         assert_eq!(counted, failures);
-        assert!(cause.contains(if failures > 1 { "who\nare you" } else { "unknown" }), "{cause}");
+        let reason = if failures > 1 { "who\nare you" } else { "unknown" }.to_owned();
+        assert_eq!(cause, HandshakeFailure::Rejected { reason }.into());
         let wait = harness.event(wait).await;
         let base = Duration::from_secs(1 << (failures - 1).min(6)).min(Duration::from_secs(60));
         assert!(wait >= base * 4 / 5 && wait < base * 6 / 5, "{wait:?} after failure {failures}");

@@ -191,7 +191,7 @@ async fn a_panic_in_an_open_connection_ends_its_jobs() {
     link.ended().await;
     assert_eq!(harness.event(replaced).await, Child::Connection(Generation(1)));
     let lost = |event: &Event| match event {
-        Event::Disconnected(disconnected) => Some(disconnected.kind),
+        Event::Disconnected(disconnected) => Some(disconnected.cause.kind()),
         _ => None,
     };
     assert_eq!(harness.event(lost).await, CloseKind::Unexpected);

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["messages"],
     &["core", "config"],
-    &["telemetry"],
     &["identity", "transport"],
+    &["telemetry"],
     &["backends", "conformance", "status"],
     &["relay"],
     &["actors", "coordinator"],

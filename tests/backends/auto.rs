@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use outpost::backends::{ProbeError, ProbeResult, Source, auto};
+use outpost::backends::{ProbeResult, Source, auto};
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::secret::Secret;
 
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};

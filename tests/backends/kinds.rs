@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use outpost::backends::{ProbeError, ProbeResult, auto};
+use outpost::backends::{ProbeResult, auto};
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
 
 use super::looking::{endpoints, look, models, source};

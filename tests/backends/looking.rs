@@ -1,7 +1,8 @@
 //! A look at a scripted server, and what it saw in short.
 
-use outpost::backends::{ProbeError, ProbeResult, Source, configured};
+use outpost::backends::{ProbeResult, Source, configured};
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
 use outpost::messages::secret::Secret;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use outpost::backends::ProbeError;
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::ids::JobId;
 
 use super::looking::{error, look, models, source};

@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use outpost::backends::{ProbeError, ProbeResult, auto};
+use outpost::backends::{ProbeResult, auto};
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Responses};
 
 use super::looking::{endpoints, has_messages, look, source};

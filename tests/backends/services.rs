@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use outpost::backends::ProbeError;
 use outpost::messages::backend::BackendKind;
+use outpost::messages::discovery::ProbeError;
 use outpost::messages::endpoint::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Responses};
 
 use super::looking::{endpoints, look, models, source};

@@ -13,7 +13,7 @@ use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
 use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
-use crate::telemetry::events::{FrameSkipped, MoreFramesSkipped};
+use crate::telemetry::events::{FrameSkipped, MoreFramesSkipped, SkipCause};
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::{Events, Label};
 use crate::transport::websocket::pump::Inbox;
@@ -39,7 +39,7 @@ impl JobInbox {
         match self.jobs.send(SubmitJob { generation: self.generation, job }).await {
             Ok(SubmitReply::Refused(error)) => Some(FromAgent::JobError(error)),
             Ok(SubmitReply::AlreadyRuns) => {
-                self.skipped.report(format_args!("job {id} runs already"));
+                self.skipped.report(SkipCause::JobRuns(id));
                 None
             }
             Ok(SubmitReply::Nothing) | Err(_) => None,
@@ -65,14 +65,14 @@ impl Inbox for JobInbox {
                 FromCoordinator::AuthChallenge { .. }
                 | FromCoordinator::AuthOk { .. }
                 | FromCoordinator::AuthFailed { .. },
-            ) => self.skipped.report(format_args!("a frame of the handshake after it")),
-            Err(error) => self.skipped.report(format_args!("{error}")),
+            ) => self.skipped.report(SkipCause::HandshakeOver),
+            Err(error) => self.skipped.report(error.into()),
         }
         None
     }
 
     fn binary(&mut self, len: usize) {
-        self.skipped.report(format_args!("a binary frame of {len} bytes"));
+        self.skipped.report(SkipCause::Binary(len));
     }
 }
 
@@ -87,10 +87,10 @@ impl SkippedFrames {
         Self { events, repeats: RefCell::default() }
     }
 
-    fn report(&self, cause: std::fmt::Arguments<'_>) {
+    fn report(&self, cause: SkipCause) {
         let is_reported = self.repeats.borrow_mut().note();
         if is_reported {
-            self.events.emit(FrameSkipped { cause: cause.to_string() });
+            self.events.emit(FrameSkipped { cause });
         }
     }
 

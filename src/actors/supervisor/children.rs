@@ -18,10 +18,10 @@ use crate::core::formats::policy::RequestPolicy;
 use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::core::session::backoff::EndClass;
-use crate::messages::lifecycle::{Child, CloseKind, Stop, StopAdmitting};
+use crate::messages::lifecycle::{Child, Stop, StopAdmitting};
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
-use crate::telemetry::events::{ConnectFailed, Disconnected};
+use crate::telemetry::events::{ConnectFailed, Disconnected, InternalEnd};
 
 impl SupervisorActor {
     pub(super) fn guard(&mut self, child: Child, ctx: &Context<Self>) -> Guard {
@@ -122,7 +122,7 @@ impl SupervisorActor {
                     connection.addr.do_send(Stop);
                 }
                 self.start_router(ctx);
-                self.connection_failed("the router was replaced", ctx);
+                self.give_up_connection(InternalEnd::RouterReplaced, ctx);
             }
             Child::Pool(backend) => {
                 if let Some(router) = &self.router {
@@ -142,19 +142,18 @@ impl SupervisorActor {
                     connection.up = heartbeat.map(|heartbeat| (outbox, heartbeat));
                 }
             }
-            Child::Connection(_) => self.connection_failed("the connection's actor ended", ctx),
+            Child::Connection(_) => self.give_up_connection(InternalEnd::ActorEnded, ctx),
         }
     }
 
     /// Closes the current connection for an internal reason.
-    fn connection_failed(&mut self, cause: &str, ctx: &mut Context<Self>) {
+    fn give_up_connection(&mut self, cause: InternalEnd, ctx: &mut Context<Self>) {
         let Some(connection) = &self.connection else { return };
-        let (generation, cause) = (connection.generation, cause.to_owned());
+        let generation = connection.generation;
         if connection.up.is_some() {
-            let event = move |_| Disconnected { generation, kind: CloseKind::Unexpected, cause };
-            self.after_connection(EndClass::Planned, event, ctx);
+            self.after_connection(EndClass::Planned, |_| Disconnected { generation, cause: cause.into() }, ctx);
         } else {
-            let event = move |failures| ConnectFailed { generation, cause, failures };
+            let event = |failures| ConnectFailed { generation, cause: cause.into(), failures };
             self.after_connection(EndClass::Failure, event, ctx);
         }
     }

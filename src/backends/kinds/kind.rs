@@ -2,12 +2,12 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::offer::Offer;
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 
 /// Chat completions and completions.

@@ -3,7 +3,6 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
@@ -13,6 +12,7 @@ use super::super::probe::{DOCUMENT, LIST};
 use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::endpoint::Endpoint;
 
 /// The row of this kind.

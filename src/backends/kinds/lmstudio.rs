@@ -6,7 +6,6 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
@@ -15,6 +14,7 @@ use super::super::probe::LIST;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai;
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

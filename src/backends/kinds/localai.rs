@@ -5,7 +5,6 @@ use futures_util::future;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::list;
@@ -14,6 +13,7 @@ use super::super::probe::{DOCUMENT, LIST};
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

@@ -4,13 +4,13 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::probe::{DOCUMENT, LIST};
 use super::kind::{GENERATION, Identification, Kind};
 use super::openai::{self, MODELS, Models};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
@@ -17,6 +16,7 @@ use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::{DOCUMENT, LIST};
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
@@ -10,6 +9,7 @@ use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::LIST;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

@@ -5,7 +5,6 @@
 
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
@@ -15,6 +14,7 @@ use super::super::probe::LIST;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::MODELS;
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::prices::Price;
 
 /// The row of this kind.

@@ -4,7 +4,6 @@ use futures_util::future;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::ProbeError;
 use super::super::abort::Abort;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
@@ -14,6 +13,7 @@ use super::super::probe::{DOCUMENT, LIST};
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use super::openai::{MODELS, Models};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::endpoint::Endpoint;
 
 /// The row of this kind.

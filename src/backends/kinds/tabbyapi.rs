@@ -4,7 +4,6 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::maybe;
@@ -12,6 +11,7 @@ use super::super::offer::{Entry, Offer, Task};
 use super::super::probe::DOCUMENT;
 use super::kind::{GENERATION_AND_EMBEDDINGS, Identification, Kind};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

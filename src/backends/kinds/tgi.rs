@@ -3,7 +3,6 @@
 use futures_util::future;
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::maybe;
@@ -11,6 +10,7 @@ use super::super::offer::{Entry, Offer, Task, without_path};
 use super::super::probe::DOCUMENT;
 use super::kind::{GENERATION, Identification, Kind};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 
 /// The row of this kind.
 pub(super) static KIND: Kind = Kind {

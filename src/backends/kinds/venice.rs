@@ -5,7 +5,6 @@
 
 use serde::Deserialize;
 
-use super::super::ProbeError;
 use super::super::api::ApiClient;
 use super::super::capability::CapabilityProbe;
 use super::super::lenient::{list, maybe};
@@ -14,6 +13,7 @@ use super::super::price::{Decimal, Per, price};
 use super::super::probe::LIST;
 use super::kind::{ALL_OF_OPENAI, Identification, Kind};
 use crate::messages::backend::BackendKind;
+use crate::messages::discovery::ProbeError;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::prices::Price;
 

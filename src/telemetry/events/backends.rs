@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use log::Level;
 
+use super::causes::BackendDownCause;
 use super::describe::Describe;
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
@@ -84,7 +85,7 @@ pub struct BackendDown {
     /// Its name, or the address that was probed.
     pub backend: String,
     /// Why.
-    pub cause: String,
+    pub cause: BackendDownCause,
 }
 
 impl Describe for BackendDown {
@@ -108,7 +109,7 @@ impl Describe for BackendDown {
         let state = snapshot.backends.entry(self.backend.clone()).or_default();
         state.up = false;
         state.models.clear();
-        state.cause = Some(self.cause.clone());
+        state.cause = Some(self.cause.to_string());
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
+use super::causes::{ConnectFailure, DisconnectCause, NotStored, SkipCause};
 use super::describe::Describe;
 use crate::core::session::close::is_expected;
 use crate::messages::ids::{Generation, ProviderId};
-use crate::messages::lifecycle::CloseKind;
 use crate::messages::wire::Extensions;
 use crate::telemetry::field::Fields;
 use crate::telemetry::{Phase, Snapshot};
@@ -111,7 +111,7 @@ impl Describe for ProviderIdReplaced {
 #[derive(Clone, Debug)]
 pub struct ProviderIdNotStored {
     /// Why.
-    pub cause: String,
+    pub cause: NotStored,
 }
 
 impl Describe for ProviderIdNotStored {
@@ -137,10 +137,8 @@ impl Describe for ProviderIdNotStored {
 pub struct Disconnected {
     /// Its number.
     pub generation: Generation,
-    /// The class of the end.
-    pub kind: CloseKind,
     /// Why.
-    pub cause: String,
+    pub cause: DisconnectCause,
 }
 
 impl Describe for Disconnected {
@@ -149,7 +147,7 @@ impl Describe for Disconnected {
     }
 
     fn level(&self) -> Level {
-        if is_expected(self.kind) { Level::Info } else { Level::Warn }
+        if is_expected(self.cause.kind()) { Level::Info } else { Level::Warn }
     }
 
     fn message(&self) -> &'static str {
@@ -159,12 +157,12 @@ impl Describe for Disconnected {
     fn fields(&self) -> Fields {
         Fields::new()
             .number("generation", self.generation.0)
-            .text("kind", format_args!("{:?}", self.kind))
+            .text("kind", format_args!("{:?}", self.cause.kind()))
             .text("cause", &self.cause)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.disconnected(&self.cause);
+        snapshot.disconnected(self.cause.to_string());
     }
 }
 
@@ -174,7 +172,7 @@ pub struct ConnectFailed {
     /// The connection's number.
     pub generation: Generation,
     /// Why.
-    pub cause: String,
+    pub cause: ConnectFailure,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -200,7 +198,7 @@ impl Describe for ConnectFailed {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.disconnected(&self.cause);
+        snapshot.disconnected(self.cause.to_string());
         snapshot.failures = self.failures;
     }
 }
@@ -286,7 +284,7 @@ impl Describe for CapabilitiesSent {
 #[derive(Clone, Debug)]
 pub struct FrameSkipped {
     /// Why.
-    pub cause: String,
+    pub cause: SkipCause,
 }
 
 impl Describe for FrameSkipped {
@@ -303,7 +301,7 @@ impl Describe for FrameSkipped {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("cause", &self.cause)
+        Fields::new().text("cause", self.cause)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {

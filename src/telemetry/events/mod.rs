@@ -4,6 +4,7 @@
 
 mod agent;
 mod backends;
+mod causes;
 mod connection;
 mod describe;
 mod event;
@@ -12,6 +13,7 @@ mod sink;
 
 pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
 pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
+pub use causes::{Awaited, BackendDownCause, ConnectFailure, DisconnectCause, InternalEnd, NotStored, SkipCause};
 pub use connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
     ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,

@@ -24,7 +24,7 @@ async fn refused(host: &str, server: Arc<ServerConfig>, client: Arc<ClientConfig
 }
 
 fn invalid(why: CertificateError) -> DialError {
-    DialError::Tls(rustls::Error::InvalidCertificate(why).to_string())
+    DialError::Tls(rustls::Error::InvalidCertificate(why))
 }
 
 #[actix_rt::test]
@@ -116,7 +116,7 @@ async fn a_server_that_has_only_http_2_is_refused() {
     let config = authority.issue("localhost").server_of(rustls::ALL_VERSIONS, &["h2"]);
     let error = refused("localhost", config, authority.trusted()).await;
     let alert = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
-    assert_eq!(error, DialError::Tls(alert.to_string()));
+    assert_eq!(error, DialError::Tls(alert));
 }
 
 #[actix_rt::test]

@@ -1,6 +1,7 @@
 //! The state of an agent as one value, made from its events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,9 +66,9 @@ pub struct Snapshot {
     pub stale_dropped: u64,
     /// Actors replaced, workers included.
     pub actors_replaced: u64,
-    /// Histograms of ended jobs. Only `/metrics` shows them.
+    /// Histograms of ended jobs. Only `/metrics` shows them. Shared, so that a copy of the snapshot is cheap.
     #[serde(skip)]
-    pub job_metrics: JobMetrics,
+    pub job_metrics: Arc<JobMetrics>,
 }
 
 /// A backend at its last probe.

@@ -1,6 +1,7 @@
 //! Events of jobs. A job has one line at its end; its other lines are for debugging.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use log::Level;
@@ -216,7 +217,7 @@ impl Describe for JobEnded {
             Outcome::Done { tokens } => tokens.output,
             Outcome::Failed(_) | Outcome::Cancelled => 0,
         };
-        snapshot.job_metrics.observe(&EndedJob {
+        Arc::make_mut(&mut snapshot.job_metrics).observe(&EndedJob {
             model: self.model.as_str(),
             backend: self.backend.as_ref().map(BackendId::as_str),
             outcome: self.outcome_word(),

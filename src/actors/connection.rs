@@ -3,14 +3,15 @@
 mod inbox;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::inbox::{JobInbox, SkippedFrames};
+use self::inbox::JobInbox;
 use super::guard::Guard;
 use super::messages::ConnectionUp;
 use crate::core::session::handshake::{Credentials, Handshake, Received, Step};
@@ -26,6 +27,7 @@ use crate::telemetry::Events;
 use crate::telemetry::events::{
     Awaited, ConnectFailure, Connected, Dialling, DisconnectCause, NotStored, ProviderIdNotStored, ProviderIdReplaced,
 };
+use crate::telemetry::repeats::PERIOD;
 use crate::transport::websocket::codec::{Frame, Role};
 use crate::transport::websocket::link::{Connector, Link};
 use crate::transport::websocket::pump::{self, PumpEnd};
@@ -114,16 +116,23 @@ async fn connect(generation: Generation, setup: ConnectionSetup, listeners: List
         listener.do_send(ConnectionUp { outbox: outbox.clone() });
     }
     let (jobs, cancels) = (listeners.jobs, listeners.cancels);
-    let skipped = Rc::new(SkippedFrames::new(setup.events));
-    let mut inbox = JobInbox { generation, agreed, skipped: Rc::clone(&skipped), jobs, cancels };
+    let mut inbox = JobInbox { generation, agreed, events: setup.events.clone(), jobs, cancels };
     let end = tokio::select! {
         end = pump::run(reader, &line, &outbox, &mut inbox) => end,
-        never = skipped.count_each_minute() => match never {},
+        never = count_repeats(&setup.events) => match never {},
     };
-    skipped.count();
+    setup.events.count_repeats();
     match end {
         PumpEnd::ClosedByUs => ConnectionExit::Ended(DisconnectCause::ClosedByAgent),
         PumpEnd::Link(end) => ConnectionExit::Ended(end.into()),
+    }
+}
+
+/// Reports once a minute how many events the coordinator caused that were not logged one by one.
+async fn count_repeats(events: &Events) -> Infallible {
+    loop {
+        sleep(PERIOD).await;
+        events.count_repeats();
     }
 }
 

@@ -37,6 +37,7 @@ mod api;
 mod error;
 mod fleet;
 mod metrics;
+mod peer_log;
 mod server;
 mod state;
 

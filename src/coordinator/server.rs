@@ -132,6 +132,7 @@ impl CoordinatorHandle {
             link.close(CloseReason::Deploy);
         }
         self.server.stop(true).await;
+        self.state.peer_log.finish();
         log::info!("coordinator stopped");
     }
 }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::metrics::{Gauges, Metrics};
+use super::peer_log::PeerLog;
 use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::Link;
@@ -17,6 +19,8 @@ use crate::messages::ids::JobId;
 pub(crate) struct CoordinatorState {
     /// The configuration.
     pub(crate) config: CoordinatorConfig,
+    /// Which lines about agents are logged.
+    pub(crate) peer_log: PeerLog,
     /// Which agents are admitted.
     pub(crate) admission: Admission,
     /// Reads request bodies within their memory limit.
@@ -36,6 +40,7 @@ impl CoordinatorState {
     pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
+            peer_log: PeerLog::new(Instant::now()),
             intake: Intake::new(config.max_job_message, config.max_request_memory),
             metrics: Metrics::default(),
             config,

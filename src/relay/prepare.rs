@@ -68,7 +68,7 @@ fn prepare_here(asked: &Asked, policy: RequestPolicy, service: Service) -> Resul
         Service::Translated => match chat_request(request, model) {
             Ok(Translated { body, dropped, thinking }) => {
                 if !dropped.is_empty() {
-                    log::warn!("members of a request ignored job={id} members={}", dropped.join(","));
+                    log::debug!("members of a request ignored job={id} members={}", dropped.join(","));
                 }
                 Ok(Prepared { endpoint: Endpoint::ChatCompletions, body, translated: Some(thinking) })
             }

@@ -1,45 +1,41 @@
 //! Parses the frames of an authenticated connection and passes jobs and cancels to the router.
 
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::rc::Rc;
-use std::time::Duration;
-
 use actix::prelude::*;
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
 use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
-use crate::telemetry::events::{FrameSkipped, MoreFramesSkipped, SkipCause};
-use crate::telemetry::repeats::Repeats;
+use crate::telemetry::events::{FrameSkipped, SkipCause};
 use crate::telemetry::{Events, Label};
 use crate::transport::websocket::pump::Inbox;
 
 /// Frames above this are parsed off the arbiter.
 const LARGE: usize = 1024 * 1024;
-/// Time between two counts of skipped frames.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
 
 /// Parses the frames that arrive after the handshake and passes them to the router.
 pub(super) struct JobInbox {
     pub(super) generation: Generation,
     pub(super) agreed: Extensions,
-    pub(super) skipped: Rc<SkippedFrames>,
+    pub(super) events: Events,
     pub(super) jobs: Recipient<SubmitJob>,
     pub(super) cancels: Recipient<CancelJob>,
 }
 
 impl JobInbox {
+    fn skip(&self, cause: SkipCause) {
+        self.events.emit(FrameSkipped { cause });
+    }
+
     /// The refusal to send, if the job is refused. Without a router there is none, and no connection for long.
     async fn submit(&self, job: Result<Job, MalformedJob>) -> Option<FromAgent> {
         let id = job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
         match self.jobs.send(SubmitJob { generation: self.generation, job }).await {
             Ok(SubmitReply::Refused(error)) => Some(FromAgent::JobError(error)),
             Ok(SubmitReply::AlreadyRuns) => {
-                self.skipped.report(SkipCause::JobRuns(id));
+                self.skip(SkipCause::JobRuns(id));
                 None
             }
             Ok(SubmitReply::Nothing) | Err(_) => None,
@@ -65,49 +61,14 @@ impl Inbox for JobInbox {
                 FromCoordinator::AuthChallenge { .. }
                 | FromCoordinator::AuthOk { .. }
                 | FromCoordinator::AuthFailed { .. },
-            ) => self.skipped.report(SkipCause::HandshakeOver),
-            Err(error) => self.skipped.report(error.into()),
+            ) => self.skip(SkipCause::HandshakeOver),
+            Err(error) => self.skip(error.into()),
         }
         None
     }
 
     fn binary(&mut self, len: usize) {
-        self.skipped.report(SkipCause::Binary(len));
-    }
-}
-
-/// Reports skipped frames: the first ten of a minute one by one, the others as a count.
-pub(super) struct SkippedFrames {
-    events: Events,
-    repeats: RefCell<Repeats>,
-}
-
-impl SkippedFrames {
-    pub(super) fn new(events: Events) -> Self {
-        Self { events, repeats: RefCell::default() }
-    }
-
-    fn report(&self, cause: SkipCause) {
-        let is_reported = self.repeats.borrow_mut().note();
-        if is_reported {
-            self.events.emit(FrameSkipped { cause });
-        }
-    }
-
-    /// Reports once a minute how many frames were skipped without an event of their own.
-    pub(super) async fn count_each_minute(&self) -> Infallible {
-        loop {
-            sleep(COUNT_EVERY).await;
-            self.count();
-        }
-    }
-
-    /// Reports how many frames were skipped without an event of their own, if there are any.
-    pub(super) fn count(&self) {
-        let count = self.repeats.borrow_mut().next_period();
-        if count > 0 {
-            self.events.emit(MoreFramesSkipped { count });
-        }
+        self.skip(SkipCause::Binary(len));
     }
 }
 

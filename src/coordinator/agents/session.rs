@@ -21,6 +21,7 @@ use actix_web::http::header::{ORIGIN, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
+use tokio::time::Instant;
 
 use super::borders::FrameFault;
 use super::frames::{self, FrameError};
@@ -104,7 +105,9 @@ impl Actor for Session {
         send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
         ctx.run_later(self.state.config.handshake_timeout, |session, ctx| {
             if matches!(session.stage, Stage::Handshake(_)) {
-                log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
+                if session.is_logged("agent refused") {
+                    log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
+                }
                 session.close(ctx, CloseCode::Policy, "handshake timeout");
             }
         });
@@ -143,12 +146,19 @@ impl Session {
         let limit = self.state.config.agent_silence;
         let left = limit.saturating_sub(self.meter.last_byte.get().elapsed());
         if left.is_zero() {
-            log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
+            if self.is_logged("agent silent") {
+                log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
+            }
             self.leave("silence");
             ctx.stop();
         } else {
             ctx.run_later(left, Self::watch);
         }
+    }
+
+    /// Whether a line of this kind is logged, and not only counted.
+    fn is_logged(&self, kind: &'static str) -> bool {
+        self.state.peer_log.admits(kind, Instant::now())
     }
 
     /// Removes the agent from the roster and drops its jobs. The second call does nothing.
@@ -157,7 +167,9 @@ impl Session {
             let jobs = self.jobs.len();
             // A session that was replaced is no longer on the roster.
             self.state.leave(id);
-            log::info!("agent disconnected provider={provider} jobs_lost={jobs} cause={cause:?}");
+            if self.is_logged("agent disconnected") {
+                log::info!("agent disconnected provider={provider} jobs_lost={jobs} cause={cause:?}");
+            }
         }
         self.jobs.clear();
     }
@@ -170,7 +182,9 @@ impl Session {
     }
 
     fn violation(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
-        log::warn!("agent broke the protocol peer={} violation={reason:?}", self.peer);
+        if self.is_logged("agent broke the protocol") {
+            log::warn!("agent broke the protocol peer={} violation={reason:?}", self.peer);
+        }
         self.close(ctx, code, reason);
     }
 

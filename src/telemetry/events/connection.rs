@@ -300,41 +300,16 @@ impl Describe for FrameSkipped {
         "frame skipped"
     }
 
+    fn is_limited(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         Fields::new().text("cause", self.cause)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
         snapshot.frames_skipped += 1;
-    }
-}
-
-/// More frames of the last minute were skipped, without an event of their own.
-#[derive(Clone, Debug)]
-pub struct MoreFramesSkipped {
-    /// How many.
-    pub count: u64,
-}
-
-impl Describe for MoreFramesSkipped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "more frames skipped"
-    }
-
-    fn fields(&self) -> Fields {
-        Fields::new().number("count", self.count)
-    }
-
-    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.frames_skipped = snapshot.frames_skipped.saturating_add(self.count);
     }
 }
 
@@ -356,6 +331,10 @@ impl Describe for StaleDropped {
 
     fn message(&self) -> &'static str {
         "stale message dropped"
+    }
+
+    fn is_limited(&self) -> bool {
+        true
     }
 
     fn fields(&self) -> Fields {

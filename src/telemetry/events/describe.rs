@@ -20,6 +20,12 @@ pub(super) trait Describe {
     /// The message of its log line, which is the same for all events of the type.
     fn message(&self) -> &'static str;
 
+    /// Whether a peer or a client can cause such events at will, as many as it likes. Then only some of them are logged, and
+    /// the others are counted. The end of a job always has its line.
+    fn is_limited(&self) -> bool {
+        false
+    }
+
     /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
     fn fields(&self) -> Fields;
 

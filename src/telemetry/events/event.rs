@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use log::Level;
 
-use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Repeated, Stopped, WorkerLost};
 use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 use super::connection::{
-    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
-    ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
+    ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
 use super::describe::Describe;
 use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
@@ -65,10 +65,10 @@ events!(
     JobMoved,
     JobRefused,
     JobStarted,
-    MoreFramesSkipped,
     NothingOnOffer,
     ProviderIdNotStored,
     ProviderIdReplaced,
+    Repeated,
     Retrying,
     StaleDropped,
     StillTrying,
@@ -90,6 +90,11 @@ impl Event {
     /// The message of its log line.
     pub fn message(&self) -> &'static str {
         self.describe().message()
+    }
+
+    /// Whether only the first ones of a minute are logged.
+    pub fn is_limited(&self) -> bool {
+        self.describe().is_limited()
     }
 
     /// The fields of its log line.

@@ -98,6 +98,10 @@ impl Describe for JobRefused {
         "job refused"
     }
 
+    fn is_limited(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         let refusal = self.refusal;
         Fields::new().text("job", self.job).text("code", refusal.code()).text("cause", refusal.cause().as_str())

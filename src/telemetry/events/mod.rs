@@ -11,12 +11,12 @@ mod event;
 mod jobs;
 mod sink;
 
-pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Repeated, Stopped, WorkerLost};
 pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 pub use causes::{Awaited, BackendDownCause, ConnectFailure, DisconnectCause, InternalEnd, NotStored, SkipCause};
 pub use connection::{
-    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, MoreFramesSkipped,
-    ProviderIdNotStored, ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
+    ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
 pub use event::Event;
 pub use jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};

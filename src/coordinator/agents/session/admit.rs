@@ -21,11 +21,13 @@ impl Session {
         let (key, reason) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                log::warn!(
-                    "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
-                    self.peer,
-                    Outside(&answer.agent_version)
-                );
+                if self.is_logged("agent refused") {
+                    log::warn!(
+                        "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
+                        self.peer,
+                        Outside(&answer.agent_version)
+                    );
+                }
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
@@ -39,15 +41,19 @@ impl Session {
         let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link };
         let (id, replaced) = self.state.roster().join(agent_info);
         if let Some(older) = replaced {
-            log::warn!("agent replaced provider={provider}: a newer connection has the same key");
+            if self.is_logged("agent replaced") {
+                log::warn!("agent replaced provider={provider}: a newer connection has the same key");
+            }
             older.close(CloseReason::Replaced);
         }
-        log::info!(
-            "agent connected provider={provider} peer={} version=\"{}\" reason={reason:?} extensions={agreed}",
-            self.peer,
-            Outside(&answer.agent_version)
-        );
-        if reason == AdmissionReason::Code {
+        if self.is_logged("agent connected") {
+            log::info!(
+                "agent connected provider={provider} peer={} version=\"{}\" reason={reason:?} extensions={agreed}",
+                self.peer,
+                Outside(&answer.agent_version)
+            );
+        }
+        if reason == AdmissionReason::Code && self.is_logged("agent enrolled") {
             log::info!(
                 "agent enrolled provider={provider} pubkey={}: add the key to OUTPOST_COORDINATOR_AGENT_KEYS to know it \
                  after a restart",

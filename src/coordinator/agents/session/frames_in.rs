@@ -24,10 +24,12 @@ impl Session {
     ) {
         match frame {
             FromAgent::Capabilities(offer) => {
-                let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
-                let models: Vec<_> = offer.models.iter().take(8).map(model).collect();
-                let (count, total, models) = (offer.models.len(), offer.limits.max_concurrent_total, models.join(","));
-                log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
+                if self.is_logged("agent offers") {
+                    let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
+                    let models = offer.models.iter().take(8).map(model).collect::<Vec<_>>().join(",");
+                    let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
+                    log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
+                }
                 self.state.roster().offer(id, offer);
             }
             FromAgent::Heartbeat(figures) => self.state.roster().heartbeat(id, figures),

@@ -5,13 +5,13 @@ use std::process::{ExitCode, Termination};
 /// How the process ended. The codes are those of `sysexits.h` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// Stopped in order.
+    /// A clean shutdown.
     Success,
-    /// Anything that has no code of its own.
+    /// Any other error.
     Failure,
-    /// The configuration or the command line is wrong: starting again as it is will not help.
+    /// The configuration or the command line is wrong: a restart does not help.
     Configuration,
-    /// The identity can't be used: starting again as it is will not help.
+    /// The identity can't be used: a restart does not help.
     Identity,
     /// A bug: actors ended faster than they could be replaced.
     Bug,

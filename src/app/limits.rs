@@ -3,7 +3,7 @@
 /// Descriptors in addition to those of jobs: the connection, the status page and its clients, runtimes, probes, the terminal.
 const OTHERS: u64 = 64;
 
-/// The operator asks for more jobs at once than the process may have files open for.
+/// The configured number of jobs at once needs more open files than the process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "OUTPOST_MAX_CONCURRENT: {jobs} jobs at once need {} open files and this process may have {limit}: \

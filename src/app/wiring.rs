@@ -1,4 +1,4 @@
-//! From the operator's words to the parts of an agent.
+//! Makes the parts of an agent from its configuration.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::messages::wire::Limits;
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tcp::ProxyTarget;
 
-/// Where backends may be, by configuration.
+/// The places where backends may be, by configuration.
 pub fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
     match backends {
         Backends::Auto(options) => {

@@ -36,7 +36,7 @@ pub(super) enum CapabilityProbe {
     /// The start of an object: for servers that take an empty one for a request and would work it, or that answer it as
     /// they answer an unknown path.
     Broken,
-    /// Not at all: a service is sent nothing that it could bill. It has what its documentation says.
+    /// Not at all: a service is sent nothing that it could bill. It has what its documentation names.
     Documented,
 }
 

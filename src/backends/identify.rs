@@ -70,7 +70,7 @@ impl Identifier {
         self.known.replace(None);
     }
 
-    /// The kind of server. Once it is known, only its own signs are looked for while they are there, since some servers log
+    /// The kind of server. Once it is known, only its own signs are requested while they are there, since some servers log
     /// every path that they don't know as an error. One that is too busy to show them is not taken for another.
     pub(super) async fn identify(&self) -> Result<BackendKind, ProbeError> {
         let last = self.known.borrow().clone();

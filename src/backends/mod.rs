@@ -4,7 +4,7 @@
 //! [`ProbeResult`]. A worker holds a [`Backend`], made on its own thread by a [`BackendFactory`].
 //!
 //! All kinds are reached over HTTP/1.1 the same way ([`client`]); they differ in how a probe reads models, context, slots
-//! and load (`kinds`). Which endpoints a server has is probed (`capability`). [`configured`] probes where the operator says,
+//! and load (`kinds`). Which endpoints a server has is probed (`capability`). [`configured`] probes where the operator configures it,
 //! [`auto`] at the usual ports of this host.
 
 mod abort;
@@ -134,7 +134,7 @@ pub enum SendError {
 /// Why a body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Reset, cut, or not as its framing says.
+    /// Reset, cut, or not as long as its framing announces.
     #[error("the backend's response broke off")]
     Broken,
     /// A content encoding that was not requested.

@@ -18,7 +18,7 @@ pub(super) enum Task {
     Generate,
     /// To embed text.
     Embed,
-    /// Both, or the server does not say.
+    /// Both, or the server does not report it.
     Any,
 }
 

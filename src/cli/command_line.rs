@@ -13,7 +13,7 @@ use crate::telemetry;
 #[derive(Parser)]
 #[command(name = "outpost", version, about, after_long_help = help_text(&Scope::ALL))]
 struct CommandLine {
-    /// Read variables from this file too (systemd EnvironmentFile format); the process environment wins
+    /// Read variables from this file too (systemd EnvironmentFile format); the process environment takes precedence
     #[arg(long, value_name = "PATH", global = true)]
     env_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -23,16 +23,17 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent (the default)
+    #[command(after_long_help = help_text(&[Scope::Agent, Scope::Every]))]
     Run,
-    /// Run a coordinator and an agent together on this machine, with the backends it finds, else a built-in echo
+    /// Run a coordinator and an agent together on this machine, with the backends that it finds, or with a built-in echo
     Dev(dev::Dev),
     /// Run a coordinator alone, for a small fleet
     Coordinator(coordinator::Coordinator),
-    /// Ask the agent that runs on this machine how it is
+    /// Show the status of the agent that runs on this machine
     Status(status::Status),
     /// Show the public key and the provider id
     Identity,
-    /// Play an agent against a coordinator and print what it violates of the protocol
+    /// Play an agent against a coordinator and print which rules of the protocol it violates
     Conformance(conformance::Conformance),
     /// Check or print the configuration
     #[command(subcommand)]

@@ -10,9 +10,9 @@ use crate::config::{self, AgentConfig, Environment, LogConfig};
 
 #[derive(Subcommand)]
 pub(super) enum Config {
-    /// Check the agent's configuration and say everything that is wrong with it
+    /// Check the agent's configuration and report all errors at once
     Check,
-    /// Print the configuration in force, or an example file
+    /// Print the configuration in effect, or an example file
     Print {
         /// Print the example file for this instead
         #[arg(long, value_enum)]

@@ -13,7 +13,7 @@ use crate::identity::Identity;
 pub(super) struct Conformance {
     /// The coordinator, as in OUTPOST_COORDINATOR_URL
     url: String,
-    /// Use the key of the agent on this machine, and not a fresh one. A running agent with that key is disconnected
+    /// Use the key of the agent on this machine, instead of a new one. A running agent with that key is disconnected
     #[arg(long)]
     own_key: bool,
 }

@@ -15,7 +15,7 @@ pub(super) struct Dev {
     /// Where the coordinator listens, instead of OUTPOST_COORDINATOR_LISTEN; port 0 picks one
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Send one chat, print the answer as it comes, and leave
+    /// Send one chat request, print the response as it arrives, and exit
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
 }

@@ -20,7 +20,9 @@ pub(super) struct Status {
 pub(super) fn run(Status { json }: &Status, env: &dyn Environment) -> ExitStatus {
     let addr = match StatusAddr::from_env(env) {
         Ok(StatusAddr::On { addr, .. }) => addr,
-        Ok(StatusAddr::Off) => return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: there is nobody to ask"),
+        Ok(StatusAddr::Off) => {
+            return fail(ExitStatus::Failure, "OUTPOST_STATUS_ADDR is off: the agent has no status page");
+        }
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
     let status = match on_system(status::fetch(addr)) {

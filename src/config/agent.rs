@@ -70,7 +70,7 @@ pub enum StatusAddr {
     On {
         /// The address to listen on; port 0 picks one.
         addr: SocketAddr,
-        /// Whether the operator asked for this address, so that not getting it is an error.
+        /// Whether the operator set this address, so that it is an error if it is not available.
         explicit: bool,
     },
 }

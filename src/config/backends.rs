@@ -13,7 +13,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::messages::secret::Secret;
 
-/// The most jobs at once that can be asked for.
+/// The most jobs at once that can be configured.
 pub(super) const MAX_JOBS: u32 = 4096;
 
 /// Which servers to use.

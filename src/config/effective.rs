@@ -1,4 +1,4 @@
-//! The configuration as it is in force, printed as a file of variables. Of a secret only that it is set.
+//! The configuration in effect, printed as a file of variables. Of a secret only that it is set.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use super::vars;
 use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 
-/// One variable in force.
+/// One variable in effect.
 struct Line {
     variable: Variable,
     value: Shown,

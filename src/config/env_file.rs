@@ -1,7 +1,7 @@
 //! Files of variables, in the format of systemd's `EnvironmentFile`.
 //!
 //! What systemd takes means the same here. What it skips with a line in its journal, or without one, is an error here: a
-//! line without `=`, an invalid name, a quote that is never closed. Errors say where, never what, since a line may
+//! line without `=`, an invalid name, a quote that is never closed. Errors name the place and never the content, since a line may
 //! hold a secret; buffers are wiped, and never grow, since a buffer that grows leaves a copy behind.
 
 use std::fmt;

@@ -96,7 +96,7 @@ impl Environment for MapEnvironment {
 pub struct Layered<'a> {
     /// Wins.
     pub upper: &'a dyn Environment,
-    /// Holds where the upper one says nothing.
+    /// Used where the upper one has no value.
     pub lower: &'a dyn Environment,
 }
 

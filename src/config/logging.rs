@@ -44,7 +44,7 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    /// What the environment says, and the default where that makes no sense.
+    /// What the environment sets, and the default where that is not valid.
     pub fn from_env(env: &dyn Environment) -> Self {
         Self::read(&mut Reader::new(env))
     }

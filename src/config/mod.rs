@@ -1,4 +1,4 @@
-//! What the operator says: environment variables, read once, checked as a whole.
+//! What the operator configures: environment variables, read once, checked as a whole.
 //!
 //! [`vars`] is the one table of variables. Everything else follows from it: what is read and with which default, what an
 //! error suggests, the example files, the table in the README. Reading goes through [`Environment`], so that tests pass a

@@ -13,7 +13,7 @@ use super::report::Cause;
 use super::{units, urls, vars};
 use crate::messages::secret::Secret;
 
-/// A proxy that is asked to `CONNECT`.
+/// A proxy that is sent `CONNECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Its host name or IP address; an IPv6 address without brackets.
@@ -84,7 +84,7 @@ fn basic(user: &str, password: &str) -> Secret {
 }
 
 /// Hosts that are reached without the proxy, as `NO_PROXY` lists them: a host name with all below it, an IP address, a
-/// network as `address/bits`, or `*`; each but the last two may end in `:port`. What is none of these covers nothing.
+/// network as `address/bits`, or `*`; each but the last two may end in `:port`. Anything else covers nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(Vec<Exception>);
 

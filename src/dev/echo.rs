@@ -1,6 +1,6 @@
 //! The built-in echo: a real HTTP server with an OpenAI-style API whose one model repeats its input.
 //!
-//! It stands in for an inference server where there is none, and says so in every answer. It counts words as tokens. It
+//! It is used if there is no inference server, and every response states that. It counts words as tokens. It
 //! is not a model, keeps nothing and listens on loopback only.
 
 use std::convert::Infallible;
@@ -109,7 +109,7 @@ enum Content {
     Parts(Vec<Part>),
 }
 
-/// A part of a message; one that is no text has none.
+/// A part of a message; one that is not text has none.
 #[derive(Deserialize)]
 struct Part {
     text: Option<String>,
@@ -238,7 +238,7 @@ impl Answer {
     }
 }
 
-/// A streamed answer, made event by event: the whole of it is many times larger than what is said.
+/// A streamed answer, made event by event: the whole of it is many times larger than its content.
 struct Events {
     answer: Answer,
     said: String,

@@ -1,5 +1,5 @@
 //! `outpost dev`: a coordinator and an agent in one process on loopback, with a throw-away identity and whatever backends
-//! there are; where there is none, with a built-in echo that says that it is one.
+//! there are, or with a built-in echo if there are none.
 
 pub mod echo;
 mod prompt;

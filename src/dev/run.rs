@@ -23,10 +23,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the two ends may take to find each other.
 const READY_LIMIT: Duration = Duration::from_secs(15);
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
-    /// Where the coordinator listens, if the command line says it; port 0 picks one.
+    /// Where the coordinator listens, if the command line sets it; port 0 picks one.
     pub listen: Option<SocketAddr>,
     /// One chat to send before leaving.
     pub prompt: Option<String>,
@@ -107,7 +107,7 @@ async fn with_backends(
     if finds_any(&config).await? {
         return with_agent(&config, identity, addr, client, options, out).await;
     }
-    log::info!("no inference server found, the built-in echo stands in");
+    log::info!("no inference server found, the built-in echo is used");
     let echo = echo::start()?;
     let status = match agent_config(env, addr, Some(&echo)) {
         Ok(config) => with_agent(&config, identity, addr, client, options, out).await,
@@ -242,7 +242,7 @@ fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) ->
         own.set("OUTPOST_BACKENDS", format!("echo@openai={}", echo.base_url()));
     }
     let (mut config, warnings) = AgentConfig::from_env(&Layered { upper: &own, lower: env })?;
-    // It is this very process: neither a proxy nor the rule against plain connections to other hosts has a say.
+    // It is this very process: neither a proxy nor the rule against plain connections to other hosts applies.
     if config.coordinator.set_ip_host(addr.ip()).is_ok() {
         config.proxy = None;
     }

@@ -1,4 +1,4 @@
-//! A byte stream to a peer, and why there is none. Used by every protocol of `transport`.
+//! A byte stream to a peer, and the error if there is none. Used by every protocol of `transport`.
 
 use std::io;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub enum DialError {
     #[error("no connection: {0}")]
     Connect(io::ErrorKind),
     /// The proxy refuses, or is not a proxy.
-    #[error("the proxy does not connect us: {0}")]
+    #[error("the proxy makes no connection: {0}")]
     Proxy(ProxyFault),
     /// TLS failed: an unknown issuer, another name, an expired certificate.
     #[error("TLS failed: {0}")]
@@ -31,19 +31,19 @@ pub enum DialError {
     /// The server answers, and not with a WebSocket.
     #[error("the server answers {0} instead of a WebSocket")]
     Refused(u16),
-    /// 401 or 403: the server, or a proxy in front of it, does not let us in.
-    #[error("the server does not let us in: it answers {0}; check the credentials in OUTPOST_COORDINATOR_URL")]
+    /// 401 or 403: the server, or a proxy in front of it, refuses the credentials.
+    #[error("the server refuses access: it answers {0}; check the credentials in OUTPOST_COORDINATOR_URL")]
     NotAdmitted(u16),
     /// 429 or 503: not now.
-    #[error("the server takes no connections now: it answers {status}")]
+    #[error("the server accepts no connections now: it answers {status}")]
     Busy {
         /// Its status.
         status: u16,
         /// How long it asks not to be dialled.
         retry_after: Option<Duration>,
     },
-    /// The server is elsewhere. That is not followed: it would have the key prove itself to somebody else.
-    #[error("the server redirects us ({0}), which is not followed; set OUTPOST_COORDINATOR_URL to where it is")]
+    /// The server is elsewhere. That is not followed: the agent would authenticate to another server.
+    #[error("the server redirects ({0}), which is not followed; set OUTPOST_COORDINATOR_URL to the right address")]
     Redirected(u16),
     /// The answer to the upgrade is not acceptable.
     #[error("the upgrade failed: {0}")]

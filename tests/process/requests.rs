@@ -79,7 +79,7 @@ async fn a_redirect_of_the_coordinator_is_a_failure_and_not_followed() {
     read_head(&mut stream).await;
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: {}/agent\r\ncontent-length: 0\r\n\r\n", trap.url());
     tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
-    process.logged("the server redirects us (302)").await;
+    process.logged("the server redirects (302)").await;
     coordinator.join().await.settle().await;
     trap.assert_untouched().await;
 }

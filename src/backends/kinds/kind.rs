@@ -33,7 +33,7 @@ pub(in crate::backends) struct Kind {
     pub(in crate::backends) offer: Ask<Result<Offer, ProbeError>>,
     /// Reads how many requests a server works, from all its clients. `None`: this kind does not report it.
     pub(in crate::backends) load: Option<Ask<Option<u32>>>,
-    /// How a server of this kind is told from those of other kinds.
+    /// How a server of this kind is distinguished from those of other kinds.
     pub(in crate::backends) identification: Identification,
     /// How a server's endpoints are probed.
     pub(in crate::backends) probe: CapabilityProbe,
@@ -44,7 +44,7 @@ pub(in crate::backends) struct Kind {
     pub(in crate::backends) abort: Option<&'static Abort>,
 }
 
-/// How a server of a kind is told from those of other kinds.
+/// How a server of a kind is distinguished from those of other kinds.
 pub(in crate::backends) enum Identification {
     /// It is not: such servers are configured, or found because nothing else fits.
     None,

@@ -45,7 +45,7 @@ struct Version {
     #[serde(default, deserialize_with = "maybe")]
     version: Option<String>,
     /// Whether it has a model that generates, and one that embeds. The latter has a name of its own, which is in no
-    /// list; it is asked for by any name.
+    /// list; a request may use any name.
     #[serde(default, deserialize_with = "maybe")]
     llm: Option<bool>,
     #[serde(default, deserialize_with = "maybe")]

@@ -1,5 +1,5 @@
 //! LiteLLM's proxy. Its list of models has their names alone; what they are for is in a document that its key may not
-//! open. Never asked for `/health`: it would ask each of its own servers to generate.
+//! open. `/health` is never requested: LiteLLM would then have each of its own servers generate.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub(super) static KIND: Kind = Kind {
     abort: None,
 };
 
-/// What it says while it lives.
+/// What it answers while it runs.
 const ALIVE: &[u8] = b"I'm alive";
 
 /// `/model/info`, as documented by the project: one entry a deployment.
@@ -64,16 +64,16 @@ async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
 async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let deployments = async { Ok(api.json::<Deployments>("/model/info", LIST).await.unwrap_or_default()) };
     let (models, deployments) = future::try_join(api.json::<Models>(MODELS, LIST), deployments).await?;
-    let mut told: HashMap<String, Info> = HashMap::new();
+    let mut infos: HashMap<String, Info> = HashMap::new();
     for Deployment { model_name, model_info } in deployments.data {
         let Some(info) = model_info else { continue };
         // Whichever deployment works a request, it must fit.
-        let shortest = told.get(&model_name).and_then(|other| other.max_input_tokens);
+        let shortest = infos.get(&model_name).and_then(|other| other.max_input_tokens);
         let window = shortest.into_iter().chain(info.max_input_tokens).min();
-        told.insert(model_name, Info { max_input_tokens: window, ..info });
+        infos.insert(model_name, Info { max_input_tokens: window, ..info });
     }
     let entries = models.data.into_iter().filter_map(|model| {
-        let info = told.get(&model.id);
+        let info = infos.get(&model.id);
         let task = task(info.and_then(|info| info.mode.as_deref()))?;
         Some(Entry::new(model.id, info.and_then(|info| info.max_input_tokens), task))
     });

@@ -95,7 +95,7 @@ async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     if is_it { Ok(()) } else { Err(ProbeError::Unexpected("no list of LM Studio's")) }
 }
 
-/// One too old for both lists is asked for the OpenAI-style one.
+/// For one that is too old for both, the OpenAI-style list is requested.
 async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     match ask(api).await {
         (Ok(list), _) => Ok(offer_of_current(list)),

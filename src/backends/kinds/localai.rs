@@ -1,4 +1,4 @@
-//! LocalAI. Models of all sorts in one list, which does not say what each is for; the context is in their configuration
+//! LocalAI. Models of all sorts in one list, which does not show what each is for; the context is in their configuration
 //! alone. Where some of them don't generate, the operator names those that do.
 
 use futures_util::future;
@@ -52,5 +52,5 @@ async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
 async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
     let version = async { Ok(api.json::<Version>("/version", DOCUMENT).await.ok()) };
     let (models, version) = future::try_join(api.json::<Models>(MODELS, LIST), version).await?;
-    Ok(Offer::new(models.entries(Task::Any)).version(version.map(|told| told.version)))
+    Ok(Offer::new(models.entries(Task::Any)).version(version.map(|document| document.version)))
 }

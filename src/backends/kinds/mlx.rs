@@ -35,8 +35,8 @@ struct Health {
     status: String,
 }
 
-/// Whether the server is built as MLX-LM's is, says that it is well, and lists models without an owner. A sign rather than
-/// a proof: a server like it is treated the same as any other server.
+/// Whether the server is built as MLX-LM's is, reports that it is healthy, and lists models without an owner. This is a hint and
+/// not certain: a server like it is treated the same as any other server.
 async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
     let list: Models = models.json()?;

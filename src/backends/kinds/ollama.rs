@@ -1,4 +1,4 @@
-//! Ollama. The models are those it has on disk, since it loads what is asked for; the context it runs with is known of
+//! Ollama. The models are those it has on disk, since it loads what is requested; the context it runs with is known of
 //! loaded ones only. What the model was trained for is not it, and is not reported.
 //!
 //! Its list also names cloud models, which it forwards to a service on the account of its owner. They are counted and
@@ -51,7 +51,7 @@ struct Tags {
 #[derive(Deserialize)]
 struct Tag {
     name: String,
-    /// What the model can do, where this version says so.
+    /// What the model can do, where this version reports it.
     #[serde(default, deserialize_with = "maybe")]
     capabilities: Option<Vec<Capability>>,
     #[serde(default, deserialize_with = "maybe")]
@@ -100,7 +100,7 @@ struct LoadedModel {
 }
 
 /// Whether the server greets as Ollama does and has its version. Others imitate its lists; those that imitate its greeting
-/// too have routes of their own, which are looked for before.
+/// too have routes of their own, which are requested before.
 async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (root, _) = future::try_join(api.get("/", DOCUMENT), api.json::<Version>(VERSION, DOCUMENT)).await?;
     let greets = root.status == 200 && root.body.trim_ascii().starts_with(GREETING);
@@ -119,17 +119,17 @@ async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
         let window = windows.get(&tag.name).copied().flatten();
         Some(Entry::new(tag.name, window, task))
     });
-    Ok(Offer::new(entries).version(version.map(|told| told.version)).cloud_models(cloud.len()))
+    Ok(Offer::new(entries).version(version.map(|document| document.version)).cloud_models(cloud.len()))
 }
 
-/// What a model is for; `None` where it is neither. Versions that don't say so name its family: those of BERT embed.
+/// What a model is for; `None` where it is neither. Versions that do not report it name its family: those of BERT embed.
 fn task(tag: &Tag) -> Option<Task> {
-    let Some(told) = tag.capabilities.as_ref().filter(|told| !told.is_empty()) else {
+    let Some(reported) = tag.capabilities.as_ref().filter(|list| !list.is_empty()) else {
         let family = tag.details.as_ref().and_then(|details| details.family.as_deref());
         let embeds = family.is_some_and(|family| family.contains("bert"));
         return Some(if embeds { Task::Embed } else { Task::Generate });
     };
-    match (told.contains(&Capability::Completion), told.contains(&Capability::Embedding)) {
+    match (reported.contains(&Capability::Completion), reported.contains(&Capability::Embedding)) {
         (true, true) => Some(Task::Any),
         (true, false) => Some(Task::Generate),
         (false, true) => Some(Task::Embed),

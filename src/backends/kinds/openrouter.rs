@@ -1,6 +1,6 @@
 //! OpenRouter, a service. Everything is in its public list of models; it is sent nothing that it could bill.
 //!
-//! A model goes by the price that the list has for it. Left out are models whose price can't be read or is none at all,
+//! A model goes by the price that the list has for it. Left out are models whose price can't be read or is missing,
 //! those that cost something for each request too, which a price by tokens does not cover, and those that write no text.
 
 use serde::Deserialize;
@@ -73,8 +73,8 @@ async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
 }
 
 fn writes_text(model: &Model) -> bool {
-    let told = model.architecture.as_ref().and_then(|architecture| architecture.output_modalities.as_ref());
-    told.is_none_or(|modalities| modalities.iter().any(|modality| modality == "text"))
+    let outputs = model.architecture.as_ref().and_then(|architecture| architecture.output_modalities.as_ref());
+    outputs.is_none_or(|modalities| modalities.iter().any(|modality| modality == "text"))
 }
 
 fn price_of(pricing: &Pricing) -> Option<Price> {

@@ -88,7 +88,7 @@ async fn model_info(api: &ApiClient) -> Result<ModelInfo, ProbeError> {
 async fn renamed<T: DeserializeOwned>(api: &ApiClient, now: &str, later: &str) -> Result<T, ProbeError> {
     match api.json(now, DOCUMENT).await {
         Err(ProbeError::Unexpected(_)) => api.json(later, DOCUMENT).await,
-        told => told,
+        tasks => tasks,
     }
 }
 

@@ -1,4 +1,4 @@
-//! TabbyAPI. Its list has, for some keys, whatever is on disk: the models are those that it says are loaded, one that
+//! TabbyAPI. Its list has, for some keys, whatever is on disk: the models are those that it reports as loaded, one that
 //! generates and one that embeds.
 
 use futures_util::future;
@@ -67,7 +67,7 @@ async fn offer(api: &ApiClient) -> Result<Offer, ProbeError> {
         (generates, embeds) => (generates.ok(), embeds.ok()),
     };
     let parameters = generates.as_ref().and_then(|card| card.parameters.as_ref());
-    let (window, slots) = parameters.map_or((None, None), |told| (told.max_seq_len, told.max_batch_size));
+    let (window, slots) = parameters.map_or((None, None), |reported| (reported.max_seq_len, reported.max_batch_size));
     let generates = generates.map(|card| Entry::new(card.id, window, Task::Generate));
     let embeds = embeds.map(|card| Entry::new(card.id, None, Task::Embed));
     Ok(Offer::new(generates.into_iter().chain(embeds)).slots(slots))

@@ -1,6 +1,6 @@
 //! Venice, a service. Everything is in its list of models; it is sent nothing that it could bill.
 //!
-//! Left out are models whose price can't be read or is none at all, those that are offline, and those that neither
+//! Left out are models whose price can't be read or is missing, those that are offline, and those that neither
 //! generate nor embed text. A model whose price rises with a long context goes by the higher one.
 
 use serde::Deserialize;

@@ -1,5 +1,5 @@
 //! vLLM. Its list of models has the context; how many requests it batches is in none of its documents, how many it works
-//! is in its metrics. Recent versions have the routes of the model's task only, which the endpoints' proof then shows.
+//! is in its metrics. Recent versions have the routes of the model's task only, which the probe of the endpoints shows.
 
 use futures_util::future;
 use serde::Deserialize;

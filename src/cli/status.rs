@@ -8,7 +8,7 @@ use super::process::{fail, on_system, print};
 use crate::app::ExitStatus;
 use crate::config::{Environment, StatusAddr};
 use crate::status;
-use crate::telemetry::{Outside, OutsideJson, Snapshot};
+use crate::telemetry::{Snapshot, Untrusted, UntrustedJson};
 
 #[derive(Args)]
 pub(super) struct Status {
@@ -31,7 +31,7 @@ pub(super) fn run(Status { json }: &Status, env: &dyn Environment) -> ExitStatus
     };
     if *json {
         let text = serde_json::to_string_pretty(&status).unwrap_or_default();
-        return print(&format!("{}\n", OutsideJson(&text)));
+        return print(&format!("{}\n", UntrustedJson(&text)));
     }
     print(&summary(&status.snapshot))
 }
@@ -39,15 +39,20 @@ pub(super) fn run(Status { json }: &Status, env: &dyn Environment) -> ExitStatus
 /// A snapshot as text for people. Any process may have answered on the port, so every text in it is escaped.
 fn summary(snapshot: &Snapshot) -> String {
     let mut lines = vec![
-        format!("outpost {} · {:?} · {}", Outside(&snapshot.version), snapshot.phase, Outside(&snapshot.coordinator)),
-        format!("provider id   {}", Outside(snapshot.provider_id.as_deref().unwrap_or("none yet"))),
-        format!("public key    {}", Outside(&snapshot.pubkey)),
+        format!(
+            "outpost {} · {:?} · {}",
+            Untrusted(&snapshot.version),
+            snapshot.phase,
+            Untrusted(&snapshot.coordinator)
+        ),
+        format!("provider id   {}", Untrusted(snapshot.provider_id.as_deref().unwrap_or("none yet"))),
+        format!("public key    {}", Untrusted(&snapshot.pubkey)),
     ];
     if let Some(since) = &snapshot.connected_since {
-        lines.push(format!("connected     since {}, connection {}", Outside(since), snapshot.generation));
+        lines.push(format!("connected     since {}, connection {}", Untrusted(since), snapshot.generation));
     }
     if let Some(cause) = &snapshot.last_disconnect {
-        lines.push(format!("last end      {}", Outside(cause)));
+        lines.push(format!("last end      {}", Untrusted(cause)));
     }
     let (failed, refused) = (sum(&snapshot.jobs.failed), sum(&snapshot.jobs.refused));
     lines.push(format!(
@@ -56,10 +61,10 @@ fn summary(snapshot: &Snapshot) -> String {
     ));
     lines.push(format!("tokens        {} in, {} out", snapshot.tokens.input, snapshot.tokens.output));
     for (name, backend) in &snapshot.backends {
-        let models: Vec<String> = backend.models.iter().map(|model| Outside(model.as_str()).to_string()).collect();
-        let cause = Outside(backend.cause.as_deref().unwrap_or_default()).to_string();
+        let models: Vec<String> = backend.models.iter().map(|model| Untrusted(model.as_str()).to_string()).collect();
+        let cause = Untrusted(backend.cause.as_deref().unwrap_or_default()).to_string();
         let (state, details) = if backend.up { ("up", models.join(", ")) } else { ("down", cause) };
-        lines.push(format!("backend       {} {state}: {details}", Outside(name)));
+        lines.push(format!("backend       {} {state}: {details}", Untrusted(name)));
     }
     lines.join("\n") + "\n"
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::peer::End;
-use crate::telemetry::Outside;
+use crate::telemetry::Untrusted;
 use crate::transport::stream::DialError;
 use crate::transport::websocket::codec::Frame;
 
@@ -69,7 +69,7 @@ impl Received {
 
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Outside(&self.text).fmt(f)
+        Untrusted(&self.text).fmt(f)
     }
 }
 

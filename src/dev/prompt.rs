@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::formats::sse::{EVENT_LIMIT, SseSplitter};
 use crate::messages::secret::Secret;
-use crate::telemetry::Outside;
+use crate::telemetry::Untrusted;
 
 /// Why the prompt has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum PromptError {
     #[error("the connection to the coordinator broke")]
     Broken,
     /// It answered with an error.
-    #[error("the coordinator answered {status}: {}", Outside(message))]
+    #[error("the coordinator answered {status}: {}", Untrusted(message))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -28,7 +28,7 @@ pub enum PromptError {
         message: String,
     },
     /// The answer broke off.
-    #[error("the answer broke off: {}", Outside(.0))]
+    #[error("the answer broke off: {}", Untrusted(.0))]
     BrokenOff(String),
     /// The terminal.
     #[error(transparent)]

@@ -15,7 +15,7 @@ use crate::config::{AgentConfig, Backends, CoordinatorConfig, Environment, Layer
 use crate::coordinator::{CoordinatorError, bind};
 use crate::identity::Identity;
 use crate::status::StatusServer;
-use crate::telemetry::{Outside, OutsideJson, Snapshot};
+use crate::telemetry::{Snapshot, Untrusted, UntrustedJson};
 use crate::transport::tls::client_config;
 
 /// How long a probe for backends may take before the built-in echo is used.
@@ -207,7 +207,7 @@ fn greet(
 ) -> io::Result<()> {
     writeln!(out, "outpost {} is running: a coordinator, an agent, and", snapshot.version)?;
     for (name, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.up) {
-        let models: Vec<String> = backend.models.iter().map(|model| Outside(model.as_str()).to_string()).collect();
+        let models: Vec<String> = backend.models.iter().map(|model| Untrusted(model.as_str()).to_string()).collect();
         writeln!(out, "  backend {name}: {}", models.join(", "))?;
     }
     let key = if client.has_key() { " -H \"Authorization: Bearer $OUTPOST_COORDINATOR_API_KEY\"" } else { "" };
@@ -223,7 +223,7 @@ fn greet(
     let model = models.first().map_or("", String::as_str);
     // A model's name is whatever its server reports.
     let body = prompt::body(model, "Say hello.");
-    let body = OutsideJson(&body);
+    let body = UntrustedJson(&body);
     writeln!(out, "  curl -N http://{addr}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")?;
     writeln!(out, "\nCtrl-C stops it.")?;
     out.flush()

@@ -5,14 +5,14 @@ use std::fmt::{self, Display};
 use log::kv::{Error, Key, Source, ToValue, Value, VisitSource};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::Outside;
+use super::Untrusted;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// A count, or a time in the unit that the name gives.
     Number(u64),
-    /// Text, which may be from outside: it is escaped where it is shown.
+    /// Text, which may be untrusted: it is escaped where it is shown.
     Text(String),
 }
 
@@ -83,7 +83,7 @@ impl Display for AsText<'_> {
             fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
                 let text = value.to_string();
                 let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.:/@[],+".contains(c);
-                let (name, shown) = (key.as_str(), Outside(&text));
+                let (name, shown) = (key.as_str(), Untrusted(&text));
                 if !text.is_empty() && text.chars().all(is_word) {
                     write!(self.0, " {name}={shown}")?;
                 } else {
@@ -129,7 +129,7 @@ impl Serialize for Json<'_> {
         } else if let Some(number) = self.0.to_f64() {
             serializer.serialize_f64(number)
         } else {
-            serializer.collect_str(&Outside::shortened(&self.0.to_string()))
+            serializer.collect_str(&Untrusted::shortened(&self.0.to_string()))
         }
     }
 }

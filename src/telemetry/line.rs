@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use log::{Level, Record};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::OutsideJson;
+use super::UntrustedJson;
 use super::field::{AsText, add_to_map};
 
 /// A record at a time.
@@ -21,7 +21,7 @@ impl<'a, 'r, T: Display> Line<'a, 'r, T> {
 
     /// One JSON object whose members are `time`, `level`, `target`, `message` and the fields.
     pub(super) fn json(&self) -> String {
-        OutsideJson(&serde_json::to_string(self).unwrap_or_default()).to_string()
+        UntrustedJson(&serde_json::to_string(self).unwrap_or_default()).to_string()
     }
 }
 
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_is_escaped_once_in_text() {
+    fn untrusted_text_is_escaped_once_in_text() {
         let escaped = r#", code 4001: is \"x\"\u{a}level=error \\ \u{1b}[2J\u{202e}""#;
         let shown = line(hostile(), |line| line.to_string());
         assert!(shown.ends_with(escaped), "{shown}");
     }
 
     #[test]
-    fn text_from_outside_is_escaped_once_in_json() {
+    fn untrusted_text_is_escaped_once_in_json() {
         let shown = line(hostile(), |line| line.json());
         assert!(shown.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{shown}");
         let read: Value = serde_json::from_str(&shown).unwrap();

@@ -5,13 +5,13 @@ mod field;
 mod job_metrics;
 mod line;
 pub mod log;
-pub mod outside;
 pub mod prometheus;
 pub mod repeats;
 pub mod snapshot;
 mod stderr;
+pub mod untrusted;
 
 pub use events::{Event, Events};
 pub use field::{Field, Fields};
-pub use outside::{Label, Outside, OutsideJson};
 pub use snapshot::{Phase, Snapshot};
+pub use untrusted::{Label, Untrusted, UntrustedJson};

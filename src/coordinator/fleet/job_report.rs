@@ -9,7 +9,7 @@ use super::relay::End;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{ErrorCode, Tokens};
-use crate::telemetry::Outside;
+use crate::telemetry::Untrusted;
 
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,7 +143,7 @@ impl JobReport {
 impl fmt::Display for JobReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { job, provider, tokens, result, .. } = self;
-        let (model, endpoint) = (Outside(self.model.as_str()), self.endpoint.path());
+        let (model, endpoint) = (Untrusted(self.model.as_str()), self.endpoint.path());
         write!(f, "job ended job={job} model=\"{model}\" provider={provider} endpoint={endpoint}")?;
         write!(f, " input={} output={}", tokens.input, tokens.output)?;
         if let Some(first_byte) = self.first_byte {

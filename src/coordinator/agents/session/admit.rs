@@ -10,7 +10,7 @@ use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
 use crate::coordinator::agents::link::{CloseReason, Link};
 use crate::coordinator::fleet::roster::AgentInfo;
 use crate::messages::wire::{AuthResponse, FromCoordinator};
-use crate::telemetry::Outside;
+use crate::telemetry::Untrusted;
 
 impl Session {
     pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {
@@ -25,7 +25,7 @@ impl Session {
                     log::warn!(
                         "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
                         self.peer,
-                        Outside(&answer.agent_version)
+                        Untrusted(&answer.agent_version)
                     );
                 }
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
@@ -50,7 +50,7 @@ impl Session {
             log::info!(
                 "agent connected provider={provider} peer={} version=\"{}\" reason={reason:?} extensions={agreed}",
                 self.peer,
-                Outside(&answer.agent_version)
+                Untrusted(&answer.agent_version)
             );
         }
         if reason == AdmissionReason::Code && self.is_logged("agent enrolled") {

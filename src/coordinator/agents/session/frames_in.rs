@@ -11,7 +11,7 @@ use crate::coordinator::fleet::relay::End;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::messages::ids::{JobId, ProviderId};
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
-use crate::telemetry::Outside;
+use crate::telemetry::Untrusted;
 
 impl Session {
     pub(super) fn steady(
@@ -25,7 +25,7 @@ impl Session {
         match frame {
             FromAgent::Capabilities(offer) => {
                 if self.is_logged("agent offers") {
-                    let model = |model: &ModelOffer| Outside(model.model_id.as_str()).to_string();
+                    let model = |model: &ModelOffer| Untrusted(model.model_id.as_str()).to_string();
                     let models = offer.models.iter().take(8).map(model).collect::<Vec<_>>().join(",");
                     let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
                     log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");

@@ -1,4 +1,4 @@
-//! Text from outside, made safe for a log line or a terminal.
+//! Untrusted text, made safe for a log line or a terminal.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ const SHOWN: usize = 200;
 /// Shows text that a peer wrote, fit to stand between quotes: control characters, quotes and direction marks escaped,
 /// bounded in length.
 #[derive(Clone, Copy, Debug)]
-pub struct Outside<'a>(pub &'a str);
+pub struct Untrusted<'a>(pub &'a str);
 
-impl Outside<'_> {
+impl Untrusted<'_> {
     /// The same text without any escapes, bounded in length: for a form that has its own.
     pub fn shortened(text: &str) -> String {
         let mut chars = text.chars();
@@ -22,7 +22,7 @@ impl Outside<'_> {
     }
 }
 
-impl fmt::Display for Outside<'_> {
+impl fmt::Display for Untrusted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.0.chars();
         for c in chars.by_ref().take(SHOWN) {
@@ -41,9 +41,9 @@ impl fmt::Display for Outside<'_> {
 /// Shows JSON text with every character in its strings escaped that could drive a terminal, or end single quotes in a
 /// shell's line. It is the same JSON.
 #[derive(Clone, Copy, Debug)]
-pub struct OutsideJson<'a>(pub &'a str);
+pub struct UntrustedJson<'a>(pub &'a str);
 
-impl fmt::Display for OutsideJson<'_> {
+impl fmt::Display for UntrustedJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             // A line break is between values: in a string it is escaped already.
@@ -65,8 +65,8 @@ fn is_harmless(c: char) -> bool {
 /// The most letters that a label has.
 const LABEL: usize = 64;
 
-/// Shows text that a peer wrote where a word of the protocol belongs, if it is one. Anything else may be of somebody's
-/// prompt, and only its length is shown.
+/// Shows text that a peer wrote where a word of the protocol belongs, if it is one. Anything else may be part of a
+/// prompt, so only its length is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Label<'a>(pub &'a str);
 
@@ -76,7 +76,7 @@ impl fmt::Display for Label<'_> {
         if (1..=LABEL).contains(&self.0.len()) && self.0.bytes().all(allowed) {
             f.write_str(self.0)
         } else {
-            write!(f, "({} bytes that are no name)", self.0.len())
+            write!(f, "({} bytes that are not a name)", self.0.len())
         }
     }
 }
@@ -86,17 +86,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_can_not_forge_a_line_or_drive_a_terminal() {
-        assert_eq!(Outside("a\nb\x1b[31m\u{202e}x").to_string(), "a\\u{a}b\\u{1b}[31m\\u{202e}x");
-        assert_eq!(Outside(r#"a" cause="b\"#).to_string(), r#"a\" cause=\"b\\"#);
-        assert_eq!(Outside(&"x".repeat(500)).to_string().chars().count(), SHOWN + 1);
+    fn untrusted_text_can_not_forge_a_line_or_drive_a_terminal() {
+        assert_eq!(Untrusted("a\nb\x1b[31m\u{202e}x").to_string(), "a\\u{a}b\\u{1b}[31m\\u{202e}x");
+        assert_eq!(Untrusted(r#"a" cause="b\"#).to_string(), r#"a\" cause=\"b\\"#);
+        assert_eq!(Untrusted(&"x".repeat(500)).to_string().chars().count(), SHOWN + 1);
     }
 
     #[test]
     fn escaped_json_is_the_same_json_without_what_drives_a_terminal_or_ends_quotes() {
         let value = "a\u{9b}31m\u{202e}\u{7f}\u{1b}'\"\\\né漢\u{1f600}";
         let json = serde_json::to_string_pretty(&[value]).unwrap();
-        let escaped = OutsideJson(&json).to_string();
+        let escaped = UntrustedJson(&json).to_string();
         assert_eq!(serde_json::from_str::<[String; 1]>(&escaped).unwrap(), [value]);
         assert!(escaped.chars().all(|c| c != '\'' && (is_harmless(c) || c == '\n')), "{escaped}");
         assert!(escaped.contains("é漢\\ud83d\\ude00"), "{escaped}");
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn only_a_word_is_shown_as_a_label() {
         assert_eq!(Label("config_update.v2").to_string(), "config_update.v2");
-        assert_eq!(Label("tell me a secret").to_string(), "(16 bytes that are no name)");
-        assert_eq!(Label("").to_string(), "(0 bytes that are no name)");
-        assert_eq!(Label(&"x".repeat(65)).to_string(), "(65 bytes that are no name)");
+        assert_eq!(Label("tell me a secret").to_string(), "(16 bytes that are not a name)");
+        assert_eq!(Label("").to_string(), "(0 bytes that are not a name)");
+        assert_eq!(Label(&"x".repeat(65)).to_string(), "(65 bytes that are not a name)");
     }
 }

@@ -7,8 +7,9 @@ use clap::Args;
 use super::process::{fail, on_system, print};
 use crate::app::ExitStatus;
 use crate::config::{Environment, StatusAddr};
+use crate::messages::untrusted::{Untrusted, UntrustedJson};
 use crate::status;
-use crate::telemetry::{Snapshot, Untrusted, UntrustedJson};
+use crate::telemetry::Snapshot;
 
 #[derive(Args)]
 pub(super) struct Status {

@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::messages::backend::BackendKind;
-
-/// Characters of a value that are shown.
-const SHOWN: usize = 100;
+use crate::messages::untrusted::Untrusted;
 
 /// Everything that is wrong with a configuration, at least one problem, and what looks odd: a misspelt name explains why
 /// a variable is missing.
@@ -64,19 +62,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.variable)?;
         if let Some(value) = &self.value {
-            write!(f, "=\"{}\"", shown(value))?;
+            write!(f, "=\"{}\"", Untrusted(value))?;
         }
         write!(f, ": {}\n    for example: {}={}", self.cause, self.variable, self.example)
     }
-}
-
-/// Text that came from outside, fit for a terminal: escaped, and cut where it is long.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// What is wrong with a value.
@@ -230,7 +219,7 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// A variable with our prefix that nothing reads.
-    #[error("{} is not a variable of outpost and has no effect{}", shown(name), suggestion(nearest.as_deref()))]
+    #[error("{} is not a variable of outpost and has no effect{}", Untrusted(name), suggestion(nearest.as_deref()))]
     Unknown {
         /// The variable.
         name: String,
@@ -238,7 +227,7 @@ pub enum Warning {
         nearest: Option<String>,
     },
     /// A variable for a backend that is not configured.
-    #[error("{} is for a backend that is not configured and has no effect; the backends are {}", shown(name), backends.join(", "))]
+    #[error("{} is for a backend that is not configured and has no effect; the backends are {}", Untrusted(name), backends.join(", "))]
     NoSuchBackend {
         /// The variable.
         name: String,
@@ -293,14 +282,6 @@ fn suggestion(nearest: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_is_escaped_and_cut() {
-        let shown = shown(&format!("a\n\u{1b}[31m\u{202e}{}", "é".repeat(200)));
-        assert!(shown.starts_with("a\\n\\u{1b}[31m\\u{202e}é"), "{shown}");
-        assert_eq!(shown.matches('é').count(), SHOWN - 8);
-        assert!(shown.ends_with('…'));
-    }
 
     #[test]
     fn a_report_prints_every_problem_with_its_example_and_every_warning() {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::peer::End;
-use crate::telemetry::Untrusted;
+use crate::messages::untrusted::Untrusted;
 use crate::transport::stream::DialError;
 use crate::transport::websocket::codec::Frame;
 

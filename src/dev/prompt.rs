@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::formats::sse::{EVENT_LIMIT, SseSplitter};
 use crate::messages::secret::Secret;
-use crate::telemetry::Untrusted;
+use crate::messages::untrusted::Untrusted;
 
 /// Why the prompt has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,9 @@ use crate::app::{self, Agent, ExitStatus, Signals, StartError};
 use crate::config::{AgentConfig, Backends, CoordinatorConfig, Environment, Layered, MapEnvironment, Report};
 use crate::coordinator::{CoordinatorError, bind};
 use crate::identity::Identity;
+use crate::messages::untrusted::{Untrusted, UntrustedJson};
 use crate::status::StatusServer;
-use crate::telemetry::{Snapshot, Untrusted, UntrustedJson};
+use crate::telemetry::Snapshot;
 use crate::transport::tls::client_config;
 
 /// How long a probe for backends may take before the built-in echo is used.

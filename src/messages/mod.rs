@@ -13,5 +13,6 @@ pub mod load;
 pub mod members;
 pub mod prices;
 pub mod secret;
+pub mod untrusted;
 pub mod wire;
 pub mod workers;

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use log::kv::{Error, Key, Source, ToValue, Value, VisitSource};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::Untrusted;
+use crate::messages::untrusted::Untrusted;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]

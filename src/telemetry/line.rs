@@ -5,8 +5,8 @@ use std::fmt::{self, Display};
 use log::{Level, Record};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::UntrustedJson;
 use super::field::{AsText, add_to_map};
+use crate::messages::untrusted::UntrustedJson;
 
 /// A record at a time.
 pub(super) struct Line<'a, 'r, T> {

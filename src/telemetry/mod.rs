@@ -9,9 +9,7 @@ pub mod prometheus;
 pub mod repeats;
 pub mod snapshot;
 mod stderr;
-pub mod untrusted;
 
 pub use events::{Event, Events};
 pub use field::{Field, Fields};
 pub use snapshot::{Phase, Snapshot};
-pub use untrusted::{Label, Untrusted, UntrustedJson};

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
 use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
+use crate::messages::untrusted::Label;
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::telemetry::Events;
 use crate::telemetry::events::{FrameSkipped, SkipCause};
-use crate::telemetry::{Events, Label};
 use crate::transport::websocket::pump::Inbox;
 
 /// Frames above this are parsed off the arbiter.

@@ -18,6 +18,7 @@ use crate::core::formats::assemble::AssembleError;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
+use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::ErrorCode;
 
 /// Why a client gets no answer, or an incomplete one.
@@ -59,10 +60,10 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// No agent offers the model.
-    #[error("no connected agent offers the model {:?}", .0.as_str())]
+    #[error("no connected agent offers the model \"{}\"", Untrusted(.0.as_str()))]
     UnknownModel(ModelId),
     /// No agent that offers the model offers it at this path.
-    #[error("no connected agent offers the model {:?} at {}", .model.as_str(), .endpoint.path())]
+    #[error("no connected agent offers the model \"{}\" at {}", Untrusted(.model.as_str()), .endpoint.path())]
     UnknownPath {
         /// The model.
         model: ModelId,

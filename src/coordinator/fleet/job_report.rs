@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::relay::End;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
+use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::{ErrorCode, Tokens};
-use crate::telemetry::Untrusted;
 
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

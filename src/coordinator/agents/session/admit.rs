@@ -9,8 +9,8 @@ use super::{CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
 use crate::coordinator::agents::link::{CloseReason, Link};
 use crate::coordinator::fleet::roster::AgentInfo;
+use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::{AuthResponse, FromCoordinator};
-use crate::telemetry::Untrusted;
 
 impl Session {
     pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {

@@ -10,8 +10,8 @@ use crate::coordinator::agents::workload::ChunkError;
 use crate::coordinator::fleet::relay::End;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::messages::ids::{JobId, ProviderId};
+use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
-use crate::telemetry::Untrusted;
 
 impl Session {
     pub(super) fn steady(

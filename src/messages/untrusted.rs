@@ -1,4 +1,5 @@
-//! Untrusted text, made safe for a log line or a terminal.
+//! Untrusted text, made safe for a log line or a terminal. Everything that shows such text escapes it here: the log, the
+//! commands, and the report of a wrong configuration.
 
 use std::fmt;
 

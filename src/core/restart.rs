@@ -1,6 +1,6 @@
 //! How often a child may be restarted before the process gives up.
 //!
-//! It counts, it does not restart: the supervisor asks once for each restart and does what the verdict says.
+//! It only counts. The supervisor records each restart here and follows the verdict.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,25 +20,25 @@ pub struct RestartBudget {
 pub enum Verdict {
     /// Start it again.
     Restart,
-    /// The budget is spent: something is wrong that restarting does not mend.
+    /// The budget is spent: restarts do not repair the fault.
     GiveUp,
 }
 
 impl RestartBudget {
-    /// A budget of `max` restarts within `window`. With a `max` of 0 nothing is ever restarted. Its memory is that of
-    /// the latest `max` restarts.
+    /// A budget of `max` restarts within `window`. With a `max` of 0 nothing is ever restarted. It remembers the
+    /// latest `max` restarts.
     pub fn new(max: u32, window: Duration) -> Self {
         Self { max: usize::try_from(max).unwrap_or(usize::MAX), window, recent: VecDeque::new() }
     }
 
-    /// Takes in that a restart is due at `now`. One that is `window` old to the nanosecond counts no more.
+    /// Records that a restart is due at `now`. Restarts that are at least `window` old do not count.
     pub fn record(&mut self, now: Instant) -> Verdict {
         while self.recent.front().is_some_and(|then| now.saturating_duration_since(*then) >= self.window) {
             self.recent.pop_front();
         }
         let spent = self.recent.len() >= self.max;
         if spent {
-            // The oldest of `max + 1` within the window is not needed to tell that the next one is too many.
+            // The `max` latest restarts are enough to decide about the next one.
             self.recent.pop_front();
         }
         if self.max > 0 {

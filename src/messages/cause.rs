@@ -3,7 +3,7 @@
 /// Why a job was refused, failed or was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
-    /// The job can be named, but not done.
+    /// The job has a readable id, and an error in another field.
     Malformed,
     /// It was received before the first capabilities were sent.
     NotOffered,
@@ -17,7 +17,7 @@ pub enum Cause {
     BackendsFailed,
     /// The circuit breakers of the model's backends are open.
     BreakersOpen,
-    /// Every slot of the model's backends is taken.
+    /// All slots of the model's backends are used.
     BackendsFull,
     /// The agent holds as many jobs as it may.
     AgentFull,
@@ -31,13 +31,13 @@ pub enum Cause {
     Cancelled,
     /// The connection to the coordinator ended.
     ConnectionLost,
-    /// The actors that worked it are gone.
+    /// The actors that worked it have ended.
     WorkerLost,
     /// Another fault or limit of the agent.
     AgentError,
     /// The request can't be served as it is.
     InvalidRequest,
-    /// The backend takes no connection.
+    /// The backend accepts no connection.
     Unreachable,
     /// The backend does not speak HTTP.
     NotHttp,
@@ -47,7 +47,7 @@ pub enum Cause {
     KeyRejected,
     /// The backend does not have the model.
     ModelNotLoaded,
-    /// The backend takes no more requests from the operator.
+    /// The backend accepts no more requests with the operator's key.
     RateLimited,
     /// Another error of the backend.
     BackendError,

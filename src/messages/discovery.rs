@@ -20,7 +20,7 @@ pub struct ModelReport {
     pub price: Option<Price>,
 }
 
-/// A healthy backend, as one probe saw it.
+/// The result of one probe of a healthy backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackendReport {
     /// The kind of server.
@@ -36,7 +36,7 @@ pub struct BackendReport {
 }
 
 impl BackendReport {
-    /// Whether it offers the same. Active requests are not compared: they change all the time.
+    /// Whether the offer is the same. Active requests are not compared: they change all the time.
     pub fn same_offer(&self, other: &Self) -> bool {
         let Self { kind, models, slots, active_requests: _, cloud_models: _ } = self;
         (kind, models, slots) == (&other.kind, &other.models, &other.slots)

@@ -1,4 +1,4 @@
-//! The paths of the API that jobs ask for, and the form in which they want the answer.
+//! The API paths that jobs request, and the form of the response.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::backend::Format;
 
-/// An API path that a job can ask for and a model can have.
+/// An API path that a job can request and a model can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Endpoint {
@@ -60,7 +60,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The form in which a job wants its answer.
+/// The form of a job's response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AnswerForm {
     /// As an event stream. Also what the base protocol means.
@@ -77,7 +77,7 @@ pub struct Endpoints(u8);
 impl Endpoints {
     /// None.
     pub const NONE: Self = Self(0);
-    /// Chat completions only: what every server of models has.
+    /// Chat completions only, which every inference server has.
     pub const CHAT: Self = Self(Endpoint::ChatCompletions as u8);
     /// Those that have a format in the base protocol.
     pub const BASE: Self = Self(Endpoint::ChatCompletions as u8 | Endpoint::Messages as u8);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-/// A job's id: a UUID in its usual hyphenated form. The text keeps the very letters the coordinator used, which may compare
-/// strings; ids that differ only in the case of letters are equal, as they are the same UUID.
+/// A job's id: a UUID in its usual hyphenated form. The text is kept as the coordinator wrote it, because it may compare
+/// strings. Ids that differ only in the case of letters are equal, because they are the same UUID.
 #[derive(Clone, Copy)]
 pub struct JobId([u8; 36]);
 
@@ -22,7 +22,7 @@ impl JobId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Only UUID text gets in, which is ASCII.
+        // The text is that of a UUID, which is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
-/// The name the coordinator gave this agent: 1 to 128 characters of letters, digits, `.`, `_`, `:` and `-`.
+/// The id that the coordinator assigned to this agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ProviderId(String);
@@ -179,11 +179,11 @@ macro_rules! name {
 }
 
 name! {
-    /// A model's id as its backend names it.
+    /// The id of a model, as its backend spells it.
     ModelId
 }
 name! {
-    /// A backend's name: the operator's, or the kind's where there is only one.
+    /// A backend's name: that of the configuration, or else that of its kind.
     BackendId
 }
 

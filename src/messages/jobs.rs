@@ -19,7 +19,7 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub struct Job {
     /// The coordinator's id for it.
     pub id: JobId,
-    /// The model asked for.
+    /// The requested model.
     pub model: ModelId,
     /// The shape of the request.
     pub endpoint: Endpoint,
@@ -80,22 +80,22 @@ impl Blame {
     }
 }
 
-/// What a failed job shows of the backend that failed it.
+/// What a failed job shows about the backend that failed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// Nothing: the request, its caller, the operator or this program is to blame.
     Nothing,
-    /// The backend fails whatever it is asked for: it takes no connection, or does not speak HTTP.
+    /// The backend fails for any request: it accepts no connection, or does not speak HTTP.
     Backend,
-    /// The backend is overloaded. Its callers may have done that, so this job alone proves nothing; that another backend
-    /// then does the job shows that the job was not at fault.
+    /// The backend is overloaded. Its clients may be the cause, so this job alone proves nothing. If another backend then
+    /// does the job, the job was not the cause.
     Overload,
-    /// The backend broke while it worked the job. The job may have done that, so it alone proves nothing; that another
-    /// backend then does the job shows that the job was not at fault, that another one breaks too shows that it was.
+    /// The backend crashed while it worked the job. The job may be the cause, so it alone proves nothing. If another backend
+    /// then does the job, the job was not the cause; if another one crashes too, it was.
     Crash,
 }
 
-/// Why a job failed, as far as anything is decided from it.
+/// Why a job failed, as far as decisions depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Why, in one word.
@@ -104,7 +104,7 @@ pub struct Failure {
     pub code: ErrorCode,
     /// Who is to blame.
     pub blame: Blame,
-    /// What it shows of the backend.
+    /// What it shows about the backend.
     pub evidence: Evidence,
     /// Whether the backend should be probed at once.
     pub probe: bool,
@@ -120,7 +120,7 @@ pub enum Outcome {
     },
     /// `job_error` was sent.
     Failed(Failure),
-    /// It was cancelled, or its connection ended: nothing more is sent of it.
+    /// It was cancelled, or its connection ended: nothing more of it is sent.
     Cancelled,
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::ids::BackendId;
 use super::wire::Heartbeat;
 
-/// Heartbeat to router: asks for the figures of a heartbeat frame.
+/// Heartbeat to router: request the figures of a heartbeat frame.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "Heartbeat")]
 pub(crate) struct SampleLoad;

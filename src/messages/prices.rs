@@ -1,4 +1,4 @@
-//! What a model costs.
+//! Prices of models.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Price {
 /// The operator's prices: a default, and models with a price of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceList {
-    /// Holds for every model that is not in `by_model`.
+    /// For every model that is not in `by_model`.
     pub default: Price,
     /// Models with a price of their own.
     pub by_model: BTreeMap<ModelId, Price>,

@@ -1,6 +1,7 @@
 //! How bytes of a response become a frame: as base64 in JSON, or as they are behind a head of fixed size.
 //!
-//! Each chunk is encoded here once, masked, into the bytes that go over the wire.
+//! Each chunk is encoded here once, masked, into the bytes that go over the wire. So its JSON is not written by serde, which
+//! would need the base64 as a text first. No part of it needs an escape.
 //!
 //! Where the extension `endpoints` was agreed on, a job's first chunk carries the head of the response. That one is a
 //! `job_chunk` of JSON also where `binary` was agreed on, whose frames have no place for a head; its bytes count for the

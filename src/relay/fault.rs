@@ -197,7 +197,7 @@ impl From<SendError> for Fault {
                     .by_connection()
                     .showing(Evidence::Backend)
             }
-            SendError::Garbled => Self::backend("the backend's answer is no HTTP")
+            SendError::Garbled => Self::backend("the backend's response is not HTTP")
                 .because(Cause::NotHttp)
                 .by_connection()
                 .showing(Evidence::Backend),

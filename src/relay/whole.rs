@@ -21,7 +21,7 @@ use crate::messages::wire::Tokens;
 
 /// The most bytes that are held of an answer.
 const LIMIT: usize = 16 << 20;
-const NO_OBJECT: &str = "the backend's answer is no JSON object";
+const NO_OBJECT: &str = "the backend's response is not a JSON object";
 
 /// The one body that a stream comes to.
 pub(super) async fn assembled(endpoint: Endpoint, body: Body) -> Result<Whole, Fault> {

@@ -92,7 +92,7 @@ impl Grammar {
     /// Judges one text frame of the agent.
     pub(super) fn check(&self, text: &[u8]) -> Result<(), String> {
         let Ok(frame) = serde_json::from_slice::<Fields<'_>>(text) else {
-            return Err("the agent sent a text that is no JSON object".to_owned());
+            return Err("the agent sent a text that is not a JSON object".to_owned());
         };
         let Some(kind) = frame.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok()) else {
             return Err("a frame without a type".to_owned());
@@ -114,7 +114,7 @@ impl Grammar {
                     check_fields(field, item.keys().copied(), fields)?;
                     self.check_extended(field, item, *field == "models")
                 })?,
-                Err(_) => return Err(format!("{kind}.{field} is no object")),
+                Err(_) => return Err(format!("{kind}.{field} is not an object")),
             }
         }
         match frame.get("job_id") {

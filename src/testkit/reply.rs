@@ -22,7 +22,7 @@ pub enum Reply {
     Refuse,
     /// The connection breaks once the request is there.
     Break,
-    /// An answer that is no HTTP.
+    /// An answer that is not HTTP.
     Garble,
     /// No answer at all.
     Hang,

@@ -64,7 +64,7 @@ impl Request {
     pub fn json(&self) -> serde_json::Value {
         match serde_json::from_slice(&self.body) {
             Ok(value) => value,
-            Err(error) => panic!("the body is no JSON: {error}"),
+            Err(error) => panic!("the body is not JSON: {error}"),
         }
     }
 

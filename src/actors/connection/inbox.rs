@@ -74,7 +74,7 @@ impl Inbox for JobInbox {
 }
 
 fn job_of(frame: JobFrame, received: std::time::Instant, agreed: Extensions) -> Result<Job, MalformedJob> {
-    let (endpoint, form) = frame.asked(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
+    let (endpoint, form) = frame.requested(agreed).map_err(|why| MalformedJob { job_id: frame.job_id, why })?;
     let JobFrame { job_id: id, model_id: model, request, members, deadline, .. } = frame;
     Ok(Job { id, model, endpoint, form, request, members, received, deadline })
 }

@@ -97,7 +97,7 @@ pub(crate) enum ApiError {
     #[error("the agent did not answer in time")]
     Late,
     /// The agent's answer can't be read.
-    #[error("the agent sent no readable answer")]
+    #[error("the agent's answer can't be read")]
     Garbled,
     /// The client read slower than the agent sent.
     #[error("the answer was read too slowly")]

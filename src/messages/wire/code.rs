@@ -1,4 +1,4 @@
-//! Why a job failed, in the protocol's words.
+//! The error codes of jobs.
 
 use std::fmt;
 

@@ -1,7 +1,6 @@
-//! What can be agreed on beyond the base protocol: the coordinator offers names, the agent answers with those it will use.
+//! Extensions of the base protocol: the coordinator offers names, the agent responds with those that it will use.
 //!
-//! Names that this build does not know are skipped as they are read, so that a set that was read from a peer holds only
-//! what both sides know.
+//! Unknown names are skipped when a set is read, so a set that a peer sent contains only what both sides know.
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ use super::lenient::{self, FieldValue};
 pub enum Extension {
     /// Chunks travel as binary frames.
     Binary = 1,
-    /// Jobs name the API path and the form of their answer, offers what each model can do, and the first chunk the status.
+    /// Jobs name the API path and the form of the response, offers the paths of each model, and the first chunk the status.
     Endpoints = 1 << 1,
 }
 
@@ -38,10 +37,10 @@ impl Extension {
 pub struct Extensions(u8);
 
 impl Extensions {
-    /// None: the base protocol.
+    /// No extensions: the base protocol.
     pub const NONE: Self = Self(0);
 
-    /// All that this build has.
+    /// All extensions of this version.
     pub fn all() -> Self {
         Extension::ALL.into_iter().collect()
     }
@@ -73,7 +72,7 @@ impl Extensions {
         Self(self.0 | named.map_or(0, |extension| extension as u8))
     }
 
-    /// Reads a field that may hold anything: a value that is not a list of texts is the empty set.
+    /// Reads a field of any type: a value that is not a list of texts is the empty set.
     pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(lenient::field(deserializer)?.unwrap_or(Self::NONE))
     }

@@ -43,10 +43,10 @@ pub struct AuthResponse {
     pub signature: String,
     /// The agent's version.
     pub agent_version: String,
-    /// Only while the agent holds no provider id and the operator configured a code.
+    /// Only while the agent has no provider id, and if the operator configured a code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment_code: Option<String>,
-    /// Those on offer that the agent will use. Left out where there are none.
+    /// The offered ones that the agent will use. Left out if there are none.
     #[serde(default, skip_serializing_if = "Extensions::is_empty", deserialize_with = "Extensions::lenient")]
     pub extensions: Extensions,
 }
@@ -69,8 +69,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The capabilities for a coordinator with which these extensions were agreed on. Without `endpoints` it gets no paths,
-    /// and no model that has none of the base protocol's endpoints.
+    /// The capabilities for a coordinator with which these extensions were agreed on. Without `endpoints` they contain no
+    /// paths, and no model without an endpoint of the base protocol.
     #[must_use]
     pub fn as_agreed(mut self, agreed: Extensions) -> Self {
         if !agreed.contains(Extension::Endpoints) {
@@ -90,19 +90,19 @@ pub struct ModelOffer {
     pub input_per_1m: u64,
     /// Micro-USD per million generated tokens.
     pub output_per_1m: u64,
-    /// Jobs at once for this model.
+    /// The most concurrent jobs for this model.
     pub max_concurrent: u32,
-    /// The kind of backend that serves it. Text, because a coordinator meets agents that know more kinds.
+    /// The kind of backend that serves it. Text, because newer agents may know more kinds than the coordinator.
     pub backend: String,
-    /// Tokens of context, where known.
+    /// Tokens of context, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,
-    /// What can be asked of it: only where the extension `endpoints` was agreed on.
+    /// The endpoints that it has: only if the extension `endpoints` was agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
     pub endpoints: Option<Endpoints>,
 }
 
-/// The list of their paths. Those that are not known are skipped.
+/// The list of their paths. Unknown paths are skipped.
 impl FieldValue for Endpoints {
     fn of_list<'de, A: SeqAccess<'de>>(list: A) -> Result<Option<Self>, A::Error> {
         let add =
@@ -114,9 +114,9 @@ impl FieldValue for Endpoints {
 /// Bounds over all models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Jobs at once over all models.
+    /// The most concurrent jobs over all models.
     pub max_concurrent_total: u32,
-    /// The token budget, null without one.
+    /// The token budget, null if there is none.
     pub max_tokens_per_minute: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ pub struct Metadata {
 /// Figures of the last 60 s.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// Jobs accepted and not ended.
+    /// Accepted jobs that have not ended.
     pub queue_depth: u64,
     /// Median of output tokens over duration, jobs of the last 60 s.
     pub tokens_per_sec_p50: f64,
@@ -138,9 +138,9 @@ pub struct Heartbeat {
     pub p50_latency_ms: u64,
     /// The 95th percentile of the same.
     pub p95_latency_ms: u64,
-    /// Errors over ended jobs of the last 60 s, 0 where none ended.
+    /// Errors over ended jobs of the last 60 s, 0 if none ended.
     pub error_rate_60s: f64,
-    /// When the last error was, RFC 3339, null until there was one.
+    /// The time of the last error, RFC 3339, null before the first one.
     pub last_error_at: Option<String>,
     /// Its code.
     pub last_error_code: Option<ErrorCode>,
@@ -175,7 +175,7 @@ impl std::fmt::Debug for JobChunk {
     }
 }
 
-/// Tokens as the backend reported them, 0 where it did not.
+/// Tokens as the backend reported them, 0 if it did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Prompt tokens.
@@ -189,7 +189,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Both spellings of a count.
+    /// The counts under both of their names.
     pub fn new(input: u64, output: u64) -> Self {
         Self { input, output, input_tokens: input, output_tokens: output }
     }

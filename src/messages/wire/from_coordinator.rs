@@ -22,7 +22,7 @@ pub enum FromCoordinator {
     },
     /// The agent is authenticated.
     AuthOk {
-        /// The name given, as received; not yet validated.
+        /// The assigned id, as received; not validated yet.
         provider_id: Option<String>,
     },
     /// The agent is refused.
@@ -51,7 +51,7 @@ pub enum FromCoordinator {
 pub struct JobFrame {
     /// Its id.
     pub job_id: JobId,
-    /// The model asked for.
+    /// The requested model.
     pub model_id: ModelId,
     /// The text of a JSON object, a slice of the frame.
     pub request: Bytes,
@@ -61,7 +61,7 @@ pub struct JobFrame {
     pub endpoint: Endpoint,
     /// How long it may take, from receipt.
     pub deadline: Duration,
-    /// What it asks for where the extension `endpoints` was agreed on. See [`JobFrame::asked`].
+    /// What it requests if the extension `endpoints` was agreed on. See [`JobFrame::requested`].
     pub target: JobTarget,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Debug for JobFrame {
     }
 }
 
-/// A job with a readable id and something wrong.
+/// A job with a readable id and an error in another field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedJob {
     /// Its id.
@@ -89,7 +89,7 @@ pub struct JobTarget {
     pub form: Option<AnswerForm>,
 }
 
-/// What `endpoint` says.
+/// The value of `endpoint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedPath {
     /// It is left out or null: `format` determines the path.
@@ -101,10 +101,10 @@ pub enum NamedPath {
 }
 
 impl JobTarget {
-    /// What a job of the base protocol asks for.
+    /// What a job of the base protocol requests.
     pub const BASE: Self = Self { path: NamedPath::ByFormat, form: Some(AnswerForm::Stream) };
 
-    /// A job for this path, with an answer of this form.
+    /// A job for this path, with a response of this form.
     pub fn new(endpoint: Endpoint, form: AnswerForm) -> Self {
         Self { path: NamedPath::Known(endpoint), form: Some(form) }
     }

@@ -1,26 +1,25 @@
-//! Fields of extensions in frames of peers that may not know of them: what is of another type is not there.
+//! Fields of extensions in frames of peers that may not know them: a value of another type counts as missing.
 //!
-//! Nothing is buffered. A value that is not wanted is skipped as it is read, so that a frame costs no more memory than it
-//! has bytes, whatever it holds there.
+//! Nothing is buffered. An unwanted value is skipped as it is read, so a frame never needs more memory than it has bytes.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A type that a field may hold. Each method makes it of one kind of JSON value; `None` if the value is not one of its own.
+/// A type of a field. Each method makes it of one kind of JSON value; `None` if it has no such value.
 pub(super) trait FieldValue: Sized {
-    /// Of a number without a sign.
+    /// From a number without a sign.
     fn of_number(_: u64) -> Option<Self> {
         None
     }
 
-    /// Of a text.
+    /// From a text.
     fn of_text(_: &str) -> Option<Self> {
         None
     }
 
-    /// Of a list, which must be read to its end.
+    /// From a list, which must be read to its end.
     fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
@@ -39,7 +38,7 @@ impl FieldValue for String {
     }
 }
 
-/// Reads a field that may hold anything.
+/// Reads a field of any type.
 pub(super) fn field<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -48,7 +47,7 @@ where
     deserializer.deserialize_any(FieldVisitor(PhantomData))
 }
 
-/// Reads a list of texts and adds up what each stands for. `None` if an element is not a text.
+/// Reads a list of texts and combines what they name. `None` if an element is not a text.
 pub(super) fn texts<'de, A, T>(mut list: A, mut sum: T, add: impl Fn(T, &str) -> T) -> Result<Option<T>, A::Error>
 where
     A: SeqAccess<'de>,
@@ -64,7 +63,7 @@ where
     Ok(all_texts.then_some(sum))
 }
 
-/// An element of a list that may hold anything.
+/// An element of a list, of any type.
 struct Element<T>(Option<T>);
 
 impl<'de, T: FieldValue> Deserialize<'de> for Element<T> {

@@ -1,12 +1,12 @@
-//! The head of a response as the first chunk of a job carries it.
+//! The head of a response, which the first chunk of a job contains.
 
 use super::JobChunk;
 
 /// The longest content type that is sent, in bytes.
 const LONGEST_TYPE: usize = 96;
 
-/// A status, and the type of what follows. Either side's rules hold here: what was made or read is fit to be shown,
-/// logged and written without escapes.
+/// A status and a content type. Both are checked when they are made or read, so they can be shown, logged and written
+/// without escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     status: u16,
@@ -22,7 +22,7 @@ impl ResponseHead {
         Self { status, content_type }
     }
 
-    /// The head in a chunk, if there is one in it.
+    /// The head in a chunk, if it has one.
     pub fn of(chunk: &JobChunk) -> Option<Self> {
         let status = chunk.status.filter(|status| is_status(*status))?;
         Some(Self::new(status, chunk.content_type.as_deref().unwrap_or_default()))
@@ -33,8 +33,8 @@ impl ResponseHead {
         self.status
     }
 
-    /// The type without its parameters, empty where it is not known. Letters, digits and marks that JSON has no escapes
-    /// for, at most 96.
+    /// The type without its parameters, empty if it is not known. At most 96 letters, digits and marks that need no escapes
+    /// in JSON.
     pub fn content_type(&self) -> &str {
         &self.content_type
     }

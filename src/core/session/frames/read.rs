@@ -1,5 +1,5 @@
-//! Reads a frame in one pass that copies nothing: the fields that any frame may have are noted as slices of the received
-//! bytes, then the type decides which of them matter. A prompt is never parsed here.
+//! Reads a frame in one pass without copies: the fields of all types of frames are recorded as slices of the received bytes,
+//! then the type decides which of them count. A prompt is never parsed here.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob};
 
-/// The deadline of a job that names none, or names one that is not an integer of at least 1.
+/// The deadline of a job without one, or whose deadline is not an integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why a text frame can't be read. Never holds any of the frame's text.
@@ -21,13 +21,13 @@ pub enum FrameError {
     /// Not JSON, or not a JSON object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// No `type`, or one that is no string.
+    /// No `type`, or one that is not a string.
     #[error("no readable type")]
     NoType,
-    /// A job or a cancel without an id that can be read.
+    /// A job or a cancel without a readable id.
     #[error("no readable job_id")]
     NoJobId,
-    /// A field that has another type than the protocol says.
+    /// A field whose type differs from the protocol's.
     #[error("{0} has the wrong type")]
     WrongType(&'static str),
 }
@@ -73,8 +73,8 @@ impl FromCoordinator {
     }
 }
 
-/// The fields of any frame, unparsed. Where a key comes twice the last one holds; of `type` and `job_id`, without which a
-/// job can't be answered, the last one that can be read.
+/// The fields of any frame, unparsed. If a key occurs twice, the last one counts; of `type` and `job_id`, without which a
+/// job can't be answered, the last readable one.
 #[derive(Default)]
 struct Fields<'a> {
     kind: Option<&'a [u8]>,
@@ -102,13 +102,13 @@ impl<'a> Fields<'a> {
     }
 
     fn job(&self, job_id: JobId, frame: &Bytes) -> Result<JobFrame, &'static str> {
-        let model = self.model_id.and_then(text).ok_or("model_id is missing or no string")?;
+        let model = self.model_id.and_then(text).ok_or("model_id is missing or not a string")?;
         if model.is_empty() || model.len() > LONGEST_MODEL_ID {
             return Err("model_id is empty or too long");
         }
         let request = self.request.ok_or("request is missing")?;
         if !request.starts_with(b"{") {
-            return Err("request is no object");
+            return Err("request is not an object");
         }
         let endpoint = match self.format.map(text) {
             None => Endpoint::ChatCompletions,
@@ -131,7 +131,7 @@ impl<'a> Fields<'a> {
         let mut scanner = Scanner::new(frame);
         scanner.object(|scanner, key| {
             let key = text(key);
-            // Noted on the way: a prompt of megabytes is passed once.
+            // The places of the members are recorded in the same pass: a prompt of megabytes is scanned once.
             if key.as_deref() == Some("request") && scanner.peek() == Some(b'{') {
                 let from = scanner.position();
                 fields.members = Members::note(scanner, frame)?;
@@ -181,7 +181,7 @@ fn readable_id(raw: &[u8]) -> Option<JobId> {
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A string, or nothing where the field is missing or null.
+/// A string, `None` if the field is missing or null.
 fn optional(raw: Option<&[u8]>, name: &'static str) -> Result<Option<String>, FrameError> {
     match raw {
         None => Ok(None),

@@ -1,12 +1,13 @@
-//! What a job asks for beyond its format: the API path and the form of the answer, as the extension `endpoints` has them.
+//! The fields that the extension `endpoints` adds to a job: the API path and the form of the response.
 //!
-//! A frame is read without regard to what was agreed on; whether these fields count is decided afterwards.
+//! A frame is read in the same way whether or not the extension was agreed on. [`JobFrame::requested`] decides whether the
+//! fields count.
 
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::{Extension, Extensions, JobFrame, JobTarget, NamedPath};
 
 impl JobTarget {
-    /// Reads the two fields as they stand in the frame.
+    /// Reads the two fields as they are spelled in the frame.
     pub(super) fn read(endpoint: Option<&[u8]>, stream: Option<&[u8]>) -> Self {
         let path = match endpoint {
             None | Some(b"null") => NamedPath::ByFormat,
@@ -25,16 +26,16 @@ impl JobTarget {
 }
 
 impl JobFrame {
-    /// The path and the form that the job asks for, on a connection where this was `agreed` on. What does not say is
-    /// why the job can't be done: an answer of another path or form than was requested is of no use.
+    /// The path and the form that the job requests, on a connection with the extensions `agreed`. The error is why the
+    /// job can't be done: a response of another path or form would be useless.
     ///
-    /// Without the extension the format alone decides, whatever the fields hold. Embeddings are one body always.
-    pub fn asked(&self, agreed: Extensions) -> Result<(Endpoint, AnswerForm), &'static str> {
+    /// Without the extension the fields are ignored, and the format alone decides. Embeddings are always one body.
+    pub fn requested(&self, agreed: Extensions) -> Result<(Endpoint, AnswerForm), &'static str> {
         let target = if agreed.contains(Extension::Endpoints) { self.target } else { JobTarget::BASE };
         let endpoint = match target.path {
             NamedPath::ByFormat => self.endpoint,
             NamedPath::Known(endpoint) => endpoint,
-            NamedPath::Unknown => return Err("endpoint is no path that the agent knows"),
+            NamedPath::Unknown => return Err("endpoint is not a path that the agent knows"),
         };
         let form = target.form.ok_or("stream is neither true nor false")?;
         Ok((endpoint, if endpoint == Endpoint::Embeddings { AnswerForm::Whole } else { form }))
@@ -62,7 +63,7 @@ mod tests {
     fn the_path_and_the_form_count_where_they_were_agreed_on() {
         use AnswerForm::{Stream, Whole};
         use Endpoint::{ChatCompletions, Completions, Embeddings, Messages};
-        let bad_path = Err("endpoint is no path that the agent knows");
+        let bad_path = Err("endpoint is not a path that the agent knows");
         let bad_form = Err("stream is neither true nor false");
         for (fields, want, base) in [
             ("", Ok((ChatCompletions, Stream)), ChatCompletions),
@@ -80,10 +81,10 @@ mod tests {
             (r#","stream":0"#, bad_form, ChatCompletions),
         ] {
             let job = job(fields);
-            assert_eq!(job.asked(Extensions::all()), want, "{fields}");
-            assert_eq!(job.asked([Extension::Endpoints].into_iter().collect()), want, "{fields}");
+            assert_eq!(job.requested(Extensions::all()), want, "{fields}");
+            assert_eq!(job.requested([Extension::Endpoints].into_iter().collect()), want, "{fields}");
             for without in [Extensions::NONE, [Extension::Binary].into_iter().collect()] {
-                assert_eq!(job.asked(without), Ok((base, Stream)), "{fields}");
+                assert_eq!(job.requested(without), Ok((base, Stream)), "{fields}");
             }
         }
     }

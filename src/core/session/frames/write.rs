@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::messages::endpoint::AnswerForm;
 use crate::messages::wire::{FromCoordinator, JobTarget, NamedPath};
 
-/// Writes the frame. What only a receiver makes of a frame is written as the frame it came from.
+/// Writes the frame. A variant that only a receiver makes is written as the frame that was received.
 impl Serialize for FromCoordinator {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::BodyError;
 use super::api::ApiClient;
-use crate::core::formats::request::with_member;
+use crate::core::json::with_member;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
 

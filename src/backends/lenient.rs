@@ -4,23 +4,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub(super) use crate::core::json::maybe;
+
 /// Entries of a list that are kept. Further ones are skipped.
 pub(super) const MOST_ENTRIES: usize = 4096;
-
-/// A field that counts as missing when it is not a `T`. Needs `#[serde(default)]` as well.
-pub(super) fn maybe<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    // The raw text is borrowed: nothing of an unfit value is ever built.
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).ok())
-}
 
 /// A list of what in it is a `T`; `null`, as some servers write an empty list, is one.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
@@ -59,6 +49,8 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Bounded<T> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Deserialize)]

@@ -14,8 +14,14 @@ use actix_web::web::{self, PayloadConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
+
+use crate::core::formats::event_writer::{DONE, write_event};
+use crate::core::formats::openai::{
+    ChatChoice, ChatMessage, ChatRequest, Completion, ErrorBody, Model, ModelList, Usage,
+};
+use crate::core::json::{Few, Object, object, raw, text};
 
 /// The one model.
 pub const MODEL: &str = "outpost-echo";
@@ -65,143 +71,35 @@ impl Echo {
     }
 }
 
-#[derive(Serialize)]
-struct List {
-    object: &'static str,
-    data: [Model; 1],
-}
-
-#[derive(Serialize)]
-struct Model {
-    id: &'static str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'static str,
-}
-
 async fn models() -> HttpResponse {
-    let model = Model { id: MODEL, object: "model", created: 0, owned_by: "outpost" };
-    HttpResponse::Ok().json(List { object: "list", data: [model] })
-}
-
-#[derive(Deserialize)]
-struct Request {
-    messages: Vec<Message>,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Default, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    role: String,
-    content: Option<Content>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-/// A part of a message; one that is not text has none.
-#[derive(Deserialize)]
-struct Part {
-    text: Option<String>,
-}
-
-impl Message {
-    fn text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => {
-                parts.iter().filter_map(|part| part.text.as_deref()).collect::<Vec<_>>().join(" ")
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct Usage {
-    prompt_tokens: usize,
-    completion_tokens: usize,
-    total_tokens: usize,
-}
-
-/// A whole answer, or one chunk of it.
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'static str,
-    choices: &'a [Choice<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
-}
-
-#[derive(Serialize)]
-struct Choice<'a> {
-    index: u32,
-    #[serde(flatten)]
-    said: Said<'a>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Said<'a> {
-    Message(Text<'a>),
-    Delta(Text<'a>),
-}
-
-#[derive(Default, Serialize)]
-struct Text<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Refusal {
-    error: RefusalDetail,
-}
-
-#[derive(Serialize)]
-struct RefusalDetail {
-    message: &'static str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<&'static str>,
-    code: Option<&'static str>,
+    HttpResponse::Ok().json(ModelList::of([Model::new(MODEL, 0, None)]))
 }
 
 async fn complete(body: Bytes) -> HttpResponse {
-    let Ok(request) = serde_json::from_slice::<Request>(&body) else {
+    let Some(request) = object::<ChatRequest<'_>>(&body) else {
         return refuse("the body must be a JSON object with a list of messages");
     };
     let Some(last) = request.messages.iter().rev().find(|message| message.role == "user") else {
         return refuse("there must be a message of the user");
     };
     let said = format!("{PREFACE}{}", last.text());
-    let prompt_tokens = request.messages.iter().map(|message| message.text().split_whitespace().count()).sum();
-    let completion_tokens = said.split_whitespace().count();
-    let usage = Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+    let words = |text: &str| u64::try_from(text.split_whitespace().count()).unwrap_or(u64::MAX);
+    let (prompt, answered) = (request.messages.iter().map(|message| words(&message.text())).sum(), words(&said));
+    let usage = Usage {
+        prompt_tokens: Some(prompt),
+        completion_tokens: Some(answered),
+        total_tokens: Some(prompt + answered),
+        prompt_tokens_details: None,
+    };
     let answer = Answer {
-        id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
+        id: text(&format!("chatcmpl-{}", Uuid::new_v4().simple())),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| raw(&now.as_secs())),
+        model: text(MODEL),
     };
     if !request.stream.unwrap_or(false) {
-        let text = Text { role: Some("assistant"), content: Some(&said) };
-        let choice = Choice { index: 0, said: Said::Message(text), finish_reason: Some("stop") };
-        return HttpResponse::Ok().json(answer.completion("chat.completion", &[choice], Some(usage)));
+        let message = Some(message(Some("assistant"), Some(&said)));
+        let choice = ChatChoice { message, ..choice(Some("stop")) };
+        return HttpResponse::Ok().json(answer.completion("chat.completion", vec![choice], Some(&usage)));
     }
     let usage = request.stream_options.unwrap_or_default().include_usage.unwrap_or(false).then_some(usage);
     let events = Events { answer, said, usage, step: Step::Role };
@@ -211,31 +109,72 @@ async fn complete(body: Bytes) -> HttpResponse {
         .streaming(stream::iter(events.map(Ok::<_, Infallible>)))
 }
 
-fn refuse(message: &'static str) -> HttpResponse {
-    let error = RefusalDetail { message, kind: "invalid_request_error", param: None, code: None };
-    HttpResponse::BadRequest().json(Refusal { error })
+fn refuse(message: &str) -> HttpResponse {
+    HttpResponse::BadRequest().json(ErrorBody::new("invalid_request_error", message, None, None))
 }
+
+/// The JSON of a member that is made here.
+type Json = Box<RawValue>;
 
 /// What all chunks of one answer share.
 struct Answer {
-    id: String,
-    created: u64,
+    id: Json,
+    created: Option<Json>,
+    model: Json,
 }
 
 impl Answer {
-    fn completion<'a>(
-        &'a self,
+    fn completion(
+        &self,
         object: &'static str,
-        choices: &'a [Choice<'a>],
-        usage: Option<Usage>,
-    ) -> Completion<'a> {
-        Completion { id: &self.id, object, created: self.created, model: MODEL, choices, usage }
+        choices: Vec<ChatChoice<Json>>,
+        usage: Option<&Usage<u64>>,
+    ) -> Completion<'static, Json, ChatChoice<Json>> {
+        Completion {
+            id: Some(self.id.clone()),
+            object,
+            created: self.created.clone(),
+            model: Some(self.model.clone()),
+            system_fingerprint: None,
+            choices: Some(Few::of(choices)),
+            usage: usage.and_then(raw),
+            timings: None,
+        }
     }
 
-    fn delta(&self, text: Text<'_>, finish_reason: Option<&'static str>) -> Bytes {
-        let choice = Choice { index: 0, said: Said::Delta(text), finish_reason };
-        event(&self.completion("chat.completion.chunk", &[choice], None))
+    fn chunk(&self, choices: Vec<ChatChoice<Json>>, usage: Option<&Usage<u64>>) -> Bytes {
+        let mut event = Vec::new();
+        write_event(&mut event, "", &self.completion("chat.completion.chunk", choices, usage));
+        event.into()
     }
+
+    fn delta(&self, role: Option<&str>, content: Option<&str>, finish_reason: Option<&str>) -> Bytes {
+        self.chunk(vec![ChatChoice { delta: Some(message(role, content)), ..choice(finish_reason) }], None)
+    }
+}
+
+/// The one choice, without what it says.
+fn choice(finish_reason: Option<&str>) -> ChatChoice<Json> {
+    ChatChoice {
+        index: Some(0),
+        message: None,
+        delta: None,
+        logprobs: None,
+        finish_reason: finish_reason.map(text),
+        stop_reason: None,
+        matched_stop: None,
+    }
+}
+
+fn message(role: Option<&str>, content: Option<&str>) -> Object<ChatMessage<Json>> {
+    Object(ChatMessage {
+        role: role.map(text),
+        content: content.map(text),
+        reasoning_content: None,
+        reasoning: None,
+        refusal: None,
+        tool_calls: None,
+    })
 }
 
 /// A streamed answer, made event by event: the whole of it is many times larger than its content.
@@ -243,7 +182,7 @@ struct Events {
     answer: Answer,
     said: String,
     /// The usage, if it is wanted.
-    usage: Option<Usage>,
+    usage: Option<Usage<u64>>,
     step: Step,
 }
 
@@ -262,28 +201,19 @@ impl Iterator for Events {
 
     fn next(&mut self) -> Option<Bytes> {
         let (event, step) = match self.step {
-            Step::Role => (self.answer.delta(Text { role: Some("assistant"), content: Some("") }, None), Step::Word(0)),
+            Step::Role => (self.answer.delta(Some("assistant"), Some(""), None), Step::Word(0)),
             Step::Word(at) => {
                 let rest = self.said.get(at..).unwrap_or_default();
                 match rest.split_inclusive(char::is_whitespace).next() {
-                    Some(word) => {
-                        let text = Text { role: None, content: Some(word) };
-                        (self.answer.delta(text, None), Step::Word(at + word.len()))
-                    }
-                    None => (self.answer.delta(Text::default(), Some("stop")), Step::Usage),
+                    Some(word) => (self.answer.delta(None, Some(word), None), Step::Word(at + word.len())),
+                    None => (self.answer.delta(None, None, Some("stop")), Step::Usage),
                 }
             }
-            Step::Usage if self.usage.is_some() => {
-                (event(&self.answer.completion("chat.completion.chunk", &[], self.usage)), Step::Mark)
-            }
-            Step::Usage | Step::Mark => (Bytes::from_static(b"data: [DONE]\n\n"), Step::Nothing),
+            Step::Usage if self.usage.is_some() => (self.answer.chunk(Vec::new(), self.usage.as_ref()), Step::Mark),
+            Step::Usage | Step::Mark => (Bytes::from_static(DONE), Step::Nothing),
             Step::Nothing => return None,
         };
         self.step = step;
         Some(event)
     }
-}
-
-fn event(completion: &Completion<'_>) -> Bytes {
-    format!("data: {}\n\n", serde_json::to_string(completion).unwrap_or_default()).into()
 }

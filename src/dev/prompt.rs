@@ -7,9 +7,15 @@ use std::time::Duration;
 use awc::ClientRequest;
 use awc::http::header::AUTHORIZATION;
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
+use crate::core::formats::error_body::ErrorBody;
+use crate::core::formats::openai::{
+    ChatChoice, ChatRequest, Completion, CompletionReport, Content, ModelList, RequestMessage,
+};
 use crate::core::formats::sse::{EVENT_LIMIT, SseSplitter};
+use crate::core::json::{Few, object};
 use crate::messages::secret::Secret;
 use crate::messages::untrusted::Untrusted;
 
@@ -37,63 +43,14 @@ pub enum PromptError {
 
 /// The body of a chat with one message.
 pub(super) fn body(model: &str, prompt: &str) -> String {
-    let request = Request { model, messages: [Message { role: "user", content: prompt }], stream: true };
+    let message = RequestMessage { role: "user".into(), content: Some(Content::Text(prompt.into())) };
+    let model = Some(model.into());
+    let request = ChatRequest { model, messages: vec![message], stream: Some(true), stream_options: None };
     // Plain data always serializes.
     serde_json::to_string(&request).unwrap_or_default()
 }
 
-#[derive(Serialize)]
-struct Request<'a> {
-    model: &'a str,
-    messages: [Message<'a>; 1],
-    stream: bool,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'a str,
-    content: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Models {
-    data: Vec<Model>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    error: Option<ApiError>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    delta: Delta,
-}
-
-#[derive(Default, Deserialize)]
-struct Delta {
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    error: ApiError,
-}
-
-#[derive(Deserialize)]
-struct ApiError {
-    message: String,
-}
-
-/// A client on loopback.
+/// A client on loopback, with the API key if there is one.
 pub(super) struct Client {
     http: awc::Client,
     key: Option<Secret>,
@@ -122,8 +79,8 @@ impl Client {
         let request = self.authorized(self.http.get(format!("http://{addr}/v1/models")));
         let mut response = request.send().await.map_err(|_| PromptError::Broken)?;
         let body = response.body().await.map_err(|_| PromptError::Broken)?;
-        let models: Models = serde_json::from_slice(&body).map_err(|_| PromptError::Broken)?;
-        Ok(models.data.into_iter().map(|model| model.id).collect())
+        let models: ModelList<'_> = object(&body).ok_or(PromptError::Broken)?;
+        Ok(models.data.into_iter().map(|model| model.id.into_owned()).collect())
     }
 
     /// Sends one chat and writes the answer as it comes.
@@ -140,8 +97,8 @@ impl Client {
         if !response.status().is_success() {
             let status = response.status().as_u16();
             let body = response.body().await.unwrap_or_default();
-            let message = serde_json::from_slice::<Failure>(&body).map(|failure| failure.error.message);
-            return Err(PromptError::Refused { status, message: message.unwrap_or_default() });
+            let message = ErrorBody::read(&body).message().unwrap_or_default();
+            return Err(PromptError::Refused { status, message });
         }
         let mut splitter = SseSplitter::new(EVENT_LIMIT);
         let mut answer = Answer::default();
@@ -175,11 +132,14 @@ impl Answer {
         if data == b"[DONE]" {
             self.done = true;
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else { return };
-        if let Some(error) = chunk.error {
-            self.error = Some(error.message);
+        let report = object::<CompletionReport<'_>>(data);
+        if report.is_some_and(|report| report.error.is_some()) {
+            self.error = Some(ErrorBody::read(data).message().unwrap_or_default());
         }
-        for content in chunk.choices.into_iter().filter_map(|choice| choice.delta.content) {
+        let Some(chunk) = object::<Completion<'_, IgnoredAny, ChatChoice<&RawValue>>>(data) else { return };
+        let choices = chunk.choices.and_then(Few::into_vec).unwrap_or_default();
+        let contents = choices.into_iter().filter_map(|choice| choice.delta?.0.content);
+        for content in contents.filter_map(|content| serde_json::from_str::<String>(content.get()).ok()) {
             // What a model writes drives no terminal.
             self.text.extend(content.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')));
         }

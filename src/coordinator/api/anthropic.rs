@@ -1,11 +1,7 @@
 //! The bodies of Anthropic's API that the coordinator makes itself: errors.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::error_kind::ApiErrorKind;
-use crate::core::formats::error_envelope;
-use crate::core::json;
+use crate::core::formats::anthropic::ErrorBody;
 
 /// An error body.
 ///
@@ -23,7 +19,7 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
         ApiErrorKind::Stopping | ApiErrorKind::Upstream => "api_error",
         ApiErrorKind::Timeout => "timeout_error",
     };
-    error_envelope::anthropic(word, message)
+    ErrorBody::new(word, message).json()
 }
 
 /// An error body for a backend that refused a request with this status.
@@ -35,25 +31,5 @@ pub(crate) fn refusal(status: u16, message: &str) -> String {
         429 => "rate_limit_error",
         _ => "invalid_request_error",
     };
-    error_envelope::anthropic(kind, message)
-}
-
-/// Whether a body is an error in the shape that this API's clients read.
-pub(crate) fn is_error(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Shape<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: &'a RawValue,
-        #[serde(borrow)]
-        error: &'a RawValue,
-    }
-    #[derive(Deserialize)]
-    struct Error {
-        #[serde(rename = "type")]
-        _kind: String,
-        #[serde(rename = "message")]
-        _message: String,
-    }
-    json::object::<Shape<'_>>(body)
-        .is_some_and(|shape| shape.kind.get() == "\"error\"" && json::parse::<Error>(Some(shape.error)).is_some())
+    ErrorBody::new(kind, message).json()
 }

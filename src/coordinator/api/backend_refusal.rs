@@ -2,6 +2,7 @@
 //! has the shape of the client's API. Otherwise the error message is put into that shape.
 
 use super::{anthropic, openai};
+use crate::core::formats;
 use crate::core::formats::error_body::ErrorBody;
 use crate::messages::backend::Format;
 use crate::messages::wire::{ErrorCode, ResponseHead};
@@ -40,8 +41,8 @@ impl BackendRefusal {
     /// The body in the shape of this API.
     pub(crate) fn body(&self, format: Format) -> Vec<u8> {
         let is_in_shape = match format {
-            Format::OpenAi => openai::is_error(&self.body),
-            Format::Anthropic => anthropic::is_error(&self.body),
+            Format::OpenAi => formats::openai::ErrorBody::is_one(&self.body),
+            Format::Anthropic => formats::anthropic::ErrorBody::is_one(&self.body),
         };
         if is_in_shape {
             return self.body.clone();

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::core::formats::openai::StreamOptions;
 use crate::core::json::{self, Malformed};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::ModelId;
@@ -103,11 +104,6 @@ impl From<Malformed> for RequestError {
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Default, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
 
 /// Reads a request body. The answer to a request for embeddings is always one object.
 pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<RequestInfo, RequestError> {

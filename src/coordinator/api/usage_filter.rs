@@ -4,8 +4,10 @@
 //! clients that did not request it fail on that. All other bytes pass unchanged, at the latest when their event is complete.
 
 use memchr::{memchr, memmem};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use crate::core::formats::openai::Completion;
+use crate::core::json::object;
 
 /// A longer event is passed on as it arrives. No usage event is that long.
 const MAX_HELD: usize = 64 << 10;
@@ -60,19 +62,14 @@ impl UsageFilter {
     }
 }
 
-#[derive(Deserialize)]
-struct Chunk {
-    choices: Vec<IgnoredAny>,
-    usage: Option<IgnoredAny>,
-}
-
 fn is_usage_only(event: &[u8]) -> bool {
     if memmem::find(event, b"\"usage\"").is_none() {
         return false;
     }
     let mut data = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
     let (Some(data), None) = (data.next(), data.next()) else { return false };
-    serde_json::from_slice::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty() && chunk.usage.is_some())
+    object::<Completion<'_, IgnoredAny, IgnoredAny>>(data)
+        .is_some_and(|chunk| chunk.usage.is_some() && chunk.choices.is_some_and(|choices| choices.is_empty()))
 }
 
 #[cfg(test)]

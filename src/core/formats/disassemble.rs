@@ -3,196 +3,76 @@
 //! The inverse of `assemble`. Values keep their spelling. Responses are not disassembled, because a server that has them
 //! streams them. Used by the relay.
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use self::events::{Events, elements, read};
-use super::assemble::parts::{Few, MAX_CHOICES, MAX_TOOL_CALLS};
+use self::error::read;
+use super::event_writer::{DONE, write_event};
+use super::openai::{ChatChoice, ChatMessage, Completion, ToolCall};
+use crate::core::json::{Few, Object};
 use crate::messages::endpoint::Endpoint;
 
-mod events;
+mod error;
 mod message;
 
-pub use events::DisassembleError;
+pub use error::DisassembleError;
 
 /// The stream that is equivalent to a successful response body, with its end mark.
 pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
-    let mut events = Events::with_capacity(body.len().saturating_add(512));
+    let mut events = Vec::with_capacity(body.len().saturating_add(512));
     match endpoint {
         Endpoint::ChatCompletions => chat(body, &mut events)?,
         Endpoint::Completions => text(body, &mut events)?,
         Endpoint::Messages => message::disassemble(body, &mut events)?,
         Endpoint::Responses | Endpoint::Embeddings => return Err(DisassembleError::NoStream),
     }
-    Ok(events.into_bytes())
+    Ok(events)
 }
 
 /// A `text_completion` is its own event: streamed ones have the same form.
-fn text(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
-    #[derive(Deserialize)]
-    struct Shape<'a> {
-        #[serde(borrow, rename = "choices")]
-        _choices: Few<&'a RawValue, MAX_CHOICES>,
-    }
-    read::<Shape<'_>>(body)?;
+fn text(body: &[u8], events: &mut Vec<u8>) -> Result<(), DisassembleError> {
+    let completion: Completion<'_, IgnoredAny, IgnoredAny> = read(body)?;
+    completion.choices.ok_or(DisassembleError::Malformed)?;
     let body: &RawValue = serde_json::from_slice(body).map_err(|_| DisassembleError::Malformed)?;
-    events.push("", &body)?;
-    events.done();
+    write_event(events, "", body);
+    events.extend_from_slice(DONE);
     Ok(())
 }
 
 /// A `chat.completion` becomes one chunk with the content of its choices, and one with the usage.
-fn chat(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
-    let completion: Completion<'_> = read(body)?;
-    let given = completion.choices.into_vec().map_err(|_| DisassembleError::Malformed)?;
-    let choices = given.into_iter().zip(0..).map(|(choice, place)| delta(choice, place)).collect::<Result<_, _>>()?;
-    let mut chunk = Chunk {
-        id: completion.id,
-        object: "chat.completion.chunk",
-        created: completion.created,
-        model: completion.model,
-        system_fingerprint: completion.system_fingerprint,
-        choices,
-        usage: None,
-        timings: None,
-    };
-    events.push("", &chunk)?;
-    if completion.usage.is_some() || completion.timings.is_some() {
-        chunk.choices = Vec::new();
-        chunk.usage = completion.usage;
-        chunk.timings = completion.timings;
-        events.push("", &chunk)?;
+fn chat(body: &[u8], events: &mut Vec<u8>) -> Result<(), DisassembleError> {
+    let completion: Completion<'_, &RawValue, ChatChoice<&RawValue>> = read(body)?;
+    let (usage, timings) = (completion.usage, completion.timings);
+    let choices = completion.choices.and_then(Few::into_vec).ok_or(DisassembleError::Malformed)?;
+    let choices = choices.into_iter().zip(0..).map(|(choice, place)| delta(choice, place)).collect::<Result<_, _>>()?;
+    let object = "chat.completion.chunk";
+    let chunk = Completion { object, choices: Some(Few::of(choices)), usage: None, timings: None, ..completion };
+    write_event(events, "", &chunk);
+    if usage.is_some() || timings.is_some() {
+        write_event(events, "", &Completion { choices: Some(Few::of(Vec::new())), usage, timings, ..chunk });
     }
-    events.done();
+    events.extend_from_slice(DONE);
     Ok(())
 }
 
-fn delta(choice: &RawValue, place: u64) -> Result<ChunkChoice<'_>, DisassembleError> {
-    let choice: Choice<'_> = read(choice.get().as_bytes())?;
-    let message: Message<'_> = read(choice.message.get().as_bytes())?;
+fn delta(choice: ChatChoice<&RawValue>, place: u64) -> Result<ChatChoice<&RawValue>, DisassembleError> {
+    let Object(message) = choice.message.ok_or(DisassembleError::Malformed)?;
     let calls = elements(message.tool_calls)?.into_iter().zip(0..);
-    let tool_calls = calls
-        .map(|(call, index)| {
-            let ToolCall { id, kind, function } = read(call.get().as_bytes())?;
-            Ok(ToolDelta { index, id, kind, function })
-        })
-        .collect::<Result<_, _>>()?;
-    let Message { role, content, reasoning_content, reasoning, refusal, .. } = message;
-    Ok(ChunkChoice {
-        index: choice.index.unwrap_or(place),
-        delta: Delta { role, content, reasoning_content, reasoning, refusal, tool_calls },
-        logprobs: choice.logprobs,
-        finish_reason: choice.finish_reason,
+    let calls: Vec<_> = calls.map(|(call, index)| ToolCall { index: Some(index), ..call }).collect();
+    let tool_calls = if calls.is_empty() { None } else { Some(Few::of(calls)) };
+    Ok(ChatChoice {
+        index: Some(choice.index.unwrap_or(place)),
+        message: None,
+        delta: Some(Object(ChatMessage { tool_calls, ..message })),
+        stop_reason: None,
+        matched_stop: None,
+        ..choice
     })
 }
 
-#[derive(Deserialize)]
-struct Completion<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Few<&'a RawValue, MAX_CHOICES>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timings: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    index: Option<u64>,
-    #[serde(borrow)]
-    message: &'a RawValue,
-    #[serde(borrow)]
-    logprobs: Option<&'a RawValue>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<Few<&'a RawValue, MAX_TOOL_CALLS>>,
-}
-
-#[derive(Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    function: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RawValue>,
-    object: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<&'a RawValue>,
-    choices: Vec<ChunkChoice<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timings: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct ChunkChoice<'a> {
-    index: u64,
-    delta: Delta<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<&'a RawValue>,
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Delta<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<ToolDelta<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToolDelta<'a> {
-    index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RawValue>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    function: Option<&'a RawValue>,
+/// The elements of a list; none where it is missing.
+fn elements<T, const N: usize>(list: Option<Few<T, N>>) -> Result<Vec<T>, DisassembleError> {
+    list.map_or(Some(Vec::new()), Few::into_vec).ok_or(DisassembleError::Malformed)
 }
 
 #[cfg(test)]

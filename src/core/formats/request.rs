@@ -5,13 +5,10 @@
 
 use bytes::Bytes;
 
-use crate::core::formats::policy::{MemberRule, PartRule, RequestPolicy};
-use crate::core::json::{self, Malformed, Members, name_of};
+use crate::core::formats::policy::{MemberRule, RequestPolicy};
+use crate::core::json::{self, Malformed, Members, Writer, name_of};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-
-/// Larger values, in bytes, are passed on as slices of the request; the rest is joined in buffers.
-const COPIED_UP_TO: usize = 4 << 10;
 
 /// Why there is no body for a backend. Contains nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +47,7 @@ pub fn backend_body(
     endpoint: Endpoint,
     policy: &RequestPolicy,
 ) -> Result<Vec<Bytes>, RequestError> {
-    let mut body = Body::new(request);
+    let mut body = Writer::new(request);
     let (mut stream_options, mut nested) = (None, Ok(()));
     body.open();
     members.walk(request, |key, value| match Member::of(key, endpoint) {
@@ -59,7 +56,7 @@ pub fn backend_body(
         Member::Other => match policy.rule(key, endpoint) {
             MemberRule::Send => body.member(key, value),
             MemberRule::SendPart(part) if nested.is_ok() && value.starts_with(b"{") => {
-                nested = body.part(key, value, part);
+                nested = body.part(key, value, |key| part.sends(key));
             }
             MemberRule::SendPart(_) | MemberRule::Drop => {}
         },
@@ -88,23 +85,6 @@ pub fn backend_body(
     }
     body.close();
     Ok(body.finish())
-}
-
-/// A body with one more member at its end, which overrides earlier ones of the same name. `name` needs no escapes.
-///
-/// # Errors
-/// Returns a body that does not end as a JSON object does.
-pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<Bytes>, Vec<Bytes>> {
-    let Some(last) = body.last() else { return Err(body) };
-    let Some(open) = last.strip_suffix(b"}").map(<[u8]>::trim_ascii_end) else { return Err(body) };
-    let Ok(value) = serde_json::to_string(value) else { return Err(body) };
-    let is_empty = body.len() == 1 && open.trim_ascii_start() == b"{";
-    let comma = if is_empty { "" } else { "," };
-    let end = format!("{comma}\"{name}\":{value}}}");
-    let open = last.slice_ref(open);
-    body.pop();
-    body.extend([open, end.into()]);
-    Ok(body)
 }
 
 /// Whether a stream of this endpoint reports usage only if that is requested.
@@ -139,93 +119,6 @@ impl Member {
             b"store" if endpoint == Endpoint::Responses => Self::Store,
             _ => Self::Other,
         }
-    }
-}
-
-/// JSON that is being built: slices of the request, and buffers between them.
-pub(super) struct Body<'a> {
-    request: &'a Bytes,
-    pieces: Vec<Bytes>,
-    buffer: Vec<u8>,
-    /// The open object or list is still empty.
-    is_empty: bool,
-}
-
-impl<'a> Body<'a> {
-    pub(super) fn new(request: &'a Bytes) -> Self {
-        Self { request, pieces: Vec::new(), buffer: Vec::new(), is_empty: true }
-    }
-
-    pub(super) fn open(&mut self) {
-        self.buffer.push(b'{');
-        self.is_empty = true;
-    }
-
-    pub(super) fn close(&mut self) {
-        self.buffer.push(b'}');
-        self.is_empty = false;
-    }
-
-    pub(super) fn open_list(&mut self) {
-        self.buffer.push(b'[');
-        self.is_empty = true;
-    }
-
-    pub(super) fn close_list(&mut self) {
-        self.buffer.push(b']');
-        self.is_empty = false;
-    }
-
-    /// An element of the open list follows.
-    pub(super) fn element(&mut self) {
-        if !std::mem::take(&mut self.is_empty) {
-            self.buffer.push(b',');
-        }
-    }
-
-    pub(super) fn key(&mut self, key: &[u8]) {
-        self.element();
-        self.text(key);
-        self.buffer.push(b':');
-    }
-
-    pub(super) fn member(&mut self, key: &[u8], value: &[u8]) {
-        self.key(key);
-        self.text(value);
-    }
-
-    /// Appends an object with the members that this rule sends.
-    fn part(&mut self, key: &[u8], object: &[u8], rule: PartRule) -> Result<(), Malformed> {
-        self.key(key);
-        self.open();
-        json::walk(object, |key, value| {
-            if rule.sends(key) {
-                self.member(key, value);
-            }
-        })?;
-        self.close();
-        Ok(())
-    }
-
-    /// Appends a text unchanged; a long one that is a slice of the request is not copied.
-    pub(super) fn text(&mut self, text: &[u8]) {
-        if text.len() <= COPIED_UP_TO || !self.request.as_ptr_range().contains(&text.as_ptr()) {
-            self.buffer.extend_from_slice(text);
-        } else {
-            self.flush();
-            self.pieces.push(self.request.slice_ref(text));
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.buffer.is_empty() {
-            self.pieces.push(std::mem::take(&mut self.buffer).into());
-        }
-    }
-
-    pub(super) fn finish(mut self) -> Vec<Bytes> {
-        self.flush();
-        self.pieces
     }
 }
 

@@ -5,15 +5,18 @@
 
 use std::sync::LazyLock;
 
-use self::abridged::Abridged;
-use self::figures::{AnthropicEvent, AnthropicMessage, AnyObject, OpenAiChunk, ResponseBody, ResponsesEvent, Usage};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use self::figures::{AnyObject, Usage};
 use self::marks::Marks;
+use super::anthropic;
+use super::openai::{CompletionReport, Response, ResponseEvent};
 use super::sse::{EVENT_LIMIT, Event, Part, SseSplitter};
-use crate::core::json::{is_text, object, parse};
+use crate::core::json::{Abridged, Selection, object, parse};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 
-mod abridged;
 mod fault;
 mod figures;
 mod marks;
@@ -29,6 +32,13 @@ static ANTHROPIC_MARKS: LazyLock<Marks<3>> =
 static RESPONSES_MARKS: LazyLock<Marks<4>> = LazyLock::new(|| {
     Marks::new([r#""response.completed""#, r#""response.incomplete""#, r#""response.failed""#, r#""error""#])
 });
+
+/// What is kept of an event that is too long to be held: the members that report an end, an error or usage, also within the
+/// last event of responses and the first one of messages. [`Tally`] reads the result like any other event.
+const RELEVANT: Selection = Selection {
+    kept: &[b"type", b"object", b"status", b"code", b"error", b"usage", b"timings"],
+    entered: &[b"response", b"message"],
+};
 
 /// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +104,7 @@ pub struct LongBodyScan {
 impl LongBodyScan {
     /// A scan of the body of a response of this endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, abridged: Abridged::new() }
+        Self { endpoint, abridged: Abridged::new(RELEVANT) }
     }
 
     /// Handles the next piece of the body.
@@ -113,7 +123,7 @@ impl LongBodyScan {
 fn take_part(part: Part<'_>, tally: &mut Tally, long: &mut Option<Box<Abridged>>) {
     match part {
         Part::Event(event) => tally.take(event),
-        Part::Long(piece) => long.get_or_insert_with(|| Box::new(Abridged::new())).feed(piece),
+        Part::Long(piece) => long.get_or_insert_with(|| Box::new(Abridged::new(RELEVANT))).feed(piece),
         Part::LongEnd(name) => match long.take().and_then(|long| long.finish()) {
             Some(data) => tally.take(Event { name, data: &data, follows_gap: false }),
             None => tally.miss(name),
@@ -202,11 +212,11 @@ impl Tally {
         if data.trim_ascii() == b"[DONE]" {
             self.complete = true;
         } else if OPENAI_MARKS.is_any_in(data) {
-            let Some(chunk) = object::<OpenAiChunk<'_>>(data) else { return };
-            if chunk.error.is_some() || is_text(chunk.object, "error") {
+            let Some(chunk) = object::<CompletionReport<'_>>(data) else { return };
+            if chunk.error.is_some() || chunk.object == "error" {
                 self.fail(data);
             }
-            let usage = Usage::of_prompt(chunk.usage);
+            let usage = Usage::of_completion(chunk.usage);
             if !usage.is_empty() {
                 self.usage = usage;
             }
@@ -218,16 +228,18 @@ impl Tally {
         if !ANTHROPIC_MARKS.is_any_in(data) {
             return;
         }
-        let Some(body) = object::<AnthropicEvent<'_>>(data) else { return };
-        if body.error.is_some() || is_text(body.kind, "error") {
-            self.fail(data);
-        } else if is_text(body.kind, "message_stop") {
-            self.complete = true;
-        } else if is_text(body.kind, "message_start") {
-            let message = parse::<AnthropicMessage<'_>>(body.message);
-            self.add(Usage::of_message(message.and_then(|message| message.usage)));
-        } else if is_text(body.kind, "message_delta") || is_text(body.kind, "message") {
-            self.add(Usage::of_message(body.usage));
+        let Some(event) = object::<anthropic::Event<'_, &RawValue, &RawValue>>(data) else { return };
+        match event.kind {
+            _ if event.error.is_some() => self.fail(data),
+            "error" => self.fail(data),
+            "message_stop" => self.complete = true,
+            "message_start" => {
+                let message = parse::<anthropic::Message<'_, IgnoredAny, IgnoredAny, &RawValue>>(event.message);
+                self.add(Usage::of_message(message.and_then(|message| message.usage)));
+            }
+            // Or the one body of a response that is not a stream.
+            "message_delta" | "message" => self.add(Usage::of_message(event.usage)),
+            _ => {}
         }
     }
 
@@ -236,24 +248,27 @@ impl Tally {
         if !RESPONSES_MARKS.is_any_in(data) {
             return;
         }
-        let Some(event) = object::<ResponsesEvent<'_>>(data) else { return };
-        if event.error.is_some() || is_text(event.kind, "error") {
-            self.fail(data);
-        } else if is_text(event.kind, "response.failed") {
-            self.fail(event.response.map_or(data, |response| response.get().as_bytes()));
-        } else if is_text(event.kind, "response.completed") || is_text(event.kind, "response.incomplete") {
-            self.take_response(event.response.map_or(data, |response| response.get().as_bytes()));
-            self.complete = self.fault.is_none();
+        let Some(event) = object::<ResponseEvent<'_>>(data) else { return };
+        let response = event.response.map_or(data, |response| response.get().as_bytes());
+        match event.kind {
+            _ if event.error.is_some() => self.fail(data),
+            "error" => self.fail(data),
+            "response.failed" => self.fail(response),
+            "response.completed" | "response.incomplete" => {
+                self.take_response(response);
+                self.complete = self.fault.is_none();
+            }
+            _ => {}
         }
     }
 
     /// Handles the final state of a response.
     fn take_response(&mut self, response: &[u8]) {
-        let Some(body) = object::<ResponseBody<'_>>(response) else { return };
-        if body.error.is_some() || is_text(body.status, "failed") {
+        let Some(body) = object::<Response<'_>>(response) else { return };
+        if body.error.is_some() || body.status == "failed" {
             self.fail(response);
         }
-        self.add(Usage::of_input(body.usage));
+        self.add(Usage::of_response(body.usage));
     }
 
     /// The last reported value of each figure counts: servers differ in which event contains it.

@@ -1,4 +1,4 @@
-//! Where the members of an object are, noted as its text was scanned, so that it is not scanned again.
+//! The places of an object's members, recorded while its text is scanned, so that it is not scanned again.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,11 +6,11 @@ use std::ops::Range;
 use super::scanner::{Malformed, Scanner, walk};
 use crate::messages::members::{Member, Members};
 
-/// Members that are noted. An object with more is walked again, which costs time and no memory.
+/// The most members whose places are recorded. An object with more is scanned again, which costs time and no memory.
 const MOST: usize = 64;
 
 impl Members {
-    /// Passes the object that comes next in `json`, the text of the scanner, and notes its members.
+    /// Passes the object that follows in `json`, the text of the scanner, and records the places of its members.
     pub fn note(scanner: &mut Scanner<'_>, json: &[u8]) -> Result<Self, Malformed> {
         scanner.peek();
         let start = scanner.position();
@@ -43,8 +43,8 @@ impl Members {
     }
 }
 
-/// A key, given in its quotes, with its escapes decoded. A key that does not decode, such as one with half a surrogate
-/// pair, gives an empty name: no member that matters has such a key.
+/// A key, given in its quotes, with its escapes decoded. The name is empty if they can't be decoded, as with half a
+/// surrogate pair: no relevant member has such a key.
 pub fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
     if key.contains(&b'\\') {
         serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_is_what_a_walk_finds() {
+    fn recorded_members_are_those_that_a_walk_finds() {
         let many: Vec<String> = (0..MOST + 1).map(|i| format!("\"{i}\":{i}")).collect();
         let many = format!("{{{}}}", many.join(","));
         for object in ["{}", r#"{ "a" : [1, {"b": 2}] , "c":"\"" }"#, &many] {

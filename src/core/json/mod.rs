@@ -1,16 +1,29 @@
-//! JSON text that is checked and not parsed: where its members begin and end, at the speed of memory.
+//! The one JSON toolkit.
 //!
-//! A request of megabytes passes through here once. What becomes a value of a type is small, and `serde_json` reads that.
+//! - Values of a type are read and written by `serde_json`, with the types of `value` and `list`.
+//! - Text of megabytes, such as a request, is not parsed: `scanner` checks its grammar and finds where its members begin and
+//!   end, at memory speed, and `members` records the places. `salvage` reads what is left of a broken text, `abridged` one
+//!   that is too long to be held, and `spelled` the text of a string.
+//! - `writer` makes such a text from slices of another one.
 
+mod abridged;
+mod list;
 mod members;
 mod salvage;
 mod scanner;
+mod spelled;
 mod string;
 mod value;
+mod writer;
 
+pub(crate) use abridged::{Abridged, Selection};
+pub(crate) use list::{Few, each};
 pub use members::name_of;
 pub use salvage::salvage;
 pub use scanner::{Malformed, Scanner, walk};
-pub(crate) use value::{is_text, object, parse};
+pub(crate) use spelled::Spelled;
+pub(crate) use value::{Object, count, empty_object, maybe, object, parse, raw, spelled, spelling, text, word};
+pub(crate) use writer::Writer;
+pub use writer::with_member;
 
 pub use crate::messages::members::Members;

@@ -1,10 +1,10 @@
-//! What can still be read of an object whose text breaks off, is broken, or nests too deeply for the [`Scanner`].
+//! Reads what is left of an object whose text is incomplete, broken, or nested too deeply for the [`Scanner`].
 //!
 //! [`Scanner`]: super::Scanner
 
 use memchr::memchr2;
 
-/// What was read last of the outermost object.
+/// The last part of the outermost object that was read.
 enum Last<'a> {
     /// A string: a key, if a colon follows.
     String(&'a [u8]),
@@ -14,8 +14,8 @@ enum Last<'a> {
 }
 
 /// Calls `on_member` with each member of the outermost object whose value is a string: key and value in their quotes. Only
-/// strings and the number of open brackets are read, so the text need not be JSON. One pass, no memory. It ends where the
-/// object ends, where a string has no end, or where the text does not begin with an object.
+/// strings and the number of open brackets are read, so the text need not be JSON. One pass, without memory. It ends at the
+/// end of the object, at a string without an end, or at once if the text does not begin with an object.
 pub fn salvage<'a>(text: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) {
     let (mut at, mut depth, mut last) = (0, 0_usize, Last::Other);
     while let Some(byte) = text.get(at) {
@@ -59,7 +59,7 @@ pub fn salvage<'a>(text: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])
     }
 }
 
-/// The place behind the closing quote of the string whose content begins at `from`, whatever the content is.
+/// The position after the closing quote of the string whose content begins at `from`, whatever the content is.
 fn string_end(text: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let at = from + memchr2(b'"', b'\\', text.get(from..)?)?;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_a_break_is_found() {
+    fn members_before_a_break_are_found() {
         let whole = [(r#""a""#, r#""1""#)];
         for broken in [
             r#"{"a":"1""#,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_break_is_found_while_the_brackets_are_balanced() {
+    fn members_after_a_break_are_found_while_the_brackets_are_balanced() {
         let found = [(r#""a""#, r#""1""#)];
         let deep = format!(r#"{{"x":{}{},"a":"1"}}"#, "[".repeat(100_000), "]".repeat(100_000));
         for broken in

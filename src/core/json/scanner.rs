@@ -1,19 +1,19 @@
-//! A walk over JSON text that checks its grammar and shows the borders of what it passes.
+//! A walk over JSON text that checks its grammar and reports where each part begins and ends.
 
 use std::ops::ControlFlow;
 
 use super::string::closing_quote;
 
-/// Containers inside each other that are gone into.
+/// The most containers inside each other.
 const DEEPEST: usize = 1024;
 
 /// The text does not have the shape of one JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It starts like no object.
-    #[error("no JSON object")]
+    /// It does not begin with an object.
+    #[error("not a JSON object")]
     NotAnObject,
-    /// It is not JSON, breaks off, or goes on where it should end.
+    /// It is not JSON, is incomplete, or has text after its end.
     #[error("not the text of one JSON object")]
     Broken,
     /// A value in it nests deeper than 1024.
@@ -21,8 +21,8 @@ pub enum Malformed {
     TooDeep,
 }
 
-/// Calls `on_member` with each key, in its quotes, and its value, as they are spelled and in order. Text must be UTF-8 to
-/// be JSON; that is not looked at here.
+/// Calls `on_member` with each key, in its quotes, and its value, as they are spelled and in order. It does not check that
+/// the text is UTF-8.
 pub fn walk<'a>(json: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), Malformed> {
     let mut scanner = Scanner::new(json);
     scanner.object(|scanner, key| {
@@ -44,7 +44,7 @@ impl<'a> Scanner<'a> {
         Self { json, at: 0 }
     }
 
-    /// Passes white space. The byte behind it.
+    /// Passes white space. Returns the byte after it.
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             match self.json.get(self.at) {
@@ -59,8 +59,8 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    /// Passes the object that comes next. `on_member` is given each key, in its quotes, with the scanner before the value,
-    /// which it has to pass.
+    /// Passes the object that follows. Calls `on_member` with each key, in its quotes, and with the scanner before the value,
+    /// which `on_member` must pass.
     pub fn object(
         &mut self,
         mut on_member: impl FnMut(&mut Self, &'a [u8]) -> Result<(), Malformed>,
@@ -82,7 +82,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes the list that comes next. `on_element` is given each element, as it is spelled, and can end the walk early.
+    /// Passes the list that follows. Calls `on_element` with each element, as it is spelled. `on_element` can end the walk
+    /// early.
     pub fn list(&mut self, mut on_element: impl FnMut(&'a [u8]) -> ControlFlow<()>) -> Result<(), Malformed> {
         self.expect(b'[')?;
         if self.passes(b']') {
@@ -96,7 +97,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes the value that comes next. It, as it is spelled.
+    /// Passes the value that follows. Returns it as it is spelled.
     pub fn value(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
         let from = self.at;
@@ -104,7 +105,7 @@ impl<'a> Scanner<'a> {
         self.json.get(from..self.at).ok_or(Malformed::Broken)
     }
 
-    /// Nothing but white space may follow.
+    /// Checks that only white space follows.
     pub fn end(&mut self) -> Result<(), Malformed> {
         self.peek().map_or(Ok(()), |_| Err(Malformed::Broken))
     }
@@ -134,7 +135,7 @@ impl<'a> Scanner<'a> {
                 b'n' => self.pass_word(b"null")?,
                 _ => self.pass_number()?,
             }
-            // A value is over, and with it the containers that end here.
+            // A value has ended, and with it the containers that end here.
             loop {
                 let Some(container) = open.innermost() else { return Ok(()) };
                 if self.passes(container.closing()) {
@@ -150,7 +151,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A key with its colon. The key, in its quotes.
+    /// Passes a key and its colon. Returns the key, in its quotes.
     fn key(&mut self) -> Result<&'a [u8], Malformed> {
         if self.peek() != Some(b'"') {
             return Err(Malformed::Broken);
@@ -232,7 +233,7 @@ impl Container {
     }
 }
 
-/// The containers that are open, a bit for each.
+/// The open containers, one bit for each.
 #[derive(Default)]
 struct Nesting {
     objects: [u64; DEEPEST / 64],

@@ -5,11 +5,11 @@
 
 use wide::u8x16;
 
-/// Bytes looked at together: one for each bit of a mask.
+/// Bytes that are scanned together: one for each bit of a mask.
 const BLOCK: usize = 64;
 
-/// Where the string that begins at `from`, behind its opening quote, has its closing quote. `None` where it has none, or
-/// holds what no JSON string may: a control character, or an escape that does not exist.
+/// The position of the closing quote of the string that begins at `from`, after its opening quote. `None` if there is none,
+/// or if the string contains a control character or an invalid escape.
 pub(super) fn closing_quote(json: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     // 1 if the block's first byte is escaped by the last one of the block before.
@@ -32,7 +32,7 @@ pub(super) fn closing_quote(json: &[u8], from: usize) -> Option<usize> {
         if block.at_most(0x1f) & inside != 0 {
             return None;
         }
-        // Most escape one of three, which saves to look for the others.
+        // Most strings have only three kinds of escapes, which need no further check.
         let escapes = escaped & inside & !(backslashes | all_quotes);
         if escapes != 0 && escapes & !block.equal(b'n') != 0 && !are_escapes(escapes, rest) {
             return None;
@@ -44,7 +44,7 @@ pub(super) fn closing_quote(json: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Which bytes are escaped, given where the backslashes are: those behind one that is not escaped itself.
+/// Which bytes are escaped, given where the backslashes are: those after one that is not escaped itself.
 fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
     const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
     if backslashes == 0 {
@@ -57,7 +57,7 @@ fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
     escaped
 }
 
-/// Whether the bytes of `text` at `escapes` are such as may stand behind a backslash.
+/// Whether the bytes of `text` at `escapes` are valid after a backslash.
 fn are_escapes(mut escapes: u64, text: &[u8]) -> bool {
     while escapes != 0 {
         let index = escapes.trailing_zeros() as usize;
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// The same, a byte at a time.
+    /// The same, one byte at a time.
     fn slowly(json: &[u8], from: usize) -> Option<usize> {
         let mut at = from;
         loop {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_is_found_behind_any_number_of_backslashes() {
+    fn a_quote_is_found_after_any_number_of_backslashes() {
         for before in 0..140 {
             for backslashes in 0..140 {
                 let text = format!("{}{}\" \"", "x".repeat(before), r"\".repeat(backslashes));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_string_may_hold_is_refused_wherever_it_is() {
+    fn what_a_string_must_not_contain_is_refused_at_any_place() {
         for before in 0..140 {
             for wrong in ["\n", "\0", "\\x", "\\u12", "\\u12g4", "\\", "\\u", ""] {
                 let ended = if wrong.is_empty() { "" } else { "\"" };
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_ends_where_a_slow_reader_says(text in r#"([xyé\\"]|\\u[0-9a-fA-F]{4}|\\[nt"\\]|x{20,70}|[\n\\]{0,1}){0,40}"#, from in 0_usize..3) {
+        fn any_text_ends_where_a_slow_reader_finds_the_end(text in r#"([xyé\\"]|\\u[0-9a-fA-F]{4}|\\[nt"\\]|x{20,70}|[\n\\]{0,1}){0,40}"#, from in 0_usize..3) {
             prop_assert_eq!(closing_quote(text.as_bytes(), from), slowly(text.as_bytes(), from));
         }
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, JsonList, JsonText, Kept, MAX_BLOCKS, member, object, raw};
-use crate::core::json::is_text;
+use super::parts::{Budget, JsonList, JsonText, Kept, member, object};
+use crate::core::formats::anthropic::{Block, BlockDelta, Event, MAX_BLOCKS, Message, MessageDelta};
+use crate::core::json::{empty_object, raw, text};
 
 /// A `message` that is being assembled.
 pub struct MessageAssembly {
@@ -16,20 +17,20 @@ pub struct MessageAssembly {
     id: Kept,
     role: Kept,
     model: Kept,
-    blocks: BTreeMap<usize, Block>,
+    blocks: BTreeMap<usize, BlockAssembly>,
     stop_reason: Kept,
     stop_sequence: Kept,
     usage: BTreeMap<String, Kept>,
 }
 
 /// A content block, by the kind of its deltas.
-enum Block {
+enum BlockAssembly {
     Text {
         text: JsonText,
         citations: JsonList,
     },
     Tool {
-        kind: Kept,
+        kind: &'static str,
         id: Kept,
         name: Kept,
         input: Kept,
@@ -61,24 +62,23 @@ impl MessageAssembly {
 
     /// Handles the data of the next event, which is neither an error nor the end mark. Not to be used after an error.
     pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
-        let event: StreamEvent<'_> = object(data)?;
-        let is = |kind| is_text(event.kind, kind);
-        if is("message_start") {
-            self.start(object(required(event.message)?.get().as_bytes())?)
-        } else if is("content_block_start") {
-            self.start_block(event.index, required(event.content_block)?)
-        } else if is("content_block_delta") {
-            let block = event.index.and_then(|index| usize::try_from(index).ok());
-            let block = block.and_then(|index| self.blocks.get_mut(&index)).ok_or(AssembleError::Malformed)?;
-            block.take(object(required(event.delta)?.get().as_bytes())?, &mut self.budget)
-        } else if is("message_delta") {
-            if let Some(delta) = member::<MessageDelta<'_>>(event.delta)? {
-                self.stop_reason.last(delta.stop_reason, &mut self.budget)?;
-                self.stop_sequence.last(delta.stop_sequence, &mut self.budget)?;
+        let event: Event<'_, &RawValue, &RawValue> = object(data)?;
+        match event.kind {
+            "message_start" => self.start(object(required(event.message)?.get().as_bytes())?),
+            "content_block_start" => self.start_block(event.index, required(event.content_block)?),
+            "content_block_delta" => {
+                let block = event.index.and_then(|index| usize::try_from(index).ok());
+                let block = required(block.and_then(|index| self.blocks.get_mut(&index)))?;
+                block.take(object(required(event.delta)?.get().as_bytes())?, &mut self.budget)
             }
-            self.merge_usage(event.usage)
-        } else {
-            Ok(())
+            "message_delta" => {
+                if let Some(delta) = member::<MessageDelta<&RawValue>>(event.delta)? {
+                    self.stop_reason.last(delta.stop_reason, &mut self.budget)?;
+                    self.stop_sequence.last(delta.stop_sequence, &mut self.budget)?;
+                }
+                self.merge_usage(event.usage)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -87,21 +87,22 @@ impl MessageAssembly {
         if !self.has_started {
             return Err(AssembleError::Empty);
         }
-        let blocks = self.blocks.into_values().map(Block::finish);
+        let blocks = self.blocks.into_values().map(BlockAssembly::finish).collect::<Result<Vec<_>, _>>()?;
+        let usage = self.usage.into_iter().map(|(field, figure)| (field, figure.into_inner()));
         let message = Message {
             id: self.id.into_inner(),
             kind: "message",
-            role: self.role.into_inner().map_or_else(|| raw("\"assistant\""), Ok)?,
-            content: blocks.collect::<Result<_, _>>()?,
+            role: Some(self.role.into_inner().unwrap_or_else(|| text("assistant"))),
+            content: Some(blocks),
             model: self.model.into_inner(),
             stop_reason: self.stop_reason.into_inner(),
             stop_sequence: self.stop_sequence.into_inner(),
-            usage: self.usage.into_iter().map(|(field, figure)| (field, figure.into_inner())).collect(),
+            usage: Some(usage.collect::<BTreeMap<_, _>>()),
         };
         serde_json::to_vec(&message).map_err(|_| AssembleError::Malformed)
     }
 
-    fn start(&mut self, message: StartedMessage<'_>) -> Result<(), AssembleError> {
+    fn start(&mut self, message: Message<'_, &RawValue, IgnoredAny, &RawValue>) -> Result<(), AssembleError> {
         self.has_started = true;
         self.id.first(message.id, &mut self.budget)?;
         self.role.first(message.role, &mut self.budget)?;
@@ -126,7 +127,7 @@ impl MessageAssembly {
         let index = index.ok_or(AssembleError::Malformed)?;
         let index = usize::try_from(index).ok().filter(|&index| index < MAX_BLOCKS).ok_or(AssembleError::TooMany)?;
         self.budget.spend_part()?;
-        let block = Block::start(block, &mut self.budget)?;
+        let block = BlockAssembly::start(block, &mut self.budget)?;
         match self.blocks.insert(index, block) {
             None => Ok(()),
             Some(_) => Err(AssembleError::Malformed),
@@ -134,43 +135,47 @@ impl MessageAssembly {
     }
 }
 
-impl Block {
+impl BlockAssembly {
     fn start(block: &RawValue, budget: &mut Budget) -> Result<Self, AssembleError> {
-        let start: BlockStart<'_> = object(block.get().as_bytes())?;
-        let is = |kind| is_text(start.kind, kind);
-        if is("text") {
-            let (mut text, mut citations) = (JsonText::default(), JsonList::default());
-            text.push(start.text, budget)?;
-            citations.extend(start.citations, budget)?;
-            Ok(Self::Text { text, citations })
-        } else if is("thinking") {
-            let (mut thinking, mut signature) = (JsonText::default(), JsonText::default());
-            thinking.push(start.thinking, budget)?;
-            signature.push(start.signature, budget)?;
-            Ok(Self::Thinking { thinking, signature })
-        } else if is("tool_use") || is("server_tool_use") {
-            let [kind, id, name, input] = [start.kind, start.id, start.name, start.input].map(|value| {
-                let mut kept = Kept::default();
-                kept.first(value, budget).map(|()| kept)
-            });
-            Ok(Self::Tool { kind: kind?, id: id?, name: name?, input: input?, partial_input: JsonText::default() })
-        } else {
-            let mut whole = Kept::default();
-            whole.first(Some(block), budget)?;
-            Ok(Self::Whole(whole))
+        let start: Block<'_, &RawValue> = object(block.get().as_bytes())?;
+        match start.kind {
+            "text" => {
+                let (mut text, mut citations) = (JsonText::default(), JsonList::default());
+                text.push(start.text, budget)?;
+                citations.extend(start.citations, budget)?;
+                Ok(Self::Text { text, citations })
+            }
+            "thinking" => {
+                let (mut thinking, mut signature) = (JsonText::default(), JsonText::default());
+                thinking.push(start.thinking, budget)?;
+                signature.push(start.signature, budget)?;
+                Ok(Self::Thinking { thinking, signature })
+            }
+            "tool_use" => Self::start_tool("tool_use", start, budget),
+            "server_tool_use" => Self::start_tool("server_tool_use", start, budget),
+            _ => {
+                let mut whole = Kept::default();
+                whole.first(Some(block), budget)?;
+                Ok(Self::Whole(whole))
+            }
         }
     }
 
-    fn take(&mut self, delta: BlockDelta<'_>, budget: &mut Budget) -> Result<(), AssembleError> {
-        let is = |kind| is_text(delta.kind, kind);
-        match self {
-            Self::Text { text, .. } if is("text_delta") => text.push(delta.text, budget),
-            Self::Text { citations, .. } if is("citations_delta") => citations.push(delta.citation, budget),
-            Self::Tool { partial_input, .. } if is("input_json_delta") => {
-                partial_input.push(delta.partial_json, budget)
-            }
-            Self::Thinking { thinking, .. } if is("thinking_delta") => thinking.push(delta.thinking, budget),
-            Self::Thinking { signature, .. } if is("signature_delta") => signature.push(delta.signature, budget),
+    fn start_tool(kind: &'static str, start: Block<'_, &RawValue>, budget: &mut Budget) -> Result<Self, AssembleError> {
+        let [id, name, input] = [start.id, start.name, start.input].map(|value| {
+            let mut kept = Kept::default();
+            kept.first(value, budget).map(|()| kept)
+        });
+        Ok(Self::Tool { kind, id: id?, name: name?, input: input?, partial_input: JsonText::default() })
+    }
+
+    fn take(&mut self, delta: BlockDelta<'_, &RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        match (self, delta.kind) {
+            (Self::Text { text, .. }, "text_delta") => text.push(delta.text, budget),
+            (Self::Text { citations, .. }, "citations_delta") => citations.push(delta.citation, budget),
+            (Self::Tool { partial_input, .. }, "input_json_delta") => partial_input.push(delta.partial_json, budget),
+            (Self::Thinking { thinking, .. }, "thinking_delta") => thinking.push(delta.thinking, budget),
+            (Self::Thinking { signature, .. }, "signature_delta") => signature.push(delta.signature, budget),
             _ => Err(AssembleError::Malformed),
         }
     }
@@ -180,146 +185,25 @@ impl Block {
     /// type when the client sends it back.
     fn finish(self) -> Result<Box<RawValue>, AssembleError> {
         let block = match self {
-            Self::Whole(block) => return block.into_inner().ok_or(AssembleError::Malformed),
+            Self::Whole(block) => return required(block.into_inner()),
             Self::Text { text, citations } => {
-                to_raw(&TextBlock { kind: "text", text: text.into_json()?, citations: citations.into_json()? })
+                Block { text: Some(text.into_json()?), citations: citations.into_json()?, ..Block::new("text") }
             }
-            Self::Thinking { thinking, signature } => to_raw(&ThinkingBlock {
-                kind: "thinking",
-                thinking: thinking.into_json()?,
-                signature: signature.into_json()?,
-            }),
+            Self::Thinking { thinking, signature } => {
+                let (thinking, signature) = (Some(thinking.into_json()?), Some(signature.into_json()?));
+                Block { thinking, signature, ..Block::new("thinking") }
+            }
             Self::Tool { kind, id, name, input, partial_input } => {
-                let input = match input.into_inner() {
-                    Some(input) if partial_input.is_empty() => input,
-                    _ if partial_input.is_empty() => raw("{}")?,
-                    _ => partial_input.into_object().map_or_else(|| raw("{}"), Ok)?,
-                };
-                to_raw(&ToolBlock { kind: kind.into_inner(), id: id.into_inner(), name: name.into_inner(), input })
+                let input = if partial_input.is_empty() { input.into_inner() } else { partial_input.into_object() };
+                let (id, name) = (id.into_inner(), name.into_inner());
+                let input = Some(input.unwrap_or_else(empty_object));
+                Block { id, name, input, ..Block::new(kind) }
             }
         };
-        block.map_err(|_| AssembleError::Malformed)
+        required(raw(&block))
     }
 }
 
-fn to_raw(block: &impl Serialize) -> serde_json::Result<Box<RawValue>> {
-    serde_json::value::to_raw_value(block)
-}
-
-fn required(value: Option<&RawValue>) -> Result<&RawValue, AssembleError> {
+fn required<T>(value: Option<T>) -> Result<T, AssembleError> {
     value.ok_or(AssembleError::Malformed)
-}
-
-#[derive(Deserialize)]
-struct StreamEvent<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    index: Option<u64>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content_block: Option<&'a RawValue>,
-    #[serde(borrow)]
-    delta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct StartedMessage<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct MessageDelta<'a> {
-    #[serde(borrow)]
-    stop_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stop_sequence: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct BlockStart<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    citations: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    signature: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct BlockDelta<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    citation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    partial_json: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    signature: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Message {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    role: Box<RawValue>,
-    content: Vec<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<Box<RawValue>>,
-    stop_reason: Option<Box<RawValue>>,
-    stop_sequence: Option<Box<RawValue>>,
-    usage: BTreeMap<String, Option<Box<RawValue>>>,
-}
-
-#[derive(Serialize)]
-struct TextBlock {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    text: Box<RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    citations: Option<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct ThinkingBlock {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    thinking: Box<RawValue>,
-    signature: Box<RawValue>,
-}
-
-#[derive(Serialize)]
-struct ToolBlock {
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<Box<RawValue>>,
-    input: Box<RawValue>,
 }

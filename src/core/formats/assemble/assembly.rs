@@ -14,7 +14,7 @@ use crate::messages::wire::Tokens;
 /// The size of an event in addition to the kept part: a whole response may be in one event.
 const AROUND: usize = 64 << 10;
 
-/// A whole answer. It has no `Debug`: it holds somebody's completion.
+/// A whole response. It has no `Debug`: it contains a completion.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Whole {
     /// The body: one JSON object.

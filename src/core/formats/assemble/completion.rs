@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use super::parts::{Budget, Few, Kept, MAX_CHOICES, object, part};
+use super::parts::{Budget, JsonList, Kept, elements, member, object, part};
+use crate::core::formats::openai::{Completion, Logprobs, MAX_CHOICES};
+use crate::core::json::Few;
 
 /// A choice that is being assembled.
 pub(super) trait AssembledChoice: Default {
@@ -17,14 +19,14 @@ pub(super) trait AssembledChoice: Default {
     /// The assembled choice.
     type Whole: Serialize;
 
-    /// Which choice an event is of.
-    fn index(chunk: &Self::Chunk<'_>) -> u64;
+    /// Which choice an event is of, if it tells.
+    fn index(chunk: &Self::Chunk<'_>) -> Option<u64>;
 
     /// Takes the choice in the next event.
-    fn take(&mut self, chunk: &Self::Chunk<'_>, budget: &mut Budget) -> Result<(), AssembleError>;
+    fn take(&mut self, chunk: Self::Chunk<'_>, budget: &mut Budget) -> Result<(), AssembleError>;
 
     /// The assembled choice.
-    fn finish(self, index: usize) -> Result<Self::Whole, AssembleError>;
+    fn finish(self, index: u64) -> Result<Self::Whole, AssembleError>;
 }
 
 /// A completion that is being assembled.
@@ -58,7 +60,7 @@ impl<C: AssembledChoice> CompletionAssembly<C> {
 
     /// Handles the data of the next event, which is neither an error nor `[DONE]`. Not to be used after an error.
     pub(super) fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
-        let chunk: Chunk<'_> = object(data)?;
+        let chunk: Completion<'_, &RawValue, C::Chunk<'_>> = object(data)?;
         let budget = &mut self.budget;
         self.has_chunks = true;
         self.id.first(chunk.id, budget)?;
@@ -67,9 +69,9 @@ impl<C: AssembledChoice> CompletionAssembly<C> {
         self.system_fingerprint.first(chunk.system_fingerprint, budget)?;
         self.usage.last(chunk.usage, budget)?;
         self.timings.last(chunk.timings, budget)?;
-        for choice in chunk.choices.map_or(Ok(Vec::new()), Few::into_vec)? {
-            let choice: C::Chunk<'_> = object(choice.get().as_bytes())?;
-            part(&mut self.choices, C::index(&choice), MAX_CHOICES, budget)?.take(&choice, budget)?;
+        for choice in elements(chunk.choices)? {
+            let index = C::index(&choice).unwrap_or(0);
+            part(&mut self.choices, index, MAX_CHOICES, budget)?.take(choice, budget)?;
         }
         Ok(())
     }
@@ -79,13 +81,14 @@ impl<C: AssembledChoice> CompletionAssembly<C> {
         if !self.has_chunks {
             return Err(AssembleError::Empty);
         }
+        let choices = self.choices.into_iter().map(|(index, choice)| choice.finish(index as u64));
         let completion = Completion {
             id: self.id.into_inner(),
             object: C::OBJECT,
             created: self.created.into_inner(),
             model: self.model.into_inner(),
             system_fingerprint: self.system_fingerprint.into_inner(),
-            choices: self.choices.into_iter().map(|(index, choice)| choice.finish(index)).collect::<Result<_, _>>()?,
+            choices: Some(Few::of(choices.collect::<Result<_, _>>()?)),
             usage: self.usage.into_inner(),
             timings: self.timings.into_inner(),
         };
@@ -93,38 +96,40 @@ impl<C: AssembledChoice> CompletionAssembly<C> {
     }
 }
 
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<Few<&'a RawValue, MAX_CHOICES>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timings: Option<&'a RawValue>,
+/// The logprobs of a choice that is being assembled.
+#[derive(Default)]
+pub(super) struct LogprobsAssembly {
+    tokens: JsonList,
+    token_logprobs: JsonList,
+    top_logprobs: JsonList,
+    text_offset: JsonList,
+    content: JsonList,
+    refusal: JsonList,
 }
 
-#[derive(Serialize)]
-struct Completion<C> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Box<RawValue>>,
-    object: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<Box<RawValue>>,
-    choices: Vec<C>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timings: Option<Box<RawValue>>,
+impl LogprobsAssembly {
+    /// Takes the logprobs in the next event.
+    pub(super) fn take(&mut self, more: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
+        let Some(more) = member::<Logprobs<&RawValue>>(more)? else { return Ok(()) };
+        self.tokens.extend(more.tokens, budget)?;
+        self.token_logprobs.extend(more.token_logprobs, budget)?;
+        self.top_logprobs.extend(more.top_logprobs, budget)?;
+        self.text_offset.extend(more.text_offset, budget)?;
+        self.content.extend(more.content, budget)?;
+        self.refusal.extend(more.refusal, budget)
+    }
+
+    /// The logprobs, `None` without an element.
+    pub(super) fn finish(self) -> Result<Option<Logprobs<Box<RawValue>>>, AssembleError> {
+        let logprobs = Logprobs {
+            tokens: self.tokens.into_json()?,
+            token_logprobs: self.token_logprobs.into_json()?,
+            top_logprobs: self.top_logprobs.into_json()?,
+            text_offset: self.text_offset.into_json()?,
+            content: self.content.into_json()?,
+            refusal: self.refusal.into_json()?,
+        };
+        let has_any = logprobs.tokens.is_some() || logprobs.content.is_some() || logprobs.refusal.is_some();
+        Ok(has_any.then_some(logprobs))
+    }
 }

@@ -7,7 +7,7 @@
 mod assembly;
 mod completion;
 mod error;
-pub(super) mod parts;
+mod parts;
 
 pub mod anthropic;
 pub mod completions;

@@ -1,21 +1,13 @@
 //! The parts of assembled bodies: JSON that keeps its spelling, and a budget for its size.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::AssembleError;
-use crate::core::json;
+use crate::core::json::{self, Few, spelling, text};
 
-/// The most choices of one response.
-pub(in crate::core::formats) const MAX_CHOICES: usize = 128;
-/// The most tool calls of one choice.
-pub(in crate::core::formats) const MAX_TOOL_CALLS: usize = 256;
-/// The most content blocks of one message.
-pub(in crate::core::formats) const MAX_BLOCKS: usize = 256;
 /// The cost of a part in addition to its bytes, so that many empty parts are bounded too.
 const PART_COST: usize = 64;
 
@@ -63,9 +55,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether it differs from this value.
-    pub(super) fn differs_from(&self, value: &RawValue) -> bool {
-        self.0.as_deref().is_some_and(|kept| kept.get() != value.get())
+    pub(super) fn get(&self) -> Option<&RawValue> {
+        self.0.as_deref()
     }
 
     pub(super) fn into_inner(self) -> Option<Box<RawValue>> {
@@ -82,20 +73,19 @@ impl JsonText {
     /// Appends a piece, if there is one.
     pub(super) fn push(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         let Some(piece) = piece else { return Ok(()) };
-        let text = piece.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let text = text.ok_or(AssembleError::Malformed)?;
-        budget.spend(text.len())?;
-        if self.0.is_empty() && !text.is_empty() {
+        let spelling = spelling(piece).ok_or(AssembleError::Malformed)?;
+        budget.spend(spelling.len())?;
+        if self.0.is_empty() && !spelling.is_empty() {
             self.0.push('"');
         }
-        self.0.push_str(text);
+        self.0.push_str(spelling);
         Ok(())
     }
 
     /// Appends a piece that should be a string. If it is JSON of another kind, its text is appended.
     pub(super) fn push_text_of(&mut self, piece: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         match piece {
-            Some(json) if !json.get().starts_with('"') => self.push(Some(&*quoted(json)?), budget),
+            Some(json) if !json.get().starts_with('"') => self.push(Some(&*text(json.get())), budget),
             _ => self.push(piece, budget),
         }
     }
@@ -172,65 +162,17 @@ pub(super) fn part<'p, T: Default>(
     Ok(parts.entry(index).or_default())
 }
 
-/// An array of which at most `N` elements are kept while it is read.
-pub(in crate::core::formats) struct Few<T, const N: usize> {
-    kept: Vec<T>,
-    overflown: bool,
+/// The elements of a list, none if it is missing.
+pub(super) fn elements<T, const N: usize>(list: Option<Few<T, N>>) -> Result<Vec<T>, AssembleError> {
+    list.map_or(Some(Vec::new()), Few::into_vec).ok_or(AssembleError::TooMany)
 }
 
-impl<T, const N: usize> Few<T, N> {
-    /// The elements, if there are not too many.
-    pub(in crate::core::formats) fn into_vec(self) -> Result<Vec<T>, AssembleError> {
-        if self.overflown { Err(AssembleError::TooMany) } else { Ok(self.kept) }
-    }
-}
-
-impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(FewVisitor(PhantomData))
-    }
-}
-
-struct FewVisitor<T, const N: usize>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N> {
-    type Value = Few<T, N>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut few = Few { kept: Vec::new(), overflown: false };
-        while few.kept.len() < N {
-            match seq.next_element()? {
-                Some(element) => few.kept.push(element),
-                None => return Ok(few),
-            }
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            few.overflown = true;
-        }
-        Ok(few)
-    }
-}
-
-/// Reads a struct from a JSON object; serde alone would also accept an array.
-pub(in crate::core::formats) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
+/// Reads a struct from a JSON object.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, AssembleError> {
     json::object(json).ok_or(AssembleError::Malformed)
 }
 
 /// The same for an optional member.
 pub(super) fn member<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Result<Option<T>, AssembleError> {
     value.map(|value| object(value.get().as_bytes())).transpose()
-}
-
-/// The JSON string whose text is this JSON.
-fn quoted(json: &RawValue) -> Result<Box<RawValue>, AssembleError> {
-    serde_json::value::to_raw_value(json.get()).map_err(|_| AssembleError::Malformed)
-}
-
-/// JSON that this crate itself adds.
-pub(super) fn raw(json: &str) -> Result<Box<RawValue>, AssembleError> {
-    RawValue::from_string(json.to_owned()).map_err(|_| AssembleError::Malformed)
 }

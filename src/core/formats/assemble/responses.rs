@@ -1,24 +1,13 @@
 //! OpenAI's responses: the last event of a stream contains the whole `response`, which becomes the body unchanged.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::AssembleError;
 use super::parts::{Budget, Kept, object};
-use crate::core::json::is_text;
+use crate::core::formats::openai::ResponseEvent;
 
 /// A `response` that is being received.
 pub struct LastResponse {
     budget: Budget,
     response: Kept,
-}
-
-#[derive(Deserialize)]
-struct StreamEvent<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
 }
 
 impl LastResponse {
@@ -33,8 +22,8 @@ impl LastResponse {
         if data.trim_ascii() == b"[DONE]" {
             return Ok(());
         }
-        let event: StreamEvent<'_> = object(data)?;
-        if is_text(event.kind, "response.completed") || is_text(event.kind, "response.incomplete") {
+        let event: ResponseEvent<'_> = object(data)?;
+        if matches!(event.kind, "response.completed" | "response.incomplete") {
             let response = event.response.filter(|response| response.get().starts_with('{'));
             return self.response.last(Some(response.ok_or(AssembleError::Malformed)?), &mut self.budget);
         }

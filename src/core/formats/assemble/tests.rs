@@ -100,6 +100,19 @@ fn logprobs_are_joined() {
 }
 
 #[test]
+fn logprobs_of_a_refusal_and_of_other_servers_are_joined_too() {
+    let logprobs = |logprobs: [Value; 2]| {
+        let event = |logprobs| json!({"choices": [{"index": 0, "delta": {}, "logprobs": logprobs}]});
+        chat(&logprobs.map(event)).unwrap()["choices"][0]["logprobs"].take()
+    };
+    let refusal = |token: &str| json!({"refusal": [{"token": token}]});
+    let expected = json!({"content": null, "refusal": [{"token": "a"}, {"token": "b"}]});
+    assert_eq!(logprobs([refusal("a"), refusal("b")]), expected);
+    let lists = |token: &str| json!({"tokens": [token], "token_logprobs": [-1]});
+    assert_eq!(logprobs([lists("a"), lists("b")]), json!({"tokens": ["a", "b"], "token_logprobs": [-1, -1]}));
+}
+
+#[test]
 fn a_pair_of_surrogates_cut_in_two_is_whole_again() {
     let mut chat = ChatAssembly::new(LIMIT);
     for half in [r"\ud83d", r"\ude00\n\u0000"] {

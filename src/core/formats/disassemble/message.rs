@@ -1,156 +1,94 @@
 //! Converts Anthropic's `message` to the sequence of events that its clients expect, each block in one delta.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::events::{DisassembleError, Events, elements, read};
-use crate::core::formats::assemble::parts::{Few, MAX_BLOCKS};
-use crate::core::json::is_text;
+use super::error::{DisassembleError, read};
+use crate::core::formats::anthropic::{Block, BlockDelta, Event, MAX_BLOCKS, Message, MessageDelta};
+use crate::core::formats::event_writer::write_event;
+use crate::core::json::{each, empty_object, text};
 
-pub(super) fn disassemble(body: &[u8], events: &mut Events) -> Result<(), DisassembleError> {
-    let message: Message<'_> = read(body)?;
-    if !is_text(message.kind, "message") {
+pub(super) fn disassemble(body: &[u8], events: &mut Vec<u8>) -> Result<(), DisassembleError> {
+    let message: Message<'_, &RawValue, &RawValue, &RawValue> = read(body)?;
+    if message.kind != "message" {
         return Err(DisassembleError::Malformed);
     }
-    let begun = Begun {
+    let Message { content, stop_reason, stop_sequence, usage, .. } = message;
+    // Its usage is that of the end, because no other is known.
+    let empty: Message<'_, _, [(); 0], _> = Message {
         id: message.id,
-        kind: "message",
+        kind: message.kind,
         role: message.role,
-        content: [],
+        content: Some([]),
         model: message.model,
         stop_reason: None,
         stop_sequence: None,
-        usage: message.usage,
+        usage,
     };
-    events.push("message_start", &Event::MessageStart { message: begun })?;
-    for (block, index) in elements(message.content)?.into_iter().zip(0..) {
-        push_block(block, index, events)?;
+    push(Event { message: Some(empty), ..Event::new("message_start") }, events);
+    if let Some(content) = content {
+        let mut index = 0;
+        each(content, DisassembleError::Malformed, |block| {
+            push_block(block, index, events)?;
+            index += 1;
+            if index > MAX_BLOCKS as u64 { Err(DisassembleError::Malformed) } else { Ok(()) }
+        })?;
     }
-    let delta = Stop { stop_reason: message.stop_reason, stop_sequence: message.stop_sequence };
-    events.push("message_delta", &Event::MessageDelta { delta, usage: message.usage })?;
-    events.push("message_stop", &Event::MessageStop {})
+    let delta = Some(MessageDelta { stop_reason, stop_sequence });
+    push(Event { delta, usage: Some(usage.unwrap_or(RawValue::NULL)), ..Event::new("message_delta") }, events);
+    push_plain("message_stop", None, events);
+    Ok(())
 }
 
-fn push_block(whole: &RawValue, index: usize, events: &mut Events) -> Result<(), DisassembleError> {
-    let block: Block<'_> = read(whole.get().as_bytes())?;
-    let is = |kind| is_text(block.kind, kind);
-    let mut deltas = Vec::new();
-    let start = if is("text") {
-        deltas.extend(block.text.map(|text| Delta::Text { text }));
-        Start::Text { text: "" }
-    } else if is("thinking") {
-        deltas.extend(block.thinking.map(|thinking| Delta::Thinking { thinking }));
-        deltas.extend(block.signature.map(|signature| Delta::Signature { signature }));
-        Start::Thinking { thinking: "", signature: "" }
-    } else if is("tool_use") {
-        deltas.extend(block.input.map(|input| Delta::InputJson { partial_json: input.get() }));
-        Start::ToolUse { id: block.id, name: block.name, input: Nothing {} }
-    } else {
+fn push_block(whole: &RawValue, index: u64, events: &mut Vec<u8>) -> Result<(), DisassembleError> {
+    let block: Block<'_, &RawValue> = read(whole.get().as_bytes())?;
+    let delta = BlockDelta::new;
+    let empty = text("");
+    match block.kind {
+        "text" => {
+            push_start(index, &Block { text: Some(&*empty), ..Block::new("text") }, events);
+            if block.text.is_some() {
+                push_delta(index, BlockDelta { text: block.text, ..delta("text_delta") }, events);
+            }
+        }
+        "thinking" => {
+            let (thinking, signature) = (Some(&*empty), Some(&*empty));
+            push_start(index, &Block { thinking, signature, ..Block::new("thinking") }, events);
+            if block.thinking.is_some() {
+                push_delta(index, BlockDelta { thinking: block.thinking, ..delta("thinking_delta") }, events);
+            }
+            if block.signature.is_some() {
+                push_delta(index, BlockDelta { signature: block.signature, ..delta("signature_delta") }, events);
+            }
+        }
+        "tool_use" => {
+            let input = empty_object();
+            let start = Block { id: block.id, name: block.name, input: Some(&*input), ..Block::new("tool_use") };
+            push_start(index, &start, events);
+            if let Some(input) = block.input {
+                let input = text(input.get());
+                push_delta(index, BlockDelta { partial_json: Some(&*input), ..delta("input_json_delta") }, events);
+            }
+        }
         // These are sent whole in a stream too.
-        let event = Event::ContentBlockStart { index, content_block: Cow::Borrowed(whole) };
-        events.push("content_block_start", &event)?;
-        return events.push("content_block_stop", &Event::ContentBlockStop { index });
-    };
-    let start = serde_json::value::to_raw_value(&start).map_err(|_| DisassembleError::Malformed)?;
-    let event = Event::ContentBlockStart { index, content_block: Cow::Owned(start) };
-    events.push("content_block_start", &event)?;
-    for delta in deltas {
-        events.push("content_block_delta", &Event::ContentBlockDelta { index, delta })?;
+        _ => push_start(index, whole, events),
     }
-    events.push("content_block_stop", &Event::ContentBlockStop { index })
+    push_plain("content_block_stop", Some(index), events);
+    Ok(())
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<Few<&'a RawValue, MAX_BLOCKS>>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stop_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stop_sequence: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+fn push_start(index: u64, block: &(impl Serialize + ?Sized), events: &mut Vec<u8>) {
+    push(Event { index: Some(index), content_block: Some(block), ..Event::new("content_block_start") }, events);
 }
 
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    signature: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
+fn push_delta(index: u64, delta: BlockDelta<'_, &RawValue>, events: &mut Vec<u8>) {
+    push(Event { index: Some(index), delta: Some(delta), ..Event::new("content_block_delta") }, events);
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event<'a> {
-    MessageStart { message: Begun<'a> },
-    ContentBlockStart { index: usize, content_block: Cow<'a, RawValue> },
-    ContentBlockDelta { index: usize, delta: Delta<'a> },
-    ContentBlockStop { index: usize },
-    MessageDelta { delta: Stop<'a>, usage: Option<&'a RawValue> },
-    MessageStop {},
+fn push_plain(kind: &str, index: Option<u64>, events: &mut Vec<u8>) {
+    push::<()>(Event { index, ..Event::new(kind) }, events);
 }
 
-/// The message without content. Its usage is that of the end, because no other is known.
-#[derive(Serialize)]
-struct Begun<'a> {
-    id: Option<&'a RawValue>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    role: Option<&'a RawValue>,
-    content: [(); 0],
-    model: Option<&'a RawValue>,
-    stop_reason: Option<()>,
-    stop_sequence: Option<()>,
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Stop<'a> {
-    stop_reason: Option<&'a RawValue>,
-    stop_sequence: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Start<'a> {
-    Text { text: &'static str },
-    Thinking { thinking: &'static str, signature: &'static str },
-    ToolUse { id: Option<&'a RawValue>, name: Option<&'a RawValue>, input: Nothing },
-}
-
-#[derive(Serialize)]
-struct Nothing {}
-
-#[derive(Serialize)]
-#[serde(tag = "type")]
-enum Delta<'a> {
-    #[serde(rename = "text_delta")]
-    Text { text: &'a RawValue },
-    #[serde(rename = "thinking_delta")]
-    Thinking { thinking: &'a RawValue },
-    #[serde(rename = "signature_delta")]
-    Signature { signature: &'a RawValue },
-    #[serde(rename = "input_json_delta")]
-    InputJson { partial_json: &'a str },
+fn push<P: Serialize>(event: Event<'_, P, &RawValue>, events: &mut Vec<u8>) {
+    write_event(events, event.kind, &event);
 }

@@ -1,6 +1,6 @@
 //! Why a request is refused, and the response body that reports it.
 
-use crate::core::formats::error_envelope;
+use crate::core::formats::{anthropic, openai};
 use crate::core::json::Malformed;
 use crate::messages::backend::Format;
 
@@ -64,8 +64,8 @@ impl PolicyError {
     pub fn body(self, format: Format) -> Vec<u8> {
         let (message, kind) = (self.to_string(), "invalid_request_error");
         let body = match format {
-            Format::Anthropic => error_envelope::anthropic(kind, &message),
-            Format::OpenAi => error_envelope::openai(kind, &message, None, None),
+            Format::Anthropic => anthropic::ErrorBody::new(kind, &message).json(),
+            Format::OpenAi => openai::ErrorBody::new(kind, &message, None, None).json(),
         };
         body.into_bytes()
     }

@@ -9,7 +9,7 @@
 
 use super::PolicyError;
 use super::names::folded;
-use super::spelled::Spelled;
+use crate::core::json::Spelled;
 
 /// Whether a request may refer to media that the backend fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

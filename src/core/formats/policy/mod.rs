@@ -19,7 +19,6 @@ mod lists;
 mod media;
 mod names;
 mod rules;
-mod spelled;
 mod tools;
 
 pub use check::{DroppedMembers, RequestPolicy};

@@ -4,9 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fault::TranslateError;
-use super::json::{each, spelling};
-use crate::core::formats::request::Body;
-use crate::core::json::{is_text, object};
+use crate::core::formats::anthropic::{Block, ImageSource, RequestMessage};
+use crate::core::json::{Writer, each, object, spelling};
 
 /// The separator between the texts of blocks that become one text, spelled for JSON.
 const BETWEEN_TEXTS: &str = r"\n";
@@ -17,7 +16,7 @@ const UNSUPPORTED: [&str; 5] =
     ["document", "search_result", "server_tool_use", "web_search_tool_result", "container_upload"];
 
 /// Writes the system prompt as the first message, if it is not empty.
-pub(super) fn write_system(system: Option<&RawValue>, body: &mut Body<'_>) -> Result<(), TranslateError> {
+pub(super) fn write_system(system: Option<&RawValue>, body: &mut Writer<'_>) -> Result<(), TranslateError> {
     let Some(system) = system else { return Ok(()) };
     let texts = texts_of(system, "system")?;
     if texts.iter().any(|text| !text.is_empty()) {
@@ -30,41 +29,38 @@ pub(super) fn write_system(system: Option<&RawValue>, body: &mut Body<'_>) -> Re
 }
 
 /// Writes each message as one or more messages.
-pub(super) fn write_messages<'a>(messages: Option<&'a RawValue>, body: &mut Body<'a>) -> Result<(), TranslateError> {
+pub(super) fn write_messages<'a>(messages: Option<&'a RawValue>, body: &mut Writer<'a>) -> Result<(), TranslateError> {
     let invalid = TranslateError::Invalid("messages");
     each(messages.ok_or(invalid)?, invalid, |message| {
-        let message: Message<'_> = parsed(message, "messages")?;
+        let message: RequestMessage<'_> = parsed(message, "messages")?;
         let content = message.content.ok_or(TranslateError::Invalid("messages.content"))?;
-        if is_text(message.role, "user") {
-            write_user(content, body)
-        } else if is_text(message.role, "assistant") {
-            write_assistant(content, body)
-        } else if is_text(message.role, "system") {
-            write_system(Some(content), body)
-        } else {
-            Err(TranslateError::Invalid("messages.role"))
+        match message.role {
+            "user" => write_user(content, body),
+            "assistant" => write_assistant(content, body),
+            "system" => write_system(Some(content), body),
+            _ => Err(TranslateError::Invalid("messages.role")),
         }
     })
 }
 
 /// The results of tools are written first, each as a separate message: they must follow the calls that they answer.
-fn write_user<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(), TranslateError> {
+fn write_user<'a>(content: &'a RawValue, body: &mut Writer<'a>) -> Result<(), TranslateError> {
     let mut parts = Vec::new();
     let mut has_results = false;
     each_block(content, "messages.content", |block| match block {
-        Block::Text(text) => {
+        Content::Text(text) => {
             parts.push(Part::Text(text));
             Ok(())
         }
-        Block::Other(block) if is_text(block.kind, "image") => {
+        Content::Other(block) if block.kind == "image" => {
             parts.push(Part::Image(Image::of(&block)?));
             Ok(())
         }
-        Block::Other(block) if is_text(block.kind, "tool_result") => {
+        Content::Other(block) if block.kind == "tool_result" => {
             has_results = true;
             write_tool_result(&block, &mut parts, body)
         }
-        Block::Other(block) => Err(block.unsupported()),
+        Content::Other(block) => Err(unsupported(&block)),
     })?;
     if parts.is_empty() && has_results {
         return Ok(());
@@ -87,23 +83,23 @@ fn write_user<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(), Tran
 
 /// Writes the message of a tool's result. Its images go to the parts of the user's message.
 fn write_tool_result<'a>(
-    result: &OtherBlock<'a>,
+    result: &Block<'a, &'a RawValue>,
     parts: &mut Vec<Part<'a>>,
-    body: &mut Body<'a>,
+    body: &mut Writer<'a>,
 ) -> Result<(), TranslateError> {
     let id = text_member(result.tool_use_id, "tool_result.tool_use_id")?;
     let mut texts = Vec::new();
     if let Some(content) = result.content {
         each_block(content, "tool_result.content", |block| match block {
-            Block::Text(text) => {
+            Content::Text(text) => {
                 texts.push(text);
                 Ok(())
             }
-            Block::Other(block) if is_text(block.kind, "image") => {
+            Content::Other(block) if block.kind == "image" => {
                 parts.push(Part::Image(Image::of(&block)?));
                 Ok(())
             }
-            Block::Other(block) => Err(block.unsupported()),
+            Content::Other(block) => Err(unsupported(&block)),
         })?;
     }
     let is_error = result.is_error.is_some_and(|flag| flag.get() == "true");
@@ -115,19 +111,19 @@ fn write_tool_result<'a>(
     Ok(())
 }
 
-fn write_assistant<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(), TranslateError> {
+fn write_assistant<'a>(content: &'a RawValue, body: &mut Writer<'a>) -> Result<(), TranslateError> {
     let (mut texts, mut calls) = (Vec::new(), Vec::new());
     each_block(content, "messages.content", |block| match block {
-        Block::Text(text) => {
+        Content::Text(text) => {
             texts.push(text);
             Ok(())
         }
-        Block::Other(block) if is_text(block.kind, "tool_use") => {
+        Content::Other(block) if block.kind == "tool_use" => {
             calls.push(ToolUse::of(&block)?);
             Ok(())
         }
-        Block::Other(block) if is_text(block.kind, "thinking") || is_text(block.kind, "redacted_thinking") => Ok(()),
-        Block::Other(block) => Err(block.unsupported()),
+        Content::Other(Block { kind: "thinking" | "redacted_thinking", .. }) => Ok(()),
+        Content::Other(block) => Err(unsupported(&block)),
     })?;
     open_message(b"\"assistant\"", body);
     // Never null: some chat templates print it.
@@ -145,14 +141,14 @@ fn write_assistant<'a>(content: &'a RawValue, body: &mut Body<'a>) -> Result<(),
     Ok(())
 }
 
-fn open_message(role: &[u8], body: &mut Body<'_>) {
+fn open_message(role: &[u8], body: &mut Writer<'_>) {
     body.element();
     body.open();
     body.member(br#""role""#, role);
 }
 
 /// Writes texts as one, after a prefix that needs no escapes.
-fn write_text(prefix: &str, texts: &[&str], body: &mut Body<'_>) {
+fn write_text(prefix: &str, texts: &[&str], body: &mut Writer<'_>) {
     body.text(b"\"");
     body.text(prefix.as_bytes());
     for (n, text) in texts.iter().enumerate() {
@@ -168,11 +164,11 @@ fn write_text(prefix: &str, texts: &[&str], body: &mut Body<'_>) {
 fn texts_of<'a>(content: &'a RawValue, field: &'static str) -> Result<Vec<&'a str>, TranslateError> {
     let mut texts = Vec::new();
     each_block(content, field, |block| match block {
-        Block::Text(text) => {
+        Content::Text(text) => {
             texts.push(text);
             Ok(())
         }
-        Block::Other(block) => Err(block.unsupported()),
+        Content::Other(block) => Err(unsupported(&block)),
     })?;
     Ok(texts)
 }
@@ -181,18 +177,18 @@ fn texts_of<'a>(content: &'a RawValue, field: &'static str) -> Result<Vec<&'a st
 fn each_block<'a>(
     content: &'a RawValue,
     field: &'static str,
-    mut on_block: impl FnMut(Block<'a>) -> Result<(), TranslateError>,
+    mut on_block: impl FnMut(Content<'a>) -> Result<(), TranslateError>,
 ) -> Result<(), TranslateError> {
     if let Some(text) = spelling(content) {
-        return on_block(Block::Text(text));
+        return on_block(Content::Text(text));
     }
     each(content, TranslateError::Invalid(field), |block| {
-        let block: OtherBlock<'a> = parsed(block, field)?;
-        if !is_text(block.kind, "text") {
-            return on_block(Block::Other(block));
+        let block: Block<'a, &'a RawValue> = parsed(block, field)?;
+        if block.kind != "text" {
+            return on_block(Content::Other(block));
         }
         let text = block.text.and_then(spelling);
-        on_block(Block::Text(text.ok_or(TranslateError::Invalid("text"))?))
+        on_block(Content::Text(text.ok_or(TranslateError::Invalid("text"))?))
     })
 }
 
@@ -216,7 +212,7 @@ enum Part<'a> {
 }
 
 impl Part<'_> {
-    fn write(&self, body: &mut Body<'_>) {
+    fn write(&self, body: &mut Writer<'_>) {
         body.element();
         body.open();
         match self {
@@ -245,21 +241,21 @@ enum Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn of(block: &OtherBlock<'a>) -> Result<Self, TranslateError> {
+    fn of(block: &Block<'a, &'a RawValue>) -> Result<Self, TranslateError> {
         let source: ImageSource<'a> =
             parsed(block.source.ok_or(TranslateError::Invalid("image.source"))?, "image.source")?;
         let text = |value: Option<&'a RawValue>, field| value.and_then(spelling).ok_or(TranslateError::Invalid(field));
-        if is_text(source.kind, "base64") {
-            let media_type = text(source.media_type, "image.source.media_type")?;
-            Ok(Self::Data { media_type, data: text(source.data, "image.source.data")? })
-        } else if is_text(source.kind, "url") {
-            Ok(Self::Url(text(source.url, "image.source.url")?))
-        } else {
-            Err(TranslateError::UnsupportedImage)
+        match source.kind {
+            "base64" => {
+                let media_type = text(source.media_type, "image.source.media_type")?;
+                Ok(Self::Data { media_type, data: text(source.data, "image.source.data")? })
+            }
+            "url" => Ok(Self::Url(text(source.url, "image.source.url")?)),
+            _ => Err(TranslateError::UnsupportedImage),
         }
     }
 
-    fn write_url(&self, body: &mut Body<'_>) {
+    fn write_url(&self, body: &mut Writer<'_>) {
         let pieces = match self {
             Self::Data { media_type, data } => ["\"data:", media_type, ";base64,", data, "\""],
             Self::Url(url) => ["\"", url, "\"", "", ""],
@@ -278,7 +274,7 @@ struct ToolUse<'a> {
 }
 
 impl<'a> ToolUse<'a> {
-    fn of(block: &OtherBlock<'a>) -> Result<Self, TranslateError> {
+    fn of(block: &Block<'a, &'a RawValue>) -> Result<Self, TranslateError> {
         if block.input.is_some_and(|input| !input.get().starts_with('{')) {
             return Err(TranslateError::Invalid("tool_use.input"));
         }
@@ -286,7 +282,7 @@ impl<'a> ToolUse<'a> {
         Ok(Self { id, name: text_member(block.name, "tool_use.name")?, input: block.input })
     }
 
-    fn write(&self, body: &mut Body<'_>) -> Result<(), TranslateError> {
+    fn write(&self, body: &mut Writer<'_>) -> Result<(), TranslateError> {
         let input = self.input.map_or("{}", RawValue::get);
         let arguments = serde_json::to_string(input).map_err(|_| TranslateError::Invalid("tool_use.input"))?;
         body.element();
@@ -303,57 +299,12 @@ impl<'a> ToolUse<'a> {
     }
 }
 
-enum Block<'a> {
+enum Content<'a> {
     /// The spelling of its text.
     Text(&'a str),
-    Other(OtherBlock<'a>),
+    Other(Block<'a, &'a RawValue>),
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct OtherBlock<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    source: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_use_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    is_error: Option<&'a RawValue>,
-}
-
-impl OtherBlock<'_> {
-    fn unsupported(&self) -> TranslateError {
-        let known = UNSUPPORTED.into_iter().find(|kind| is_text(self.kind, kind));
-        TranslateError::UnsupportedContent(known.unwrap_or("content"))
-    }
-}
-
-#[derive(Deserialize)]
-struct ImageSource<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    media_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    url: Option<&'a RawValue>,
+fn unsupported(block: &Block<'_, &RawValue>) -> TranslateError {
+    TranslateError::UnsupportedContent(UNSUPPORTED.into_iter().find(|kind| *kind == block.kind).unwrap_or("content"))
 }

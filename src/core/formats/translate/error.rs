@@ -1,7 +1,7 @@
 //! Converts errors of a backend to the format of Anthropic's.
 
+use crate::core::formats::anthropic;
 use crate::core::formats::error_body::ErrorBody;
-use crate::core::formats::error_envelope;
 
 /// Used if an error of a stream has no message.
 const REPORTED: &str = "the model's server reported an error";
@@ -12,20 +12,16 @@ const REPORTED: &str = "the model's server reported an error";
 /// this crate's own errors can be passed as bodies too.
 pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
     let message = ErrorBody::read(body).message();
-    envelope(kind_of(status), &message.unwrap_or_else(|| format!("the model's server answered {status}")))
+    let message = message.unwrap_or_else(|| format!("the model's server answered {status}"));
+    anthropic::ErrorBody::new(kind_of(status), message).json().into_bytes()
 }
 
 /// The error that an event of a chat completions stream reports. Some servers include the status that the response would
 /// have had.
-pub(super) fn event_error(data: &[u8]) -> Vec<u8> {
+pub(super) fn event_error(data: &[u8]) -> anthropic::ErrorBody<'static> {
     let error = ErrorBody::read(data);
-    let message = error.message();
-    envelope(error.status().map_or("api_error", kind_of), message.as_deref().unwrap_or(REPORTED))
-}
-
-/// An error body.
-pub(super) fn envelope(kind: &str, message: &str) -> Vec<u8> {
-    error_envelope::anthropic(kind, message).into_bytes()
+    let message = error.message().unwrap_or_else(|| REPORTED.to_owned());
+    anthropic::ErrorBody::new(error.status().map_or("api_error", kind_of), message)
 }
 
 fn kind_of(status: u16) -> &'static str {

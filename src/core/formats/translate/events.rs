@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::calls::{Calls, text};
-use super::error::{envelope, event_error};
+use super::error::event_error;
 use super::fault::StreamFault;
-use super::frames::{self, Blocks, Usage, Voice};
-use super::json::{each, spelling};
+use super::frames::{self, Blocks, Voice};
 use super::request::Thinking;
+use crate::core::formats::anthropic::{ErrorBody, Usage};
 use crate::core::formats::key_trace::KeyTrace;
+use crate::core::formats::openai::{self, ChatChoice, ChatMessage, Completion, PromptDetails};
 use crate::core::formats::sse::{Event, SseSplitter};
 use crate::core::formats::usage::{BackendFault, Ending, Tally};
-use crate::core::json::{is_text, object, parse};
+use crate::core::json::{self, Few, Object, object, parse, spelling};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
+use crate::messages::wire::Tokens;
 
 /// The longest event that is translated, in bytes: servers may send a whole answer in one event.
 pub const LONGEST_EVENT: usize = 16 << 20;
@@ -82,7 +83,7 @@ impl MessageEvents {
         let taken = if tally.fault().is_some() {
             Err(StreamFault::Reported)
         } else {
-            answer.take(body, |choice| choice.message, tally, out).and_then(|()| answer.finish(tally, out))
+            answer.take(body, |choice| choice.message.take(), tally, out).and_then(|()| answer.finish(tally, out))
         };
         *fault = taken.inspect_err(|fault| fail(*fault, body, key.as_deref(), out)).err();
     }
@@ -132,7 +133,7 @@ fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut Byte
     } else if event.data.trim_ascii().is_empty() {
         Ok(())
     } else {
-        answer.take(event.data, |choice| choice.delta, tally, out)
+        answer.take(event.data, |choice| choice.delta.take(), tally, out)
     }
 }
 
@@ -142,24 +143,24 @@ fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut Bytes
     let error = match fault {
         StreamFault::Reported if key.is_some_and(|key| key.is_in(data)) => event_error(b""),
         StreamFault::Reported => event_error(data),
-        StreamFault::Malformed | StreamFault::TooLarge => envelope("api_error", &fault.to_string()),
+        StreamFault::Malformed | StreamFault::TooLarge => ErrorBody::new("api_error", fault.to_string()),
     };
     frames::error(&error, out);
 }
 
 /// The message that is being built, from the first choice of each chunk.
 struct Answer {
-    /// JSON.
-    model: String,
+    /// A text.
+    model: Box<RawValue>,
     thinking: Thinking,
-    /// The spelling of the message's id, once it has begun.
-    id: Option<String>,
+    /// The message's id, a text, once it has begun.
+    id: Option<Box<RawValue>>,
     blocks: Blocks,
     calls: Calls,
     cached: Option<u64>,
     stop: Option<Stop>,
-    /// The JSON of the sequence that ended the answer, from servers that report it.
-    stop_sequence: Option<String>,
+    /// The sequence that ended the answer, a text, from servers that report it.
+    stop_sequence: Option<Box<RawValue>>,
 }
 
 /// Why the answer ended, as reported by chat completions.
@@ -175,7 +176,7 @@ enum Stop {
 impl Answer {
     fn new(model: &ModelId, thinking: Thinking) -> Self {
         Self {
-            model: serde_json::to_string(model).unwrap_or_else(|_| "\"\"".to_owned()),
+            model: json::text(model.as_str()),
             thinking,
             id: None,
             blocks: Blocks::default(),
@@ -190,71 +191,68 @@ impl Answer {
     fn take<'a>(
         &mut self,
         data: &'a [u8],
-        generated: impl Fn(&Choice<'a>) -> Option<&'a RawValue>,
+        generated: impl Fn(&mut ChatChoice<&'a RawValue>) -> Option<Object<ChatMessage<&'a RawValue>>>,
         tally: &Tally,
         out: &mut BytesMut,
     ) -> Result<(), StreamFault> {
-        let chunk: Chunk<'_> = object(data).ok_or(StreamFault::Malformed)?;
-        if let Some(ChunkUsage { prompt_tokens_details }) = parse(chunk.usage) {
-            let details = parse::<PromptDetails<'_>>(prompt_tokens_details);
-            let cached = details.and_then(|details| details.cached_tokens?.get().parse().ok());
-            self.cached = cached.or(self.cached);
+        let chunk: Completion<'_, &RawValue, ChatChoice<&RawValue>> = object(data).ok_or(StreamFault::Malformed)?;
+        if let Some(openai::Usage { prompt_tokens_details, .. }) = parse::<openai::Usage<&RawValue>>(chunk.usage) {
+            let details = parse::<PromptDetails>(prompt_tokens_details);
+            self.cached = details.and_then(|details| details.cached_tokens).or(self.cached);
         }
         if self.id.is_none() {
-            let id = chunk.id.and_then(spelling).filter(|id| !id.is_empty()).unwrap_or(NO_ID);
+            let id = chunk.id.filter(|id| spelling(id).is_some_and(|id| !id.is_empty()));
+            let id = id.map_or_else(|| json::text(NO_ID), ToOwned::to_owned);
             // The number of output tokens is known at its end.
-            frames::message_start(id, &self.model, Usage { output: 0, ..self.usage(tally) }, out);
-            self.id = Some(id.to_owned());
+            frames::message_start(&id, &self.model, Usage { output_tokens: Some(0), ..self.usage(tally) }, out);
+            self.id = Some(id);
         }
-        let Some(choices) = chunk.choices else { return Ok(()) };
-        each(choices, StreamFault::Malformed, |choice| {
-            let choice: Choice<'a> = object(choice.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-            // Only one choice is requested.
-            if choice.index != 0 {
-                return Ok(());
-            }
+        let choices = chunk.choices.map_or(Some(Vec::new()), Few::into_vec).ok_or(StreamFault::TooLarge)?;
+        // Only one choice is requested.
+        for mut choice in choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
             self.note_stop(&choice);
-            generated(&choice).map_or(Ok(()), |generated| self.say(generated, out))
-        })
-    }
-
-    fn say(&mut self, generated: &RawValue, out: &mut BytesMut) -> Result<(), StreamFault> {
-        let generated: Generated<'_> = object(generated.get().as_bytes()).ok_or(StreamFault::Malformed)?;
-        let (reasoning_content, reasoning) = (text(generated.reasoning_content)?, text(generated.reasoning)?);
-        if self.thinking == Thinking::Shown {
-            // Servers that send both repeat the same text.
-            let thinking = if reasoning_content.is_empty() { reasoning } else { reasoning_content };
-            self.voice(Voice::Thinking, thinking, out)?;
+            if let Some(Object(generated)) = generated(&mut choice) {
+                self.say(generated, out)?;
+            }
         }
-        self.voice(Voice::Text, text(generated.content)?, out)?;
-        self.voice(Voice::Text, text(generated.refusal)?, out)?;
-        let Some(calls) = generated.tool_calls else { return Ok(()) };
-        each(calls, StreamFault::Malformed, |call| self.calls.take(call, &mut self.blocks, out))
-    }
-
-    fn voice(&mut self, voice: Voice, spelling: &str, out: &mut BytesMut) -> Result<(), StreamFault> {
-        if !self.calls.is_empty() {
-            return self.calls.hold(voice, spelling);
-        }
-        self.blocks.say(voice, spelling, out);
         Ok(())
     }
 
-    fn note_stop(&mut self, choice: &Choice<'_>) {
-        let is = |reason| is_text(choice.finish_reason, reason);
-        if is("length") {
-            self.stop = Some(Stop::Length);
-        } else if is("tool_calls") || is("function_call") {
-            self.stop = Some(Stop::ToolCalls);
-        } else if is("content_filter") {
-            self.stop = Some(Stop::Filtered);
-        } else if choice.finish_reason.is_some() {
-            self.stop = Some(Stop::Other);
+    fn say(&mut self, generated: ChatMessage<&RawValue>, out: &mut BytesMut) -> Result<(), StreamFault> {
+        let (reasoning_content, reasoning) = (text(generated.reasoning_content)?, text(generated.reasoning)?);
+        if self.thinking == Thinking::Shown {
+            // Servers that send both repeat the same text.
+            self.voice(Voice::Thinking, reasoning_content.or(reasoning), out)?;
+        }
+        self.voice(Voice::Text, text(generated.content)?, out)?;
+        self.voice(Voice::Text, text(generated.refusal)?, out)?;
+        let calls = generated.tool_calls.map_or(Some(Vec::new()), Few::into_vec).ok_or(StreamFault::TooLarge)?;
+        calls.into_iter().try_for_each(|call| self.calls.take(call, &mut self.blocks, out))
+    }
+
+    fn voice(&mut self, voice: Voice, text: Option<&RawValue>, out: &mut BytesMut) -> Result<(), StreamFault> {
+        if !self.calls.is_empty() {
+            return self.calls.hold(voice, text);
+        }
+        if let Some(text) = text {
+            self.blocks.say(voice, text, out);
+        }
+        Ok(())
+    }
+
+    fn note_stop(&mut self, choice: &ChatChoice<&RawValue>) {
+        if let Some(reason) = choice.finish_reason {
+            self.stop = Some(match spelling(reason) {
+                Some("length") => Stop::Length,
+                Some("tool_calls" | "function_call") => Stop::ToolCalls,
+                Some("content_filter") => Stop::Filtered,
+                _ => Stop::Other,
+            });
         }
         // If it is a number, it is the token that ended the answer.
         let matched = [choice.stop_reason, choice.matched_stop].into_iter().flatten();
         if let Some(sequence) = matched.into_iter().find(|matched| spelling(matched).is_some()) {
-            self.stop_sequence = Some(sequence.get().to_owned());
+            self.stop_sequence = Some(sequence.to_owned());
         }
     }
 
@@ -272,68 +270,19 @@ impl Answer {
             _ if sequence.is_some() => ("stop_sequence", sequence),
             Some(Stop::ToolCalls | Stop::Other) | None => ("end_turn", None),
         };
-        frames::message_end(reason, sequence.unwrap_or("null"), self.usage(tally), out);
+        frames::message_end(reason, sequence.unwrap_or(RawValue::NULL), self.usage(tally), out);
         Ok(())
     }
 
+    /// As Anthropic counts: the prompt without its cached part.
     fn usage(&self, tally: &Tally) -> Usage {
-        let tokens = tally.tokens();
-        Usage { input: tokens.input, output: tokens.output, cached: self.cached }
+        let Tokens { input, output, .. } = tally.tokens();
+        let cached = self.cached.map(|cached| cached.min(input));
+        Usage {
+            input_tokens: Some(input - cached.unwrap_or(0)),
+            cache_creation_input_tokens: None,
+            cache_read_input_tokens: cached,
+            output_tokens: Some(output),
+        }
     }
-}
-
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ChunkUsage<'a> {
-    #[serde(borrow)]
-    prompt_tokens_details: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    delta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-    /// vLLM's.
-    #[serde(borrow)]
-    stop_reason: Option<&'a RawValue>,
-    /// SGLang's.
-    #[serde(borrow)]
-    matched_stop: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Generated<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    /// The member for thinking in llama.cpp, SGLang and older vLLM.
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    /// The member for thinking in newer vLLM, Ollama and OpenRouter.
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<&'a RawValue>,
 }

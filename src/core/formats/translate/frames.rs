@@ -1,6 +1,12 @@
 //! Anthropic's events as bytes, with numbered content blocks, each closed before the next one opens.
 
 use bytes::BytesMut;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::core::formats::anthropic::{Block, BlockDelta, ErrorBody, Event, Message, MessageDelta, Usage};
+use crate::core::formats::event_writer::write_event;
+use crate::core::json::{empty_object, text};
 
 /// The kinds of generated text, in addition to tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,29 +17,7 @@ pub(super) enum Voice {
     Thinking,
 }
 
-/// The known usage of a message.
-#[derive(Clone, Copy)]
-pub(super) struct Usage {
-    /// Prompt tokens as the backend counts them, including cached ones.
-    pub(super) input: u64,
-    /// Generated tokens.
-    pub(super) output: u64,
-    /// Cached prompt tokens, if the backend reports them.
-    pub(super) cached: Option<u64>,
-}
-
-impl Usage {
-    /// As Anthropic counts: the prompt without its cached part.
-    fn json(self) -> String {
-        let Self { input, output, cached } = self;
-        let cached = cached.map(|cached| cached.min(input));
-        let input = input - cached.unwrap_or(0);
-        let cached = cached.map_or_else(String::new, |cached| format!(r#","cache_read_input_tokens":{cached}"#));
-        format!(r#"{{"input_tokens":{input}{cached},"output_tokens":{output}}}"#)
-    }
-}
-
-/// The content blocks of one message. All texts that it gets are spelled for JSON.
+/// The content blocks of one message. The texts that it gets keep their spelling.
 #[derive(Default)]
 pub(super) struct Blocks {
     open: Option<Open>,
@@ -48,96 +32,93 @@ enum Open {
 }
 
 impl Blocks {
-    /// Continues the block of this kind, or begins one.
-    pub(super) fn say(&mut self, voice: Voice, spelling: &str, out: &mut BytesMut) {
-        if spelling.is_empty() {
+    /// Continues the block of this kind, or begins one. Nothing happens if the text is empty.
+    pub(super) fn say(&mut self, voice: Voice, text: &RawValue, out: &mut BytesMut) {
+        if is_empty(text) {
             return;
         }
         if self.open != Some(Open::Generated(voice)) {
             let block = match voice {
-                Voice::Text => r#"{"type":"text","text":""}"#,
-                Voice::Thinking => r#"{"type":"thinking","thinking":"","signature":""}"#,
+                Voice::Text => Block { text: Some(""), ..Block::new("text") },
+                Voice::Thinking => Block { thinking: Some(""), signature: Some(""), ..Block::new("thinking") },
             };
-            self.begin(Open::Generated(voice), &[block], out);
+            self.begin(Open::Generated(voice), &block, out);
         }
         let delta = match voice {
-            Voice::Text => r#"{"type":"text_delta","text":""#,
-            Voice::Thinking => r#"{"type":"thinking_delta","thinking":""#,
+            Voice::Text => BlockDelta { text: Some(text), ..BlockDelta::new("text_delta") },
+            Voice::Thinking => BlockDelta { thinking: Some(text), ..BlockDelta::new("thinking_delta") },
         };
-        self.delta(delta, spelling, out);
+        self.delta(delta, out);
     }
 
     /// Begins the block of a tool call.
-    pub(super) fn begin_tool(&mut self, id: &str, name: &str, out: &mut BytesMut) {
-        let block = [r#"{"type":"tool_use","id":""#, id, r#"","name":""#, name, r#"","input":{}}"#];
+    pub(super) fn begin_tool(&mut self, id: &RawValue, name: &RawValue, out: &mut BytesMut) {
+        let input = empty_object();
+        let block = Block { id: Some(id), name: Some(name), input: Some(&*input), ..Block::new("tool_use") };
         self.begin(Open::Tool, &block, out);
     }
 
-    /// Continues the open tool call.
-    pub(super) fn tool_input(&mut self, spelling: &str, out: &mut BytesMut) {
-        if !spelling.is_empty() {
-            self.delta(r#"{"type":"input_json_delta","partial_json":""#, spelling, out);
+    /// Continues the open tool call. Nothing happens if the text is empty.
+    pub(super) fn tool_input(&mut self, text: &RawValue, out: &mut BytesMut) {
+        if !is_empty(text) {
+            self.delta(BlockDelta { partial_json: Some(text), ..BlockDelta::new("input_json_delta") }, out);
         }
     }
 
     /// Closes the open block, if there is one.
     pub(super) fn close(&mut self, out: &mut BytesMut) {
         if self.open.take().is_some() {
-            let index = self.index.to_string();
-            frame("content_block_stop", &[r#","index":"#, &index], out);
+            write::<(), ()>(Event { index: Some(self.index), ..Event::new("content_block_stop") }, out);
             self.index += 1;
         }
     }
 
-    fn begin(&mut self, open: Open, block: &[&str], out: &mut BytesMut) {
+    fn begin(&mut self, open: Open, block: &impl Serialize, out: &mut BytesMut) {
         self.close(out);
         self.open = Some(open);
-        let index = self.index.to_string();
-        let pieces = [&[r#","index":"#, &index, r#","content_block":"#], block].concat();
-        frame("content_block_start", &pieces, out);
+        let (index, content_block) = (Some(self.index), Some(block));
+        write::<_, ()>(Event { index, content_block, ..Event::new("content_block_start") }, out);
     }
 
-    fn delta(&self, delta: &str, spelling: &str, out: &mut BytesMut) {
-        let index = self.index.to_string();
-        frame("content_block_delta", &[r#","index":"#, &index, r#","delta":"#, delta, spelling, r#""}"#], out);
-    }
-}
-
-/// The event that begins a message. `id` is spelled for JSON, `model` is JSON.
-pub(super) fn message_start(id: &str, model: &str, usage: Usage, out: &mut BytesMut) {
-    let usage = usage.json();
-    let pieces = [
-        r#","message":{"id":""#,
-        id,
-        r#"","type":"message","role":"assistant","content":[],"model":"#,
-        model,
-        r#","stop_reason":null,"stop_sequence":null,"usage":"#,
-        &usage,
-        "}",
-    ];
-    frame("message_start", &pieces, out);
-}
-
-/// The events that end a message. `stop_sequence` is JSON.
-pub(super) fn message_end(stop_reason: &str, stop_sequence: &str, usage: Usage, out: &mut BytesMut) {
-    let usage = usage.json();
-    let pieces =
-        [r#","delta":{"stop_reason":""#, stop_reason, r#"","stop_sequence":"#, stop_sequence, r#"},"usage":"#, &usage];
-    frame("message_delta", &pieces, out);
-    frame("message_stop", &[], out);
-}
-
-/// The event that ends a stream with an error. `error` is the JSON of an error body.
-pub(super) fn error(error: &[u8], out: &mut BytesMut) {
-    for piece in [b"event: error\ndata: ".as_slice(), error, b"\n\n"] {
-        out.extend_from_slice(piece);
+    fn delta(&self, delta: BlockDelta<'_, &RawValue>, out: &mut BytesMut) {
+        let (index, delta) = (Some(self.index), Some(delta));
+        write::<_, ()>(Event { index, delta, ..Event::new("content_block_delta") }, out);
     }
 }
 
-/// One event, whose data are its type and then `members`.
-fn frame(kind: &str, members: &[&str], out: &mut BytesMut) {
-    let head = ["event: ", kind, "\ndata: {\"type\":\"", kind, "\""];
-    for piece in head.iter().chain(members).chain(&["}\n\n"]) {
-        out.extend_from_slice(piece.as_bytes());
-    }
+/// The event that begins a message.
+pub(super) fn message_start(id: &RawValue, model: &RawValue, usage: Usage, out: &mut BytesMut) {
+    let role = text("assistant");
+    let message: Message<'_, _, [(); 0], _> = Message {
+        id: Some(id),
+        kind: "message",
+        role: Some(&*role),
+        content: Some([]),
+        model: Some(model),
+        stop_reason: None,
+        stop_sequence: None,
+        usage: Some(usage),
+    };
+    write::<_, ()>(Event { message: Some(message), ..Event::new("message_start") }, out);
+}
+
+/// The events that end a message. `stop_sequence` is a text or null.
+pub(super) fn message_end(stop_reason: &str, stop_sequence: &RawValue, usage: Usage, out: &mut BytesMut) {
+    let stop_reason = text(stop_reason);
+    let delta = MessageDelta { stop_reason: Some(&*stop_reason), stop_sequence: Some(stop_sequence) };
+    write(Event { delta: Some(delta), usage: Some(usage), ..Event::new("message_delta") }, out);
+    write::<(), ()>(Event::new("message_stop"), out);
+}
+
+/// The event that ends a stream with an error.
+pub(super) fn error(error: &ErrorBody<'_>, out: &mut BytesMut) {
+    write_event(out, "error", error);
+}
+
+fn write<P: Serialize, U: Serialize>(event: Event<'_, P, U>, out: &mut BytesMut) {
+    write_event(out, event.kind, &event);
+}
+
+fn is_empty(text: &RawValue) -> bool {
+    text.get() == "\"\""
 }

@@ -20,7 +20,6 @@ mod error;
 mod events;
 mod fault;
 mod frames;
-mod json;
 mod request;
 mod tools;
 

@@ -3,14 +3,12 @@
 //! It enters only the levels that the API defines, so nesting can't exhaust the stack. Used by the relay.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fault::TranslateError;
-use super::json::spelling;
 use super::{conversation, tools};
-use crate::core::formats::request::Body;
-use crate::core::json::{is_text, object, parse};
+use crate::core::formats::anthropic::{Metadata, Request, ThinkingSetting};
+use crate::core::json::{Writer, object, parse, spelling};
 use crate::messages::ids::ModelId;
 
 /// What a request became.
@@ -39,7 +37,7 @@ pub enum Thinking {
 pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
     let request: Request<'_> = object(messages_request).ok_or(TranslateError::Malformed)?;
     let model = serde_json::to_string(model).map_err(|_| TranslateError::BadModel)?;
-    let mut body = Body::new(messages_request);
+    let mut body = Writer::new(messages_request);
     body.open();
     body.member(br#""model""#, model.as_bytes());
     body.key(br#""messages""#);
@@ -69,10 +67,10 @@ pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Transla
     body.member(br#""stream""#, b"true");
     body.member(br#""stream_options""#, br#"{"include_usage":true}"#);
     body.close();
-    Ok(Translated { body: body.finish(), dropped: request.dropped(), thinking: request.shown_thinking() })
+    Ok(Translated { body: body.finish(), dropped: dropped(&request), thinking: shown_thinking(&request) })
 }
 
-fn write_stop(sequences: &RawValue, body: &mut Body<'_>) -> Result<(), TranslateError> {
+fn write_stop(sequences: &RawValue, body: &mut Writer<'_>) -> Result<(), TranslateError> {
     let inside = sequences.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if !inside.ok_or(TranslateError::Invalid("stop_sequences"))?.trim_ascii().is_empty() {
         body.member(br#""stop""#, sequences.get().as_bytes());
@@ -80,71 +78,21 @@ fn write_stop(sequences: &RawValue, body: &mut Body<'_>) -> Result<(), Translate
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(borrow)]
-    messages: Option<&'a RawValue>,
-    #[serde(borrow)]
-    system: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tools: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_choice: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    temperature: Option<&'a RawValue>,
-    #[serde(borrow)]
-    top_p: Option<&'a RawValue>,
-    #[serde(borrow)]
-    top_k: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stop_sequences: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_config: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_format: Option<&'a RawValue>,
-    #[serde(borrow)]
-    mcp_servers: Option<&'a RawValue>,
-    #[serde(borrow)]
-    container: Option<&'a RawValue>,
-    #[serde(borrow)]
-    context_management: Option<&'a RawValue>,
-}
-
-impl Request<'_> {
-    fn shown_thinking(&self) -> Thinking {
-        match parse::<ThinkingSetting<'_>>(self.thinking) {
-            Some(setting) if !is_text(setting.kind, "disabled") => Thinking::Shown,
-            _ => Thinking::Hidden,
-        }
-    }
-
-    fn dropped(&self) -> Vec<&'static str> {
-        let dropped = [
-            ("thinking", self.shown_thinking() == Thinking::Shown),
-            ("output_config", self.output_config.is_some()),
-            ("output_format", self.output_format.is_some()),
-            ("mcp_servers", self.mcp_servers.is_some()),
-            ("container", self.container.is_some()),
-            ("context_management", self.context_management.is_some()),
-        ];
-        dropped.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
+fn shown_thinking(request: &Request<'_>) -> Thinking {
+    match parse::<ThinkingSetting<'_>>(request.thinking) {
+        Some(setting) if setting.kind != "disabled" => Thinking::Shown,
+        _ => Thinking::Hidden,
     }
 }
 
-#[derive(Deserialize)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ThinkingSetting<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+fn dropped(request: &Request<'_>) -> Vec<&'static str> {
+    let dropped = [
+        ("thinking", shown_thinking(request) == Thinking::Shown),
+        ("output_config", request.output_config.is_some()),
+        ("output_format", request.output_format.is_some()),
+        ("mcp_servers", request.mcp_servers.is_some()),
+        ("container", request.container.is_some()),
+        ("context_management", request.context_management.is_some()),
+    ];
+    dropped.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
 }

@@ -1,19 +1,17 @@
 //! Converts tools and the choice among them: Anthropic's definitions to OpenAI's functions.
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::conversation::text_member;
 use super::fault::TranslateError;
-use super::json::each;
-use crate::core::formats::request::Body;
-use crate::core::json::{is_text, object};
+use crate::core::formats::anthropic::{Tool, ToolChoice};
+use crate::core::json::{Writer, each, object};
 
 /// Writes the tools and the choice among them. An empty list of tools is left out, because many servers refuse it.
 pub(super) fn write_tools(
     tools: Option<&RawValue>,
     choice: Option<&RawValue>,
-    body: &mut Body<'_>,
+    body: &mut Writer<'_>,
 ) -> Result<(), TranslateError> {
     let mut has_tools = false;
     if let Some(tools) = tools {
@@ -31,9 +29,9 @@ pub(super) fn write_tools(
     choice.map_or(Ok(()), |choice| write_choice(choice, has_tools, body))
 }
 
-fn write_tool(tool: &RawValue, body: &mut Body<'_>) -> Result<(), TranslateError> {
+fn write_tool(tool: &RawValue, body: &mut Writer<'_>) -> Result<(), TranslateError> {
     let tool: Tool<'_> = object(tool.get().as_bytes()).ok_or(TranslateError::Invalid("tools"))?;
-    if tool.kind.is_some() && !is_text(tool.kind, "custom") {
+    if !matches!(tool.kind, "" | "custom") {
         return Err(TranslateError::UnsupportedTool);
     }
     body.element();
@@ -58,57 +56,30 @@ fn write_tool(tool: &RawValue, body: &mut Body<'_>) -> Result<(), TranslateError
 }
 
 /// Without tools, a choice of no tool is left out like the empty list.
-fn write_choice(choice: &RawValue, has_tools: bool, body: &mut Body<'_>) -> Result<(), TranslateError> {
+fn write_choice(choice: &RawValue, has_tools: bool, body: &mut Writer<'_>) -> Result<(), TranslateError> {
     let invalid = TranslateError::Invalid("tool_choice");
-    let choice: Choice<'_> = object(choice.get().as_bytes()).ok_or(invalid)?;
-    let is = |kind| is_text(choice.kind, kind);
+    let choice: ToolChoice<'_> = object(choice.get().as_bytes()).ok_or(invalid)?;
     if !has_tools {
-        return if is("auto") || is("none") { Ok(()) } else { Err(invalid) };
+        return if matches!(choice.kind, "auto" | "none") { Ok(()) } else { Err(invalid) };
     }
     body.key(br#""tool_choice""#);
-    if is("auto") {
-        body.text(b"\"auto\"");
-    } else if is("any") {
-        body.text(b"\"required\"");
-    } else if is("none") {
-        body.text(b"\"none\"");
-    } else if is("tool") {
-        body.open();
-        body.member(br#""type""#, b"\"function\"");
-        body.key(br#""function""#);
-        body.open();
-        body.member(br#""name""#, text_member(choice.name, "tool_choice.name")?.get().as_bytes());
-        body.close();
-        body.close();
-    } else {
-        return Err(invalid);
+    match choice.kind {
+        "auto" => body.text(b"\"auto\""),
+        "any" => body.text(b"\"required\""),
+        "none" => body.text(b"\"none\""),
+        "tool" => {
+            body.open();
+            body.member(br#""type""#, b"\"function\"");
+            body.key(br#""function""#);
+            body.open();
+            body.member(br#""name""#, text_member(choice.name, "tool_choice.name")?.get().as_bytes());
+            body.close();
+            body.close();
+        }
+        _ => return Err(invalid),
     }
     if choice.disable_parallel_tool_use.is_some_and(|flag| flag.get() == "true") {
         body.member(br#""parallel_tool_calls""#, b"false");
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-struct Tool<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    description: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input_schema: Option<&'a RawValue>,
-    #[serde(borrow)]
-    strict: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    disable_parallel_tool_use: Option<&'a RawValue>,
 }

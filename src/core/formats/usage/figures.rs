@@ -1,8 +1,10 @@
-//! The figures that servers report, and the events that contain them: OpenAI's three kinds of streams and Anthropic's.
+//! The figures that servers report, whatever the format that they report them in.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::core::formats::{anthropic, openai};
 use crate::core::json::parse;
 use crate::messages::wire::Tokens;
 
@@ -32,65 +34,36 @@ impl Usage {
     }
 
     /// As reported for completions, chat completions and embeddings.
-    pub(super) fn of_prompt(value: Option<&RawValue>) -> Self {
-        #[derive(Deserialize)]
-        struct Figures {
-            #[serde(default)]
-            prompt_tokens: Count,
-            #[serde(default)]
-            completion_tokens: Count,
-        }
-        let figures = parse::<Figures>(value);
-        figures.map_or(Self::default(), |it| Self::of(it.prompt_tokens, it.completion_tokens))
+    pub(super) fn of_completion(value: Option<&RawValue>) -> Self {
+        let usage = parse::<openai::Usage<IgnoredAny>>(value);
+        usage.map_or(Self::default(), |it| Self::of(it.prompt_tokens, it.completion_tokens))
     }
 
     /// As reported for messages: cached tokens of the prompt are counted separately.
     pub(super) fn of_message(value: Option<&RawValue>) -> Self {
-        #[derive(Deserialize)]
-        struct Figures {
-            #[serde(default)]
-            cache_read_input_tokens: Count,
-            #[serde(default)]
-            cache_creation_input_tokens: Count,
+        let Some(usage) = parse::<anthropic::Usage>(value) else { return Self::default() };
+        Self {
+            cache_read: usage.cache_read_input_tokens,
+            cache_creation: usage.cache_creation_input_tokens,
+            ..Self::of(usage.input_tokens, usage.output_tokens)
         }
-        let Some(Figures { cache_read_input_tokens: read, cache_creation_input_tokens: creation }) = parse(value)
-        else {
-            return Self::default();
-        };
-        Self { cache_read: read.0, cache_creation: creation.0, ..Self::of_input(value) }
     }
 
     /// As reported for responses: cached tokens are included.
-    pub(super) fn of_input(value: Option<&RawValue>) -> Self {
-        #[derive(Deserialize)]
-        struct Figures {
-            #[serde(default)]
-            input_tokens: Count,
-            #[serde(default)]
-            output_tokens: Count,
-        }
-        let figures = parse::<Figures>(value);
-        figures.map_or(Self::default(), |it| Self::of(it.input_tokens, it.output_tokens))
+    pub(super) fn of_response(value: Option<&RawValue>) -> Self {
+        let usage = parse::<openai::ResponseUsage>(value);
+        usage.map_or(Self::default(), |it| Self::of(it.input_tokens, it.output_tokens))
     }
 
     /// llama.cpp's own figures.
     pub(super) fn of_timings(value: Option<&RawValue>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Figures {
-            #[serde(default)]
-            cache_n: Count,
-            #[serde(default)]
-            prompt_n: Count,
-            #[serde(default)]
-            predicted_n: Count,
-        }
-        let Figures { cache_n, prompt_n, predicted_n } = parse(value)?;
-        let input = cache_n.0.unwrap_or(0).saturating_add(prompt_n.0.unwrap_or(0));
-        Some(Self::of(Count(Some(input)), predicted_n))
+        let openai::Timings { cache_n, prompt_n, predicted_n } = parse(value)?;
+        let input = cache_n.unwrap_or(0).saturating_add(prompt_n.unwrap_or(0));
+        Some(Self::of(Some(input), predicted_n))
     }
 
-    fn of(input: Count, output: Count) -> Self {
-        Self { input: input.0, output: output.0, ..Self::default() }
+    fn of(input: Option<u64>, output: Option<u64>) -> Self {
+        Self { input, output, ..Self::default() }
     }
 
     /// These figures, and the earlier ones if a figure is not reported.
@@ -102,71 +75,6 @@ impl Usage {
             cache_creation: self.cache_creation.or(earlier.cache_creation),
         }
     }
-}
-
-/// A count of tokens; `None` unless the member is an integer of 0 or more.
-#[derive(Clone, Copy, Default)]
-struct Count(Option<u64>);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|value| Self(value.get().parse().ok()))
-    }
-}
-
-/// An event, or the one body, of completions, chat completions or embeddings.
-#[derive(Deserialize)]
-pub(super) struct OpenAiChunk<'a> {
-    #[serde(borrow)]
-    pub(super) error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) object: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) timings: Option<&'a RawValue>,
-}
-
-/// An event of messages, or the one body.
-#[derive(Deserialize)]
-pub(super) struct AnthropicEvent<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) usage: Option<&'a RawValue>,
-}
-
-/// The member with the usage in such an event.
-#[derive(Deserialize)]
-pub(super) struct AnthropicMessage<'a> {
-    #[serde(borrow)]
-    pub(super) usage: Option<&'a RawValue>,
-}
-
-/// An event of responses.
-#[derive(Deserialize)]
-pub(super) struct ResponsesEvent<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) response: Option<&'a RawValue>,
-}
-
-/// A response, in its last event or as the one body.
-#[derive(Deserialize)]
-pub(super) struct ResponseBody<'a> {
-    #[serde(borrow)]
-    pub(super) error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) usage: Option<&'a RawValue>,
 }
 
 /// Any JSON object: members that a struct does not name are skipped, and must be well formed.

@@ -1,22 +1,22 @@
-//! The text of a JSON string, read from its spelling, without a copy. Used by `media`.
+//! The text of a JSON string, read from its spelling, without a copy. Used by the policy for requests.
 
 /// The bytes of a JSON string with this spelling between its quotes, with its escapes decoded.
 ///
 /// An escape for a character outside ASCII gives one byte that is not ASCII, which is enough for comparisons with ASCII
 /// text.
 #[derive(Clone)]
-pub(super) struct Spelled<'a>(&'a [u8]);
+pub(crate) struct Spelled<'a>(&'a [u8]);
 
 /// The byte for an escaped character outside ASCII.
 const OUTSIDE_ASCII: u8 = 0xff;
 
 impl<'a> Spelled<'a> {
-    pub(super) fn new(spelling: &'a [u8]) -> Self {
+    pub(crate) fn new(spelling: &'a [u8]) -> Self {
         Self(spelling)
     }
 
     /// Skips bytes up to the next `byte`, which may be escaped. It is found at memory speed if there are no escapes.
-    pub(super) fn skip_to(&mut self, byte: u8) {
+    pub(crate) fn skip_to(&mut self, byte: u8) {
         while let Some(at) = memchr::memchr2(byte, b'\\', self.0) {
             self.0 = self.0.get(at..).unwrap_or_default();
             let mut after = self.clone();

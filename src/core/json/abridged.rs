@@ -1,19 +1,25 @@
-//! Reads a JSON object that is too long to be kept, as it is received, and keeps the few members that report an end, an
-//! error or usage. Used by the scans of a response; the result is read by `Tally`, like any other event.
+//! Reads a JSON object that is too long to be kept, as it is received, and keeps a few of its members. Used by the scans of
+//! a response.
 
 use memchr::memchr2;
 
-/// Members that are kept, of the object and of one within it.
-const KEPT: [&[u8]; 7] = [b"type", b"object", b"status", b"code", b"error", b"usage", b"timings"];
-/// Objects within it that are entered: members of the last event of responses and the first one of messages.
-const ENTERED: [&[u8]; 2] = [b"response", b"message"];
+/// Which members are kept. No name has an escape, or more bytes than [`KEY`].
+#[derive(Clone, Copy)]
+pub(crate) struct Selection {
+    /// Members that are kept, of the object and of one within it.
+    pub(crate) kept: &'static [&'static [u8]],
+    /// Objects within it that are entered.
+    pub(crate) entered: &'static [&'static [u8]],
+}
+
 /// The longest key that is compared, in bytes.
 const KEY: usize = 16;
 /// The most bytes that are kept. A member beyond that is left out.
 const LIMIT: usize = 64 << 10;
 
 /// Abridges one object, however it is cut into pieces. It checks only as much of the grammar as it needs.
-pub(super) struct Abridged {
+pub(crate) struct Abridged {
+    selection: Selection,
     /// The kept part: the text of an object without its end.
     kept: Vec<u8>,
     /// Whether the position is in an object within the object.
@@ -54,8 +60,9 @@ struct Value {
 
 impl Abridged {
     /// Before the first byte.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new(selection: Selection) -> Self {
         Self {
+            selection,
             kept: Vec::new(),
             is_within: false,
             key: Vec::new(),
@@ -65,7 +72,7 @@ impl Abridged {
     }
 
     /// Handles the next piece of the text.
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !rest.is_empty() {
             let taken = match self.place {
@@ -78,7 +85,7 @@ impl Abridged {
     }
 
     /// The text has ended: the kept object, if the text was a complete object.
-    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+    pub(crate) fn finish(mut self) -> Option<Vec<u8>> {
         if self.place != Place::Over {
             return None;
         }
@@ -130,14 +137,14 @@ impl Abridged {
     /// Decides how a value that begins with this byte is handled. Returns the number of handled bytes.
     fn begin_value(&mut self, byte: u8) -> usize {
         let from = self.kept.len();
-        let is_entered = byte == b'{' && !self.is_within && ENTERED.contains(&&*self.key);
+        let is_entered = byte == b'{' && !self.is_within && self.selection.entered.contains(&&*self.key);
         if is_entered && self.begin_member() {
             self.kept.push(b'{');
             self.is_within = true;
             self.place = Place::BeforeKey;
             return 1;
         }
-        let is_kept = KEPT.contains(&&*self.key) && self.begin_member();
+        let is_kept = self.selection.kept.contains(&&*self.key) && self.begin_member();
         self.value = Value { kept_from: is_kept.then_some(from), ..Value::default() };
         self.place = Place::InValue;
         0
@@ -224,8 +231,12 @@ mod tests {
 
     use super::*;
 
+    const KEPT: &[&[u8]] = &[b"type", b"status", b"error", b"usage", b"object"];
+    const ENTERED: &[&[u8]] = &[b"response", b"message"];
+    const SELECTION: Selection = Selection { kept: KEPT, entered: ENTERED };
+
     fn abridged(pieces: &[&[u8]]) -> Option<Value> {
-        let mut abridged = Abridged::new();
+        let mut abridged = Abridged::new(SELECTION);
         pieces.iter().for_each(|piece| abridged.feed(piece));
         abridged.finish().map(|kept| serde_json::from_slice(&kept).unwrap())
     }
@@ -234,10 +245,10 @@ mod tests {
     fn by_parsing(text: &[u8]) -> Option<Value> {
         let Value::Object(mut object) = serde_json::from_slice(text).ok()? else { return None };
         let is_in = |keys: &[&[u8]], key: &str| keys.contains(&key.as_bytes());
-        object.retain(|key, value| is_in(&KEPT, key) || is_in(&ENTERED, key) && value.is_object());
+        object.retain(|key, value| is_in(KEPT, key) || is_in(ENTERED, key) && value.is_object());
         for key in ["response", "message"] {
             if let Some(Value::Object(inner)) = object.get_mut(key) {
-                inner.retain(|key, _| is_in(&KEPT, key));
+                inner.retain(|key, _| is_in(KEPT, key));
             }
         }
         Some(Value::Object(object))
@@ -270,14 +281,14 @@ mod tests {
         let long = "x".repeat(LIMIT);
         let text = format!(r#"{{"error":"{long}","usage":{{"a":1}},"{long}":1,"us\u0061ge":2}}"#);
         assert_eq!(abridged(&[text.as_bytes()]), Some(json!({"usage": {"a": 1}})));
-        let mut endless = Abridged::new();
+        let mut endless = Abridged::new(SELECTION);
         endless.feed(b"{");
         for _ in 0..100_000 {
             endless.feed(br#""usage":{"a":1},"error":[[[[],"#);
             endless.feed(br#"[]]]],"#);
         }
         assert!(endless.kept.capacity() <= 2 * LIMIT && endless.key.capacity() <= 64);
-        let mut deep = Abridged::new();
+        let mut deep = Abridged::new(SELECTION);
         deep.feed(br#"{"x":"#);
         (0..1_000).for_each(|_| deep.feed(&[b'['; 1000]));
         (0..1_000).for_each(|_| deep.feed(&[b']'; 1000]));

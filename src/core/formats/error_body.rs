@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::core::json::{object, parse};
+use crate::core::json::{object, parse, spelling};
 
 /// Longer error bodies, in bytes, are not read.
 pub const ERROR_BODY_LIMIT: usize = 64 << 10;
@@ -123,10 +123,10 @@ fn text_of(value: Option<&RawValue>) -> Option<String> {
 }
 
 fn label_of(value: Option<&RawValue>) -> Option<String> {
-    let text = value?.get();
-    let label = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let value = value?;
     // Without quotes only a number is a label; `null`, `true`, lists and objects are not.
-    let label = label.or_else(|| text.starts_with(|first: char| first.is_ascii_digit()).then_some(text))?;
+    let number = Some(value.get()).filter(|text| text.starts_with(|first: char| first.is_ascii_digit()));
+    let label = spelling(value).or(number)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     ((1..=LABEL_LIMIT).contains(&label.len()) && label.bytes().all(allowed)).then(|| label.to_owned())
 }

@@ -78,6 +78,12 @@ pub(crate) fn spelling(value: &RawValue) -> Option<&str> {
     value.get().strip_prefix('"')?.strip_suffix('"')
 }
 
+/// The spelling of the elements of a list between its brackets, without white space around them; `None` if the value is not a
+/// list.
+pub(crate) fn elements(value: &RawValue) -> Option<&str> {
+    Some(value.get().strip_prefix('[')?.strip_suffix(']')?.trim_ascii())
+}
+
 /// The text with this spelling; `None` if no text has it.
 pub(crate) fn spelled(spelling: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(format!("\"{spelling}\"")).ok()
@@ -164,6 +170,8 @@ mod tests {
         let halves = [half(r#""\ud83d""#), half(r#""\ude00""#)];
         let joined = spelled(&halves.map(|half| spelling(half).unwrap()).concat()).unwrap();
         assert_eq!(serde_json::from_str::<String>(joined.get()).unwrap(), "\u{1F600}");
+        let list = |json: &'static str| elements(half(json));
+        assert_eq!((list("[ 1, 2 ]"), list("[]"), list("{}")), (Some("1, 2"), Some(""), None));
         assert!(spelled("\"").is_none() && spelled("\\").is_none() && spelling(RawValue::NULL).is_none());
     }
 }

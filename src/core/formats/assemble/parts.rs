@@ -120,8 +120,7 @@ impl JsonList {
     /// Appends the elements of an array, if there is one.
     pub(super) fn extend(&mut self, array: Option<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
         let Some(array) = array else { return Ok(()) };
-        let elements = array.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        self.append(elements.ok_or(AssembleError::Malformed)?.trim_ascii(), budget)
+        self.append(json::elements(array).ok_or(AssembleError::Malformed)?, budget)
     }
 
     /// Appends one element, if there is one.

@@ -4,12 +4,12 @@
 //! own disk. So every value at a place for media must be a `data:` URL or base64 text. Texts that mention a URL are not
 //! affected: only the key decides how a value is read.
 //!
-//! The walk is iterative, keeps a byte or two for each open container, and scans texts at memory speed. It reads JSON whose
+//! The walk is iterative, keeps two bytes for each open container, and scans texts at memory speed. It reads JSON whose
 //! grammar was checked.
 
 use super::PolicyError;
 use super::names::folded;
-use crate::core::json::Spelled;
+use crate::core::json::{Spelled, Token, Tokens};
 
 /// Whether a request may refer to media that the backend fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,37 +70,14 @@ struct Walk {
 
 impl Walk {
     fn pass(mut self, json: &[u8], top: KeyClass) -> Result<(), PolicyError> {
-        // For each open container: whether it is an object, and the class of the key whose value it is.
-        let mut open: Vec<(bool, KeyClass)> = Vec::new();
-        let (mut at, mut class, mut is_key) = (0, top, false);
-        while let Some(byte) = json.get(at) {
-            at += 1;
-            match byte {
-                b'{' | b'[' => {
-                    is_key = *byte == b'{';
-                    open.push((is_key, class));
-                }
-                b'}' | b']' => {
-                    open.pop();
-                    is_key = false;
-                }
-                b',' => {
-                    let (is_object, around) = open.last().copied().unwrap_or((false, top));
-                    is_key = is_object;
-                    class = around;
-                }
-                b'"' => {
-                    let Some(text) = string_at(json, at) else { return Err(PolicyError::NotAnObject) };
-                    if is_key {
-                        let around = open.last().map_or(top, |(_, class)| *class);
-                        class = class_of(&folded(json.get(at - 1..=at + text.len()).unwrap_or_default()), around);
-                        is_key = false;
-                    } else {
-                        self.text(text, class)?;
-                    }
-                    at += text.len() + 1;
-                }
-                _ => {}
+        // The classes of the open containers, and of the key whose value follows. An element has the class of its list.
+        let (mut open, mut class) = (Vec::new(), top);
+        for token in Tokens::of(json) {
+            match token.map_err(|_| PolicyError::NotAnObject)? {
+                Token::Open => open.push(class),
+                Token::Close => class = open.pop().unwrap_or(top),
+                Token::Key(key) => class = class_of(&folded(key), open.last().copied().unwrap_or(top)),
+                Token::Text(text) => self.text(text, class)?,
             }
         }
         Ok(())
@@ -146,16 +123,6 @@ fn class_of(name: &[u8], around: KeyClass) -> KeyClass {
         _ if name.ends_with(b"url") || name.ends_with(b"uri") => KeyClass::Media,
         _ => KeyClass::Other,
     }
-}
-
-/// The text after the opening quote at `from`, as spelled.
-fn string_at(json: &[u8], from: usize) -> Option<&[u8]> {
-    let rest = json.get(from..)?;
-    memchr::memchr_iter(b'"', rest).find_map(|quote| {
-        let text = rest.get(..quote)?;
-        let backslashes = text.iter().rev().take_while(|byte| **byte == b'\\').count();
-        (backslashes % 2 == 0).then_some(text)
-    })
 }
 
 /// Whether a string for media contains them: as a `data:` URL, or as base64.

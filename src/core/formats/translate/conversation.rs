@@ -147,6 +147,14 @@ fn open_message(role: &[u8], body: &mut Writer<'_>) {
     body.member(br#""role""#, role);
 }
 
+/// Writes the first members of an object that names a function, and leaves the function's own object open.
+pub(super) fn open_function(name: &RawValue, body: &mut Writer<'_>) {
+    body.member(br#""type""#, b"\"function\"");
+    body.key(br#""function""#);
+    body.open();
+    body.member(br#""name""#, name.get().as_bytes());
+}
+
 /// Writes texts as one, after a prefix that needs no escapes.
 fn write_text(prefix: &str, texts: &[&str], body: &mut Writer<'_>) {
     body.text(b"\"");
@@ -288,10 +296,7 @@ impl<'a> ToolUse<'a> {
         body.element();
         body.open();
         body.member(br#""id""#, self.id.get().as_bytes());
-        body.member(br#""type""#, b"\"function\"");
-        body.key(br#""function""#);
-        body.open();
-        body.member(br#""name""#, self.name.get().as_bytes());
+        open_function(self.name, body);
         body.member(br#""arguments""#, arguments.as_bytes());
         body.close();
         body.close();

@@ -1,6 +1,7 @@
 //! Converts a request for Anthropic's messages to a request for OpenAI's chat completions.
 //!
-//! It enters only the levels that the API defines, so nesting can't exhaust the stack. Used by the relay.
+//! It enters only the levels that the API defines, so nesting can't exhaust the stack. The request is written member by
+//! member and not from structs: so a prompt of megabytes is a slice of the client's request. Used by the relay.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -8,7 +9,7 @@ use serde_json::value::RawValue;
 use super::fault::TranslateError;
 use super::{conversation, tools};
 use crate::core::formats::anthropic::{Metadata, Request, ThinkingSetting};
-use crate::core::json::{Writer, object, parse, spelling};
+use crate::core::json::{Writer, elements, object, parse, spelling};
 use crate::messages::ids::ModelId;
 
 /// What a request became.
@@ -71,8 +72,7 @@ pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Transla
 }
 
 fn write_stop(sequences: &RawValue, body: &mut Writer<'_>) -> Result<(), TranslateError> {
-    let inside = sequences.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if !inside.ok_or(TranslateError::Invalid("stop_sequences"))?.trim_ascii().is_empty() {
+    if !elements(sequences).ok_or(TranslateError::Invalid("stop_sequences"))?.is_empty() {
         body.member(br#""stop""#, sequences.get().as_bytes());
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::conversation::text_member;
+use super::conversation::{open_function, text_member};
 use super::fault::TranslateError;
 use crate::core::formats::anthropic::{Tool, ToolChoice};
 use crate::core::json::{Writer, each, object};
@@ -36,10 +36,7 @@ fn write_tool(tool: &RawValue, body: &mut Writer<'_>) -> Result<(), TranslateErr
     }
     body.element();
     body.open();
-    body.member(br#""type""#, b"\"function\"");
-    body.key(br#""function""#);
-    body.open();
-    body.member(br#""name""#, text_member(tool.name, "tools.name")?.get().as_bytes());
+    open_function(text_member(tool.name, "tools.name")?, body);
     let others = [
         (br#""description""#.as_slice(), tool.description),
         (br#""parameters""#, tool.input_schema),
@@ -69,10 +66,7 @@ fn write_choice(choice: &RawValue, has_tools: bool, body: &mut Writer<'_>) -> Re
         "none" => body.text(b"\"none\""),
         "tool" => {
             body.open();
-            body.member(br#""type""#, b"\"function\"");
-            body.key(br#""function""#);
-            body.open();
-            body.member(br#""name""#, text_member(choice.name, "tool_choice.name")?.get().as_bytes());
+            open_function(text_member(choice.name, "tool_choice.name")?, body);
             body.close();
             body.close();
         }

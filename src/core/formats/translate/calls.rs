@@ -11,11 +11,9 @@ use serde_json::value::RawValue;
 
 use super::fault::StreamFault;
 use super::frames::{Blocks, Voice};
-use crate::core::formats::openai::{CallPlace, ToolCall};
+use crate::core::formats::openai::{CallPlace, MAX_TOOL_CALLS, ToolCall};
 use crate::core::json::{self, Object, spelled, spelling};
 
-/// The most calls of one answer.
-const MAX_CALLS: u64 = 256;
 /// The most bytes that are held.
 const HELD_LIMIT: usize = 4 << 20;
 /// The cost of a held part in addition to its bytes.
@@ -77,7 +75,7 @@ impl Calls {
         let (name, arguments) = piece.function.map_or((None, None), |Object(it)| (it.name, it.arguments));
         let (name, arguments) = (text(name)?, input_of(arguments));
         let is_new = !self.calls.contains_key(&place);
-        if place.0 >= MAX_CALLS || is_new && self.calls.len() as u64 >= MAX_CALLS {
+        if place.0 >= MAX_TOOL_CALLS as u64 || is_new && self.calls.len() >= MAX_TOOL_CALLS {
             return Err(StreamFault::TooLarge);
         }
         let is_live = *self.live.get_or_insert(place) == place;

@@ -30,11 +30,21 @@ impl JobId {
     pub fn uuid(&self) -> Uuid {
         Uuid::try_parse(self.as_str()).unwrap_or_default()
     }
+
+    /// The letters in lower case, eight to a number: ids are compared and hashed for each frame.
+    fn in_lower_case(&self) -> [u64; 5] {
+        // Of the characters of a UUID only the capitals do not have this bit.
+        const LOWER_CASE: u64 = 0x2020_2020_2020_2020;
+        let mut text = [0; 40];
+        text[..36].copy_from_slice(&self.0);
+        let (words, _) = text.as_chunks::<8>();
+        std::array::from_fn(|at| u64::from_be_bytes(words[at]) | LOWER_CASE)
+    }
 }
 
 impl PartialEq for JobId {
     fn eq(&self, other: &Self) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
+        self.in_lower_case() == other.in_lower_case()
     }
 }
 
@@ -42,7 +52,7 @@ impl Eq for JobId {}
 
 impl Hash for JobId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.map(|letter| letter.to_ascii_lowercase()).hash(state);
+        self.in_lower_case().hash(state);
     }
 }
 
@@ -54,8 +64,7 @@ impl PartialOrd for JobId {
 
 impl Ord for JobId {
     fn cmp(&self, other: &Self) -> Ordering {
-        let lower = |id: &Self| id.0.map(|letter| letter.to_ascii_lowercase());
-        lower(self).cmp(&lower(other))
+        self.in_lower_case().cmp(&other.in_lower_case())
     }
 }
 

@@ -170,6 +170,12 @@ impl BackendStates {
         })
     }
 
+    /// The backends of the current catalog.
+    #[cfg(test)]
+    pub fn ids(&self) -> impl Iterator<Item = &BackendId> {
+        self.members.keys()
+    }
+
     /// When the next load is to be requested.
     pub fn next_poll(&self, now: Instant) -> Option<Instant> {
         self.members.values().filter_map(|member| member.capacity.next_poll(now)).min()

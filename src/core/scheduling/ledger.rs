@@ -205,7 +205,7 @@ impl<T> Ledger<T> {
     /// Checks every invariant, with a walk over all entries.
     pub fn check(&self) -> Result<(), Broken> {
         self.check_counts()?;
-        let mut counted: HashMap<&BackendId, usize> = HashMap::new();
+        let mut with_backend = 0;
         for (ticket, entry) in &self.entries {
             if *ticket != entry.ticket || ticket.0 >= self.next_ticket {
                 return Err(Broken::TicketOnce);
@@ -213,12 +213,12 @@ impl<T> Ledger<T> {
             if self.by_job.get(&entry.job) != Some(ticket) {
                 return Err(Broken::JobOnce);
             }
-            if let Some(backend) = &entry.backend {
-                *counted.entry(backend).or_default() += 1;
-            }
+            with_backend += usize::from(entry.backend.is_some());
         }
-        let same = counted.len() == self.by_backend.len()
-            && counted.iter().all(|(backend, count)| self.by_backend.get(*backend) == Some(count));
+        let on =
+            |backend: &BackendId| self.entries.values().filter(|entry| entry.backend.as_ref() == Some(backend)).count();
+        let same = self.by_backend.iter().all(|(backend, count)| *count > 0 && *count == on(backend))
+            && self.by_backend.values().sum::<usize>() == with_backend;
         if same { Ok(()) } else { Err(Broken::BackendCount) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::server::{Known, Mood, Server};
-use super::submission::Fate;
+use super::submission::{Fate, Request};
 use super::world::{BUDGET, World, ms};
 use crate::core::scheduling::backend_states::BreakerView;
 use crate::core::scheduling::catalog::BackendPolicy;
@@ -44,7 +44,7 @@ fn id(n: u128) -> JobId {
 impl World {
     /// Sends a job.
     fn job(&mut self, n: u128, request: &str) {
-        self.submit(id(n), "m0", Endpoint::ChatCompletions, request.to_owned(), ms(600_000));
+        self.submit(id(n), "m0", Endpoint::ChatCompletions, Request::new(request), ms(600_000));
     }
 
     /// Sends a job and runs until it has ended.
@@ -70,7 +70,7 @@ impl World {
 #[test]
 fn a_job_whose_worker_is_lost_ends_at_its_deadline() {
     let mut world = world([Mood::Stalls], None);
-    world.submit(id(1), "m0", Endpoint::ChatCompletions, "{}".into(), ms(5000));
+    world.submit(id(1), "m0", Endpoint::ChatCompletions, Request::new("{}"), ms(5000));
     world.running.clear();
     world.wait(ms(4999));
     assert!(world.ending.is_empty());

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::*;
 use super::server::{Known, Mood, Server};
-use super::submission::Fate;
+use super::submission::{Fate, Request};
 use super::world::{BUDGET, MODELS, World, ms};
 use crate::core::scheduling::catalog::BackendPolicy;
 use crate::messages::backend::BackendKind;
@@ -20,6 +20,9 @@ use crate::messages::prices::Price;
 
 const SEQUENCES: u64 = 10_000;
 const INPUTS: usize = 200;
+/// Lengths of prompts, in bytes.
+const PROMPTS: [usize; 4] = [0, 40, 600, 3000];
+const MAX_TOKENS: [u64; 4] = [1, 500, 3000, u64::MAX];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -32,8 +35,8 @@ enum Step {
         id: u128,
         model: usize,
         endpoint: Endpoint,
-        prompt: usize,
-        max_tokens: u64,
+        /// One of [`requests`].
+        request: usize,
         deadline: u64,
     },
     Answer(usize),
@@ -122,8 +125,7 @@ fn step(chance: &mut Chance) -> Step {
             id: chance.random_range(0..64),
             model: any,
             endpoint: *Endpoint::ALL.choose(chance).unwrap(),
-            prompt: *[0, 40, 600, 3000].choose(chance).unwrap(),
-            max_tokens: *[1, 500, 3000, u64::MAX].choose(chance).unwrap(),
+            request: chance.random_range(0..PROMPTS.len() * MAX_TOKENS.len()),
             deadline: *[1, 300, 3000, 60_000, 600_000].choose(chance).unwrap(),
         },
         600..770 => Step::Answer(any),
@@ -140,7 +142,15 @@ fn step(chance: &mut Chance) -> Step {
     }
 }
 
-fn take(world: &mut World, step: &Step) {
+/// A request for each length of a prompt and each limit.
+fn requests() -> Vec<Request> {
+    let text =
+        |prompt: usize, max_tokens: u64| format!(r#"{{"prompt":"{}","max_tokens":{max_tokens}}}"#, "x".repeat(prompt));
+    let all = PROMPTS.iter().flat_map(|prompt| MAX_TOKENS.iter().map(|limit| Request::new(&text(*prompt, *limit))));
+    all.collect()
+}
+
+fn take(world: &mut World, step: &Step, requests: &[Request]) {
     let ids: Vec<BackendId> = world.servers.keys().cloned().collect();
     let nth = |n: usize| &ids[n % ids.len()];
     let pick = |tickets: Vec<Ticket>, n: usize| (!tickets.is_empty()).then(|| tickets[n % tickets.len()]);
@@ -156,8 +166,8 @@ fn take(world: &mut World, step: &Step) {
             }
         }
         Step::Probe(which) => world.probe(nth(which)),
-        Step::Submit { id, model, endpoint, prompt, max_tokens, deadline } => {
-            let request = format!(r#"{{"prompt":"{}","max_tokens":{max_tokens}}}"#, "x".repeat(prompt));
+        Step::Submit { id, model, endpoint, request, deadline } => {
+            let request = requests[request].clone();
             let id = JobId::from(uuid::Uuid::from_u128(id));
             world.submit(id, MODELS[model % MODELS.len()], endpoint, request, ms(deadline));
         }
@@ -215,10 +225,11 @@ fn recovers(world: &mut World) {
     let offers = catalog.offers().map(|offer| (offer.model_id.clone(), offer.endpoints.unwrap()));
     let offers: Vec<(ModelId, Endpoints)> = offers.collect();
     assert!(!offers.is_empty());
+    let empty = Request::new("{}");
     for (model, endpoints) in offers {
         for endpoint in endpoints.iter() {
             let id = JobId::from(uuid::Uuid::from_u128(1000));
-            world.submit(id, model.as_str(), endpoint, "{}".to_owned(), ms(60_000));
+            world.submit(id, model.as_str(), endpoint, empty.clone(), ms(60_000));
             world.run_all();
             assert_eq!(world.submissions.last().unwrap().fate, Fate::Ended, "{model} at {endpoint}");
         }
@@ -239,18 +250,18 @@ impl Sequence {
         Self { servers, budget, steps: (0..INPUTS).map(|_| step(&mut chance)).collect() }
     }
 
-    fn play(&self) {
+    fn play(&self, requests: &[Request]) {
         let mut world = World::new(self.servers.clone(), self.budget);
-        self.steps.iter().for_each(|step| take(&mut world, step));
+        self.steps.iter().for_each(|step| take(&mut world, step, requests));
         recovers(&mut world);
     }
 
-    fn fails(&self) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.play())).is_err()
+    fn fails(&self, requests: &[Request]) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.play(requests))).is_err()
     }
 
     /// Leaves out steps that are not needed for the failure.
-    fn shrink(mut self) -> Self {
+    fn shrink(mut self, requests: &[Request]) -> Self {
         let mut size = self.steps.len();
         while size > 0 {
             let mut from = 0;
@@ -258,7 +269,7 @@ impl Sequence {
                 let mut less = self.steps.clone();
                 less.drain(from..(from + size).min(self.steps.len()));
                 let less = Self { servers: self.servers.clone(), budget: self.budget, steps: less };
-                if less.fails() { self = less } else { from += size }
+                if less.fails(requests) { self = less } else { from += size }
             }
             size /= 2;
         }
@@ -268,12 +279,13 @@ impl Sequence {
 
 /// Runs every fourth seed. A failing one is printed with the steps that it needs.
 fn play_every_fourth(first: u64) {
+    let requests = requests();
     for seed in (first..SEQUENCES).step_by(4) {
         let sequence = Sequence::of(seed);
-        if sequence.fails() {
-            let Sequence { servers, budget, steps } = sequence.shrink();
+        if sequence.fails(&requests) {
+            let Sequence { servers, budget, steps } = sequence.shrink(&requests);
             let failure = catch_unwind(AssertUnwindSafe(|| {
-                Sequence { servers: servers.clone(), budget, steps: steps.clone() }.play();
+                Sequence { servers: servers.clone(), budget, steps: steps.clone() }.play(&requests);
             }));
             let failure = failure.expect_err("it fails");
             let text = failure.downcast_ref::<String>().map(String::as_str).or(failure.downcast_ref::<&str>().copied());

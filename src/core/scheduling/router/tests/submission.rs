@@ -1,20 +1,35 @@
 //! A job from the view of its submitter and its driver.
 
+use std::rc::Rc;
+
 use super::super::{Progress, Work};
-use crate::core::json::Members;
 use crate::core::scheduling::estimate::Outline;
 use crate::messages::ids::{Generation, JobId};
+use crate::messages::wire::{FromCoordinator, JobFrame};
+
+/// A request, with the places of its members as they are noted on receipt. Clones share it.
+#[derive(Clone)]
+pub(super) struct Request(Rc<JobFrame>);
+
+impl Request {
+    pub(super) fn new(text: &str) -> Self {
+        let id = JobId::random();
+        let frame = format!(r#"{{"type":"job","job_id":"{id}","model_id":"m","request":{text}}}"#);
+        let Ok(FromCoordinator::Job(job)) = FromCoordinator::parse(&frame.into()) else { panic!("not a job") };
+        Self(Rc::new(job))
+    }
+}
 
 /// The driver's part of a job: the number of its submission, and its request.
 pub(super) struct Prompt {
     pub(super) submission: usize,
-    pub(super) request: String,
+    pub(super) request: Request,
     pub(super) progress: Progress,
 }
 
 impl Work for Prompt {
     fn outline(&self) -> Option<Outline<'_>> {
-        Outline::of(self.request.as_bytes(), &Members::default()).ok()
+        Outline::of(&self.request.0.request, &self.request.0.members).ok()
     }
 
     fn progress(&self) -> Progress {

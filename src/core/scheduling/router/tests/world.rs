@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::super::*;
 use super::server::{Answer, Known, Server};
-use super::submission::{Fate, Prompt, Submission};
+use super::submission::{Fate, Prompt, Request, Submission};
 use crate::core::scheduling::catalog::{Catalog, Seen, Terms};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::jobs::Blame;
@@ -94,9 +94,10 @@ impl World {
 
     /// Does what a probe of discovery does, which also reports the load if the server does.
     pub(super) fn probe(&mut self, id: &BackendId) {
-        let Server { up, report, policy, slots, .. } = self.servers[id].clone();
+        let Server { up, report, policy, slots, .. } = &self.servers[id];
+        let (up, slots) = (*up, *slots);
         if up {
-            self.seen.insert(id.clone(), Seen { report, policy });
+            self.seen.insert(id.clone(), Seen { report: report.clone(), policy: policy.clone() });
         } else {
             self.seen.remove(id);
         }
@@ -109,11 +110,10 @@ impl World {
     fn publish(&mut self) {
         let catalog = Catalog::build(&self.seen, &self.terms);
         let ready = self.servers.keys().filter(|id| !self.lost_pools.contains(*id)).cloned().collect();
-        let known =
-            |world: &Self| world.router.backends.view(world.now).map(|(id, _)| id.clone()).collect::<HashSet<_>>();
+        let known = |world: &Self| world.router.backends.ids().cloned().collect::<Vec<_>>();
         let before = known(self);
         self.router.routes_changed(self.now, Arc::new(catalog), ready, true);
-        for id in known(self).difference(&before) {
+        for id in known(self).iter().filter(|id| !before.contains(id)) {
             // What it reported before it left the catalog, or while it was not in it, is dropped.
             let server = self.servers.get_mut(id).unwrap();
             if server.report.slots.is_some() && server.known == Known::Exactly {
@@ -172,7 +172,7 @@ impl World {
         assert!(due.is_none_or(|due| due >= self.now), "something is due and the router was not woken");
     }
 
-    pub(super) fn submit(&mut self, id: JobId, model: &str, endpoint: Endpoint, request: String, deadline: Duration) {
+    pub(super) fn submit(&mut self, id: JobId, model: &str, endpoint: Endpoint, request: Request, deadline: Duration) {
         let submission = self.submissions.len();
         let (received, deadline) = (self.now, self.now + deadline);
         self.submissions.push(Submission { id, generation: self.generation, fate: Fate::Open, returned: false });

@@ -244,6 +244,17 @@ impl ScriptedAgent {
         }
     }
 
+    /// The code and reason of the coordinator's close frame, which must be next. Answers it, so that the coordinator does
+    /// not wait for an answer, and waits for the end of the stream.
+    pub async fn closed(&mut self) -> Option<(u16, String)> {
+        let AgentEvent::Close(close) = self.event().await else { panic!("not a close frame") };
+        let code = close.as_ref().map(|(code, _)| *code);
+        // The coordinator may have ended the stream with its close frame.
+        let _ = self.try_send_frame(&Frame::Close { code, reason: String::new() }).await;
+        assert_eq!(self.event().await, AgentEvent::Eof);
+        close
+    }
+
     /// The next event, which must be a message.
     pub async fn frame(&mut self) -> FromCoordinator {
         match self.event().await {

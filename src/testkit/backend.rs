@@ -2,6 +2,7 @@
 //! test wrote for it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::patience::within;
 use super::reply::Reply;
@@ -38,15 +40,23 @@ pub enum Health {
 
 /// An inference server made of a script. Clones are the same backend.
 #[derive(Clone)]
-pub struct ScriptedBackend(Arc<Shared>);
+pub struct ScriptedBackend(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     id: BackendId,
     panic_at_name: AtomicBool,
     state: Mutex<State>,
     open: Arc<AtomicUsize>,
     looks: watch::Sender<usize>,
     requests: watch::Sender<usize>,
+    pub(super) listening: Mutex<Listening>,
+}
+
+/// Where a backend listens, and the task that takes its connections, which ends with the backend.
+#[derive(Default)]
+pub(super) struct Listening {
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) accepting: JoinSet<()>,
 }
 
 struct State {
@@ -84,7 +94,8 @@ impl ScriptedBackend {
             };
             let (open, looks, requests) = (Arc::default(), watch::Sender::new(0), watch::Sender::new(0));
             let panic_at_name = AtomicBool::new(false);
-            Shared { id, panic_at_name, state: Mutex::new(state), open, looks, requests }
+            let (state, listening) = (Mutex::new(state), Mutex::default());
+            Shared { id, panic_at_name, state, open, looks, requests, listening }
         }))
     }
 
@@ -149,6 +160,11 @@ impl ScriptedBackend {
         self.state().requests.clone()
     }
 
+    /// Whether no request has come that was not taken by [`ScriptedBackend::request`].
+    pub fn is_idle(&self) -> bool {
+        self.state().news.is_empty()
+    }
+
     /// Requests that are open now.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Acquire)
@@ -192,10 +208,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, request: BackendRequest) -> (Running, Reply) {
-        let BackendRequest { endpoint, body, .. } = request;
-        let body = Bytes::from(body.concat());
-        let (running, request) = Running::start(endpoint, body, &self.open);
+    /// Notes a request and takes the reply that is written for it. `head` is empty in memory.
+    pub(super) fn take(&self, endpoint: Endpoint, head: &str, body: Bytes) -> (Running, Reply) {
+        let (running, request) = Running::start(endpoint, head, body, &self.open);
         let mut state = self.state();
         state.peak = state.peak.max(self.open.load(Ordering::Acquire));
         state.requests.push(request.clone());
@@ -207,6 +222,32 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Counts a probe, and finds what the test set.
+    pub(super) async fn probe(&self) -> Result<ProbeResult, ProbeError> {
+        self.looks.send_modify(|looks| *looks += 1);
+        let health = self.state().health.clone();
+        match health {
+            Health::Healthy => {
+                let state = self.state();
+                Ok(ProbeResult { factory: Arc::clone(&state.factory), report: state.report.clone() })
+            }
+            Health::Failing(error) => Err(error),
+            Health::Hanging => std::future::pending().await,
+            Health::PanickingOnce => {
+                self.state().health = Health::Healthy;
+                panic!("the look panics once, as the test wants it")
+            }
+            Health::Panicking => panic!("the look panics, as the test wants it"),
+        }
+    }
+
+    /// Whether a model of the report has this endpoint.
+    pub(super) fn has(&self, endpoint: Endpoint) -> bool {
+        self.state().report.models.iter().any(|model| model.endpoints.contains(endpoint))
+    }
+}
+
 impl Source for ScriptedBackend {
     fn name(&self) -> &str {
         self.0.id.as_str()
@@ -214,23 +255,7 @@ impl Source for ScriptedBackend {
 
     fn probe(&self) -> LocalBoxFuture<'static, Result<ProbeResult, ProbeError>> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move {
-            shared.looks.send_modify(|looks| *looks += 1);
-            let health = shared.state().health.clone();
-            match health {
-                Health::Healthy => {
-                    let state = shared.state();
-                    Ok(ProbeResult { factory: Arc::clone(&state.factory), report: state.report.clone() })
-                }
-                Health::Failing(error) => Err(error),
-                Health::Hanging => std::future::pending().await,
-                Health::PanickingOnce => {
-                    shared.state().health = Health::Healthy;
-                    panic!("the look panics once, as the test wants it")
-                }
-                Health::Panicking => panic!("the look panics, as the test wants it"),
-            }
-        })
+        Box::pin(async move { shared.probe().await })
     }
 
     fn load(&self) -> LocalBoxFuture<'static, Option<u32>> {
@@ -274,7 +299,7 @@ impl Backend for ScriptedClient {
         Box::pin(async move {
             // The test has dropped its backend: there is no server any more.
             let shared = backend.upgrade().ok_or(SendError::Unreachable)?;
-            let (running, reply) = shared.take(request);
+            let (running, reply) = shared.take(request.endpoint, "", request.body.concat().into());
             running.answer(reply).await
         })
     }

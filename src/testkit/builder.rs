@@ -1,14 +1,13 @@
-//! What an agent under test is made of.
+//! The parts of an agent under test.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::ScriptedBackend;
-use super::coordinator::ScriptedCoordinator;
-use super::harness::{Clock, Harness, World};
-use super::journal::{Journal, Trap};
-use crate::actors::{ActorCount, Parts, PolicyOf, Settings, SupervisorActor};
+use super::clock::Clock;
+use super::journal::Trap;
+use crate::actors::{PolicyOf, Settings};
 use crate::backends::Source;
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
@@ -21,31 +20,25 @@ use crate::messages::wire::Limits;
 use crate::telemetry::Event;
 
 /// Bytes that each direction of a connection holds.
-const LINK_CAPACITY: usize = 64 * 1024;
+pub(super) const LINK_CAPACITY: usize = 64 * 1024;
 
-/// Builds a [`Harness`]. What is not said is as the configuration's defaults say, with a paused clock and no backend.
+/// Builds an agent, for a [`Harness`](super::Harness) or as one of a [`World`](super::World). Without a setting it has the configuration's
+/// defaults, a paused clock and no backend.
 #[must_use]
-pub struct HarnessBuilder {
-    clock: Clock,
-    link_capacity: usize,
-    identity: Option<Identity>,
-    enrollment_code: Option<Secret>,
-    sources: Vec<Box<dyn Source>>,
-    backends: Vec<ScriptedBackend>,
-    policy: PolicyOf,
-    settings: Settings,
-    panic_at: Option<Trap>,
+pub struct AgentBuilder {
+    pub(super) clock: Clock,
+    pub(super) link_capacity: usize,
+    pub(super) identity: Option<Identity>,
+    pub(super) enrollment_code: Option<Secret>,
+    pub(super) sources: Vec<Box<dyn Source>>,
+    pub(super) backends: Vec<ScriptedBackend>,
+    pub(super) policy: PolicyOf,
+    pub(super) settings: Settings,
+    pub(super) panic_at: Option<Trap>,
 }
 
-impl Harness {
-    /// An agent to be built.
-    pub fn builder() -> HarnessBuilder {
-        HarnessBuilder::new()
-    }
-}
-
-impl HarnessBuilder {
-    pub(super) fn new() -> Self {
+impl Default for AgentBuilder {
+    fn default() -> Self {
         let price = Price { input_per_1m: 500_000, output_per_1m: 750_000 };
         Self {
             clock: Clock::Paused,
@@ -66,8 +59,10 @@ impl HarnessBuilder {
             panic_at: None,
         }
     }
+}
 
-    /// Chooses the clock.
+impl AgentBuilder {
+    /// Chooses the clock of its harness. A world has one of its own.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -115,7 +110,7 @@ impl HarnessBuilder {
         self
     }
 
-    /// Bytes that each direction of a connection holds while its reader does not read.
+    /// Bytes that each direction of a connection holds while its reader does not read. In a world this is the default.
     pub fn link_capacity(mut self, bytes: usize) -> Self {
         self.link_capacity = bytes;
         self
@@ -125,30 +120,5 @@ impl HarnessBuilder {
     pub fn panic_at(mut self, event: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Self {
         self.panic_at = Some(Arc::new(event));
         self
-    }
-
-    /// Starts the agent on the current arbiter. It dials as soon as the test waits for anything.
-    pub fn start(self) -> Harness {
-        if self.clock == Clock::Paused {
-            tokio::time::pause();
-        }
-        let identity = self.identity.map_or_else(Identity::ephemeral, Ok);
-        let Ok(identity) = identity else { panic!("no random numbers for a key") };
-        let (journal, events) = Journal::new(self.panic_at);
-        let (coordinator, connector) = ScriptedCoordinator::new(self.link_capacity);
-        let actor_count = ActorCount::default();
-        let launched = SupervisorActor::launch(Parts {
-            connector,
-            identity: identity.clone(),
-            enrollment_code: self.enrollment_code,
-            sources: self.sources,
-            policy: self.policy,
-            arbiters: Vec::new(),
-            events,
-            actor_count: actor_count.clone(),
-            settings: self.settings,
-        });
-        let (backends, clock) = (self.backends, self.clock);
-        Harness::new(World { coordinator, identity, journal, backends, actor_count, clock }, launched)
     }
 }

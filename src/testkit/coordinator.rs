@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
@@ -9,10 +10,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::coordinator_listener::accept_all;
 use super::faults::Faults;
 use super::link::CoordinatorLink;
 use super::patience::within;
-use super::wire::{DialFault, MemoryConnector, Network, Opened, accept_all};
+use super::wire::{DialFault, MemoryConnector, Network, Opened};
 use crate::messages::wire::Extensions;
 use crate::transport::websocket::link::Connector;
 
@@ -22,6 +24,8 @@ pub struct ScriptedCoordinator {
     arrivals: mpsc::UnboundedReceiver<Opened>,
     pub(super) faults: Faults,
     offer: Cell<Extensions>,
+    /// Where it listens over TCP.
+    addr: Option<SocketAddr>,
     /// Takes connections over TCP. Ends with the coordinator.
     accepting: JoinSet<()>,
 }
@@ -32,22 +36,33 @@ impl ScriptedCoordinator {
         let (network, arrivals) = Network::new(capacity);
         let (faults, offer) = (Faults::default(), Cell::default());
         (
-            Self { network: Rc::clone(&network), arrivals, faults, offer, accepting: JoinSet::new() },
+            Self { network: Rc::clone(&network), arrivals, faults, offer, addr: None, accepting: JoinSet::new() },
             Rc::new(MemoryConnector(network)),
         )
     }
 
-    /// A coordinator that takes connections over TCP on a free port of this host, and its URL.
+    /// A coordinator that takes connections over TCP on a free port of this host.
     ///
     /// # Errors
     /// If there is no such port.
-    pub async fn listen() -> io::Result<(Self, String)> {
+    pub async fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("ws://{}/agent", listener.local_addr()?);
         // Nothing dials in memory.
         let (mut coordinator, _) = Self::new(0);
-        coordinator.accepting.spawn_local(accept_all(listener, coordinator.network.opened.clone()));
-        Ok((coordinator, url))
+        coordinator.addr = Some(listener.local_addr()?);
+        coordinator.accepting.spawn_local(accept_all(listener, Rc::clone(&coordinator.network)));
+        Ok(coordinator)
+    }
+
+    /// Where it listens. Panics if it is one in memory.
+    pub fn addr(&self) -> SocketAddr {
+        let Some(addr) = self.addr else { panic!("the coordinator does not listen: make it with `listen`") };
+        addr
+    }
+
+    /// Its URL, if it listens.
+    pub fn url(&self) -> String {
+        format!("ws://{}/agent", self.addr())
     }
 
     /// What the challenges of later connections offer. Without it, nothing: a coordinator that knows no extensions.
@@ -69,6 +84,13 @@ impl ScriptedCoordinator {
         link
     }
 
+    /// The next connection that offers this model, with its handshake done.
+    pub async fn serving(&mut self, model: &str) -> CoordinatorLink {
+        let mut link = self.welcome().await;
+        link.until_offered(model).await;
+        link
+    }
+
     /// Whether the agent has opened a connection that was not taken yet.
     pub fn is_called(&self) -> bool {
         !self.arrivals.is_empty()
@@ -84,7 +106,14 @@ impl ScriptedCoordinator {
         self.network.outage.replace(fault);
     }
 
-    /// When the agent has dialled.
+    /// Waits until the agents have dialled so often.
+    pub async fn dialled(&self, times: usize) {
+        let mut dials = self.network.dials.subscribe();
+        // The sender lives as long as the coordinator.
+        let _ = within(format_args!("{times} dials"), dials.wait_for(|dials| dials.len() >= times)).await;
+    }
+
+    /// When the agents have dialled.
     pub fn dials(&self) -> Vec<Instant> {
         self.network.dials.borrow().clone()
     }

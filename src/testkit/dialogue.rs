@@ -173,6 +173,11 @@ impl CoordinatorLink {
         models.iter().map(|model| model.model_id.to_string()).collect()
     }
 
+    /// Waits until this model is on offer.
+    pub async fn until_offered(&mut self, model: &str) {
+        while !self.offered().await.iter().any(|offered| offered == model) {}
+    }
+
     /// The next heartbeat.
     pub async fn heartbeat(&mut self) -> Heartbeat {
         self.take_message("a heartbeat", |message| match message {

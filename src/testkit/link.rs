@@ -59,14 +59,14 @@ pub struct CoordinatorLink {
 #[derive(Clone)]
 struct Outgoing {
     queue: mpsc::UnboundedSender<BytesMut>,
-    unsent: Rc<Cell<usize>>,
+    unsent: watch::Sender<usize>,
     answers_pings: Rc<Cell<bool>>,
     said_goodbye: Rc<Cell<bool>>,
 }
 
 impl Outgoing {
     fn bytes(&self, bytes: BytesMut) {
-        self.unsent.set(self.unsent.get() + bytes.len());
+        self.unsent.send_modify(|unsent| *unsent += bytes.len());
         // A connection that is gone takes nothing: the test finds out by what does not come.
         let _ = self.queue.send(bytes);
     }
@@ -89,19 +89,20 @@ impl CoordinatorLink {
         let (queue, to_send) = mpsc::unbounded_channel();
         let (reading, may_read) = watch::channel(true);
         let answers_pings = Rc::new(Cell::new(true));
-        let out = Outgoing { queue, unsent: Rc::default(), answers_pings, said_goodbye: Rc::default() };
+        let out = Outgoing { queue, unsent: watch::Sender::new(0), answers_pings, said_goodbye: Rc::default() };
         let grammar = Rc::new(Grammar::default());
         let reader = Reader { frames, out: out.clone(), grammar: Rc::clone(&grammar), faults: faults.clone() };
         let mut io = JoinSet::new();
         io.spawn_local(reader.run(read, opened.upgraded.leftover, may_read));
-        io.spawn_local(write_all(write, to_send, Rc::clone(&out.unsent)));
+        io.spawn_local(write_all(write, to_send, out.unsent.clone()));
         let (nonce, inbox, line) = (Vec::new(), VecDeque::new(), opened.line);
         Self { grammar, nonce, offer, faults, incoming, inbox, out, reading, line, io }
     }
 
     /// Sends a message.
     pub fn send(&self, message: &FromCoordinator) {
-        self.send_text(json(message));
+        self.note(message);
+        self.out.frame(&Frame::Text(json(message).into()));
     }
 
     /// Sends any text.
@@ -112,14 +113,14 @@ impl CoordinatorLink {
     /// Sends any frame.
     pub fn send_frame(&self, frame: &Frame) {
         if let Frame::Text(text) = frame {
-            self.note(text);
+            self.note_text(text);
         }
         self.out.frame(frame);
     }
 
     /// Sends a text in so many fragments.
     pub fn send_fragmented(&self, text: &str, pieces: usize) {
-        self.note(&Bytes::copy_from_slice(text.as_bytes()));
+        self.note_text(&Bytes::copy_from_slice(text.as_bytes()));
         let size = text.len().div_ceil(pieces.max(1)).max(1);
         let last = text.len().div_ceil(size).saturating_sub(1);
         for (index, piece) in text.as_bytes().chunks(size).enumerate() {
@@ -141,7 +142,14 @@ impl CoordinatorLink {
 
     /// Bytes that the agent has not taken yet.
     pub fn unsent(&self) -> usize {
-        self.out.unsent.get()
+        *self.out.unsent.borrow()
+    }
+
+    /// Waits until the agent, or the system, has taken all that was sent.
+    pub async fn flushed(&self) {
+        let mut unsent = self.out.unsent.subscribe();
+        // The sender lives as long as the connection.
+        let _ = within("room for what was sent", unsent.wait_for(|unsent| *unsent == 0)).await;
     }
 
     /// Sends a close frame. The agent's own is read as any frame.
@@ -157,10 +165,10 @@ impl CoordinatorLink {
                 self.line.hang_up();
             }
             LinkFault::Reset => {
-                self.line.reset();
                 if let Line::Tcp(_) = self.line {
                     self.io.abort_all();
                 }
+                self.line.reset();
             }
             LinkFault::StopReading => {
                 self.reading.send_replace(false);
@@ -242,13 +250,20 @@ impl CoordinatorLink {
         })
     }
 
-    /// Notes the job or the offer in a text, if it is one: from now on the agent may speak of it.
-    fn note(&self, text: &Bytes) {
-        match FromCoordinator::parse(text) {
-            Ok(FromCoordinator::Job(job)) => self.grammar.sent(job.job_id),
-            Ok(FromCoordinator::MalformedJob(job)) => self.grammar.sent(job.job_id),
-            Ok(FromCoordinator::AuthChallenge { extensions, .. }) => self.grammar.offered(extensions),
+    /// Notes a job or an offer: from now on the agent may send frames about it.
+    fn note(&self, message: &FromCoordinator) {
+        match message {
+            FromCoordinator::Job(job) => self.grammar.sent(job.job_id),
+            FromCoordinator::MalformedJob(job) => self.grammar.sent(job.job_id),
+            FromCoordinator::AuthChallenge { extensions, .. } => self.grammar.offered(*extensions),
             _ => {}
+        }
+    }
+
+    /// The same for a text, which may be any.
+    fn note_text(&self, text: &Bytes) {
+        if let Ok(message) = FromCoordinator::parse(text) {
+            self.note(&message);
         }
     }
 }
@@ -323,13 +338,13 @@ impl Reader {
 async fn write_all(
     mut stream: WriteHalf<Box<dyn Stream>>,
     mut queue: mpsc::UnboundedReceiver<BytesMut>,
-    unsent: Rc<Cell<usize>>,
+    unsent: watch::Sender<usize>,
 ) {
     while let Some(bytes) = queue.recv().await {
         let len = bytes.len();
         if stream.write_all(&bytes).await.is_err() {
             return;
         }
-        unsent.set(unsent.get() - len);
+        unsent.send_modify(|unsent| *unsent -= len);
     }
 }

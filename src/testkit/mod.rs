@@ -1,12 +1,25 @@
-//! The harness: a whole agent in memory, between a scripted coordinator and scripted backends.
+//! The public test harness: real agents between scripted coordinators and scripted backends.
 //!
 //! For tests of this crate and of programs that use it. The agent is the real one, from its supervisor to the bytes of its
-//! WebSocket frames; only the network and the servers are replaced. The clock is paused: a minute of backoff takes no
-//! time, and a wait for what never comes fails at once and says what it waited for.
+//! WebSocket frames; only the network and the servers are replaced.
 //!
-//! Each frame that the agent sends, in any test, is held to the protocol: its types and fields, one end a job, nothing of
-//! jobs that another connection sent. And each test must stop its agent, which fails if an actor or a request at a backend
-//! outlives it.
+//! | part | is |
+//! | --- | --- |
+//! | [`Harness`] | one agent and its scripted coordinator, in memory |
+//! | [`World`] | several agents, with several scripted coordinators in memory, or with the real coordinator over TCP |
+//! | [`ScriptedCoordinator`], [`CoordinatorLink`] | takes the connections of agents; sends and awaits frames; breaks dials and connections |
+//! | [`ScriptedBackend`], [`Reply`], [`Request`] | an inference server that answers as a script says, or by hand |
+//! | [`ScriptedAgent`] | the other side: an agent for tests of coordinators |
+//! | [`RealCoordinator`] | the coordinator of this crate on a free port |
+//! | [`HttpRequest`], [`accept_websocket`] | the server's part of HTTP/1.1, for tests that write a response's bytes themselves |
+//!
+//! In memory the clock is paused: a minute of backoff takes no time, and a wait for something that never comes fails at
+//! once and reports what it waited for. [`ScriptedCoordinator::listen`] and [`ScriptedBackend::listen`] serve the same
+//! scripts over TCP, for tests of the binary; then the clock runs.
+//!
+//! Each frame that an agent sends, in any test, is checked against the protocol: its types and fields, one end for each
+//! job, nothing about jobs that another connection sent. Each test must stop its agents, which fails if an actor or a
+//! request at a backend is left.
 //!
 //! ```
 //! use outpost::messages::endpoint::Endpoint;
@@ -33,37 +46,47 @@
 //! # }).unwrap();
 //! ```
 //!
-//! In a test the body stands in an `async fn` under `#[actix_rt::test]`.
-#![expect(clippy::panic, reason = "what does not come as a test awaits it fails the test, here and nowhere else")]
+//! In a test the body is an `async fn` under `#[actix_rt::test]`.
+#![expect(clippy::panic, reason = "a wait or a check that fails ends the test")]
 
 mod agent;
 mod backend;
+mod backend_listener;
 mod builder;
+mod clock;
 mod coordinator;
+mod coordinator_listener;
 mod dialogue;
 mod faults;
 mod grammar;
 mod harness;
+mod http;
 mod journal;
 mod link;
 mod patience;
 mod probe;
 mod reply;
 mod request;
+mod running_agent;
 mod socket;
 mod wire;
+mod world;
 
 pub use agent::{AgentEvent, ScriptedAgent, agent_key};
 pub use backend::{Health, ScriptedBackend};
-pub use builder::HarnessBuilder;
+pub use builder::AgentBuilder;
+pub use clock::Clock;
 pub use coordinator::ScriptedCoordinator;
 pub use dialogue::{JobEnd, JobTrace, order, order_at};
-pub use harness::{Clock, Harness};
+pub use harness::Harness;
+pub use http::HttpRequest;
 pub use journal::Entry;
 pub use link::{CoordinatorLink, LinkFault};
 pub use patience::{PATIENCE, within};
 pub use probe::{Probe, Recorded};
 pub use reply::{Reply, StreamFault, answer, whole_answer};
 pub use request::{Request, RequestState};
+pub use running_agent::RunningAgent;
 pub use socket::accept_websocket;
 pub use wire::{DialFault, TARGET};
+pub use world::{RealCoordinator, World, WorldBuilder};

@@ -22,8 +22,11 @@ pub enum Reply {
     Refuse,
     /// The connection breaks once the request is there.
     Break,
-    /// An answer that is not HTTP.
+    /// A response that is not HTTP.
     Garble,
+    /// Over TCP these bytes, HTTP or not, and then the end of the connection. In memory, where there is no HTTP, the
+    /// same as `Garble`.
+    Raw(Bytes),
     /// No answer at all.
     Hang,
     /// The client code itself has a bug.

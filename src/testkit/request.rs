@@ -12,6 +12,7 @@ use futures_util::stream::{self, LocalBoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::http::header;
 use super::patience::within;
 use super::reply::{Reply, StreamFault};
 use crate::backends::{BackendResponse, BodyError, SendError};
@@ -35,6 +36,8 @@ pub struct Request {
     pub endpoint: Endpoint,
     /// The body as the agent sent it.
     pub body: Bytes,
+    /// The head, over TCP. In memory there is none.
+    head: Arc<str>,
     state: watch::Receiver<RequestState>,
     taken: watch::Receiver<usize>,
     hand: mpsc::UnboundedSender<Step>,
@@ -68,6 +71,11 @@ impl Request {
         }
     }
 
+    /// A header's value. There are none in memory.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
     /// Waits until the agent has closed the connection before the end.
     pub async fn dropped(&mut self) {
         let state =
@@ -83,7 +91,19 @@ impl Request {
 
     /// Answers by hand: the head of an event stream.
     pub fn head(&self) {
-        self.step(Step::Head { status: 200, content_type: "text/event-stream".to_owned() });
+        self.head_of(200, "text/event-stream");
+    }
+
+    /// Answers by hand: the head of any response.
+    pub fn head_of(&self, status: u16, content_type: &str) {
+        self.step(Step::Head { status, content_type: content_type.to_owned() });
+    }
+
+    /// Answers by hand: a whole response with a JSON body.
+    pub fn respond(&self, status: u16, body: impl Into<Bytes>) {
+        self.head_of(status, "application/json");
+        self.piece(body);
+        self.end();
     }
 
     /// Answers by hand: a piece of the body.
@@ -134,21 +154,21 @@ pub(super) struct Running {
 
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
-    pub(super) fn start(endpoint: Endpoint, body: Bytes, open: &Arc<AtomicUsize>) -> (Self, Request) {
+    pub(super) fn start(endpoint: Endpoint, head: &str, body: Bytes, open: &Arc<AtomicUsize>) -> (Self, Request) {
         let (state, states) = watch::channel(RequestState::Open);
         let (hand, by_hand) = mpsc::unbounded_channel();
         open.fetch_add(1, Ordering::AcqRel);
         let (taken, pieces) = watch::channel(0);
         let running = Self { state, taken, by_hand, open: Arc::clone(open) };
-        (running, Request { endpoint, body, state: states, taken: pieces, hand })
+        (running, Request { endpoint, body, head: head.into(), state: states, taken: pieces, hand })
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.state.send_replace(RequestState::Finished);
     }
 
-    /// Answers as the reply says.
-    pub(super) async fn answer(mut self, mut reply: Reply) -> Result<BackendResponse, SendError> {
+    /// Waits as the reply says, and returns the reply that is due then.
+    pub(super) async fn wait(mut reply: Reply) -> Reply {
         loop {
             reply = match reply {
                 Reply::After(wait, then) => {
@@ -161,11 +181,15 @@ impl Running {
                     }
                     *then
                 }
-                _ => break,
+                due => return due,
             };
         }
+    }
+
+    /// Answers as the reply says.
+    pub(super) async fn answer(mut self, reply: Reply) -> Result<BackendResponse, SendError> {
         let streams = "text/event-stream";
-        match reply {
+        match Self::wait(reply).await {
             Reply::Refuse => {
                 self.finish();
                 Err(SendError::Unreachable)
@@ -174,7 +198,7 @@ impl Running {
                 self.finish();
                 Err(SendError::Broke)
             }
-            Reply::Garble => {
+            Reply::Garble | Reply::Raw(_) => {
                 self.finish();
                 Err(SendError::Garbled)
             }

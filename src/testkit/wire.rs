@@ -1,4 +1,4 @@
-//! Connections in memory: what the agent dials, and the faults of a network.
+//! Connections in memory: what the agent dials, and the faults of a network. Over TCP: `coordinator_listener`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,15 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::socket::accept_websocket;
-use crate::transport::stream::DialError;
+use crate::transport::stream::{DialError, UpgradeFault};
 use crate::transport::websocket::link::{Connector, Upgraded};
 
 /// The address that the agent believes to dial.
@@ -32,9 +30,12 @@ pub enum DialFault {
     Refused,
     /// No answer: the dial ends at its own limit.
     Hangs,
-    /// Any other error.
+    /// Any other error. Over TCP the response that causes it, if there is one; else the connection ends.
     Fails(DialError),
-    /// The connector itself has a bug.
+    /// Over TCP these bytes answer the upgrade, and then the connection ends. In memory, where there is no upgrade, it is
+    /// one that fails.
+    Answers(Bytes),
+    /// The connector itself has a bug. Over TCP the connection ends.
     Panics,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Network {
     /// The fault of every dial that has none of its own.
     pub(super) outage: RefCell<Option<DialFault>>,
     /// When was dialled.
-    pub(super) dials: RefCell<Vec<Instant>>,
+    pub(super) dials: watch::Sender<Vec<Instant>>,
     /// Bytes that each direction of a connection holds.
     capacity: usize,
     pub(super) opened: mpsc::UnboundedSender<Opened>,
@@ -66,6 +67,8 @@ pub(super) enum Line {
     Memory(Arc<Cut>),
     /// One over TCP, by its socket.
     Tcp(socket2::Socket),
+    /// One that was reset.
+    Gone,
 }
 
 impl Line {
@@ -78,22 +81,15 @@ impl Line {
     }
 
     /// Has reads and writes of the agent fail. Over TCP that takes effect when the stream is dropped.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&mut self) {
         match self {
             Self::Memory(cut) => cut.with(io::ErrorKind::ConnectionReset),
-            Self::Tcp(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
-        }
-    }
-}
-
-/// Takes the connections of a listener until the coordinator is gone.
-pub(super) async fn accept_all(listener: TcpListener, opened: mpsc::UnboundedSender<Opened>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let Ok(socket) = socket2::SockRef::from(&stream).try_clone() else { return };
-        // What is not an upgrade is dropped.
-        let Ok(upgraded) = accept_websocket(stream).await else { continue };
-        if opened.send(Opened { upgraded, line: Line::Tcp(socket) }).is_err() {
-            return;
+            Self::Tcp(socket) => {
+                // The agent may have ended it first.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                *self = Self::Gone;
+            }
+            Self::Gone => {}
         }
     }
 }
@@ -102,8 +98,14 @@ impl Network {
     #[expect(clippy::disallowed_methods, reason = "bounded by the dials of one test")]
     pub(super) fn new(capacity: usize) -> (Rc<Self>, mpsc::UnboundedReceiver<Opened>) {
         let (opened, arrivals) = mpsc::unbounded_channel();
-        let (faults, outage, dials) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let (faults, outage, dials) = (RefCell::default(), RefCell::default(), watch::Sender::default());
         (Rc::new(Self { faults, outage, dials, capacity, opened }), arrivals)
+    }
+
+    /// Notes a dial, and takes its fault.
+    pub(super) fn next_fault(&self) -> Option<DialFault> {
+        self.dials.send_modify(|dials| dials.push(Instant::now()));
+        self.faults.borrow_mut().pop_front().or_else(|| self.outage.borrow().clone())
     }
 
     fn open(&self) -> Result<Upgraded, DialError> {
@@ -124,12 +126,11 @@ impl Connector for MemoryConnector {
     fn dial(&self) -> LocalBoxFuture<'static, Result<Upgraded, DialError>> {
         let network = Rc::clone(&self.0);
         Box::pin(async move {
-            network.dials.borrow_mut().push(Instant::now());
-            let fault = network.faults.borrow_mut().pop_front().or_else(|| network.outage.borrow().clone());
-            match fault {
+            match network.next_fault() {
                 None => network.open(),
                 Some(DialFault::Refused) => Err(DialError::Connect(io::ErrorKind::ConnectionRefused)),
                 Some(DialFault::Fails(error)) => Err(error),
+                Some(DialFault::Answers(_)) => Err(DialError::Upgrade(UpgradeFault::NotHttp)),
                 Some(DialFault::Panics) => panic!("the connector panics, as the test wants it"),
                 Some(DialFault::Hangs) => {
                     sleep(DIAL_LIMIT).await;
@@ -183,19 +184,19 @@ impl Cut {
 }
 
 /// The agent's end of a connection.
-struct Wire {
-    stream: DuplexStream,
-    cut: Arc<Cut>,
+pub(super) struct Wire<S> {
+    pub(super) stream: S,
+    pub(super) cut: Arc<Cut>,
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.cut.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.cut.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)

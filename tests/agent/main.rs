@@ -19,6 +19,7 @@ mod job_errors;
 mod jobs;
 mod liveness;
 mod long_responses;
+mod many_agents;
 mod moving;
 mod request_policy;
 mod stranded;

@@ -5,7 +5,8 @@ use outpost::testkit::{AgentEvent, LinkFault, ScriptedAgent, ScriptedCoordinator
 
 /// Connects an agent, and takes both ends through the handshake.
 async fn connected() -> (ScriptedAgent, outpost::testkit::CoordinatorLink, ScriptedCoordinator) {
-    let (mut coordinator, url) = ScriptedCoordinator::listen().await.unwrap();
+    let mut coordinator = ScriptedCoordinator::listen().await.unwrap();
+    let url = coordinator.url();
     let agent = async {
         let (mut agent, nonce) = ScriptedAgent::dial(&url, agent_key(1)).await;
         let mut response = agent.response(&nonce, None);

@@ -4,25 +4,15 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
+use outpost::testkit::{DialFault, HttpRequest};
 use outpost::transport::websocket::codec::{Frame, Role, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use crate::support::{Backend, Coordinator, Home, NOBODY, agent, read_head, token, within};
+use crate::support::{HELLO, Home, NO_BACKEND, agent, backend, coordinator, entry, finish, reset, token, within};
 
-#[tokio::test]
-async fn a_coordinator_that_never_answers_the_upgrade_is_given_up_and_tried_again() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut process = agent(&coordinator, &home, NOBODY).start();
-    let mut silent = coordinator.tcp().await;
-    read_head(&mut silent).await;
-    let left = within("end of the connection", silent.read(&mut [0; 1])).await;
-    assert!(!left.is_ok_and(|read| read > 0));
-    process.logged("cause=\"no answer in time\"").await;
-    coordinator.join().await.settle().await;
-}
-
-#[tokio::test]
-async fn an_answer_that_is_no_websocket_is_a_failure_with_its_cause_and_tried_again() {
+#[actix_rt::test]
+async fn an_answer_that_is_not_a_websocket_is_a_failure_with_its_cause_and_tried_again() {
     let endless = format!("HTTP/1.1 101 Switching Protocols\r\n{}", "x-filler: 0123456789\r\n".repeat(20_000));
     let wrong_key = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
                      sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
@@ -37,35 +27,26 @@ async fn an_answer_that_is_no_websocket_is_a_failure_with_its_cause_and_tried_ag
         ("", "connection failed"),
     ];
     join_all(answers.map(|(answer, cause)| async move {
-        let (coordinator, home) = (Coordinator::start().await, Home::new());
-        let mut process = agent(&coordinator, &home, NOBODY).start();
-        let mut stream = coordinator.tcp().await;
-        read_head(&mut stream).await;
-        // The agent may leave before it has read all of it.
-        let _ = stream.write_all(answer.as_bytes()).await;
-        if answer.is_empty() {
-            drop(stream);
-        }
+        let (mut coordinator, home) = (coordinator().await, Home::new());
+        coordinator.fail_dials([DialFault::Answers(answer.to_owned().into())]);
+        let mut process = agent(&coordinator, &home, NO_BACKEND).start();
         process.logged(cause).await;
-        coordinator.join().await.settle().await;
+        coordinator.welcome().await.ping(b"settled").await;
         assert_eq!(process.log().matches("failures=1 ").count(), 1, "{}", process.log());
     }))
     .await;
 }
 
-#[tokio::test]
-async fn a_challenge_right_behind_the_upgrade_is_not_lost() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let _process = agent(&coordinator, &home, NOBODY).start();
-    let mut stream = coordinator.tcp().await;
-    let head = read_head(&mut stream).await;
-    let key = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key"));
-    let accept = actix_http::ws::hash_key(key.unwrap().split_once(':').unwrap().1.trim().as_bytes());
-    let mut answer = BytesMut::from(
-        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ",
-    );
-    answer.extend_from_slice(&accept);
-    answer.extend_from_slice(b"\r\n\r\n");
+/// The scripted coordinator sends nothing in the segment of its upgrade, so the test does it itself.
+#[actix_rt::test]
+async fn a_challenge_that_arrives_with_the_upgrade_is_not_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/agent", listener.local_addr().unwrap());
+    let (coordinator, home) = (coordinator().await, Home::new());
+    let _process = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_COORDINATOR_URL", url).start();
+    let mut stream = within("connection", listener.accept()).await.unwrap().0;
+    let (request, _) = HttpRequest::read_head(&mut stream).await.unwrap();
+    let mut answer = BytesMut::from(request.accept_websocket().unwrap().as_str());
     let challenge = r#"{"type":"auth_challenge","nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}"#;
     encode(&mut answer, Role::Server, &Frame::Text(challenge.into()));
     stream.write_all(&answer).await.unwrap();
@@ -73,19 +54,19 @@ async fn a_challenge_right_behind_the_upgrade_is_not_lost() {
     assert_eq!(within("frame", stream.read_u8()).await.unwrap(), 0x81);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_connection_that_is_lost_is_made_again_with_all_that_is_on_offer() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut backend = Backend::start("m").await;
-    let mut process = agent(&coordinator, &home, &backend.entry()).start();
-    coordinator.serving("m").await.reset();
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let backend = backend("m").await;
+    let mut process = agent(&coordinator, &home, &entry(&backend)).start();
+    reset(coordinator.serving("m").await);
     process.logged("disconnected generation=1 kind=Unexpected").await;
-    let mut session = coordinator.serving("m").await;
-    let id = session.start_job("m").await;
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    exchange.finish().await;
-    session.rest(id).await.1.done();
+    let mut link = coordinator.serving("m").await;
+    let job = link.job("m", HELLO);
+    let request = backend.request().await;
+    request.head();
+    finish(&request);
+    link.outcome_of(job).await.done();
 }
 
 /// Whether the process's socket to this address has TCP_NODELAY set, for each such socket.
@@ -108,17 +89,17 @@ fn nodelay(process: &crate::support::Outpost, peer: SocketAddr) -> Vec<bool> {
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test]
+#[actix_rt::test]
 async fn small_frames_do_not_wait_neither_to_the_coordinator_nor_to_a_backend() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut backend = Backend::start("m").await;
-    let process = agent(&coordinator, &home, &backend.entry()).start();
-    let mut session = coordinator.serving("m").await;
-    let id = session.start_job("m").await;
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    exchange.send(token("one")).await;
-    session.chunk(id).await;
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let backend = backend("m").await;
+    let process = agent(&coordinator, &home, &entry(&backend)).start();
+    let mut link = coordinator.serving("m").await;
+    let job = link.job("m", HELLO);
+    let request = backend.request().await;
+    request.head();
+    request.piece(token("one"));
+    link.chunk_of(job).await;
     assert_eq!(nodelay(&process, coordinator.addr()), [true]);
     assert_eq!(nodelay(&process, backend.addr()), [true]);
 }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use outpost::testkit::ScriptedBackend;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Home, Outpost, Setup, request, token, within};
+use crate::support::{Home, Outpost, Setup, backend, entry, finish, request, token, within};
 
 const CODE: &str = "code-1-0123456789";
 const KEY: &str = "authorization: Bearer key-1\r\n";
@@ -18,11 +19,11 @@ async fn coordinator() -> (Outpost, SocketAddr) {
     (process, addr)
 }
 
-fn agent_of(coordinator: SocketAddr, home: &Home, backend: &Backend, code: &str) -> Setup {
+fn agent_of(coordinator: SocketAddr, home: &Home, backend: &ScriptedBackend, code: &str) -> Setup {
     Setup::new(&["run"])
         .env("OUTPOST_COORDINATOR_URL", format!("ws://{coordinator}/agent"))
         .env("OUTPOST_IDENTITY_PATH", home.key())
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(backend))
         .env("OUTPOST_STATUS_ADDR", "off")
         .env("OUTPOST_ENROLLMENT_CODE", code)
 }
@@ -33,26 +34,30 @@ async fn models(addr: SocketAddr) -> Vec<String> {
     models.iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn two_agents_serve_their_models_through_one_coordinator() {
     let (coordinator, addr) = coordinator().await;
     let homes = [Home::new(), Home::new()];
-    let mut backends = [Backend::start("one").await, Backend::start("two").await];
+    let backends = [backend("one").await, backend("two").await];
     let agents = [0, 1].map(|index| agent_of(addr, &homes[index], &backends[index], CODE).start());
     within("both models", async { while models(addr).await.len() < 2 {} }).await;
     assert_eq!(models(addr).await, ["one", "two"]);
 
-    for (model, backend) in ["one", "two"].into_iter().zip(&mut backends) {
+    for (model, backend) in ["one", "two"].into_iter().zip(&backends) {
         let body = format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hello"}}]}}"#);
         let asking = tokio::spawn(async move { request(addr, "POST /v1/chat/completions", KEY, &body).await });
-        let mut exchange = backend.request().await;
-        assert_eq!(exchange.json()["messages"][0]["content"], "hello");
-        exchange.open_stream().await;
-        exchange.send(token(model)).await;
-        exchange.finish().await;
+        let request = backend.request().await;
+        assert_eq!(request.json()["messages"][0]["content"], "hello");
+        request.head();
+        request.piece(token(model));
+        finish(&request);
         let answer = asking.await.unwrap();
         assert_eq!(answer.status, 200);
-        assert!(answer.body.starts_with(&token(model)) && answer.body.ends_with("data: [DONE]\n\n"), "{}", answer.body);
+        assert!(
+            answer.body.as_bytes().starts_with(&token(model)) && answer.body.ends_with("data: [DONE]\n\n"),
+            "{}",
+            answer.body
+        );
     }
     assert!(homes.iter().all(|home| home.provider().exists()), "both were given an id");
 
@@ -67,20 +72,20 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     second.logged("disconnected generation=1").await;
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn clients_without_the_key_and_agents_without_the_code_stay_outside() {
     let (_coordinator, addr) = coordinator().await;
     assert_eq!(request(addr, "GET /v1/models", "", "").await.status, 401);
     let wrong = request(addr, "GET /v1/models", "authorization: Bearer key-2\r\n", "").await;
     assert_eq!(wrong.status, 401);
-    let (home, backend) = (Home::new(), Backend::start("m").await);
+    let (home, backend) = (Home::new(), backend("m").await);
     let mut agent = agent_of(addr, &home, &backend, "code-2").start();
     agent.logged("the coordinator refuses this agent").await;
     assert!(!agent.log().contains("code-2"));
     assert_eq!(home.files(), ["identity.key"]);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn beyond_this_host_it_needs_a_key_and_a_code() {
     let setup = || Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]);
     let refused = setup().finish().await;
@@ -93,7 +98,7 @@ async fn beyond_this_host_it_needs_a_key_and_a_code() {
     allowed.start().logged("coordinator listening addr=0.0.0.0:").await;
 }
 
-#[tokio::test]
+#[actix_rt::test]
 #[cfg(target_os = "linux")]
 async fn it_may_open_as_many_files_as_the_system_allows() {
     let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"]).start();
@@ -104,7 +109,7 @@ async fn it_may_open_as_many_files_as_the_system_allows() {
     assert_eq!(soft, hard);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn an_address_that_another_has_is_an_error() {
     let (_coordinator, addr) = coordinator().await;
     let second = Setup::new(&["coordinator", "--listen", &addr.to_string()]).finish().await;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use outpost::backends::auto::usual_ports;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Home, Setup, request, token, within};
+use crate::support::{Home, Setup, backend, entry, finish, request, token, within};
 
 /// The echo stands in only where this host has no inference server, which a test can't arrange.
 fn has_servers() -> bool {
@@ -16,7 +16,7 @@ fn has_servers() -> bool {
     found.is_some()
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_prompt_is_answered_by_the_echo() {
     if has_servers() {
         return;
@@ -27,31 +27,31 @@ async fn a_prompt_is_answered_by_the_echo() {
     assert_eq!(ended.stderr, "");
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_prompt_goes_to_the_backend_that_is_configured() {
-    let mut backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi there"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .start();
-    let mut exchange = backend.request().await;
-    assert_eq!(exchange.json()["messages"][0]["content"], "hi there");
-    exchange.open_stream().await;
-    exchange.send(token("one\n")).await;
+    let request = backend.request().await;
+    assert_eq!(request.json()["messages"][0]["content"], "hi there");
+    request.head();
+    request.piece(token("one\n"));
     process.printed("one").await;
-    exchange.send(token("two\u{1b}[31m")).await;
-    exchange.finish().await;
+    request.piece(token("two\u{1b}[31m"));
+    finish(&request);
     let ended = process.finish().await;
     ended.assert_code(0);
     assert_eq!(ended.stdout, "one\ntwo[31m\n");
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_prompt_that_fails_is_an_error() {
-    let mut backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .start();
-    backend.request().await.answer("500 Internal Server Error", "{}").await;
+    backend.request().await.respond(500, "{}");
     let ended = process.finish().await;
     ended.assert_code(1);
     assert!(ended.stderr.starts_with("outpost: the coordinator answered 5"), "{}", ended.stderr);
@@ -74,10 +74,10 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_line_for_curl_that_it_prints_works() {
-    let mut backend = Backend::start("it's a \"model\" of é").await;
-    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", backend.entry()).start();
+    let backend = backend("it's a \"model\" of é").await;
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", entry(&backend)).start();
     let line = process.printed("curl -N ").await;
     let words = words(&line);
     let (addr, path) = words[0].strip_prefix("http://").unwrap().split_once('/').unwrap();
@@ -86,12 +86,12 @@ async fn the_line_for_curl_that_it_prints_works() {
     let (headers, body) = (format!("{}\r\n", after("-H")), after("-d"));
     let first = format!("POST /{path}");
     let asking = tokio::spawn(async move { request(addr, &first, &headers, &body).await });
-    let mut exchange = backend.request().await;
-    assert_eq!(exchange.json()["messages"][0]["content"], "Say hello.");
-    assert_eq!(exchange.json()["model"], "it's a \"model\" of é");
-    exchange.open_stream().await;
-    exchange.send(token("hello")).await;
-    exchange.finish().await;
+    let request = backend.request().await;
+    assert_eq!(request.json()["messages"][0]["content"], "Say hello.");
+    assert_eq!(request.json()["model"], "it's a \"model\" of é");
+    request.head();
+    request.piece(token("hello"));
+    finish(&request);
     let answer = asking.await.unwrap();
     assert_eq!(answer.status, 200);
     assert!(answer.head.contains("text/event-stream"), "{}", answer.head);
@@ -100,16 +100,16 @@ async fn the_line_for_curl_that_it_prints_works() {
     process.finish().await.assert_code(0);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn no_other_agent_can_join() {
-    let (backend, home) = (Backend::start("own").await, Home::new());
-    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", backend.entry()).start();
+    let (backend, strange, home) = (backend("own").await, backend("strange").await, Home::new());
+    let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", entry(&backend)).start();
     let line = process.printed("curl -N ").await;
     let addr: SocketAddr = line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
     let mut stranger = Setup::new(&["run"])
         .env("OUTPOST_COORDINATOR_URL", format!("ws://{addr}/agent"))
         .env("OUTPOST_IDENTITY_PATH", home.key())
-        .env("OUTPOST_BACKENDS", Backend::start("strange").await.entry())
+        .env("OUTPOST_BACKENDS", entry(&strange))
         .env("OUTPOST_STATUS_ADDR", "off")
         .start();
     stranger.logged("the coordinator refuses this agent").await;
@@ -117,11 +117,11 @@ async fn no_other_agent_can_join() {
     assert!(models.contains("own") && !models.contains("strange"), "{models}");
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn it_prints_where_its_status_page_is() {
-    let backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .env("OUTPOST_STATUS_ADDR", "127.0.0.1:0")
         .start();
     let line = process.printed("status ").await;
@@ -137,11 +137,11 @@ async fn it_prints_where_its_status_page_is() {
     assert!(TcpStream::connect(addr).is_err(), "the page ends with the process");
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn without_a_status_page_it_prints_no_address_of_one() {
-    let backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .env("OUTPOST_STATUS_ADDR", "off")
         .start();
     process.printed("Ctrl-C").await;
@@ -151,24 +151,24 @@ async fn without_a_status_page_it_prints_no_address_of_one() {
     assert!(!ended.stdout.contains("/status"), "{}", ended.stdout);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_status_address_that_the_operator_named_and_another_has_ends_it() {
-    let backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let setup = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .env("OUTPOST_STATUS_ADDR", backend.addr().to_string());
     setup.finish().await.assert_code(1);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_prompt_needs_no_status_page() {
-    let mut backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
-        .env("OUTPOST_BACKENDS", backend.entry())
+        .env("OUTPOST_BACKENDS", entry(&backend))
         .env("OUTPOST_STATUS_ADDR", backend.addr().to_string())
         .start();
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    exchange.finish().await;
+    let request = backend.request().await;
+    request.head();
+    finish(&request);
     process.finish().await.assert_code(0);
 }

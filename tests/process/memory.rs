@@ -1,16 +1,16 @@
-//! Whatever the peers do, the process stays small: its highest resident memory is what the system says it was.
+//! Whatever the peers do, the process stays small: its highest resident memory is what the system reports.
 
 #![cfg(target_os = "linux")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use outpost::messages::wire::ErrorCode;
-use outpost::transport::websocket::codec::Frame;
+use bytes::Bytes;
+use outpost::messages::wire::{ErrorCode, Extensions};
+use outpost::testkit::{LinkFault, Request, RequestState};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Coordinator, End, Exchange, Home, NOBODY, Outpost, Setup, agent, request, within};
+use crate::support::{
+    HELLO, Home, NO_BACKEND, Outpost, Setup, agent, backend, close_code, coordinator, entry, request, reset, within,
+};
 
 /// Resident memory that the process never reaches, in KiB.
 const MOST: u64 = 64 << 10;
@@ -22,133 +22,125 @@ fn assert_small(process: &Outpost) {
     assert!(highest < MOST, "{highest} KiB at its highest");
 }
 
-/// Writes chunks of a body until it has written them all or the agent leaves, and counts what was taken.
-async fn offer(mut exchange: Exchange, mebibytes: usize, taken: Arc<AtomicU64>) {
-    let filler = [&b"100000\r\n"[..], &vec![b'x'; MIB], b"\r\n"].concat();
+/// Answers with so many MiB of a body, in pieces of one MiB.
+fn offer(request: &Request, mebibytes: usize) {
+    let piece = Bytes::from(vec![b'x'; MIB]);
     for _ in 0..mebibytes {
-        let mut rest = &filler[..];
-        while !rest.is_empty() {
-            let Ok(written) = exchange.stream.write(rest).await else { return };
-            taken.fetch_add(written as u64, Ordering::Relaxed);
-            rest = &rest[written..];
-        }
+        request.piece(piece.clone());
     }
-    exchange.raw(b"0\r\n\r\n").await;
+    request.end();
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_coordinator_that_stops_reading_holds_back_200_mb_at_the_backends() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut backend = Backend::start("m").await;
-    let mut process = agent(&coordinator, &home, &backend.entry()).start();
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let backend = backend("m").await;
+    let mut process = agent(&coordinator, &home, &entry(&backend)).start();
     let status = process.status_addr().await;
-    let mut session = coordinator.serving("m").await;
-    let taken = Arc::new(AtomicU64::new(0));
-    let mut offers = Vec::new();
+    let mut link = coordinator.serving("m").await;
+    link.fail(LinkFault::StopReading);
+    let mut requests = Vec::new();
     for _ in 0..8 {
-        session.start_job("m").await;
-        let mut exchange = backend.request().await;
-        exchange.open_stream().await;
-        offers.push(tokio::spawn(offer(exchange, 25, Arc::clone(&taken))));
+        link.job("m", HELLO);
+        let request = backend.request().await;
+        request.head();
+        offer(&request, 25);
+        requests.push(request);
     }
-    // It stands still when nothing moves while the agent answers many questions.
+    // It stands still when nothing moves while the agent answers many requests for its health.
+    let taken = |requests: &[Request]| requests.iter().map(Request::pieces_taken).sum::<usize>();
     let mut still = 0;
     let mut last = 0;
     let stands_still = async {
         while still < 100 {
             request(status, "GET /healthz", "", "").await;
-            let now = taken.load(Ordering::Relaxed);
+            let now = taken(&requests);
             still = if now == last && now > 0 { still + 1 } else { 0 };
             last = now;
         }
     };
     within("standstill", stands_still).await;
-    assert!(last < 200 * MIB as u64 && offers.iter().all(|offer| !offer.is_finished()), "{last} bytes were taken");
+    assert!(
+        last < 200 && requests.iter().all(|request| request.state() == RequestState::Open),
+        "{last} MiB were taken"
+    );
     assert_small(&process);
-    session.reset();
-    for offer in offers {
-        within("end of the backends' connections", offer).await.unwrap();
+    reset(link);
+    for request in &mut requests {
+        request.dropped().await;
     }
     assert_small(&process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_line_of_50_mb_is_passed_on_and_not_kept() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut backend = Backend::start("m").await;
-    let process = agent(&coordinator, &home, &backend.entry()).start();
-    let mut session = coordinator.serving("m").await;
-    let id = session.start_job("m").await;
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    tokio::spawn(offer(exchange, 50, Arc::default()));
-    let mut chunks = 0;
-    let last = loop {
-        let Frame::Text(text) = session.frame().await else { panic!("no text") };
-        if !text.starts_with(br#"{"type":"job_chunk""#) {
-            break text;
-        }
-        chunks += text.len();
-    };
-    let error: serde_json::Value = serde_json::from_slice(&last).unwrap();
-    assert_eq!((&error["type"], &error["job_id"]), (&"job_error".into(), &id.to_string().into()));
-    assert_eq!((&error["error_code"], &error["tokens_emitted"]), (&"internal".into(), &(50 * MIB).into()));
-    assert!(chunks > 50 * MIB / 3 * 4);
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    // Without base64 the test takes less time.
+    coordinator.offer(Extensions::all());
+    let backend = backend("m").await;
+    let process = agent(&coordinator, &home, &entry(&backend)).start();
+    let mut link = coordinator.serving("m").await;
+    let job = link.job("m", HELLO);
+    let request = backend.request().await;
+    request.head();
+    offer(&request, 50);
+    let trace = link.outcome_of(job).await;
+    assert_eq!((trace.code(), trace.error().tokens_emitted), (ErrorCode::Internal, 50 * MIB as u64));
+    assert_eq!(trace.bytes.len(), 50 * MIB);
     assert_small(&process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn of_an_error_body_of_80_mb_a_bounded_piece_is_read_and_nothing_is_passed_on() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut backend = Backend::start("m").await;
-    let process = agent(&coordinator, &home, &backend.entry()).start();
-    let mut session = coordinator.serving("m").await;
-    let id = session.start_job("m").await;
-    let mut exchange = backend.request().await;
-    exchange.raw(b"HTTP/1.1 500 Oh\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
-    let taken = Arc::new(AtomicU64::new(0));
-    let offered = tokio::spawn(offer(exchange, 80, Arc::clone(&taken)));
-    let (bytes, end) = session.rest(id).await;
-    assert!(bytes.is_empty());
-    end.assert_code(ErrorCode::Internal);
-    within("end of the backend's connection", offered).await.unwrap();
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let backend = backend("m").await;
+    let process = agent(&coordinator, &home, &entry(&backend)).start();
+    let mut link = coordinator.serving("m").await;
+    let job = link.job("m", HELLO);
+    let mut request = backend.request().await;
+    request.head_of(500, "application/json");
+    offer(&request, 80);
+    let trace = link.outcome_of(job).await;
+    assert!(trace.bytes.is_empty());
+    assert_eq!(trace.code(), ErrorCode::Internal);
+    request.dropped().await;
     // The system's buffers of both ends take more than the agent reads.
-    let taken = taken.load(Ordering::Relaxed);
-    assert!(taken < 40 * MIB as u64, "{taken} bytes were taken");
+    let taken = request.pieces_taken();
+    assert!(taken < 40, "{taken} MiB were taken");
     assert_small(&process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_frame_that_announces_a_gigabyte_is_refused_before_its_body() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let mut process = agent(&coordinator, &home, NOBODY).start();
-    let mut session = coordinator.join().await;
-    session.settle().await;
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let mut process = agent(&coordinator, &home, NO_BACKEND).start();
+    let mut link = coordinator.welcome().await;
+    link.ping(b"settled").await;
     let before = process.memory("VmHWM");
-    session.send_raw(&[&[0x81, 127][..], &(1u64 << 30).to_be_bytes(), &[b' '; 100]].concat()).await;
-    assert_eq!(session.end().await, End::Close(Some(1009)));
+    link.send_raw_bytes(&[&[0x81, 127][..], &(1u64 << 30).to_be_bytes(), &[b' '; 100]].concat());
+    assert_eq!(close_code(&mut link).await, Some(1009));
     process.logged("a message over the size limit").await;
     let grown = process.memory("VmHWM") - before;
     assert!(grown < 4 << 10, "{grown} KiB for a header");
-    coordinator.join().await.settle().await;
+    coordinator.welcome().await.ping(b"settled").await;
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn fragments_that_add_up_to_too_much_are_refused() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let process = agent(&coordinator, &home, NOBODY).env("OUTPOST_MAX_MESSAGE_SIZE", "1MiB").start();
-    let mut session = coordinator.join().await;
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let process = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_MAX_MESSAGE_SIZE", "1MiB").start();
+    let mut link = coordinator.welcome().await;
     let payload = vec![b' '; MIB / 2];
     let fragment = |opcode: u8| [&[opcode, 127][..], &(payload.len() as u64).to_be_bytes(), &payload].concat();
-    session.send_raw(&fragment(1)).await;
-    session.send_raw(&fragment(0)).await;
-    session.settle().await;
-    session.send_raw(&[0, 1]).await;
-    assert_eq!(session.end().await, End::Close(Some(1009)));
+    link.send_raw_bytes(&fragment(1));
+    link.send_raw_bytes(&fragment(0));
+    link.ping(b"settled").await;
+    link.send_raw_bytes(&[0, 1]);
+    assert_eq!(close_code(&mut link).await, Some(1009));
     assert_small(&process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_flood_of_pongs_of_a_stranger_does_not_stay_in_a_coordinator() {
     let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"]).start();
     let addr = process.logged("coordinator listening addr=").await;

@@ -1,17 +1,22 @@
-//! Prompts, answers, keys and codes leave a process for whom they are meant, and for nobody else: not for the log at
-//! any level, nor for the pages, nor for the command line's output.
+//! Prompts, completions, keys and codes are sent to their recipients only. They are not in the log at any level, on the
+//! pages, or in the command line's output.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use outpost::messages::endpoint::{Endpoint, Endpoints};
+use outpost::messages::ids::JobId;
+use outpost::testkit::Reply;
 use outpost::transport::websocket::codec::Frame;
 use serde_json::json;
 
-use crate::support::{Backend, Coordinator, Home, Outpost, Setup, agent, job_with, request, token, within};
+use crate::support::{
+    Home, Outpost, Setup, agent, backend_with, coordinator, entry, finish, last_events, request, token, within,
+};
 
-/// Texts that must not be seen, each of its own, by where they were put. Whoever adds one asks for it by name.
+/// Texts that must not be seen, each a different one, by the place where they were put.
 #[derive(Default)]
 struct Canaries(BTreeMap<&'static str, String>);
 
@@ -48,14 +53,14 @@ async fn skipped(process: &mut Outpost, status: std::net::SocketAddr, count: u64
     process.logged("frame skipped").await;
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
+    let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut canaries = Canaries::default();
-    let mut backend = Backend::with_messages("m").await;
+    let backend = backend_with("m", Endpoints::CHAT.with(Endpoint::Messages)).await;
     let (code, key) = (canaries.put("enrollment code"), canaries.put("API key"));
     let url = format!("{}?token={}", coordinator.url(), canaries.put("coordinator's URL"));
-    let mut process = agent(&coordinator, &home, &backend.entry())
+    let mut process = agent(&coordinator, &home, &entry(&backend))
         .env("OUTPOST_COORDINATOR_URL", url)
         .env("OUTPOST_LOG", "trace")
         .env("OUTPOST_ENROLLMENT_CODE", &code)
@@ -64,88 +69,75 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
     let status = process.status_addr().await;
 
     // A refusal that quotes the code.
-    let mut session = coordinator.accept().await;
-    let answer = session.challenge().await;
-    assert_eq!(answer["enrollment_code"], code.as_str());
-    session.send(&json!({"type": "auth_failed", "reason": format!("no such code: {code}")}).to_string()).await;
+    let mut link = coordinator.next_connection().await;
+    link.challenge();
+    assert_eq!(link.expect_auth().await.enrollment_code, Some(code.clone()));
+    link.send_text(json!({"type": "auth_failed", "reason": format!("no such code: {code}")}).to_string());
     process.logged("the coordinator refuses this agent").await;
-    drop(session);
+    drop(link);
 
-    let mut session = coordinator.serving("m").await;
+    let mut link = coordinator.serving("m").await;
     // A job that ends well, with a secret in every corner of it.
     let prompt = canaries.put("prompt");
     let body = json!({
         "messages": [{"role": "user", "content": prompt}], "user": canaries.put("user's name"), "model": "x",
         canaries.put("name of a member"): 1, "stream_options": {"include_usage": false, "x": canaries.put("options")}
     });
-    let (id, frame) = job_with("m", &body.to_string());
-    session.send(&frame).await;
-    let mut exchange = backend.request().await;
-    assert!(exchange.header("authorization").unwrap().contains(&key));
-    let header = canaries.put("header of a response");
+    let body = body.to_string();
+    let (header, completion) = (canaries.put("header of a response"), canaries.put("completion"));
     let head = format!(
-        "HTTP/1.1 200 {header}\r\nserver: {header}\r\nconnection: close\r\ncontent-type: text/event-stream\r\n"
+        "HTTP/1.1 200 {header}\r\nserver: {header}\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
     );
-    exchange.raw(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await;
-    let completion = canaries.put("completion");
-    exchange.send(format!(": {completion}\n")).await;
-    exchange.send(token(&completion)).await;
-    exchange.finish().await;
-    let (bytes, end) = session.rest(id).await;
-    end.done();
-    assert!(String::from_utf8(bytes).unwrap().contains(&completion));
+    let comment = format!(": {completion}\n");
+    let response = [head.as_bytes(), comment.as_bytes(), &token(&completion), &last_events()].concat();
+    backend.reply([Reply::Raw(response.into())]);
+    let job = link.job("m", &body);
+    assert!(backend.request().await.header("authorization").unwrap().contains(&key));
+    let trace = link.outcome_of(job).await;
+    trace.done();
+    assert!(String::from_utf8(trace.bytes).unwrap().contains(&completion));
 
     // Errors that quote.
     let quoted = format!("{} {prompt} {key}", canaries.put("error's message"));
     let error = json!({"error": {"message": quoted, "type": "server_error", "param": quoted}}).to_string();
-    for status in ["400 Bad Request", "401 Unauthorized", "404 Not Found", "500 Internal Server Error"] {
-        let (id, frame) = job_with("m", &body.to_string());
-        session.send(&frame).await;
-        backend.request().await.answer(status, &error).await;
-        let failed = session.rest(id).await.1.failed();
-        canaries.assert_unseen("a job_error", &failed.message);
+    let error = Bytes::from(error);
+    backend.reply([400, 401, 404, 500].map(|status| Reply::Status(status, error.clone())));
+    let event = Bytes::from([b"data: ", &error[..], b"\n\n"].concat());
+    let not_an_event = Bytes::from(format!("{completion} is not an event"));
+    backend.reply([event, token(&completion), not_an_event].map(|piece| Reply::Stream(vec![piece])));
+    for _ in 0..7 {
+        let job = link.job("m", &body);
+        backend.request().await;
+        canaries.assert_unseen("a job_error", &link.outcome_of(job).await.error().message);
     }
-    for piece in [format!("data: {error}\n\n"), token(&completion), format!("{completion} is no event")] {
-        let (id, frame) = job_with("m", &body.to_string());
-        session.send(&frame).await;
-        let mut exchange = backend.request().await;
-        exchange.open_stream().await;
-        exchange.send(piece).await;
-        exchange.raw(b"0\r\n\r\n").await;
-        let failed = session.rest(id).await.1.failed();
-        canaries.assert_unseen("a job_error", &failed.message);
-    }
-    // One that ends well, or the backend would be kept from jobs for failing so many.
-    let (id, frame) = job_with("m", &body.to_string());
-    session.send(&frame).await;
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    exchange.finish().await;
-    session.rest(id).await.1.done();
+    // One that ends well, or so many failures would open the backend's circuit breaker.
+    let job = link.job("m", &body);
+    let served = backend.request().await;
+    served.head();
+    finish(&served);
+    link.outcome_of(job).await.done();
     // Not HTTP at all.
-    let (id, frame) = job_with("m", &body.to_string());
-    session.send(&frame).await;
-    backend.request().await.raw(format!("{}\r\n\r\n", canaries.put("answer that is no HTTP")).as_bytes()).await;
-    session.rest(id).await.1.failed();
+    let garbage = format!("{}\r\n\r\n", canaries.put("response that is not HTTP"));
+    backend.reply([Reply::Raw(garbage.into())]);
+    let job = link.job("m", &body);
+    link.outcome_of(job).await.error();
 
     // Frames of no use.
-    let broken = canaries.put("frame that is no JSON");
+    let broken = canaries.put("frame that is not JSON");
     let unknown = canaries.put("frame of an unknown type");
     let kind = canaries.put("type of a frame");
     let binary = canaries.put("binary frame");
     let malformed = canaries.put("malformed job");
     let wrong = canaries.put("frame with a wrong type of field");
-    session.send(&format!("{{\"type\":\"job\",\"request\":\"{broken}")).await;
-    session.send(&json!({"type": "news", "text": unknown}).to_string()).await;
-    session.send(&json!({"type": format!("say {kind}\nto everybody")}).to_string()).await;
-    session.send(&json!({"type": "auth_failed", "reason": wrong}).to_string()).await;
-    session
-        .send(&json!({"type": "job", "job_id": wrong, "model_id": wrong, "request": {"x": wrong}}).to_string())
-        .await;
-    session.send_frame(&Frame::Binary(Bytes::from(binary))).await;
-    let id = uuid::Uuid::new_v4();
-    session.send(&json!({"type": "job", "job_id": id, "model_id": "m", "request": [malformed]}).to_string()).await;
-    session.rest(id.to_string().parse().unwrap()).await.1.failed();
+    link.send_text(format!("{{\"type\":\"job\",\"request\":\"{broken}"));
+    link.send_text(json!({"type": "news", "text": unknown}).to_string());
+    link.send_text(json!({"type": format!("say {kind}\nto everybody")}).to_string());
+    link.send_text(json!({"type": "auth_failed", "reason": wrong}).to_string());
+    link.send_text(json!({"type": "job", "job_id": wrong, "model_id": wrong, "request": {"x": wrong}}).to_string());
+    link.send_frame(&Frame::Binary(Bytes::from(binary)));
+    let job = JobId::random();
+    link.send_text(json!({"type": "job", "job_id": job, "model_id": "m", "request": [malformed]}).to_string());
+    link.outcome_of(job).await.error();
     skipped(&mut process, status, 4).await;
 
     // The private key, as it is on the disk.
@@ -161,7 +153,7 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
     }
     let told = Setup::new(&["status", "--json"]).env("OUTPOST_STATUS_ADDR", status.to_string()).finish().await;
     canaries.assert_unseen("outpost status", &told.stdout);
-    drop(session);
+    drop(link);
     process.logged("disconnected").await;
     process.signal(rustix::process::Signal::TERM);
     let ended = process.finish().await;
@@ -172,15 +164,17 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test]
-async fn secrets_that_come_by_file_are_no_part_of_the_environment_nor_of_the_command_line() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
+#[actix_rt::test]
+async fn secrets_from_files_are_not_in_the_environment_or_on_the_command_line() {
+    let (mut coordinator, home) = (coordinator().await, Home::new());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("code");
     std::fs::write(&path, "canary-code\n").unwrap();
-    let process = agent(&coordinator, &home, crate::support::NOBODY).env("OUTPOST_ENROLLMENT_CODE_FILE", &path).start();
-    let mut session = coordinator.accept().await;
-    assert_eq!(session.challenge().await["enrollment_code"], "canary-code");
+    let process =
+        agent(&coordinator, &home, crate::support::NO_BACKEND).env("OUTPOST_ENROLLMENT_CODE_FILE", &path).start();
+    let mut link = coordinator.next_connection().await;
+    link.challenge();
+    assert_eq!(link.expect_auth().await.enrollment_code.as_deref(), Some("canary-code"));
     for file in ["environ", "cmdline"] {
         let content = std::fs::read(format!("/proc/{}/{file}", process.pid.as_raw_nonzero())).unwrap();
         assert!(!String::from_utf8_lossy(&content).contains("canary"), "{file}");

@@ -3,11 +3,11 @@
 #![cfg(target_os = "linux")]
 
 use futures_util::future::join_all;
+use outpost::testkit::{DialFault, ScriptedBackend, ScriptedCoordinator};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use tokio::io::AsyncWriteExt;
 
-use crate::support::{Backend, Coordinator, Home, Outpost, agent, job, read_head, request, reset, token, within};
+use crate::support::{HELLO, Home, Outpost, agent, backend, coordinator, entry, finish, request, reset, token, within};
 
 /// Agents at once: the waits between tries then cost the test little.
 const AGENTS: usize = 20;
@@ -33,8 +33,8 @@ const BEFORE_AUTH_OK: [Phase; 4] =
 const AFTER_AUTH_OK: [Phase; 4] = [Phase::BeforeOffer, Phase::InFrame, Phase::WithJobs, Phase::InJob];
 
 struct Scene {
-    coordinator: Coordinator,
-    backend: Backend,
+    coordinator: ScriptedCoordinator,
+    backend: ScriptedBackend,
     process: Outpost,
     status: std::net::SocketAddr,
     _home: Home,
@@ -42,9 +42,9 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let (coordinator, home) = (Coordinator::start().await, Home::new());
-        let backend = Backend::start("m").await;
-        let mut process = agent(&coordinator, &home, &backend.entry()).start();
+        let (coordinator, home) = (coordinator().await, Home::new());
+        let backend = backend("m").await;
+        let mut process = agent(&coordinator, &home, &entry(&backend)).start();
         let status = process.status_addr().await;
         Self { coordinator, backend, process, status, _home: home }
     }
@@ -53,7 +53,7 @@ impl Scene {
         request(self.status, "GET /status", "", "").await.json()
     }
 
-    /// Open descriptors, the connection of the last question aside.
+    /// Open descriptors, without the connection of the last request for the status.
     fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.pid.as_raw_nonzero())).unwrap().count()
     }
@@ -71,50 +71,51 @@ impl Scene {
     /// Takes the next connection to this phase and resets it. Returns how many jobs were lost.
     async fn reset_in(&mut self, phase: Phase) -> usize {
         match phase {
-            Phase::BeforeUpgrade => reset(self.coordinator.tcp().await),
+            Phase::BeforeUpgrade => self.coordinator.fail_dials([DialFault::Refused]),
             Phase::InUpgrade => {
-                let mut stream = self.coordinator.tcp().await;
-                read_head(&mut stream).await;
-                stream.write_all(b"HTTP/1.1 101 Switching Pro").await.unwrap();
-                reset(stream);
+                self.coordinator.fail_dials([DialFault::Answers("HTTP/1.1 101 Switching Pro".into())]);
             }
-            Phase::BeforeChallenge => self.coordinator.accept().await.reset(),
+            Phase::BeforeChallenge => reset(self.coordinator.next_connection().await),
             Phase::BeforeVerdict => {
-                let mut session = self.coordinator.accept().await;
-                session.challenge().await;
-                session.reset();
+                let mut link = self.coordinator.next_connection().await;
+                link.challenge();
+                link.expect_auth().await;
+                reset(link);
             }
-            Phase::BeforeOffer => self.coordinator.join().await.reset(),
+            Phase::BeforeOffer => {
+                let link = self.coordinator.welcome().await;
+                link.flushed().await;
+                reset(link);
+            }
             Phase::InFrame => {
-                let mut session = self.coordinator.serving("m").await;
+                let link = self.coordinator.serving("m").await;
                 let frame = [&[0x81, 126, 4, 0][..], &[b' '; 1024]].concat();
                 let cut = rand::rng().random_range(1..frame.len());
-                session.send_raw(&frame[..cut]).await;
-                session.reset();
+                link.send_raw_bytes(&frame[..cut]);
+                link.flushed().await;
+                reset(link);
             }
             Phase::WithJobs => {
-                let mut session = self.coordinator.serving("m").await;
-                for _ in 0..JOBS {
-                    session.send(&job("m").1).await;
+                let mut link = self.coordinator.serving("m").await;
+                let jobs = [0; JOBS].map(|_| link.job("m", HELLO));
+                let mut requests = [self.backend.request().await, self.backend.request().await];
+                for request in &requests {
+                    request.head();
+                    request.piece(token("one"));
                 }
-                let mut exchanges = [self.backend.request().await, self.backend.request().await];
-                for exchange in &mut exchanges {
-                    exchange.open_stream().await;
-                    exchange.send(token("one")).await;
-                }
-                session.message().await;
-                session.reset();
-                for exchange in &mut exchanges {
-                    exchange.closed().await;
+                link.chunk_of(jobs[0]).await;
+                reset(link);
+                for request in &mut requests {
+                    request.dropped().await;
                 }
                 return JOBS;
             }
             Phase::InJob => {
-                let mut session = self.coordinator.serving("m").await;
-                session.send(&job("m").1).await;
-                let mut exchange = self.backend.request().await;
-                session.reset();
-                exchange.closed().await;
+                let link = self.coordinator.serving("m").await;
+                link.job("m", HELLO);
+                let mut request = self.backend.request().await;
+                reset(link);
+                request.dropped().await;
                 return 1;
             }
         }
@@ -122,21 +123,21 @@ impl Scene {
     }
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_hundred_resets_leave_nothing_behind() {
     join_all((0..AGENTS).map(|_| async {
         let mut scene = Scene::set().await;
-        let mut session = scene.coordinator.serving("m").await;
+        let mut link = scene.coordinator.serving("m").await;
         // All that is made once is made before anything is counted.
-        for _ in 0..JOBS {
-            session.send(&job("m").1).await;
+        let jobs = [0; JOBS].map(|_| link.job("m", HELLO));
+        for request in [scene.backend.request().await, scene.backend.request().await] {
+            request.respond(500, "{}");
         }
-        for mut exchange in [scene.backend.request().await, scene.backend.request().await] {
-            exchange.answer("500 Internal Server Error", "{}").await;
-            session.message().await;
+        for job in jobs {
+            link.outcome_of(job).await.error();
         }
         let before = scene.idle_descriptors().await;
-        session.reset();
+        reset(link);
 
         let phases: Vec<Phase> = (1..RESETS)
             .map(|number| if number % 2 == 0 { AFTER_AUTH_OK } else { BEFORE_AUTH_OK })
@@ -147,8 +148,8 @@ async fn a_hundred_resets_leave_nothing_behind() {
             lost += scene.reset_in(*phase).await;
         }
 
-        let mut session = scene.coordinator.serving("m").await;
-        session.settle().await;
+        let mut link = scene.coordinator.serving("m").await;
+        link.ping(b"settled").await;
         let snapshot = scene.snapshot().await;
         assert_eq!((&snapshot["in_flight"], &snapshot["jobs"]["cancelled"]), (&0.into(), &lost.into()), "{phases:?}");
         assert_eq!(snapshot["actors_replaced"], 0, "{phases:?}");
@@ -158,11 +159,11 @@ async fn a_hundred_resets_leave_nothing_behind() {
             }
         };
         within(&format!("return to {before} descriptors after {phases:?}"), settled).await;
-        let id = session.start_job("m").await;
-        let mut exchange = scene.backend.request().await;
-        exchange.open_stream().await;
-        exchange.finish().await;
-        session.rest(id).await.1.done();
+        let job = link.job("m", HELLO);
+        let request = scene.backend.request().await;
+        request.head();
+        finish(&request);
+        link.outcome_of(job).await.done();
     }))
     .await;
 }

@@ -4,66 +4,65 @@ use std::net::SocketAddr;
 
 use outpost::telemetry::Snapshot;
 use outpost::telemetry::snapshot::BackendState;
+use outpost::testkit::{ScriptedBackend, ScriptedCoordinator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Backend, Coordinator, Home, Outpost, Setup, agent, request, within};
+use crate::support::{HELLO, Home, Outpost, Setup, agent, backend, coordinator, entry, finish, request, reset, within};
 
 async fn get(addr: SocketAddr, path: &str) -> crate::support::Response {
     request(addr, &format!("GET {path}"), "", "").await
 }
 
 struct Scene {
-    coordinator: Coordinator,
-    backend: Backend,
+    coordinator: ScriptedCoordinator,
+    backend: ScriptedBackend,
     process: Outpost,
     addr: SocketAddr,
     _home: Home,
 }
 
 async fn scene() -> Scene {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let backend = Backend::start("llama x").await;
-    let mut process = agent(&coordinator, &home, &format!("big@{}", backend.entry())).start();
+    let (coordinator, home) = (coordinator().await, Home::new());
+    let backend = backend("llama x").await;
+    let mut process = agent(&coordinator, &home, &format!("big@{}", entry(&backend))).start();
     let addr = process.status_addr().await;
     Scene { coordinator, backend, process, addr, _home: home }
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
-    let Scene { coordinator, process, addr, .. } = scene().await;
-    let mut session = coordinator.accept().await;
+    let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
+    let mut link = coordinator.next_connection().await;
     assert_eq!(get(addr, "/healthz").await.status, 200);
     assert_eq!(get(addr, "/readyz").await.status, 503);
-    session.challenge().await;
-    session.send(r#"{"type":"auth_ok","provider_id":"prov-1"}"#).await;
-    session.offered("llama x").await;
+    link.welcome().await;
+    link.until_offered("llama x").await;
     let ready = |status| async move { while get(addr, "/readyz").await.status != status {} };
     within("readiness", ready(200)).await;
-    session.reset();
+    reset(link);
     within("end of the readiness", ready(503)).await;
     assert_eq!(get(addr, "/healthz").await.status, 200);
     drop(process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_status_counts_jobs_and_shows_the_router() {
-    let Scene { coordinator, mut backend, process, addr, .. } = scene().await;
-    let mut session = coordinator.accept().await;
-    let answer = session.challenge().await;
-    session.send(r#"{"type":"auth_ok","provider_id":"prov-1"}"#).await;
-    session.offered("llama x").await;
-    let done = session.start_job("llama x").await;
-    let mut exchange = backend.request().await;
-    exchange.open_stream().await;
-    exchange.finish().await;
-    session.rest(done).await.1.done();
-    let refused = session.start_job("no such model").await;
-    session.rest(refused).await.1.failed();
-    session.send("not JSON").await;
+    let Scene { mut coordinator, backend, process, addr, .. } = scene().await;
+    let mut link = coordinator.next_connection().await;
+    let response = link.welcome().await;
+    link.until_offered("llama x").await;
+    let done = link.job("llama x", HELLO);
+    let first = backend.request().await;
+    first.head();
+    finish(&first);
+    link.outcome_of(done).await.done();
+    let refused = link.job("no such model", HELLO);
+    link.outcome_of(refused).await.error();
+    link.send_text("not JSON");
     let skipped = async { while get(addr, "/status").await.json()["frames_skipped"] != 1 {} };
     within("count of the skipped frame", skipped).await;
-    session.start_job("llama x").await;
+    link.job("llama x", HELLO);
     let _running = backend.request().await;
 
     let status = get(addr, "/status").await;
@@ -72,8 +71,8 @@ async fn the_status_counts_jobs_and_shows_the_router() {
     let status = status.json();
     for (field, expected) in [
         ("/version", env!("CARGO_PKG_VERSION").into()),
-        ("/pubkey", answer["pubkey"].clone()),
-        ("/provider_id", "prov-1".into()),
+        ("/pubkey", response.pubkey.into()),
+        ("/provider_id", "agent-1".into()),
         ("/phase", "connected".into()),
         ("/coordinator", coordinator.addr().to_string().into()),
         ("/generation", 1.into()),
@@ -114,11 +113,10 @@ async fn the_status_counts_jobs_and_shows_the_router() {
     drop(process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_status_command_asks_the_running_agent() {
-    let Scene { coordinator, process, addr, .. } = scene().await;
-    let mut session = coordinator.serving("llama x").await;
-    session.settle().await;
+    let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
+    let _link = coordinator.serving("llama x").await;
     let offered = async { while get(addr, "/status").await.json()["models_offered"] != 1 {} };
     within("count of the models on offer", offered).await;
     let ask = |arguments: &[&str]| Setup::new(arguments).env("OUTPOST_STATUS_ADDR", addr.to_string());
@@ -138,7 +136,7 @@ async fn the_status_command_asks_the_running_agent() {
     drop(process);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_status_command_fails_if_no_agent_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = listener.local_addr().unwrap();
@@ -146,17 +144,17 @@ async fn the_status_command_fails_if_no_agent_answers() {
     let ended = Setup::new(&["status"]).env("OUTPOST_STATUS_ADDR", free.to_string()).finish().await;
     ended.assert_code(1);
     assert!(ended.stderr.contains(&format!("no agent answers on {free}")), "{}", ended.stderr);
-    let backend = Backend::start("m").await;
+    let backend = backend("m").await;
     let ended = Setup::new(&["status"]).env("OUTPOST_STATUS_ADDR", backend.addr().to_string()).finish().await;
     ended.assert_code(1);
     assert!(ended.stderr.contains("is not an outpost agent"), "{}", ended.stderr);
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_configured_address_that_is_in_use_is_an_error() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
+    let (coordinator, home) = (coordinator().await, Home::new());
     let taken = coordinator.addr().to_string();
-    let setup = agent(&coordinator, &home, crate::support::NOBODY).env("OUTPOST_STATUS_ADDR", &taken);
+    let setup = agent(&coordinator, &home, crate::support::NO_BACKEND).env("OUTPOST_STATUS_ADDR", &taken);
     let ended = setup.finish().await;
     ended.assert_code(1);
     assert!(ended.stderr.contains(&format!("can't listen on {taken} for the status page")), "{}", ended.stderr);
@@ -177,7 +175,7 @@ async fn status_with(addr: SocketAddr, headers: &str) -> String {
     .await
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
     let Scene { addr, process, coordinator, .. } = scene().await;
     let port = addr.port();
@@ -192,10 +190,10 @@ async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
     drop((process, coordinator));
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_page_that_is_open_to_other_hosts_answers_to_any_name() {
-    let (coordinator, home) = (Coordinator::start().await, Home::new());
-    let setup = agent(&coordinator, &home, crate::support::NOBODY).env("OUTPOST_STATUS_ADDR", "0.0.0.0:0");
+    let (coordinator, home) = (coordinator().await, Home::new());
+    let setup = agent(&coordinator, &home, crate::support::NO_BACKEND).env("OUTPOST_STATUS_ADDR", "0.0.0.0:0");
     let mut process = setup.start();
     let addr = ([127, 0, 0, 1], process.status_addr().await.port()).into();
     assert_eq!(status_with(addr, "host: gpu-1.example:9090\r\n").await, "200");
@@ -203,7 +201,7 @@ async fn a_page_that_is_open_to_other_hosts_answers_to_any_name() {
 
 /// What the page has open at once, beyond which connections wait.
 #[cfg(target_os = "linux")]
-#[tokio::test]
+#[actix_rt::test]
 async fn connections_to_the_page_take_few_files() {
     const MOST: usize = 32;
     // Other files that may be opened meanwhile, for probes and the connection to the coordinator.
@@ -268,7 +266,7 @@ async fn impostor() -> (SocketAddr, Snapshot) {
     (addr, snapshot)
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn the_status_command_escapes_the_text_of_any_process_that_answers() {
     for arguments in [&["status"][..], &["status", "--json"]] {
         let (addr, snapshot) = impostor().await;

@@ -1,18 +1,17 @@
-//! What the tests are made of: processes of the binary, a coordinator, inference servers and an HTTP client, each doing
-//! only what the test says. Every wait has a deadline.
+//! Processes of the binary, their peers and an HTTP client, each doing only what the test says. Every wait has a deadline.
 
-mod backend;
-mod coordinator;
 mod http;
+mod peers;
 mod process;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub(crate) use backend::{Backend, Exchange, LAST_EVENTS, token};
-pub(crate) use coordinator::{Coordinator, End, Session, job, job_with, read_head, reset};
 pub(crate) use http::{Response, request};
-pub(crate) use process::{Finished, Home, NOBODY, Outpost, Setup, agent};
+pub(crate) use peers::{
+    HELLO, backend, backend_with, close_code, coordinator, entry, finish, last_events, reset, token,
+};
+pub(crate) use process::{Finished, Home, NO_BACKEND, Outpost, Setup, agent};
 
 /// What an event may take on a busy machine. Only a broken test takes it.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -7,17 +7,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
+use outpost::testkit::ScriptedCoordinator;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::{Coordinator, within};
+use super::within;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_outpost");
 
 /// A backend that refuses every connection.
-pub(crate) const NOBODY: &str = "openai=http://127.0.0.1:1";
+pub(crate) const NO_BACKEND: &str = "openai=http://127.0.0.1:1";
 
 /// A directory of its own for an agent's identity.
 pub(crate) struct Home(tempfile::TempDir);
@@ -46,7 +47,7 @@ impl Home {
 }
 
 /// An agent of this coordinator, to be changed and started.
-pub(crate) fn agent(coordinator: &Coordinator, home: &Home, backends: &str) -> Setup {
+pub(crate) fn agent(coordinator: &ScriptedCoordinator, home: &Home, backends: &str) -> Setup {
     Setup::new(&["run"]).for_agent(coordinator, home, backends)
 }
 
@@ -72,7 +73,7 @@ impl Setup {
         Self(command)
     }
 
-    pub(crate) fn for_agent(self, coordinator: &Coordinator, home: &Home, backends: &str) -> Self {
+    pub(crate) fn for_agent(self, coordinator: &ScriptedCoordinator, home: &Home, backends: &str) -> Self {
         self.env("OUTPOST_COORDINATOR_URL", coordinator.url())
             .env("OUTPOST_IDENTITY_PATH", home.key())
             .env("OUTPOST_BACKENDS", backends)

@@ -20,7 +20,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::server::{read, within};
+use super::server::{Request, within};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
@@ -140,7 +140,7 @@ impl Server {
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script, seen: Rc<Seen>) {
     let connection = seen.accepted.replace(seen.accepted.get() + 1);
     for nth in 0.. {
-        if read(&mut stream).await.is_none() {
+        if Request::read(&mut stream).await.is_none() {
             break;
         }
         seen.requests.borrow_mut().push(connection);

@@ -1,12 +1,14 @@
-//! A scripted HTTP/1.1 server on a port of this host, in the test's own runtime: it answers each request with the bytes
-//! that the test gives, well-formed or not, and says what it saw.
+//! An HTTP/1.1 server on a port of this host, in the test's own runtime. It answers each request with the bytes that the
+//! test gives, well-formed or not: the recordings of real servers, and the documents by which they are identified. The
+//! testkit's scripted backend plays one kind only, and has no raw bytes for probes.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+pub(crate) use outpost::testkit::HttpRequest as Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -14,25 +16,6 @@ use tokio::task::JoinHandle;
 /// Ends a test that would wait for ever.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("nothing happened in time")
-}
-
-/// A request as it came.
-#[derive(Clone)]
-pub(crate) struct Request {
-    /// The first line without its version, such as `GET /v1/models`.
-    pub(crate) line: String,
-    head: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Request {
-    /// A header's value.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then_some(value.trim())
-        })
-    }
 }
 
 /// What the server does with a request.
@@ -182,7 +165,7 @@ impl Drop for Server {
 }
 
 async fn serve(mut stream: TcpStream, script: Rc<Script>, seen: Rc<Seen>) {
-    let Some(request) = read(&mut stream).await else { return };
+    let Some(request) = Request::read(&mut stream).await else { return };
     let reply = script(&request);
     seen.requests.borrow_mut().push(request);
     seen.changed.notify_one();
@@ -206,28 +189,4 @@ async fn serve(mut stream: TcpStream, script: Rc<Script>, seen: Rc<Seen>) {
     }
     seen.left.set(seen.left.get() + 1);
     seen.changed.notify_one();
-}
-
-/// The next request of a connection. `None`: the client closed it.
-pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Request> {
-    let mut raw = Vec::new();
-    let end = loop {
-        if let Some(at) = raw.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if stream.read_buf(&mut raw).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let body = raw.split_off(end);
-    let head = String::from_utf8(raw).unwrap();
-    let line = head.lines().next()?.rsplit_once(' ')?.0.to_owned();
-    let mut request = Request { line, head, body };
-    let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-    while request.body.len() < length {
-        if stream.read_buf(&mut request.body).await.ok()? == 0 {
-            return None;
-        }
-    }
-    Some(request)
 }

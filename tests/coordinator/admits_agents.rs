@@ -107,8 +107,7 @@ async fn a_page_in_a_browser_is_no_agent() {
 async fn an_agent_that_says_nothing_is_not_waited_for() {
     let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_millis(50)).await;
     let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
-    assert_eq!(agent.event().await, AgentEvent::Close(Some((1008, "handshake timeout".into()))));
-    assert_eq!(agent.event().await, AgentEvent::Eof);
+    assert_eq!(agent.closed().await, Some((1008, "handshake timeout".into())));
 }
 
 #[actix_rt::test]

@@ -1,18 +1,20 @@
-//! A coordinator on a free port, and its clients. All waits have a deadline. Its agents are the scripted ones of the testkit.
+//! Clients of the API of a coordinator, over HTTP. Every wait has a deadline. The coordinator and its scripted agents are
+//! those of the testkit.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use outpost::config::{CoordinatorConfig, MapEnvironment};
-use outpost::coordinator::{CoordinatorHandle, bind};
+use outpost::config::CoordinatorConfig;
+use outpost::coordinator::CoordinatorHandle;
+use outpost::testkit::RealCoordinator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What an event may take. Only a broken test takes it.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Waits for something that is bound to come.
+/// Waits for a future, for a bounded time.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     actix_rt::time::timeout(SOON, future).await.expect("it did not happen in time")
 }
@@ -25,8 +27,7 @@ pub(crate) fn provider_id(key: &SigningKey) -> String {
 
 /// The default configuration, for a free port of loopback.
 pub(crate) fn config() -> CoordinatorConfig {
-    let env = MapEnvironment::from([("OUTPOST_COORDINATOR_LISTEN", "127.0.0.1:0")]);
-    CoordinatorConfig::from_env(&env).unwrap().0
+    RealCoordinator::config()
 }
 
 /// A coordinator on a free port.
@@ -34,6 +35,7 @@ pub(crate) struct Coordinator {
     pub(crate) addr: SocketAddr,
     agent_url: String,
     pub(crate) handle: CoordinatorHandle,
+    _server: RealCoordinator,
 }
 
 impl Coordinator {
@@ -45,10 +47,9 @@ impl Coordinator {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut config = config();
         change(&mut config);
-        let server = bind(config).expect("it binds");
-        let (addr, handle) = (server.local_addr(), server.handle());
-        actix_rt::spawn(server.run());
-        Self { addr, agent_url: format!("ws://{addr}/agent"), handle }
+        let server = RealCoordinator::start(config);
+        let (agent_url, handle) = (server.agent_url(), server.handle().clone());
+        Self { addr: server.addr(), agent_url, handle, _server: server }
     }
 
     /// Where agents connect.

@@ -29,8 +29,7 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let gigabyte = [0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4];
     agent.send_raw(&gigabyte).await;
-    assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
-    assert_eq!(agent.event().await, AgentEvent::Eof);
+    assert_eq!(agent.closed().await, Some((1009, "frame too large".into())));
 }
 
 #[actix_rt::test]

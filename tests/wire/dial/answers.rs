@@ -4,14 +4,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use outpost::testkit::HttpRequest;
 use outpost::transport::stream::DialError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;
-use super::server::{Request, Server, connector, dial, refusal, secure, untrusting, upgrade, within};
+use super::server::{Server, accepted_with, connector, dial, refusal, secure, untrusting, upgrade, within};
 
 /// Dials a server that answers with this, and then says no more.
-async fn answered(answer: impl FnOnce(&Request) -> String) -> DialError {
+async fn answered(answer: impl FnOnce(&HttpRequest) -> String) -> DialError {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
     let (dialled, _open) = dial(&connector, async {
@@ -30,7 +31,7 @@ async fn the_request_is_an_upgrade_to_a_websocket_of_version_13() {
     let connector = connector(&url, untrusting());
     let (dialled, request) = dial(&connector, async { upgrade(&mut server.tcp().await, b"").await }).await;
     assert!(dialled.is_ok());
-    assert!(request.0.starts_with("GET /agent?region=eu HTTP/1.1\r\n"));
+    assert!(request.head.starts_with("GET /agent?region=eu HTTP/1.1\r\n"));
     assert_eq!(request.header("host"), Some(server.addr.to_string().as_str()));
     assert_eq!(request.header("sec-websocket-version"), Some("13"));
     assert!(request.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
@@ -79,8 +80,8 @@ async fn a_redirect_is_an_error_of_its_own_and_not_followed() {
 
 #[actix_rt::test]
 async fn an_answer_that_proves_nothing_is_no_upgrade() {
-    let wrong = answered(|request| request.accepted_with("sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"));
-    let missing = answered(|request| request.accepted_with(""));
+    let wrong = answered(|_| accepted_with("sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"));
+    let missing = answered(|_| accepted_with(""));
     let answers = tokio::join!(wrong, missing);
     assert!(matches!(answers, (DialError::Upgrade(_), DialError::Upgrade(_))), "{answers:?}");
 }
@@ -89,8 +90,10 @@ async fn an_answer_that_proves_nothing_is_no_upgrade() {
 async fn an_answer_without_the_headers_of_an_upgrade_is_none() {
     for lines in ["connection: upgrade\r\n", "upgrade: websocket\r\n", "upgrade: h2c\r\nconnection: upgrade\r\n"] {
         let error = answered(|request| {
-            let key = request.accept_key();
-            format!("HTTP/1.1 101 Switching Protocols\r\n{lines}sec-websocket-accept: {key}\r\n\r\n")
+            let accepted = request.accept_websocket().unwrap();
+            let of_the_upgrade = "upgrade: websocket\r\nconnection: upgrade\r\n";
+            assert!(accepted.contains(of_the_upgrade));
+            accepted.replace(of_the_upgrade, lines)
         })
         .await;
         assert!(matches!(error, DialError::Upgrade(_)), "{lines}: {error:?}");

@@ -41,7 +41,7 @@ async fn a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1
     assert!(dialled.is_ok());
     let expected = Hello { server_name: Some("localhost".to_owned()), protocols: vec!["http/1.1".to_owned()] };
     assert_eq!(hello, expected);
-    assert!(request.0.starts_with("GET /agent HTTP/1.1\r\n"));
+    assert!(request.head.starts_with("GET /agent HTTP/1.1\r\n"));
     assert_eq!(request.header("host"), Some(format!("localhost:{}", server.addr.port()).as_str()));
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::server::{Request, Server, connector, connector_by, refusal, untrusting};
+use super::server::{Server, connector, connector_by, read_request, refusal, untrusting};
 
 /// What a dial may take as a whole.
 const DIAL: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ async fn hello(mut stream: TcpStream) -> TcpStream {
 }
 
 async fn head(mut stream: TcpStream) -> TcpStream {
-    Request::read(&mut stream).await;
+    read_request(&mut stream).await;
     stream
 }
 

@@ -8,7 +8,7 @@ use outpost::transport::tcp::ProxyTarget;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;
-use super::server::{Request, Server, connector_by, dial, refusal, secure, untrusting, upgrade, within};
+use super::server::{Server, connector_by, dial, read_request, refusal, secure, untrusting, upgrade, within};
 
 /// A name that no resolver has: only the proxy is asked for it.
 const FAR: &str = "coordinator.invalid";
@@ -49,7 +49,7 @@ async fn tls_goes_through_to_the_target_and_its_name() {
     assert!(dialled.is_ok());
     let expected =
         format!("CONNECT {FAR}:443 HTTP/1.1\r\nHost: {FAR}:443\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n");
-    assert_eq!(asked.0, expected);
+    assert_eq!(asked.head, expected);
     assert_eq!(hello.server_name.as_deref(), Some(FAR));
     assert_eq!(request.header("host"), Some(FAR));
     assert_eq!(request.header("proxy-authorization"), None);
@@ -90,7 +90,7 @@ async fn the_target_is_named_with_its_port_and_an_ipv6_address_in_brackets() {
         })
         .await;
         assert!(dialled.is_ok());
-        assert_eq!(asked.0, format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
+        assert_eq!(asked.head, format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
     }
 }
 
@@ -178,7 +178,7 @@ async fn a_proxy_that_hangs_up_is_the_proxys_error() {
     let connector = connector_by(target(&proxy), &format!("ws://{FAR}/agent"), untrusting());
     let (dialled, ()) = dial(&connector, async {
         let mut stream = proxy.tcp().await;
-        Request::read(&mut stream).await;
+        read_request(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 Conn").await.unwrap();
     })
     .await;

@@ -1,10 +1,14 @@
-//! A server that does what the test says, and the dial that meets it. Every wait has a deadline.
+//! A server on a socket, and the dial that connects to it. Every wait has a deadline.
+//!
+//! These tests are about what comes before frames: TCP, TLS, proxies and the bytes of the upgrade, well-formed or not. The
+//! testkit's scripted coordinator begins after it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outpost::testkit::HttpRequest;
 use outpost::transport::dial::WebSocketConnector;
 use outpost::transport::stream::DialError;
 use outpost::transport::tcp::ProxyTarget;
@@ -55,13 +59,13 @@ impl Server {
     }
 
     /// The next connection and the request on it.
-    pub(crate) async fn request(&self) -> (TcpStream, Request) {
+    pub(crate) async fn request(&self) -> (TcpStream, HttpRequest) {
         let mut stream = self.tcp().await;
-        let request = Request::read(&mut stream).await;
+        let request = read_request(&mut stream).await;
         (stream, request)
     }
 
-    /// Nobody has connected.
+    /// No client has connected.
     #[track_caller]
     pub(crate) fn assert_untouched(self) {
         let accepted = self.listener.into_std().unwrap().accept();
@@ -69,39 +73,14 @@ impl Server {
     }
 }
 
-/// The head of a request.
-pub(crate) struct Request(pub(crate) String);
+/// Reads the head of a request.
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> HttpRequest {
+    within("request", HttpRequest::read_head(stream)).await.unwrap().0
+}
 
-impl Request {
-    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(within("request", stream.read_u8()).await.unwrap());
-        }
-        Self(String::from_utf8(head).unwrap())
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.0.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then_some(value.trim())
-        })
-    }
-
-    /// The answer that opens a WebSocket.
-    pub(crate) fn accepted(&self) -> String {
-        self.accepted_with(&format!("sec-websocket-accept: {}\r\n", self.accept_key()))
-    }
-
-    /// The same with other lines in the place of the accept key's.
-    pub(crate) fn accepted_with(&self, lines: &str) -> String {
-        format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n{lines}\r\n")
-    }
-
-    pub(crate) fn accept_key(&self) -> String {
-        let key = self.header("sec-websocket-key").unwrap();
-        String::from_utf8(actix_http::ws::hash_key(key.as_bytes()).to_vec()).unwrap()
-    }
+/// The answer that opens a WebSocket, with these lines in the place of the accept key's.
+pub(crate) fn accepted_with(lines: &str) -> String {
+    format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n{lines}\r\n")
 }
 
 /// What a client said of itself before it knew anything of the server.
@@ -124,9 +103,9 @@ pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Answers the request on this stream with a WebSocket, and more bytes in the same write.
-pub(crate) async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), behind: &[u8]) -> Request {
-    let request = Request::read(stream).await;
-    let mut answer = request.accepted().into_bytes();
+pub(crate) async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), behind: &[u8]) -> HttpRequest {
+    let request = read_request(stream).await;
+    let mut answer = request.accept_websocket().unwrap().into_bytes();
     answer.extend_from_slice(behind);
     stream.write_all(&answer).await.unwrap();
     stream.flush().await.unwrap();

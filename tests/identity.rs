@@ -163,7 +163,7 @@ fn to_look_makes_nothing() {
 }
 
 #[test]
-fn a_provider_id_is_kept_beside_the_key() {
+fn a_provider_id_is_kept_next_to_the_key() {
     let place = Place::new();
     let (identity, _) = take(&place.key());
     assert_eq!(identity.store_provider_id(&id("p-1")).unwrap(), None);
@@ -201,7 +201,7 @@ fn an_ephemeral_identity_keeps_its_id_in_memory() {
 }
 
 #[test]
-fn a_stored_id_that_is_none_is_refused() {
+fn a_malformed_stored_id_is_refused() {
     for content in [b"".as_slice(), b"\n", b"a b\n", b"a\nb\n", b"a\r\n", b"\xff", b"../x", &[b'a'; 129]] {
         let (place, _) = Place::with_key();
         write(&place.provider(), content);
@@ -222,7 +222,7 @@ fn a_new_key_does_not_inherit_the_id_of_the_one_before() {
 }
 
 #[test]
-fn what_is_no_key_is_refused() {
+fn a_file_that_is_not_a_key_is_refused() {
     let (place, _) = Place::with_key();
     let pem = fs::read(place.key()).unwrap();
     assert_eq!(key_fault(b""), KeyFault::Empty);
@@ -233,7 +233,7 @@ fn what_is_no_key_is_refused() {
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_refused() {
+fn a_file_that_is_not_ours_is_refused() {
     let (place, pubkey) = Place::with_key();
     let at = |name: &str| place.folder.path().join(name);
     symlink(place.key(), at("link")).unwrap();
@@ -295,7 +295,7 @@ fn a_file_that_others_have_access_to_is_refused_with_the_command_that_helps() {
 }
 
 #[test]
-fn what_can_not_be_read_or_made_is_an_error() {
+fn a_file_that_can_not_be_read_or_created_is_an_error() {
     let (place, _) = Place::with_key();
     // A directory that is a file fails for root too.
     let below = place.key().join("identity.key");

@@ -1,6 +1,6 @@
 //! The scripted agent: connects to a coordinator over a real socket and does what the test scripts.
 //!
-//! For tests of coordinators. It answers nothing by itself, not even a ping.
+//! For tests of coordinators. It sends nothing by itself, not even a pong.
 
 use std::time::Duration;
 

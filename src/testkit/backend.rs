@@ -1,5 +1,5 @@
-//! The scripted backend: what it offers can be changed while the agent runs, and each request gets the reply that the
-//! test wrote for it.
+//! The scripted backend: its offer can be changed while the agent runs, and each request gets the reply that the test
+//! wrote for it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::patience::within;
 use super::reply::Reply;
 use super::request::{Request, Running};
+use super::within::within;
 use crate::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, ProbeResult, SendError, Source};
 use crate::core::formats::key_trace::KeyTrace;
 use crate::messages::backend::BackendKind;
@@ -28,17 +28,17 @@ use crate::messages::secret::Secret;
 pub enum Health {
     /// What it offers.
     Healthy,
-    /// That it is not there, and why.
+    /// An error.
     Failing(ProbeError),
-    /// Nothing: the look gets no answer.
+    /// Nothing: the probe gets no response.
     Hanging,
-    /// A bug in the look itself.
+    /// A bug in the probe itself.
     Panicking,
     /// The same, once.
     PanickingOnce,
 }
 
-/// An inference server made of a script. Clones are the same backend.
+/// A scripted inference server. Clones are the same backend.
 #[derive(Clone)]
 pub struct ScriptedBackend(pub(super) Arc<Shared>);
 
@@ -47,7 +47,7 @@ pub(super) struct Shared {
     panic_at_name: AtomicBool,
     state: Mutex<State>,
     open: Arc<AtomicUsize>,
-    looks: watch::Sender<usize>,
+    probes: watch::Sender<usize>,
     requests: watch::Sender<usize>,
     pub(super) listening: Mutex<Listening>,
 }
@@ -67,14 +67,14 @@ struct State {
     otherwise: Option<Reply>,
     key_trace: Option<Arc<KeyTrace>>,
     requests: Vec<Request>,
-    /// Requests that the test has not asked for yet.
+    /// Requests that the test has not taken yet.
     news: VecDeque<Request>,
     peak: usize,
 }
 
 impl ScriptedBackend {
-    /// A healthy backend of that name with these models, of kind `openai`, that has every endpoint and says nothing
-    /// of its slots. Without a script it answers each request with a short whole answer.
+    /// A healthy backend of that name with these models, of kind `openai`, that has every endpoint and does not
+    /// report its slots. Without a script it answers each request with a short complete response.
     pub fn new(name: &str, models: &[&str]) -> Self {
         let id = BackendId::from(name);
         let (kind, models) = (BackendKind::GENERIC, reports(models));
@@ -92,14 +92,14 @@ impl ScriptedBackend {
                 news: VecDeque::new(),
                 peak: 0,
             };
-            let (open, looks, requests) = (Arc::default(), watch::Sender::new(0), watch::Sender::new(0));
+            let (open, probes, requests) = (Arc::default(), watch::Sender::new(0), watch::Sender::new(0));
             let panic_at_name = AtomicBool::new(false);
             let (state, listening) = (Mutex::new(state), Mutex::default());
-            Shared { id, panic_at_name, state, open, looks, requests, listening }
+            Shared { id, panic_at_name, state, open, probes, requests, listening }
         }))
     }
 
-    /// Changes what a look finds.
+    /// Changes what a probe finds.
     pub fn set_health(&self, health: Health) {
         self.state().health = health;
     }
@@ -109,7 +109,7 @@ impl ScriptedBackend {
         self.set_report(|report| report.models = reports(models));
     }
 
-    /// Has it be reached with this API key.
+    /// Has the agent send this API key.
     pub fn set_key(&self, key: &str) {
         self.state().key_trace = KeyTrace::of(&Secret::new(key)).map(Arc::new);
     }
@@ -140,7 +140,7 @@ impl ScriptedBackend {
         self.state().otherwise = Some(reply);
     }
 
-    /// The next request that comes, or came and was not asked for.
+    /// The next request that was not taken yet. Waits for one.
     pub async fn request(&self) -> Request {
         let mut count = self.0.requests.subscribe();
         within("a request at the backend", async {
@@ -175,16 +175,16 @@ impl ScriptedBackend {
         self.state().peak
     }
 
-    /// How often it was looked at.
-    pub fn looks(&self) -> usize {
-        *self.0.looks.borrow()
+    /// How often it was probed.
+    pub fn probes(&self) -> usize {
+        *self.0.probes.borrow()
     }
 
-    /// Waits until it has been looked at so often.
-    pub async fn looked_at(&self, times: usize) {
-        let mut looks = self.0.looks.subscribe();
+    /// Waits until it has been probed so often.
+    pub async fn probed(&self, times: usize) {
+        let mut probes = self.0.probes.subscribe();
         // The sender lives as long as the backend.
-        let _ = within("a look at the backend", looks.wait_for(|looks| *looks >= times)).await;
+        let _ = within("a probe of the backend", probes.wait_for(|probes| *probes >= times)).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -225,7 +225,7 @@ impl Shared {
 impl Shared {
     /// Counts a probe, and finds what the test set.
     pub(super) async fn probe(&self) -> Result<ProbeResult, ProbeError> {
-        self.looks.send_modify(|looks| *looks += 1);
+        self.probes.send_modify(|probes| *probes += 1);
         let health = self.state().health.clone();
         match health {
             Health::Healthy => {
@@ -236,9 +236,9 @@ impl Shared {
             Health::Hanging => std::future::pending().await,
             Health::PanickingOnce => {
                 self.state().health = Health::Healthy;
-                panic!("the look panics once, as the test wants it")
+                panic!("the probe panics once, as the test wants it")
             }
-            Health::Panicking => panic!("the look panics, as the test wants it"),
+            Health::Panicking => panic!("the probe panics, as the test wants it"),
         }
     }
 
@@ -273,7 +273,7 @@ struct ScriptedFactory {
 impl BackendFactory for ScriptedFactory {
     fn id(&self) -> &BackendId {
         let sprung = self.backend.upgrade().is_some_and(|shared| shared.panic_at_name.swap(false, Ordering::AcqRel));
-        assert!(!sprung, "whoever asks for the backend's name panics, as the test wants it");
+        assert!(!sprung, "the caller panics as it reads the backend's name, as the test wants it");
         &self.id
     }
 
@@ -297,7 +297,7 @@ impl Backend for ScriptedClient {
     fn send(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<BackendResponse, SendError>> {
         let backend = self.0.clone();
         Box::pin(async move {
-            // The test has dropped its backend: there is no server any more.
+            // The test has dropped its backend.
             let shared = backend.upgrade().ok_or(SendError::Unreachable)?;
             let (running, reply) = shared.take(request.endpoint, "", request.body.concat().into());
             running.answer(reply).await

@@ -75,13 +75,13 @@ impl AgentBuilder {
         self
     }
 
-    /// Adds any other place where a backend may be.
+    /// Adds any other source of a backend.
     pub fn source(mut self, source: Box<dyn Source>) -> Self {
         self.sources.push(source);
         self
     }
 
-    /// What the operator says of backends; without it each is local and without a limit of its own.
+    /// The configuration of backends; without it each is local and has no limit of its own.
     pub fn policy(mut self, policy: impl Fn(&BackendId, BackendKind) -> BackendPolicy + 'static) -> Self {
         self.policy = Rc::new(policy);
         self
@@ -104,7 +104,7 @@ impl AgentBuilder {
         self
     }
 
-    /// What lets the agent in while it has no provider id.
+    /// The enrollment code, which is sent while the agent has no provider id.
     pub fn enrollment_code(mut self, code: &str) -> Self {
         self.enrollment_code = Some(Secret::new(code));
         self

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::coordinator_listener::accept_all;
 use super::faults::Faults;
 use super::link::CoordinatorLink;
-use super::patience::within;
 use super::wire::{DialFault, MemoryConnector, Network, Opened};
+use super::within::within;
 use crate::messages::wire::Extensions;
 use crate::transport::websocket::link::Connector;
 

@@ -1,4 +1,4 @@
-//! The coordinator's side of the protocol on one connection: handshake, jobs, cancels, and what came of them.
+//! The coordinator's side of the protocol on one connection: handshake, jobs, cancels, and their outcomes.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::transport::websocket::codec::Frame;
 /// A model that no backend serves.
 const NO_MODEL: &str = "no-such-model";
 
-/// What a job came to.
+/// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEnd {
     /// `job_done`.
@@ -30,7 +30,7 @@ pub enum JobEnd {
     Error(JobError),
 }
 
-/// Everything that was said of one job.
+/// All frames of one job, put together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JobTrace {
     /// The head of the response, where the connection carries heads and a chunk came.
@@ -70,13 +70,13 @@ impl JobTrace {
     }
 }
 
-/// What one frame says of a job.
-enum Said {
+/// What one frame reports about a job.
+enum JobNews {
     Bytes(Option<ResponseHead>, Vec<u8>),
     End(JobEnd),
 }
 
-impl Said {
+impl JobNews {
     fn of(job: JobId, frame: &Frame) -> Option<Self> {
         if let Frame::Binary(bytes) = frame {
             // A frame that is not a chunk was found when it was received.
@@ -86,7 +86,7 @@ impl Said {
         match message(frame)? {
             FromAgent::JobChunk(chunk) if chunk.job_id == job => match STANDARD.decode(&chunk.data) {
                 Ok(bytes) => Some(Self::Bytes(ResponseHead::of(&chunk), bytes)),
-                Err(error) => panic!("no base64 in job_chunk: {error}"),
+                Err(error) => panic!("job_chunk is not base64: {error}"),
             },
             FromAgent::JobDone(done) if done.job_id == job => Some(Self::End(JobEnd::Done(done))),
             FromAgent::JobError(error) if error.job_id == job => Some(Self::End(JobEnd::Error(error))),
@@ -96,7 +96,7 @@ impl Said {
 }
 
 /// A job to send, in OpenAI's format and with the default deadline. Its fields are there to be changed.
-pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
+pub fn job_frame(model: &str, request: impl Into<Bytes>) -> JobFrame {
     JobFrame {
         members: Members::default(),
         job_id: JobId::random(),
@@ -109,8 +109,8 @@ pub fn order(model: &str, request: impl Into<Bytes>) -> JobFrame {
 }
 
 /// A job for this path with an answer of this form, as a coordinator sends it that has agreed on `endpoints`.
-pub fn order_at(endpoint: Endpoint, form: AnswerForm, model: &str, request: impl Into<Bytes>) -> JobFrame {
-    JobFrame { target: JobTarget::new(endpoint, form), ..order(model, request) }
+pub fn job_frame_at(endpoint: Endpoint, form: AnswerForm, model: &str, request: impl Into<Bytes>) -> JobFrame {
+    JobFrame { target: JobTarget::new(endpoint, form), ..job_frame(model, request) }
 }
 
 /// The handshake.
@@ -133,7 +133,7 @@ impl CoordinatorLink {
         };
         let decode = |text: &str| match STANDARD.decode(text) {
             Ok(bytes) => bytes,
-            Err(error) => panic!("no base64 in auth_response: {error}"),
+            Err(error) => panic!("auth_response is not base64: {error}"),
         };
         let key = decode(&response.pubkey).try_into().ok().and_then(|key| VerifyingKey::from_bytes(&key).ok());
         let signature = Signature::from_slice(&decode(&response.signature)).ok();
@@ -189,7 +189,7 @@ impl CoordinatorLink {
 
     /// Sends a job in OpenAI's format with the default deadline.
     pub fn job(&self, model: &str, request: &str) -> JobId {
-        self.send_job(&order(model, request.to_owned()))
+        self.send_job(&job_frame(model, request.to_owned()))
     }
 
     /// Sends a job.
@@ -217,23 +217,23 @@ impl CoordinatorLink {
 
     /// The next bytes of a job's response.
     pub async fn chunk_of(&mut self, job: JobId) -> Vec<u8> {
-        self.take("a chunk of the job", |frame| match Said::of(job, frame) {
-            Some(Said::Bytes(_, bytes)) => Some(bytes),
+        self.take("a chunk of the job", |frame| match JobNews::of(job, frame) {
+            Some(JobNews::Bytes(_, bytes)) => Some(bytes),
             _ => None,
         })
         .await
     }
 
-    /// Everything that is still to be said of a job.
+    /// The rest of a job, to its end.
     pub async fn outcome_of(&mut self, job: JobId) -> JobTrace {
         let (mut head, mut bytes) = (None, Vec::new());
         loop {
-            match self.take("the end of the job", |frame| Said::of(job, frame)).await {
-                Said::Bytes(first, more) => {
+            match self.take("the end of the job", |frame| JobNews::of(job, frame)).await {
+                JobNews::Bytes(first, more) => {
                     head = head.or(first);
                     bytes.extend_from_slice(&more);
                 }
-                Said::End(end) => return JobTrace { head, bytes, end },
+                JobNews::End(end) => return JobTrace { head, bytes, end },
             }
         }
     }

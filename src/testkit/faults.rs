@@ -1,9 +1,9 @@
-//! What agents did that the protocol does not allow.
+//! Violations of the protocol by agents.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What agents did that they must not do, in words. Shared by all connections of a test.
+/// Violations of the protocol by agents, as text. Shared by all connections of a test.
 #[derive(Clone, Default)]
 pub(super) struct Faults(Rc<RefCell<Vec<String>>>);
 
@@ -12,7 +12,7 @@ impl Faults {
         self.0.borrow_mut().push(fault);
     }
 
-    /// Panics where there is any.
+    /// Panics if there is one.
     pub(super) fn assert_none(&self) {
         let faults = self.0.borrow();
         assert!(faults.is_empty(), "the agent broke the protocol: {}", faults.join("; "));

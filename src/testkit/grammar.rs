@@ -1,9 +1,9 @@
-//! What an agent may say at all: every frame of every test is held to the base protocol, and to the extensions that its
-//! coordinator offered and it took.
+//! The frames that an agent may send: every frame of every test is checked against the base protocol and the extensions that
+//! were agreed on.
 //!
-//! Beside the names of types and fields: a job that was not sent on this connection is not spoken of, none ends more
-//! often than it was sent, and nothing is said of it after its end. Binary chunks follow each other without a gap. The head
-//! of a response stands in the first chunk of its job and in no other.
+//! In addition to the names of types and fields: there is no frame about a job that was not sent on this connection, or
+//! after the job's end. Binary chunks follow each other without a gap. The head of a response is in the first chunk of its
+//! job only.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ const OF_ENDPOINTS: [(&str, &[&str]); 2] = [("models", &["endpoints"]), ("job_ch
 /// The fields of an object, unparsed.
 type Fields<'a> = HashMap<&'a str, &'a RawValue>;
 
-/// What was sent to an agent on one connection, and what it has said of it.
+/// The jobs that were sent to an agent on one connection, and its frames about them.
 #[derive(Default)]
 pub(super) struct Grammar {
     jobs: RefCell<HashMap<JobId, Account>>,
@@ -89,7 +89,7 @@ impl Grammar {
         self.jobs.borrow_mut().entry(job).or_default().silent = true;
     }
 
-    /// Judges one text frame of the agent.
+    /// Checks one text frame of the agent.
     pub(super) fn check(&self, text: &[u8]) -> Result<(), String> {
         let Ok(frame) = serde_json::from_slice::<Fields<'_>>(text) else {
             return Err("the agent sent a text that is not a JSON object".to_owned());
@@ -122,7 +122,7 @@ impl Grammar {
                 let job = job.get().trim_matches('"');
                 let mut jobs = self.jobs.borrow_mut();
                 let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
-                let account = Account::spoken_of(account, job)?;
+                let account = Account::accepting(account, job)?;
                 if kind == "job_chunk" {
                     return self.check_chunk(&frame, account);
                 }
@@ -134,7 +134,7 @@ impl Grammar {
         }
     }
 
-    /// Judges a chunk of text: in binary there is none but the first, for its head.
+    /// Checks a chunk in a text frame: with binary chunks only the first one is, for its head.
     fn check_chunk(&self, chunk: &Fields<'_>, account: &mut Account) -> Result<(), String> {
         let carries_head = self.agreed.get().contains(Extension::Endpoints) && !account.begun;
         self.check_extended("job_chunk", chunk, carries_head)?;
@@ -142,13 +142,13 @@ impl Grammar {
             return Err("a chunk of text, though binary was agreed on".to_owned());
         }
         let data = chunk.get("data").and_then(|data| serde_json::from_str::<String>(data.get()).ok());
-        let data = data.and_then(|data| STANDARD.decode(data).ok()).ok_or("no base64 in job_chunk")?;
+        let data = data.and_then(|data| STANDARD.decode(data).ok()).ok_or("job_chunk is not base64")?;
         account.begun = true;
         account.received += data.len() as u64;
         Ok(())
     }
 
-    /// Judges whether an object has the fields of the extension `endpoints` if it must have them, and else none.
+    /// Checks that an object has the fields of the extension `endpoints` if it must have them, and none otherwise.
     fn check_extended(&self, name: &str, object: &Fields<'_>, may: bool) -> Result<(), String> {
         let must = may && self.agreed.get().contains(Extension::Endpoints);
         let fields = OF_ENDPOINTS.iter().filter(|(object, _)| *object == name).flat_map(|(_, fields)| *fields);
@@ -159,7 +159,7 @@ impl Grammar {
         }
     }
 
-    /// Judges one binary frame of the agent.
+    /// Checks one binary frame of the agent.
     pub(super) fn check_binary(&self, frame: &Bytes) -> Result<(), String> {
         if !self.agreed.get().contains(Extension::Binary) {
             return Err("a binary frame, which was not agreed on".to_owned());
@@ -167,7 +167,7 @@ impl Grammar {
         let chunk = BinaryChunk::parse(frame).map_err(|error| error.to_string())?;
         let mut jobs = self.jobs.borrow_mut();
         let account = jobs.iter_mut().find(|(job, _)| job.uuid() == chunk.job).map(|(_, account)| account);
-        let account = Account::spoken_of(account, chunk.job)?;
+        let account = Account::accepting(account, chunk.job)?;
         if chunk.offset != account.received {
             let (job, offset, received) = (chunk.job, chunk.offset, account.received);
             return Err(format!("a chunk of job {job} at {offset} where {received} bytes have come"));
@@ -180,7 +180,7 @@ impl Grammar {
         Ok(())
     }
 
-    /// Judges the names in an answer to a challenge: some of those that are on offer.
+    /// Checks the names in an answer to a challenge: some of those that were offered.
     fn check_answer(&self, names: &str) -> Result<(), String> {
         let offered = self.offered.get();
         let names: Vec<String> = serde_json::from_str(names).map_err(|error| format!("extensions: {error}"))?;
@@ -189,7 +189,7 @@ impl Grammar {
             return Err(format!("the extension {other}, which was not offered"));
         }
         if names.is_empty() {
-            return Err("a list of no extensions".to_owned());
+            return Err("an empty list of extensions".to_owned());
         }
         self.agreed.set(names.iter().filter_map(known).collect());
         Ok(())
@@ -198,7 +198,7 @@ impl Grammar {
 
 impl Account {
     /// The account of a job, if a frame of it may come now.
-    fn spoken_of(account: Option<&mut Self>, job: impl Display) -> Result<&mut Self, String> {
+    fn accepting(account: Option<&mut Self>, job: impl Display) -> Result<&mut Self, String> {
         let Some(account) = account else {
             return Err(format!("a frame of job {job}, which this connection never sent"));
         };
@@ -230,7 +230,7 @@ mod tests {
     const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 
     #[test]
-    fn a_field_or_a_type_of_no_base_protocol_is_a_fault() {
+    fn a_field_or_a_type_outside_the_base_protocol_is_a_fault() {
         let grammar = Grammar::default();
         grammar.sent(ID.parse().unwrap());
         let chunk = |more: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":""{more}}}"#);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_offered_and_taken_is_a_fault() {
+    fn an_extension_that_was_not_offered_is_a_fault() {
         let response = |more: &str| {
             format!(r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":""{more}}}"#).into_bytes()
         };
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_stands_in_the_first_chunk_where_endpoints_was_agreed_on_and_nowhere_else() {
+    fn the_first_chunk_has_a_head_only_if_endpoints_was_agreed_on() {
         let chunk = |head: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":"aGk="{head}}}"#).into_bytes();
         let (bare, headed) = (chunk(""), chunk(r#","status":200,"content_type":"""#));
         let half = chunk(r#","status":200"#);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn offers_name_paths_where_that_was_agreed_on_and_nowhere_else() {
+    fn offers_list_paths_only_if_endpoints_was_agreed_on() {
         let offer = |more: &str| {
             let model = r#""model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"b""#;
             let limits = r#"{"max_concurrent_total":1,"max_tokens_per_minute":null}"#;
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_was_not_sent_or_has_ended_is_not_spoken_of() {
+    fn a_frame_of_a_job_that_was_not_sent_or_has_ended_is_a_fault() {
         let grammar = Grammar::default();
         let error = format!(
             r#"{{"type":"job_error","job_id":"{ID}","error_code":"internal","message":"","tokens_emitted":0}}"#

@@ -1,4 +1,4 @@
-//! What an agent said of itself: its events in order, and the snapshot that they fold into.
+//! The events of an agent, in order, and the snapshot that they result in.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -10,15 +10,15 @@ use crate::telemetry::{Event, Events, Snapshot};
 
 /// The events of one agent.
 pub(super) struct Journal {
-    log: Arc<Mutex<Vec<Entry>>>,
+    log: Arc<Mutex<Vec<LoggedEvent>>>,
     pub(super) snapshots: watch::Receiver<Snapshot>,
-    /// Events before this were looked at by [`Journal::next`].
+    /// Events before this were read by [`Journal::next`].
     seen: usize,
 }
 
 /// An event and its time.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct LoggedEvent {
     /// When it happened.
     pub at: Instant,
     /// What happened.
@@ -40,14 +40,14 @@ impl Journal {
                     event.apply(state, UNIX_EPOCH);
                     state.in_flight = in_flight(state);
                 });
-                lock(&log).push(Entry { at: Instant::now(), event });
+                lock(&log).push(LoggedEvent { at: Instant::now(), event });
                 assert!(!sprung, "an actor panics at its event, as the test wants it");
             }
         };
         (Self { log, snapshots, seen: 0 }, Events::new(sink))
     }
 
-    pub(super) fn all(&self) -> Vec<Entry> {
+    pub(super) fn all(&self) -> Vec<LoggedEvent> {
         lock(&self.log).clone()
     }
 
@@ -70,6 +70,6 @@ fn in_flight(state: &Snapshot) -> u64 {
     state.jobs.admitted.saturating_sub(state.jobs.done + state.jobs.cancelled + failed)
 }
 
-fn lock(log: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
+fn lock(log: &Mutex<Vec<LoggedEvent>>) -> MutexGuard<'_, Vec<LoggedEvent>> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! The coordinator's end of one connection: frames out, frames in, and the ways in which it can go wrong.
+//! The coordinator's end of one connection: frames out, frames in, and faults.
 //!
-//! It always reads, as a real coordinator does, and keeps what came until it is asked for: a wait for one frame passes
-//! over others and leaves them. Pings are answered and a close is echoed, until the test says otherwise. What the frames
+//! It always reads, as a real coordinator does, and keeps received frames until they are taken: a wait for one frame
+//! skips others and leaves them. Pings are answered and a close is echoed, until the test says otherwise. What the frames
 //! mean is in `dialogue`.
 
 use std::cell::Cell;
@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use super::faults::Faults;
 use super::grammar::Grammar;
-use super::patience::within;
 use super::wire::{Line, Opened};
+use super::within::within;
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
 use crate::transport::stream::Stream;
 use crate::transport::websocket::codec::{Frame, FrameReader, Role, encode};
@@ -61,19 +61,19 @@ struct Outgoing {
     queue: mpsc::UnboundedSender<BytesMut>,
     unsent: watch::Sender<usize>,
     answers_pings: Rc<Cell<bool>>,
-    said_goodbye: Rc<Cell<bool>>,
+    sent_close: Rc<Cell<bool>>,
 }
 
 impl Outgoing {
     fn bytes(&self, bytes: BytesMut) {
         self.unsent.send_modify(|unsent| *unsent += bytes.len());
-        // A connection that is gone takes nothing: the test finds out by what does not come.
+        // The connection may be gone: then the test waits in vain for an answer.
         let _ = self.queue.send(bytes);
     }
 
     fn frame(&self, frame: &Frame) {
         if matches!(frame, Frame::Close { .. }) {
-            self.said_goodbye.set(true);
+            self.sent_close.set(true);
         }
         let mut bytes = BytesMut::new();
         encode(&mut bytes, Role::Server, frame);
@@ -89,7 +89,7 @@ impl CoordinatorLink {
         let (queue, to_send) = mpsc::unbounded_channel();
         let (reading, may_read) = watch::channel(true);
         let answers_pings = Rc::new(Cell::new(true));
-        let out = Outgoing { queue, unsent: watch::Sender::new(0), answers_pings, said_goodbye: Rc::default() };
+        let out = Outgoing { queue, unsent: watch::Sender::new(0), answers_pings, sent_close: Rc::default() };
         let grammar = Rc::new(Grammar::default());
         let reader = Reader { frames, out: out.clone(), grammar: Rc::clone(&grammar), faults: faults.clone() };
         let mut io = JoinSet::new();
@@ -221,7 +221,7 @@ impl CoordinatorLink {
         self.take(what, |frame| wanted(message(frame)?)).await
     }
 
-    /// Everything that has come and was not asked for, without waiting.
+    /// All received frames that were not taken, without waiting.
     pub fn unread(&mut self) -> Vec<Frame> {
         while let Ok(frame) = self.incoming.try_recv() {
             self.inbox.push_back(frame);
@@ -230,7 +230,7 @@ impl CoordinatorLink {
         self.inbox.drain(..).collect()
     }
 
-    /// The messages among what has come and was not asked for, without waiting.
+    /// All received messages that were not taken, without waiting.
     pub fn unread_messages(&mut self) -> Vec<FromAgent> {
         self.unread().iter().filter_map(message).collect()
     }
@@ -275,7 +275,7 @@ fn json(message: &impl Serialize) -> Vec<u8> {
     }
 }
 
-/// The message in a text frame. What it should look like was checked when it came.
+/// The message in a text frame. Its form was checked when it was received.
 pub(super) fn message(frame: &Frame) -> Option<FromAgent> {
     match frame {
         Frame::Text(text) => serde_json::from_slice(text).ok(),
@@ -314,18 +314,18 @@ impl Reader {
         }
     }
 
-    fn judge(&self, verdict: Result<(), String>) {
-        if let Err(fault) = verdict {
+    fn record(&self, checked: Result<(), String>) {
+        if let Err(fault) = checked {
             self.faults.add(fault);
         }
     }
 
     fn take(&self, frame: Frame) {
         match &frame {
-            Frame::Text(text) => self.judge(self.grammar.check(text)),
-            Frame::Binary(bytes) => self.judge(self.grammar.check_binary(bytes)),
+            Frame::Text(text) => self.record(self.grammar.check(text)),
+            Frame::Binary(bytes) => self.record(self.grammar.check_binary(bytes)),
             Frame::Ping(payload) if self.out.answers_pings.get() => self.out.frame(&Frame::Pong(payload.clone())),
-            Frame::Close { code, .. } if !self.out.said_goodbye.get() => {
+            Frame::Close { code, .. } if !self.out.sent_close.get() => {
                 self.out.frame(&Frame::Close { code: *code, reason: String::new() });
             }
             Frame::Ping(_) | Frame::Pong(_) | Frame::Close { .. } => {}

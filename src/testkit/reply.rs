@@ -1,4 +1,4 @@
-//! What a scripted backend answers, as values.
+//! The responses of a scripted backend, as values.
 
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ pub enum Reply {
     After(Duration, Box<Reply>),
 }
 
-/// How a stream ends that does not end well.
+/// How a stream ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamFault {
-    /// It ends as if it were whole.
+    /// It ends as if it were complete.
     Truncate,
     /// The connection breaks.
     Break,
@@ -53,7 +53,7 @@ pub enum StreamFault {
 }
 
 impl Reply {
-    /// A whole answer of this endpoint that says `text`, with usage: a stream, and of embeddings one body.
+    /// A complete response of this endpoint with `text`, and with usage: a stream, and of embeddings one body.
     pub fn saying(endpoint: Endpoint, text: &str) -> Self {
         match endpoint {
             Endpoint::Embeddings => Self::whole(endpoint, text),
@@ -61,7 +61,7 @@ impl Reply {
         }
     }
 
-    /// The same answer as one body, as of a server that takes no notice of `stream`.
+    /// The same answer as one body, as from a server that ignores `stream`.
     pub fn whole(endpoint: Endpoint, text: &str) -> Self {
         Self::Content("application/json", whole_answer(endpoint, text, 3, 5))
     }
@@ -72,7 +72,7 @@ impl Reply {
     }
 }
 
-/// The events of a whole answer, one a piece. Embeddings have no events: their one body.
+/// The events of a complete response, one in each piece. Embeddings have no events: their one body.
 pub fn answer(endpoint: Endpoint, text: &str, input: u64, output: u64) -> Vec<Bytes> {
     let whole = || String::from_utf8_lossy(&whole_answer(endpoint, text, input, output)).into_owned();
     let said = Value::from(text);
@@ -120,7 +120,7 @@ fn named(data: &str) -> String {
     format!("event: {kind}\ndata: {data}")
 }
 
-/// The one body of a whole answer. Embeddings say nothing of `text`, nor of tokens that were generated.
+/// A complete response in one body. Embeddings contain neither `text` nor generated tokens.
 pub fn whole_answer(endpoint: Endpoint, text: &str, input: u64, output: u64) -> Bytes {
     let counted = json!({"prompt_tokens": input, "completion_tokens": output});
     let figures = json!({"input_tokens": input, "output_tokens": output});

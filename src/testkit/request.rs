@@ -1,4 +1,4 @@
-//! A request that a scripted backend got, and its response while it lasts.
+//! A request to a scripted backend, and its response while it lasts.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::http::header;
-use super::patience::within;
 use super::reply::{Reply, StreamFault};
+use super::within::within;
 use crate::backends::{BackendResponse, BodyError, SendError};
 use crate::messages::endpoint::Endpoint;
 
-/// Where a request stands.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestState {
     /// The agent holds the connection open.
@@ -29,10 +29,10 @@ pub enum RequestState {
     Dropped,
 }
 
-/// A request that came. Cheap to clone.
+/// A request that was received. Cheap to clone.
 #[derive(Clone)]
 pub struct Request {
-    /// The API that was asked.
+    /// The API path.
     pub endpoint: Endpoint,
     /// The body as the agent sent it.
     pub body: Bytes,
@@ -49,7 +49,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What a reply by hand is made of.
+/// A step of a reply by hand.
 pub(super) enum Step {
     Head { status: u16, content_type: String },
     Piece(Bytes),
@@ -58,7 +58,7 @@ pub(super) enum Step {
 }
 
 impl Request {
-    /// Where it stands now.
+    /// Its state now.
     pub fn state(&self) -> RequestState {
         *self.state.borrow()
     }
@@ -78,15 +78,14 @@ impl Request {
 
     /// Waits until the agent has closed the connection before the end.
     pub async fn dropped(&mut self) {
-        let state =
-            within("the agent to let go of a request", self.state.wait_for(|state| *state != RequestState::Open));
-        assert_eq!(state.await.map(|state| *state).ok(), Some(RequestState::Dropped), "the request came to its end");
+        let state = within("the agent to drop a request", self.state.wait_for(|state| *state != RequestState::Open));
+        assert_eq!(state.await.map(|state| *state).ok(), Some(RequestState::Dropped), "the request was finished");
     }
 
     /// Waits until the response has been read to its end.
     pub async fn finished(&mut self) {
         let state = within("the end of a request", self.state.wait_for(|state| *state != RequestState::Open));
-        assert_eq!(state.await.map(|state| *state).ok(), Some(RequestState::Finished), "the agent let go of it");
+        assert_eq!(state.await.map(|state| *state).ok(), Some(RequestState::Finished), "the agent dropped it");
     }
 
     /// Answers by hand: the head of an event stream.
@@ -114,7 +113,7 @@ impl Request {
     /// Waits until the agent has taken so many pieces given by hand.
     pub async fn taken(&mut self, pieces: usize) {
         let taken = within("the agent to read a response", self.taken.wait_for(|taken| *taken >= pieces)).await;
-        assert!(taken.is_ok(), "the agent let go of the request");
+        assert!(taken.is_ok(), "the agent dropped the request");
     }
 
     /// Pieces given by hand that the agent has taken.

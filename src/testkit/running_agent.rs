@@ -10,15 +10,15 @@ use tokio::time::sleep;
 
 use super::backend::ScriptedBackend;
 use super::builder::AgentBuilder;
-use super::journal::{Entry, Journal};
-use super::patience::within;
+use super::journal::{Journal, LoggedEvent};
+use super::within::within;
 use crate::actors::{ActorCount, Exit, Parts, SupervisorActor};
 use crate::identity::Identity;
 use crate::messages::lifecycle::Drain;
 use crate::telemetry::{Event, Snapshot};
 use crate::transport::websocket::link::Connector;
 
-/// Between two counts of the living: actors say that they end, but not to whom the test could listen.
+/// The time between two counts of living actors: no message reports their end to the test.
 const COUNT_EVERY: Duration = Duration::from_millis(1);
 
 /// A running agent.
@@ -32,7 +32,7 @@ pub struct RunningAgent {
     ending: Ending,
 }
 
-/// What is known of the agent's end.
+/// The state of the agent's end.
 enum Ending {
     ToCome(oneshot::Receiver<Exit>),
     Seen(Exit),
@@ -75,7 +75,7 @@ impl RunningAgent {
         }
     }
 
-    /// Waits for the next event for which `wanted` has a value. Each event is looked at once: waits go forward only.
+    /// Waits for the next event for which `wanted` has a value. Each event is read once: waits go forward only.
     pub async fn event<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
         within("an event of the agent", async {
             loop {
@@ -89,7 +89,7 @@ impl RunningAgent {
     }
 
     /// All events so far.
-    pub fn events(&self) -> Vec<Entry> {
+    pub fn events(&self) -> Vec<LoggedEvent> {
         self.journal.all()
     }
 

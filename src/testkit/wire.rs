@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep};
 use crate::transport::stream::{DialError, UpgradeFault};
 use crate::transport::websocket::link::{Connector, Upgraded};
 
-/// The address that the agent believes to dial.
+/// The address that the agent dials.
 pub const TARGET: &str = "coordinator.test:443";
-/// What a real connector bounds a dial with.
+/// The time limit of a dial, as of the real connector.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What can go wrong with a dial.
@@ -145,7 +145,7 @@ impl Connector for MemoryConnector {
     }
 }
 
-/// Breaks a connection under the agent's hands.
+/// Breaks an open connection.
 #[derive(Default)]
 pub(super) struct Cut(Mutex<CutState>);
 

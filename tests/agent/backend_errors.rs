@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extensions};
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, answer, order_at};
+use outpost::testkit::{CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, answer, job_frame_at};
 
 use AnswerForm::{Stream, Whole};
 
@@ -26,7 +26,7 @@ fn backend_with_key() -> ScriptedBackend {
 }
 
 async fn served(link: &mut CoordinatorLink, endpoint: Endpoint, form: AnswerForm) -> JobTrace {
-    let job = order_at(endpoint, form, "m", r#"{"max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#);
+    let job = job_frame_at(endpoint, form, "m", r#"{"max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#);
     link.send_job(&job);
     link.outcome_of(job.job_id).await
 }
@@ -77,7 +77,7 @@ async fn a_refusal_whose_body_is_empty_or_too_long_is_sent_without_one() {
 }
 
 #[actix_rt::test]
-async fn nothing_is_sent_of_an_error_of_the_server_or_of_a_refusal_of_the_key() {
+async fn a_server_error_or_a_refused_key_is_not_relayed() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     for (status, code) in [

@@ -1,4 +1,4 @@
-//! To a coordinator that knows no extension the agent says nothing but what the base protocol names.
+//! To a coordinator without extensions the agent sends only the base protocol.
 //!
 //! The harness holds each frame of each test to that. Here one agent goes through everything at once, so that no type of
 //! frame is left out, and the check itself is checked.
@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use outpost::messages::endpoint::Endpoint;
-use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order};
+use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame};
 use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn types(frames: &[Frame]) -> BTreeSet<String> {
 }
 
 #[actix_rt::test]
-async fn a_life_with_everything_in_it_has_six_types_of_frames() {
+async fn all_base_frames_together_are_of_six_types() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].context_window = Some(8192));
     let mut harness = Harness::builder().backend(&backend).enrollment_code("code").max_concurrent(2).start();
@@ -52,7 +52,7 @@ async fn a_life_with_everything_in_it_has_six_types_of_frames() {
         link.job("m", "{}");
         link.heartbeat().await;
     }
-    let mut anthropic = order("m", "{}");
+    let mut anthropic = job_frame("m", "{}");
     anthropic.endpoint = Endpoint::Messages;
     link.send_job(&anthropic);
     link.fence().await;

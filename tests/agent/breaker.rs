@@ -1,4 +1,4 @@
-//! A backend that fails its jobs is left alone for a while and not offered; what callers do wrong is no failure of it.
+//! A backend that fails its jobs has its breaker opened and is not offered. Client errors do not count.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn fails_three(link: &mut CoordinatorLink) {
 }
 
 #[actix_rt::test]
-async fn a_hundred_requests_that_a_backend_answers_badly_open_none() {
+async fn a_hundred_bad_responses_open_no_breaker_of_an_only_backend() {
     let error = "data: {\"error\":{\"message\":\"too long\",\"type\":\"BadRequestError\",\"code\":400}}\n\n";
     let statuses = [400, 404, 413, 422, 429, 500, 502, 503, 504].map(|status| Reply::Status(status, "{}".into()));
     for reply in statuses.into_iter().chain([Reply::pieces(&[error, "data: [DONE]\n\n"])]) {
@@ -62,7 +62,7 @@ async fn jobs_that_crash_every_backend_withdraw_the_model_from_no_other_job() {
 }
 
 #[actix_rt::test]
-async fn what_takes_no_connection_is_withdrawn_and_a_trial_brings_it_back() {
+async fn a_backend_that_takes_no_connection_is_withdrawn_and_a_trial_brings_it_back() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     backend.reply(std::iter::repeat_n(Reply::Refuse, 3));
@@ -88,7 +88,7 @@ async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() 
     let (harness, mut link) = agent(&backend).await;
     backend.reply(std::iter::repeat_n(Reply::Refuse, 6));
     fails_three(&mut link).await;
-    // The first change is told at once; later the offer of the trial is told just before.
+    // The first change is announced at once; later the offer of the trial is announced just before.
     for (told, cool_down) in [(0, 4), (2, 8), (2, 16)] {
         let failed = Instant::now();
         assert!(link.offered().await.is_empty());
@@ -108,7 +108,7 @@ async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() 
 }
 
 #[actix_rt::test]
-async fn a_withdrawal_is_told_even_where_another_change_was_told_just_before() {
+async fn a_withdrawal_is_announced_even_right_after_another_change() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness =
         Harness::builder().backend(&backend).settings(|s| s.discovery_interval = Duration::from_millis(100)).start();
@@ -126,7 +126,7 @@ async fn a_withdrawal_is_told_even_where_another_change_was_told_just_before() {
 }
 
 #[actix_rt::test]
-async fn changes_are_told_two_seconds_apart_and_the_last_one_is() {
+async fn changes_are_announced_two_seconds_apart_and_the_last_one_is_not_lost() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness =
         Harness::builder().backend(&backend).settings(|s| s.discovery_interval = Duration::from_millis(100)).start();
@@ -136,7 +136,7 @@ async fn changes_are_told_two_seconds_apart_and_the_last_one_is() {
     let first = Instant::now();
     for slots in 2..6 {
         backend.set_report(|report| report.slots = Some(slots));
-        backend.looked_at(backend.looks() + 1).await;
+        backend.probed(backend.probes() + 1).await;
     }
     told.push(link.capabilities().await.models[0].max_concurrent);
     assert!((2000..2010).contains(&first.elapsed().as_millis()), "{:?}", first.elapsed());

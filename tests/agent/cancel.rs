@@ -142,7 +142,7 @@ async fn of_one_job_leaves_the_others() {
 }
 
 #[actix_rt::test]
-async fn of_a_job_that_is_not_known_is_ignored() {
+async fn of_an_unknown_job_is_ignored() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     link.cancel(JobId::random());

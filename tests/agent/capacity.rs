@@ -6,11 +6,11 @@ use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, Tokens};
-use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, order_at};
+use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame_at};
 use tokio::time::Instant;
 
 #[actix_rt::test]
-async fn the_agent_works_as_many_jobs_as_it_may() {
+async fn the_agent_runs_as_many_jobs_as_its_limit() {
     let backends = ["a", "b"].map(|name| ScriptedBackend::new(name, &[name]));
     let mut builder = Harness::builder().max_concurrent(3);
     for backend in &backends {
@@ -40,7 +40,7 @@ async fn the_agent_works_as_many_jobs_as_it_may() {
 }
 
 #[actix_rt::test]
-async fn a_backend_works_as_many_jobs_as_it_has_slots_or_as_the_operator_says() {
+async fn a_backend_runs_as_many_jobs_as_its_slots_or_its_configured_limit() {
     let slots = ScriptedBackend::new("slots", &["s"]);
     slots.set_report(|report| report.slots = Some(2));
     let told = ScriptedBackend::new("told", &["t", "t2"]);
@@ -120,7 +120,7 @@ async fn sixty_thousand_jobs_over_capacity_get_a_refusal_each() {
 }
 
 #[actix_rt::test]
-async fn refusals_that_piled_up_all_go_out_when_the_coordinator_reads_again() {
+async fn refusals_that_piled_up_are_all_sent_when_the_coordinator_reads_again() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
     link.fail(LinkFault::StopReading);
@@ -210,7 +210,7 @@ async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back
 }
 
 #[actix_rt::test]
-async fn a_whole_answer_that_breaks_midway_keeps_its_estimate_and_a_refusal_in_the_backends_words_does_not() {
+async fn a_body_that_breaks_midway_keeps_its_estimate_and_a_relayed_refusal_does_not() {
     let chat = Endpoint::ChatCompletions;
     let begun = Reply::StreamThen(answer(chat, "x", 30, 20).drain(..1).collect(), StreamFault::Break);
     for (reply, kept) in [(begun, true), (Reply::Status(400, "{}".into()), false)] {
@@ -222,7 +222,7 @@ async fn a_whole_answer_that_breaks_midway_keeps_its_estimate_and_a_refusal_in_t
             .start();
         harness.coordinator.offer([Extension::Endpoints].into_iter().collect());
         let mut link = harness.connect().await;
-        let jobs = [(); 2].map(|()| order_at(chat, AnswerForm::Whole, "m", of_60_tokens()));
+        let jobs = [(); 2].map(|()| job_frame_at(chat, AnswerForm::Whole, "m", of_60_tokens()));
         link.send_job(&jobs[0]);
         assert_eq!(link.outcome_of(jobs[0].job_id).await.code(), ErrorCode::Internal);
         link.send_job(&jobs[1]);

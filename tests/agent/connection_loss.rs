@@ -1,10 +1,10 @@
-//! Jobs end with the connection they came by: at the backend at once, and on the next connection nothing is said of them.
+//! Jobs end with their connection: at the backend at once, and no frame about them is sent on the next connection.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use outpost::messages::endpoint::Endpoint;
-use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, ScriptedBackend, answer, order};
+use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, ScriptedBackend, answer, job_frame};
 use tokio::time::Instant;
 
 /// Two jobs run, one of them half done, as `script` ends the connection.
@@ -13,7 +13,7 @@ async fn loses_jobs(script: impl AsyncFnOnce(&mut CoordinatorLink)) {
     backend.reply([Reply::ByHand, Reply::Hang]);
     let mut harness = Harness::builder().backend(&backend).max_concurrent(2).start();
     let mut link = harness.connect().await;
-    let first = order("m", "{}");
+    let first = job_frame("m", "{}");
     link.send_job(&first);
     let mut half = backend.request().await;
     half.head();
@@ -83,7 +83,7 @@ async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
 }
 
 #[actix_rt::test]
-async fn a_backend_that_answers_after_the_loss_answers_nobody() {
+async fn a_response_after_the_loss_is_not_sent() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::After(Duration::from_secs(20), Box::new(Reply::saying(Endpoint::ChatCompletions, "late")))]);
     let mut harness = Harness::builder().backend(&backend).start();

@@ -1,4 +1,4 @@
-//! What is on offer is what healthy backends serve now, and what is on offer is what runs.
+//! The offer is what healthy backends serve now, and every offered model can run.
 
 use std::time::Duration;
 
@@ -24,18 +24,18 @@ async fn a_backend_that_hangs_delays_nothing() {
     assert!(started.elapsed() < Duration::from_millis(10));
     assert_eq!(link.offered().await, ["g"]);
     let settled = started.elapsed();
-    assert!((250..260).contains(&settled.as_millis()), "{settled:?}: what settles in 250 ms is said at once");
+    assert!((250..260).contains(&settled.as_millis()), "{settled:?}: the first offer waits 250 ms for probes");
     let job = link.job("g", "{}");
     link.outcome_of(job).await.done();
 
     hanging.set_health(Health::Healthy);
     assert_eq!(link.offered().await, ["g", "h"]);
-    assert!(started.elapsed() < Duration::from_secs(8), "given up after 2 s, looked at again 5 s later");
+    assert!(started.elapsed() < Duration::from_secs(8), "the probe times out after 2 s, and is repeated 5 s later");
     harness.stop().await;
 }
 
 #[actix_rt::test]
-async fn nothing_is_waited_for_once_every_backend_was_looked_at() {
+async fn the_first_offer_is_sent_once_every_backend_was_probed() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let started = Instant::now();
@@ -66,7 +66,7 @@ async fn a_change_is_announced_and_its_absence_is_not() {
     for _ in 0..5 {
         link.heartbeat().await;
     }
-    assert!(backend.looks() >= 3);
+    assert!(backend.probes() >= 3);
     assert!(link.unread_messages().is_empty(), "nothing changed");
     backend.set_models(&["c", "b"]);
     assert_eq!(link.offered().await, ["b", "c"]);
@@ -78,7 +78,7 @@ async fn a_change_is_announced_and_its_absence_is_not() {
 }
 
 #[actix_rt::test]
-async fn how_busy_a_backend_is_is_no_news() {
+async fn a_backends_load_is_not_an_event() {
     let backend = ScriptedBackend::new("box", &["a"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.coordinator.welcome().await;
@@ -89,7 +89,7 @@ async fn how_busy_a_backend_is_is_no_news() {
             link.heartbeat().await;
         }
     }
-    assert!(backend.looks() >= 3);
+    assert!(backend.probes() >= 3);
     let told = harness.events();
     let up = told.iter().filter(|entry| matches!(entry.event, Event::BackendUp { .. })).count();
     assert_eq!(up, 1);
@@ -104,8 +104,8 @@ async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes()
     let mut link = harness.connect().await;
     for cloud_models in [0, 2, 2, 3] {
         backend.set_report(|report| report.cloud_models = cloud_models);
-        let probes = backend.looks();
-        backend.looked_at(probes + 2).await;
+        let probes = backend.probes();
+        backend.probed(probes + 2).await;
     }
     link.fence().await;
     let events = harness.events();
@@ -118,7 +118,7 @@ async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes()
 }
 
 #[actix_rt::test]
-async fn each_connection_is_told_anew() {
+async fn each_connection_gets_an_offer() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     for _ in 0..3 {
@@ -154,15 +154,15 @@ async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
 }
 
 #[actix_rt::test]
-async fn one_look_without_an_answer_is_forgiven() {
+async fn one_probe_without_an_answer_is_tolerated() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.coordinator.welcome().await;
     assert_eq!(link.offered().await, ["m"]);
     backend.set_health(Health::Hanging);
-    backend.looked_at(2).await;
+    backend.probed(2).await;
     backend.set_health(Health::Healthy);
-    backend.looked_at(4).await;
+    backend.probed(4).await;
     link.fence().await;
     assert!(link.unread_messages().iter().all(|message| !matches!(message, FromAgent::Capabilities(_))));
     backend.set_health(Health::Hanging);
@@ -173,7 +173,7 @@ async fn one_look_without_an_answer_is_forgiven() {
 }
 
 #[actix_rt::test]
-async fn a_job_that_finds_no_backend_has_it_looked_at_at_once() {
+async fn a_job_that_finds_no_backend_triggers_a_probe_at_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
@@ -197,18 +197,18 @@ async fn however_many_jobs_find_no_backend_it_is_probed_once_a_second() {
     let mut link = harness.connect().await;
     // The last probe was more than a second ago, and the next one is not due.
     link.heartbeat().await;
-    let (before, started) = (backend.looks(), Instant::now());
+    let (before, started) = (backend.probes(), Instant::now());
     let jobs: Vec<_> = (0..8).map(|_| link.job("m", "{}")).collect();
     for job in jobs {
         assert_eq!(link.outcome_of(job).await.code(), ErrorCode::BackendUnreachable);
     }
     assert_eq!(started.elapsed().as_millis() / 250, 7);
     // At 0 s for the first job and at 1 s for the next four.
-    assert_eq!(backend.looks() - before, 2);
+    assert_eq!(backend.probes() - before, 2);
     // At 2 s for the last ones, and then as ever.
-    backend.looked_at(before + 3).await;
+    backend.probed(before + 3).await;
     assert_eq!(started.elapsed().as_secs(), 2);
-    backend.looked_at(before + 4).await;
+    backend.probed(before + 4).await;
     assert!(started.elapsed().as_secs() > 10, "{:?}", started.elapsed());
     harness.stop().await;
 }
@@ -219,7 +219,7 @@ async fn a_running_job_outlives_the_offer_of_its_model() {
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
-    let mut job = outpost::testkit::order("m", "{}");
+    let mut job = outpost::testkit::job_frame("m", "{}");
     job.deadline = Duration::from_secs(600);
     link.send_job(&job);
     let request = backend.request().await;
@@ -239,7 +239,7 @@ async fn another_server_of_the_same_name_ends_the_jobs_of_the_old_one() {
         backend.reply([Reply::Hang]);
         let mut harness = Harness::builder().backend(&backend).start();
         let mut link = harness.connect().await;
-        let mut job = outpost::testkit::order("m", "{}");
+        let mut job = outpost::testkit::job_frame("m", "{}");
         job.deadline = Duration::from_secs(600);
         link.send_job(&job);
         let mut request = backend.request().await;

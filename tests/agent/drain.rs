@@ -1,4 +1,4 @@
-//! Told to stop, the agent takes nothing new, lets what runs finish, says goodbye and ends.
+//! An agent that drains accepts no new job, lets running jobs finish, closes its connection and ends.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::ErrorCode;
 use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{
-    CoordinatorLink, DialFault, Harness, LinkFault, Reply, Request, ScriptedBackend, answer, order,
+    CoordinatorLink, DialFault, Harness, LinkFault, Reply, Request, ScriptedBackend, answer, job_frame,
 };
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
     let link = harness.connect().await;
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(600);
     link.send_job(&job);
     let request = backend.request().await;
@@ -75,7 +75,7 @@ async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
 }
 
 #[actix_rt::test]
-async fn a_second_order_ends_running_jobs_at_once() {
+async fn a_second_drain_ends_running_jobs_at_once() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
     link.fence().await;
@@ -90,7 +90,7 @@ async fn a_second_order_ends_running_jobs_at_once() {
 }
 
 #[actix_rt::test]
-async fn two_orders_in_one_breath_are_two() {
+async fn two_drains_at_the_same_moment_are_two() {
     let (mut harness, mut link, mut request, job) = working().await;
     let told = Instant::now();
     harness.drain();
@@ -129,7 +129,7 @@ async fn a_connection_that_is_lost_meanwhile_ends_it() {
 }
 
 #[actix_rt::test]
-async fn without_a_connection_there_is_nothing_to_wait_for() {
+async fn without_a_connection_the_agent_ends_at_once() {
     // While it dials, between two tries, and in the handshake.
     for fault in [Some(DialFault::Hangs), Some(DialFault::Refused), None] {
         let mut harness = Harness::builder().start();
@@ -151,7 +151,7 @@ async fn without_a_connection_there_is_nothing_to_wait_for() {
 }
 
 #[actix_rt::test]
-async fn the_last_answers_reach_a_coordinator_that_reads_slowly() {
+async fn the_last_frames_reach_a_coordinator_that_reads_slowly() {
     let (mut harness, mut link, request, job) = working().await;
     link.fail(LinkFault::StopReading);
     request.head();
@@ -170,7 +170,7 @@ async fn the_last_answers_reach_a_coordinator_that_reads_slowly() {
 }
 
 #[actix_rt::test]
-async fn a_coordinator_that_reads_nothing_is_not_waited_for_long() {
+async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     let (mut harness, mut link, request, _) = working().await;
     link.fail(LinkFault::StopReading);
     request.head();

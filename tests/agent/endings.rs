@@ -35,7 +35,7 @@ fn wait(event: &Event) -> Option<Duration> {
 /// The wait is the base times a factor in [0.8, 1.2).
 fn assert_wait(wait: Duration, base: u64) {
     let base = Duration::from_secs(base);
-    assert!(wait >= base * 4 / 5 && wait < base * 6 / 5, "{wait:?} is no wait of {base:?}");
+    assert!(wait >= base * 4 / 5 && wait < base * 6 / 5, "{wait:?} is not a wait of {base:?}");
 }
 
 /// How an established connection ends by what `script` does. After two failures before it, so that a wait set back to its
@@ -92,7 +92,7 @@ async fn an_end_without_a_close_frame_is_unexpected() {
 }
 
 #[actix_rt::test]
-async fn a_peer_that_breaks_the_websocket_protocol_is_told_so() {
+async fn a_peer_that_breaks_the_websocket_protocol_is_sent_the_close_code() {
     // Reserved bits, an unknown opcode, a masked frame, a continuation of nothing, a long ping.
     for bytes in [&[0xc1, 0x00][..], &[0x83, 0x00], &[0x81, 0x80, 0, 0, 0, 0], &[0x80, 0x00], &[0x89, 126, 0, 126]] {
         let end = ends_by(async |link: &mut CoordinatorLink| {
@@ -194,7 +194,7 @@ async fn after_a_planned_end_the_waits_are_one_two_and_four_seconds() {
 }
 
 #[actix_rt::test]
-async fn the_tenth_failure_in_a_row_is_said_once_and_the_agent_keeps_trying() {
+async fn the_tenth_failure_in_a_row_is_reported_once_and_the_agent_keeps_trying() {
     let mut harness = Harness::builder().start();
     harness.coordinator.set_outage(Some(DialFault::Refused));
     for failures in 1..=40 {

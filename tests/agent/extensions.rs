@@ -15,7 +15,7 @@ fn binary() -> Extensions {
     [Extension::Binary].into_iter().collect()
 }
 
-/// More than a frame holds, in pieces that fit nowhere, and bytes that are no text.
+/// More than a frame holds, in pieces that fit nowhere, and bytes that are not text.
 fn strange() -> Vec<Bytes> {
     let mut pieces: Vec<Bytes> = (0..40).map(|i: u8| Bytes::from(vec![i | 0xc0; 5003])).collect();
     pieces.insert(0, Bytes::from_static(b": \xff\xfe\x00\r"));

@@ -1,10 +1,10 @@
-//! Several backends of one model: who gets a job, where it goes when one fails it, and who gets none for a while.
+//! Several backends of one model: which one gets a job, where a failed job is retried, and when a breaker opens.
 
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
 use outpost::telemetry::Event;
 use outpost::testkit::{
-    CoordinatorLink, Harness, JobEnd, JobTrace, Reply, ScriptedBackend, StreamFault, answer, order_at,
+    CoordinatorLink, Harness, JobEnd, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame_at,
 };
 
 /// Two of the same kind; `first` is the one that an idle agent picks.
@@ -57,7 +57,7 @@ async fn a_job_that_a_backend_fails_before_the_first_byte_is_done_by_the_next() 
 }
 
 #[actix_rt::test]
-async fn neither_a_byte_sent_nor_a_fault_of_the_caller_is_tried_again() {
+async fn a_job_is_not_retried_after_a_byte_was_sent_or_after_a_client_error() {
     let faults = [
         Reply::StreamThen(half(), StreamFault::Break),
         Reply::StreamThen(half(), StreamFault::Truncate),
@@ -93,7 +93,7 @@ async fn a_job_has_three_tries_in_all() {
     harness.stop().await;
 }
 
-/// What becomes of a job that the first backend refuses, beside so many that hang.
+/// The outcome of a job that the first backend refuses, next to so many that hang.
 async fn refused(backends: &[ScriptedBackend; 2], status: u16, hang: usize) -> JobTrace {
     let [first, second] = backends;
     let mut harness = Harness::builder().backend(first).backend(second).max_concurrent(4).start();
@@ -118,7 +118,7 @@ async fn refused(backends: &[ScriptedBackend; 2], status: u16, hang: usize) -> J
 type Case = (fn(&ScriptedBackend), usize);
 
 #[actix_rt::test]
-async fn a_refusal_that_no_other_backend_makes_good_is_the_answer_with_its_body_only_if_it_is_4xx() {
+async fn a_refusal_that_is_not_retried_is_sent_with_its_body_only_if_it_is_4xx() {
     let other_path = |second: &ScriptedBackend| {
         second.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
     };
@@ -140,7 +140,7 @@ async fn a_refusal_that_no_other_backend_makes_good_is_the_answer_with_its_body_
 }
 
 #[actix_rt::test]
-async fn a_cancel_reaches_a_job_that_moved() {
+async fn a_cancel_reaches_a_retried_job() {
     let [first, second] = twins();
     first.reply([refusal(503)]);
     second.reply([Reply::Hang]);
@@ -188,7 +188,7 @@ async fn a_hundred_bad_requests_open_no_breaker() {
 }
 
 #[actix_rt::test]
-async fn a_backend_that_takes_no_connection_gets_no_jobs_for_a_while_and_is_tried_again() {
+async fn a_backend_that_takes_no_connection_has_its_breaker_opened_and_is_tried_again() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply((0..3).map(|_| Reply::Refuse));
     let mut harness = Harness::builder().backend(&backend).start();
@@ -196,7 +196,7 @@ async fn a_backend_that_takes_no_connection_gets_no_jobs_for_a_while_and_is_trie
     for _ in 0..3 {
         assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::BackendUnreachable));
     }
-    assert!(link.offered().await.is_empty(), "what nobody serves is not on offer");
+    assert!(link.offered().await.is_empty(), "a model without a backend is not on offer");
     assert_eq!(ends(&mut link, "{}").await, Err(ErrorCode::ModelNotLoaded));
     assert_eq!(link.offered().await, ["m"], "the trial is due");
     assert_eq!(ends(&mut link, "{}").await, Ok(()));
@@ -216,7 +216,7 @@ async fn messages_are_translated_for_a_backend_that_has_only_chat_completions() 
     let request = r#"{"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     for form in [AnswerForm::Stream, AnswerForm::Whole] {
         backend.reply([Reply::saying(Endpoint::ChatCompletions, "four")]);
-        let job = link.send_job(&order_at(Endpoint::Messages, form, "m", request));
+        let job = link.send_job(&job_frame_at(Endpoint::Messages, form, "m", request));
         let asked = backend.request().await;
         assert_eq!(
             (asked.endpoint, asked.json()["messages"][0]["content"].as_str()),
@@ -232,7 +232,7 @@ async fn messages_are_translated_for_a_backend_that_has_only_chat_completions() 
         assert!(marks.iter().all(|mark| text.contains(mark)), "{text}");
     }
     // What can't be translated is the caller's to hear, in the API's own shape.
-    let job = link.send_job(&order_at(Endpoint::Messages, AnswerForm::Stream, "m", r#"{"messages":7}"#));
+    let job = link.send_job(&job_frame_at(Endpoint::Messages, AnswerForm::Stream, "m", r#"{"messages":7}"#));
     let trace = link.outcome_of(job).await;
     assert_eq!(trace.code(), ErrorCode::Internal);
     assert!(String::from_utf8(trace.bytes).unwrap().contains("invalid_request_error"));

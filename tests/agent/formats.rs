@@ -6,7 +6,8 @@ use outpost::core::formats::assemble::Assembly;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{BinaryChunk, ErrorCode, Extension, Extensions, FromAgent, ResponseHead, Tokens};
 use outpost::testkit::{
-    CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, order, order_at, whole_answer,
+    CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame, job_frame_at,
+    whole_answer,
 };
 use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
@@ -28,7 +29,7 @@ async fn agent(backend: &ScriptedBackend, offer: Extensions) -> (Harness, Coordi
 }
 
 async fn served(link: &mut CoordinatorLink, endpoint: Endpoint, form: AnswerForm) -> JobTrace {
-    let job = order_at(endpoint, form, "m", r#"{"input":"x","stream":false}"#);
+    let job = job_frame_at(endpoint, form, "m", r#"{"input":"x","stream":false}"#);
     link.send_job(&job);
     link.outcome_of(job.job_id).await
 }
@@ -85,7 +86,7 @@ async fn every_path_is_served_as_one_body_of_a_stream() {
 }
 
 #[actix_rt::test]
-async fn embeddings_are_one_body_whatever_the_job_says() {
+async fn embeddings_are_one_body_whatever_the_job_requests() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::all()).await;
     for form in [Stream, Whole] {
@@ -101,7 +102,7 @@ async fn embeddings_are_one_body_whatever_the_job_says() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_takes_no_notice_of_stream_serves_either_form() {
+async fn a_server_that_ignores_stream_serves_either_form() {
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Messages] {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend, Extensions::all()).await;
@@ -156,7 +157,7 @@ async fn an_answer_that_is_not_whole_sends_no_byte_of_a_body() {
 }
 
 #[actix_rt::test]
-async fn a_large_body_goes_up_in_chunks_and_in_order() {
+async fn a_large_body_is_sent_in_chunks_and_in_order() {
     let text = "0123456789".repeat(600_000);
     for offer in [endpoints(), Extensions::all()] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -174,7 +175,7 @@ async fn the_first_chunk_has_the_head_and_others_are_binary_where_both_were_agre
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::all()).await;
     backend.reply([Reply::ByHand]);
-    let job = link.send_job(&order_at(Endpoint::ChatCompletions, Stream, "m", "{}"));
+    let job = link.send_job(&job_frame_at(Endpoint::ChatCompletions, Stream, "m", "{}"));
     let request = backend.request().await;
     request.head();
     let mut sent = 0;
@@ -224,7 +225,7 @@ async fn a_refusal_of_the_request_is_sent_with_its_status_and_its_body() {
 }
 
 #[actix_rt::test]
-async fn a_job_that_asks_for_what_there_is_not_is_answered_internal() {
+async fn a_job_for_a_path_that_no_backend_has_ends_with_internal() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
     let (harness, mut link) = agent(&backend, Extensions::all()).await;
@@ -235,7 +236,7 @@ async fn a_job_that_asks_for_what_there_is_not_is_answered_internal() {
         (&format!(r#"{asked},"stream":"no""#), ErrorCode::Internal),
         (r#","endpoint":"/v1/embeddings""#, ErrorCode::Internal),
     ] {
-        let job = order("m", "{}").job_id;
+        let job = job_frame("m", "{}").job_id;
         link.send_text(format!(r#"{{"type":"job","job_id":"{job}","model_id":"m","request":{{}}{fields}}}"#));
         assert_eq!(link.outcome_of(job).await.code(), code, "{fields}");
     }
@@ -244,11 +245,11 @@ async fn a_job_that_asks_for_what_there_is_not_is_answered_internal() {
 }
 
 #[actix_rt::test]
-async fn a_cancel_silences_a_job_that_is_being_put_together() {
+async fn a_cancel_silences_a_job_whose_body_is_being_assembled() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::all()).await;
     backend.reply([Reply::ByHand]);
-    let job = link.send_job(&order_at(Endpoint::ChatCompletions, Whole, "m", "{}"));
+    let job = link.send_job(&job_frame_at(Endpoint::ChatCompletions, Whole, "m", "{}"));
     let mut request = backend.request().await;
     request.head();
     request.piece("data: {\"choices\":[]}\n\n");
@@ -259,7 +260,7 @@ async fn a_cancel_silences_a_job_that_is_being_put_together() {
 }
 
 #[actix_rt::test]
-async fn offers_say_what_each_model_can_do() {
+async fn offers_list_the_paths_of_each_model() {
     let backend = ScriptedBackend::new("box", &["chat", "vectors"]);
     let vectors = Endpoints::NONE.with(Endpoint::Embeddings);
     backend.set_report(|report| {
@@ -284,12 +285,12 @@ async fn offers_say_what_each_model_can_do() {
 
 /// The harness fails any test in which a frame has a field of an extension that was not agreed on.
 #[actix_rt::test]
-async fn a_base_coordinator_sees_nothing_of_it_and_its_fields_mean_nothing() {
+async fn a_base_coordinator_is_sent_no_field_of_it_and_its_fields_are_ignored() {
     for offer in [Extensions::NONE, [Extension::Binary].into_iter().collect()] {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend, offer).await;
         for fields in [r#","endpoint":"/v1/embeddings","stream":false"#, r#","endpoint":7,"stream":"x""#] {
-            let job = order("m", "{}").job_id;
+            let job = job_frame("m", "{}").job_id;
             link.send_text(format!(r#"{{"type":"job","job_id":"{job}","model_id":"m","request":{{}}{fields}}}"#));
             let trace = link.outcome_of(job).await;
             assert_eq!(trace.bytes, answer(Endpoint::ChatCompletions, "hello", 3, 5).concat());

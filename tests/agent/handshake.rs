@@ -1,4 +1,4 @@
-//! The agent proves who it is, and takes nothing but the frames of the handshake until it is let in.
+//! The agent proves its key, and accepts only frames of the handshake until it is admitted.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn wait(event: &Event) -> Option<Duration> {
     }
 }
 
-/// The handshake fails at what `script` does, the agent says goodbye, and tries again after the first wait.
+/// The handshake fails at what `script` does. The agent sends a close frame and dials again after the first wait.
 async fn fails_at(script: impl AsyncFnOnce(&mut CoordinatorLink)) -> ConnectFailure {
     let mut harness = Harness::builder().start();
     let mut link = harness.coordinator.next_connection().await;
@@ -93,7 +93,7 @@ async fn a_nonce_of_another_size_or_none_is_not_signed() {
 }
 
 #[actix_rt::test]
-async fn what_has_no_place_before_the_challenge_fails_the_handshake() {
+async fn a_frame_out_of_place_before_the_challenge_fails_the_handshake() {
     let frames = [
         Frame::Binary(Bytes::from_static(b"x")),
         Frame::Text(Bytes::from_static(b"hello")),
@@ -116,7 +116,7 @@ async fn what_has_no_place_before_the_challenge_fails_the_handshake() {
 }
 
 #[actix_rt::test]
-async fn what_has_no_place_before_the_verdict_fails_the_handshake() {
+async fn a_frame_out_of_place_before_the_verdict_fails_the_handshake() {
     let job = r#"{"type":"job","job_id":"6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10","model_id":"m","request":{}}"#;
     for text in [job, r#"{"type":"auth_challenge","nonce":""}"#, "{", r#"{"type":"news"}"#] {
         fails_at(async |link: &mut CoordinatorLink| {
@@ -276,7 +276,7 @@ async fn frames_that_come_with_the_verdict_are_not_lost() {
 }
 
 #[actix_rt::test]
-async fn frames_of_the_handshake_after_it_are_passed_over() {
+async fn frames_of_the_handshake_after_it_are_skipped() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
     link.challenge();

@@ -1,11 +1,11 @@
-//! The harness keeps its own promises: it refuses leaks and broken protocol, and says what it waited for.
+//! The harness fails a test that leaks or breaks the protocol, and reports what it waited for in vain.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use outpost::messages::jobs::{JobEnded, Outcome, Ticket};
-use outpost::testkit::{Clock, Harness, PATIENCE, Probe, Reply, ScriptedBackend};
+use outpost::testkit::{Clock, Harness, Recorder, Reply, ScriptedBackend, TIMEOUT};
 use tokio::time::Instant;
 
 /// What a test that does this fails with.
@@ -26,7 +26,7 @@ async fn a_test_that_forgets_to_stop_its_agent_fails() {
 }
 
 #[actix_rt::test]
-async fn a_wait_in_vain_says_for_what_and_takes_no_time() {
+async fn a_wait_in_vain_reports_what_it_waited_for_and_takes_no_time() {
     let begun = std::time::SystemTime::now();
     let failure = fails_with(async {
         let mut harness = Harness::builder().start();
@@ -34,7 +34,7 @@ async fn a_wait_in_vain_says_for_what_and_takes_no_time() {
         let virtually = Instant::now();
         let job = link.job("no-such-model", "{}");
         link.outcome_of(job).await;
-        assert!(virtually.elapsed() < PATIENCE);
+        assert!(virtually.elapsed() < TIMEOUT);
         link.chunk_of(job).await;
     })
     .await;
@@ -43,8 +43,8 @@ async fn a_wait_in_vain_says_for_what_and_takes_no_time() {
 }
 
 #[actix_rt::test]
-async fn a_coordinator_that_heard_something_unheard_of_fails_the_test() {
-    // The harness holds a connection to its own jobs: a job that another one sent is not spoken of.
+async fn an_agent_that_breaks_the_protocol_fails_the_test() {
+    // The harness holds a connection to its own jobs: a job that another one sent must not appear on it.
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let failure = fails_with(async {
@@ -63,7 +63,7 @@ async fn a_coordinator_that_heard_something_unheard_of_fails_the_test() {
 }
 
 #[actix_rt::test]
-async fn it_works_on_a_clock_that_runs() {
+async fn it_works_with_a_running_clock() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().clock(Clock::Unchanged).backend(&backend).start();
     let mut link = harness.connect().await;
@@ -73,8 +73,8 @@ async fn it_works_on_a_clock_that_runs() {
 }
 
 #[actix_rt::test]
-async fn a_probe_records_messages_in_order() {
-    let (recipient, mut recorded) = Probe::<JobEnded>::start();
+async fn a_recorder_keeps_messages_in_order() {
+    let (recipient, mut recorded) = Recorder::<JobEnded>::start();
     for number in 0..3 {
         let ticket = Ticket(number);
         recipient.do_send(JobEnded { ticket, outcome: Outcome::Cancelled, duration: Duration::ZERO });

@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, FromCoordinator, JobError};
-use outpost::testkit::{Harness, Reply, ScriptedBackend, StreamFault, answer, order};
+use outpost::testkit::{Harness, Reply, ScriptedBackend, StreamFault, answer, job_frame};
 use tokio::time::Instant;
 
 /// Something that must not be in any frame but the answer's own bytes.
 const SECRET: &str = "the prompt was: xyzzy";
 
-/// The error that a job ends with which gets this reply, and the bytes that went up before it.
+/// The error of a job that gets this reply, and the bytes that were sent before it.
 async fn fails_with(reply: Reply) -> (JobError, Vec<u8>) {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([reply]);
@@ -69,20 +69,20 @@ async fn an_endless_error_body_is_read_to_a_bound() {
 }
 
 #[actix_rt::test]
-async fn a_backend_that_is_not_there_is_unreachable() {
+async fn a_backend_that_refuses_the_connection_is_unreachable() {
     assert_eq!(fails_with(Reply::Refuse).await.0.error_code, ErrorCode::BackendUnreachable);
     assert_eq!(fails_with(Reply::Garble).await.0.error_code, ErrorCode::Internal);
 }
 
 #[actix_rt::test]
-async fn a_stream_that_does_not_end_well_is_internal_and_what_went_up_is_counted() {
+async fn a_stream_that_breaks_off_is_internal_and_the_sent_bytes_are_counted() {
     for fault in [StreamFault::Truncate, StreamFault::Break] {
         let (error, bytes) = fails_with(Reply::StreamThen(some_events(), fault)).await;
         assert_eq!(error.error_code, ErrorCode::Internal, "{fault:?}");
         assert_eq!(bytes, some_events().concat(), "{fault:?}");
     }
     let (error, bytes) = fails_with(Reply::Stream(Vec::new())).await;
-    assert_eq!((error.error_code, bytes.len()), (ErrorCode::Internal, 0), "an empty body is no answer");
+    assert_eq!((error.error_code, bytes.len()), (ErrorCode::Internal, 0), "an empty body is not a response");
 }
 
 #[actix_rt::test]
@@ -91,12 +91,12 @@ async fn an_error_event_is_internal_whatever_comes_after_it() {
     for reply in [Reply::pieces(&[event]), Reply::pieces(&[event, "data: [DONE]\n\n"])] {
         let (error, _) = fails_with(reply).await;
         assert_eq!(error.error_code, ErrorCode::Internal);
-        assert!(error.message.contains("server_error"), "its label is told: {}", error.message);
+        assert!(error.message.contains("server_error"), "its label is sent: {}", error.message);
     }
 }
 
 #[actix_rt::test]
-async fn a_success_that_is_no_event_stream_is_internal_and_not_relayed() {
+async fn a_success_that_is_not_an_event_stream_is_internal_and_not_relayed() {
     for kind in ["text/html", "application/json", "text/plain"] {
         let (error, bytes) = fails_with(Reply::Content(kind, SECRET.into())).await;
         assert_eq!((error.error_code, bytes.len()), (ErrorCode::Internal, 0), "{kind}");
@@ -111,7 +111,7 @@ async fn a_deadline_counts_from_receipt_and_drops_the_request() {
         backend.reply([reply]);
         let mut harness = Harness::builder().backend(&backend).start();
         let mut link = harness.connect().await;
-        let mut job = order("m", "{}");
+        let mut job = job_frame("m", "{}");
         job.deadline = Duration::from_millis(7_500);
         let sent = Instant::now();
         link.send_job(&job);
@@ -130,7 +130,7 @@ async fn without_a_usable_deadline_it_is_a_minute() {
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
     for deadline in ["0", "-1", "1.5", "\"9\"", "null"] {
-        let job = order("m", "{}").job_id;
+        let job = job_frame("m", "{}").job_id;
         let text =
             format!(r#"{{"type":"job","job_id":"{job}","model_id":"m","request":{{}},"deadline_ms":{deadline}}}"#);
         let sent = Instant::now();
@@ -149,7 +149,7 @@ async fn a_deadline_past_32_bits_is_not_cut() {
     let mut link = harness.connect().await;
     let deadlines = [u64::from(u32::MAX) + 1, u64::MAX].map(Duration::from_millis);
     let jobs = deadlines.map(|deadline| {
-        let mut job = order("m", "{}");
+        let mut job = job_frame("m", "{}");
         job.deadline = deadline;
         link.send_job(&job)
     });
@@ -187,7 +187,7 @@ async fn an_anthropic_job_needs_a_backend_that_has_messages_or_chat() {
     backend.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.endpoint = Endpoint::Messages;
     link.send_job(&job);
     assert_eq!(link.outcome_of(job.job_id).await.code(), ErrorCode::Internal);
@@ -210,7 +210,7 @@ async fn a_malformed_job_with_a_readable_id_is_answered() {
         &long,
     ];
     for fields in fields {
-        let job = order("m", "{}").job_id;
+        let job = job_frame("m", "{}").job_id;
         link.send_text(format!(r#"{{"type":"job","job_id":"{job}"{fields}}}"#));
         assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal, "{fields}");
     }
@@ -232,7 +232,7 @@ async fn a_job_whose_frame_can_not_be_read_to_its_end_is_answered_once() {
     let deep_and_large = format!(r#"{{"prompt":"{}","x":{deep}}}"#, "word ".repeat(400_000));
     for request in [&deep, &deep_and_large, r#"{"messages":[{"content":"brok"#, "tru"] {
         for order_of_members in [0, 1] {
-            let job = order("m", "{}").job_id;
+            let job = job_frame("m", "{}").job_id;
             let id = format!(r#""type":"job","job_id":"{job}","model_id":"m""#);
             match order_of_members {
                 0 => link.send_text(format!(r#"{{{id},"request":{request}}}"#)),

@@ -1,9 +1,9 @@
-//! A job that is done: the backend's bytes go up as they came, and what it cost.
+//! A job that is done: the backend's bytes are sent unchanged, and its tokens are reported.
 
 use bytes::Bytes;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{FromCoordinator, Tokens};
-use outpost::testkit::{Harness, Reply, ScriptedBackend, answer, order};
+use outpost::testkit::{Harness, Reply, ScriptedBackend, answer, job_frame};
 use serde_json::json;
 
 async fn agent(backend: &ScriptedBackend) -> (Harness, outpost::testkit::CoordinatorLink) {
@@ -13,7 +13,7 @@ async fn agent(backend: &ScriptedBackend) -> (Harness, outpost::testkit::Coordin
 }
 
 #[actix_rt::test]
-async fn its_bytes_go_up_exactly_as_they_came() {
+async fn its_bytes_are_sent_exactly_as_they_were_received() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let mut strange = vec![
@@ -34,7 +34,7 @@ async fn its_bytes_go_up_exactly_as_they_came() {
 }
 
 #[actix_rt::test]
-async fn each_piece_goes_up_when_it_comes() {
+async fn each_piece_is_sent_when_it_is_received() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     backend.reply([Reply::ByHand]);
@@ -65,7 +65,7 @@ async fn a_long_answer_is_whole_and_in_order() {
 }
 
 #[actix_rt::test]
-async fn what_it_cost_is_what_the_backend_says_or_nothing() {
+async fn its_tokens_are_those_that_the_backend_reports_or_none() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     let silent = Reply::pieces(&["data: {\"choices\":[]}\n\n", "data: [DONE]\n\n"]);
@@ -104,7 +104,7 @@ async fn the_model_on_offer_is_the_model_that_runs() {
 async fn an_anthropic_job_goes_to_a_backend_that_has_messages() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
-    let mut job = order("m", r#"{"max_tokens":5,"messages":[]}"#);
+    let mut job = job_frame("m", r#"{"max_tokens":5,"messages":[]}"#);
     job.endpoint = Endpoint::Messages;
     link.send_job(&job);
     let trace = link.outcome_of(job.job_id).await;
@@ -115,10 +115,10 @@ async fn an_anthropic_job_goes_to_a_backend_that_has_messages() {
 }
 
 #[actix_rt::test]
-async fn a_format_that_is_not_known_is_openai() {
+async fn an_unknown_format_is_taken_as_openai() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
-    let job = order("m", "{}");
+    let job = job_frame("m", "{}");
     let text = serde_json::to_string(&FromCoordinator::Job(job.clone())).unwrap().replace(r#""openai""#, r#""grpc""#);
     link.send_text(text);
     link.outcome_of(job.job_id).await.done();
@@ -131,7 +131,7 @@ async fn a_job_in_fragments_with_a_ping_between_them_is_one_job() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let prompt = "word ".repeat(400_000);
-    let job = order("m", format!(r#"{{"messages":"{prompt}"}}"#));
+    let job = job_frame("m", format!(r#"{{"messages":"{prompt}"}}"#));
     let text = serde_json::to_string(&FromCoordinator::Job(job.clone())).unwrap();
     link.send_fragmented(&text, 37);
     link.outcome_of(job.job_id).await.done();
@@ -144,7 +144,7 @@ async fn a_job_id_that_runs_already_runs_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     backend.reply([Reply::ByHand]);
-    let job = order("m", "{}");
+    let job = job_frame("m", "{}");
     link.send_job(&job);
     let request = backend.request().await;
     link.send_job(&job);
@@ -170,11 +170,11 @@ async fn a_job_id_that_runs_already_runs_once() {
 }
 
 #[actix_rt::test]
-async fn an_id_is_echoed_in_the_letters_it_came_in() {
+async fn an_id_is_echoed_in_the_received_spelling() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let id = "6F1C3F0E-5f0b-4F43-9C7E-0D6F5F8F6F10";
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.job_id = id.parse().unwrap();
     link.send_job(&job);
     assert_eq!(link.outcome_of(job.job_id).await.done().job_id.as_str(), id);

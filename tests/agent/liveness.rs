@@ -35,7 +35,7 @@ async fn the_agent_pings_every_twenty_seconds_and_lives_on_pongs_alone() {
 }
 
 #[actix_rt::test]
-async fn silence_for_45_seconds_is_the_end() {
+async fn silence_for_45_seconds_ends_the_connection() {
     for fault in [LinkFault::IgnorePings, LinkFault::StopReading] {
         let mut harness = Harness::builder().start();
         let mut link = harness.connect().await;
@@ -68,7 +68,7 @@ async fn a_frame_that_trickles_in_keeps_the_connection_alive() {
 }
 
 #[actix_rt::test]
-async fn a_write_that_stands_still_for_30_seconds_is_the_end_even_if_the_peer_talks() {
+async fn a_write_that_stands_still_for_30_seconds_ends_the_connection_even_if_the_peer_sends() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -88,12 +88,12 @@ async fn a_write_that_stands_still_for_30_seconds_is_the_end_even_if_the_peer_ta
 }
 
 #[actix_rt::test]
-async fn a_write_that_moves_now_and_then_is_no_stall() {
+async fn a_write_that_moves_now_and_then_is_not_a_stall() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).link_capacity(4096).start();
     let mut link = harness.connect().await;
-    let mut job = outpost::testkit::order("m", "{}");
+    let mut job = outpost::testkit::job_frame("m", "{}");
     job.deadline = Duration::from_secs(3600);
     link.send_job(&job);
     let mut request = backend.request().await;
@@ -121,7 +121,7 @@ async fn a_write_that_moves_now_and_then_is_no_stall() {
 }
 
 #[actix_rt::test]
-async fn a_pong_overtakes_the_answers_that_wait() {
+async fn a_pong_overtakes_waiting_response_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -147,7 +147,7 @@ async fn a_pong_overtakes_the_answers_that_wait() {
 }
 
 #[actix_rt::test]
-async fn a_heartbeat_overtakes_the_answers_that_wait() {
+async fn a_heartbeat_overtakes_waiting_response_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -175,7 +175,7 @@ async fn a_heartbeat_overtakes_the_answers_that_wait() {
 }
 
 #[actix_rt::test]
-async fn a_flood_of_pings_is_answered_by_the_newest_and_starves_nobody() {
+async fn a_flood_of_pings_is_answered_by_the_newest_and_starves_no_job() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
@@ -195,7 +195,7 @@ async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
     let mut harness = Harness::builder().backend(&backend).link_capacity(4096).start();
     let mut link = harness.connect().await;
     link.fail(LinkFault::IgnorePings);
-    let mut job = outpost::testkit::order("m", "{}");
+    let mut job = outpost::testkit::job_frame("m", "{}");
     job.deadline = Duration::from_secs(3600);
     link.send_job(&job);
     let mut request = backend.request().await;
@@ -220,7 +220,7 @@ async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
 }
 
 #[actix_rt::test]
-async fn a_coordinator_has_time_to_read_what_lies_in_buffers_before_our_ping() {
+async fn a_coordinator_has_time_to_read_the_bytes_before_our_ping() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).link_capacity(4 * 1024 * 1024).start();

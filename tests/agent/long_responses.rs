@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{ErrorCode, Extensions, Tokens};
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, answer, order_at};
+use outpost::testkit::{CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, answer, job_frame_at};
 use serde_json::{Value, json};
 
 use AnswerForm::{Stream, Whole};
@@ -17,7 +17,7 @@ async fn agent(backend: &ScriptedBackend) -> (Harness, CoordinatorLink) {
 }
 
 async fn served(link: &mut CoordinatorLink, endpoint: Endpoint, form: AnswerForm) -> JobTrace {
-    let job = order_at(endpoint, form, "m", r#"{"input":"x"}"#);
+    let job = job_frame_at(endpoint, form, "m", r#"{"input":"x"}"#);
     link.send_job(&job);
     link.outcome_of(job.job_id).await
 }
@@ -50,7 +50,7 @@ async fn a_response_whose_last_event_is_long_is_complete_and_counted_in_either_f
 }
 
 #[actix_rt::test]
-async fn a_response_that_ends_behind_a_long_event_that_can_not_be_read_is_no_fault_of_the_backend() {
+async fn a_response_that_ends_after_a_long_unreadable_event_is_not_the_backends_failure() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let stream = format!("data: {}\n\n", "x".repeat(2 << 20));
@@ -85,7 +85,7 @@ async fn a_whole_body_longer_than_what_is_held_is_sent_as_it_comes() {
 }
 
 #[actix_rt::test]
-async fn tool_input_that_is_not_json_is_an_empty_object_and_no_fault() {
+async fn tool_input_that_is_not_json_is_an_empty_object_and_not_an_error() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
     let tool = [

@@ -16,6 +16,7 @@ fn backend(name: &str) -> ScriptedBackend {
 }
 
 /// A request to the coordinator's API: its response's status and body.
+#[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
 fn chat(addr: SocketAddr) -> actix_rt::task::JoinHandle<(u16, String)> {
     let client = awc::Client::builder().timeout(Duration::from_secs(60)).finish();
     let request = client.post(format!("http://{addr}/v1/chat/completions")).content_type("application/json");

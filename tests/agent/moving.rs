@@ -1,10 +1,10 @@
-//! A job that one backend fails before a byte of its answer went up is done by another; any other failure is the job's.
+//! A job that fails before its first response byte is retried on another backend; any other failure ends it.
 
 use std::time::Duration;
 
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::ErrorCode;
-use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, StreamFault, answer, order};
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, StreamFault, answer, job_frame};
 use tokio::time::Instant;
 
 /// So many backends of one model, named in the order in which idle ones are chosen.
@@ -23,7 +23,7 @@ fn requests(backends: &[ScriptedBackend]) -> Vec<usize> {
 }
 
 #[actix_rt::test]
-async fn what_another_backend_may_do_better_goes_there() {
+async fn a_failure_that_another_backend_may_not_have_is_retried_there() {
     let statuses = [429, 502, 503, 504].map(|status| Reply::Status(status, "{}".into()));
     let broken = [StreamFault::Truncate, StreamFault::Break].map(|fault| Reply::StreamThen(Vec::new(), fault));
     for reply in [Reply::Refuse, Reply::Garble].into_iter().chain(statuses).chain(broken) {
@@ -54,7 +54,7 @@ async fn a_job_is_tried_three_times_at_most() {
 }
 
 #[actix_rt::test]
-async fn what_is_the_callers_fault_or_nobody_knows_whose_is_not_tried_again() {
+async fn a_failure_of_the_caller_or_of_unknown_cause_is_not_retried() {
     for status in [400, 401, 403, 413, 422, 500] {
         let backends = backends::<2>();
         let (harness, mut link) = agent(&backends).await;
@@ -67,7 +67,7 @@ async fn what_is_the_callers_fault_or_nobody_knows_whose_is_not_tried_again() {
 }
 
 #[actix_rt::test]
-async fn a_job_stays_once_a_byte_went_up() {
+async fn a_job_is_not_retried_once_a_byte_was_sent() {
     for fault in [StreamFault::Truncate, StreamFault::Break] {
         let backends = backends::<2>();
         let (harness, mut link) = agent(&backends).await;
@@ -86,7 +86,7 @@ async fn the_deadline_counts_over_all_tries() {
     let (harness, mut link) = agent(&backends).await;
     backends[0].reply([Reply::After(Duration::from_secs(4), Box::new(Reply::Refuse))]);
     backends[1].reply([Reply::Hang]);
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(6);
     let sent = Instant::now();
     link.send_job(&job);
@@ -100,7 +100,7 @@ async fn no_try_begins_once_the_deadline_has_passed() {
     let backends = backends::<2>();
     let (harness, mut link) = agent(&backends).await;
     backends[0].reply([Reply::After(Duration::from_secs(6), Box::new(Reply::Refuse))]);
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(6);
     link.send_job(&job);
     assert_eq!(link.outcome_of(job.job_id).await.code(), ErrorCode::BackendTimeout);
@@ -109,7 +109,7 @@ async fn no_try_begins_once_the_deadline_has_passed() {
 }
 
 #[actix_rt::test]
-async fn a_cancel_as_it_moves_silences_it_wherever_it_is() {
+async fn a_cancel_during_a_retry_silences_the_job() {
     let backends = backends::<2>();
     let (mut harness, mut link) = agent(&backends).await;
     backends[1].reply_always(Reply::Hang);
@@ -130,7 +130,7 @@ async fn a_cancel_as_it_moves_silences_it_wherever_it_is() {
 }
 
 #[actix_rt::test]
-async fn a_job_that_moved_ends_with_its_connection() {
+async fn a_retried_job_ends_with_its_connection() {
     let backends = backends::<2>();
     let (mut harness, link) = agent(&backends).await;
     backends[0].reply([Reply::Refuse]);

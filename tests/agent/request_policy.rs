@@ -4,7 +4,7 @@ use outpost::core::formats::policy::RemoteMedia;
 use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, ScriptedBackend, order_at};
+use outpost::testkit::{CoordinatorLink, Harness, JobTrace, ScriptedBackend, job_frame_at};
 use serde_json::{Value, json};
 
 /// A backend of a kind, and an agent that offers it to a coordinator with `endpoints`.
@@ -24,7 +24,7 @@ async fn agent_of(backend: &ScriptedBackend, media: RemoteMedia) -> (Harness, Co
 }
 
 async fn served(link: &mut CoordinatorLink, endpoint: Endpoint, request: &'static str) -> JobTrace {
-    let job = order_at(endpoint, AnswerForm::Stream, "m", request);
+    let job = job_frame_at(endpoint, AnswerForm::Stream, "m", request);
     link.send_job(&job);
     link.outcome_of(job.job_id).await
 }

@@ -1,9 +1,9 @@
-//! A job that one backend failed before a byte of its answer went up, while every other one is full, waits for a slot.
+//! A job that fails before its first response byte, while all other backends are full, waits for a slot.
 
 use std::time::Duration;
 
 use outpost::messages::wire::ErrorCode;
-use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, StreamFault, order};
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, StreamFault, job_frame};
 use tokio::time::Instant;
 
 /// Two backends of one model with a slot each, named in the order in which idle ones are chosen.
@@ -41,7 +41,7 @@ async fn it_waits_until_its_deadline_and_no_longer() {
     let ([first, second], mut harness, mut link) = agent().await;
     first.reply([after(1, Reply::Refuse)]);
     second.reply([Reply::Hang]);
-    let mut job = order("m", "{}");
+    let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(6);
     let sent = Instant::now();
     link.send_job(&job);

@@ -55,7 +55,7 @@ async fn a_workers_panic_costs_one_job() {
 }
 
 #[actix_rt::test]
-async fn workers_may_panic_all_day() {
+async fn workers_may_panic_any_number_of_times() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Panic);
     let mut harness = Harness::builder().backend(&backend).max_concurrent(1).start();
@@ -101,12 +101,12 @@ async fn a_pools_panic_costs_the_jobs_of_its_backend() {
 }
 
 #[actix_rt::test]
-async fn a_new_discovery_looks_at_everything_again() {
+async fn a_new_discovery_probes_everything_again() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
-    let mut job = outpost::testkit::order("m", "{}");
+    let mut job = outpost::testkit::job_frame("m", "{}");
     job.deadline = Duration::from_secs(3600);
     link.send_job(&job);
     let request = backend.request().await;
@@ -122,7 +122,7 @@ async fn a_new_discovery_looks_at_everything_again() {
 }
 
 #[actix_rt::test]
-async fn a_policy_that_panics_is_discoverys_end() {
+async fn a_policy_that_panics_ends_discovery() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let asked = Arc::new(AtomicUsize::new(0));
     let policy = {
@@ -162,7 +162,7 @@ async fn a_routers_panic_costs_its_connection() {
 }
 
 #[actix_rt::test]
-async fn a_connections_panic_is_an_end_like_another() {
+async fn a_connections_panic_is_handled_like_any_end() {
     let mut harness = Harness::builder().start();
     harness.coordinator.fail_dials([DialFault::Panics, DialFault::Panics]);
     for generation in 1..=2 {
@@ -214,7 +214,7 @@ async fn when_actors_end_faster_than_they_can_be_replaced_the_agent_gives_up() {
 }
 
 #[actix_rt::test]
-async fn ten_bugs_a_minute_are_put_up_with_for_ever() {
+async fn ten_panics_a_minute_are_tolerated_for_ever() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder()
         .backend(&backend)

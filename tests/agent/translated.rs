@@ -3,7 +3,9 @@
 
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead, Tokens};
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, order, order_at};
+use outpost::testkit::{
+    CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, job_frame, job_frame_at,
+};
 use serde_json::Value;
 
 use AnswerForm::{Stream, Whole};
@@ -24,7 +26,7 @@ async fn agent(backends: &[ScriptedBackend], offer: Extensions) -> (Harness, Coo
 }
 
 async fn served(link: &mut CoordinatorLink, form: AnswerForm, request: &'static str) -> JobTrace {
-    let job = order_at(Endpoint::Messages, form, "m", request);
+    let job = job_frame_at(Endpoint::Messages, form, "m", request);
     link.send_job(&job);
     link.outcome_of(job.job_id).await
 }
@@ -41,7 +43,7 @@ fn assert_is_stream(bytes: &[u8]) {
 }
 
 #[actix_rt::test]
-async fn a_message_is_streamed_or_whole_whatever_form_the_backend_chose() {
+async fn a_message_is_streamed_or_one_body_whatever_form_the_backend_chose() {
     let replies = [Reply::saying(Endpoint::ChatCompletions, "four"), Reply::whole(Endpoint::ChatCompletions, "four")];
     for reply in replies {
         let backend = [chat_only("box")];
@@ -73,7 +75,7 @@ async fn a_base_coordinator_has_its_anthropic_jobs_streamed() {
     let backend = [chat_only("box")];
     backend[0].reply_always(Reply::saying(Endpoint::ChatCompletions, "four"));
     let (harness, mut link) = agent(&backend, Extensions::NONE).await;
-    let mut job = order("m", REQUEST);
+    let mut job = job_frame("m", REQUEST);
     job.endpoint = Endpoint::Messages;
     link.send_job(&job);
     let trace = link.outcome_of(job.job_id).await;
@@ -83,7 +85,7 @@ async fn a_base_coordinator_has_its_anthropic_jobs_streamed() {
 }
 
 #[actix_rt::test]
-async fn errors_have_anthropics_shape_where_they_go_up() {
+async fn errors_are_sent_in_anthropics_shape() {
     for form in [Stream, Whole] {
         for (status, code) in [(400, ErrorCode::Internal), (404, ErrorCode::ModelNotLoaded), (429, ErrorCode::Internal)]
         {
@@ -100,7 +102,7 @@ async fn errors_have_anthropics_shape_where_they_go_up() {
 }
 
 #[actix_rt::test]
-async fn a_request_that_is_no_message_reaches_no_backend() {
+async fn a_malformed_message_request_reaches_no_backend() {
     let backend = [chat_only("box")];
     let (harness, mut link) = agent(&backend, agreed()).await;
     let trace = served(&mut link, Stream, r#"{"messages":7}"#).await;
@@ -112,7 +114,7 @@ async fn a_request_that_is_no_message_reaches_no_backend() {
 }
 
 #[actix_rt::test]
-async fn a_translated_job_moves_on_too_as_long_as_nothing_of_it_went_up() {
+async fn a_translated_job_is_retried_too_before_its_first_byte() {
     for reply in [Reply::Refuse, Reply::Stream(Vec::new()), Reply::StreamThen(Vec::new(), StreamFault::Break)] {
         let backends = ["box0", "box1"].map(chat_only);
         backends[0].reply([reply]);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use outpost::telemetry::Event;
-use outpost::testkit::{Harness, Reply, ScriptedBackend, order};
+use outpost::testkit::{Harness, Reply, ScriptedBackend, job_frame};
 use outpost::transport::websocket::codec::Frame;
 
 /// Of which events there were more than are logged one by one, and how many more.
@@ -23,7 +23,7 @@ async fn of_ten_thousand_skipped_frames_a_minute_all_but_ten_are_counted_in_one_
     backend.reply([Reply::Hang]);
     let mut harness = Harness::builder().backend(&backend).start();
     let mut link = harness.connect().await;
-    let runs = order("m", "{}");
+    let runs = job_frame("m", "{}");
     link.send_job(&runs);
     backend.request().await;
     for _ in 0..2_500 {

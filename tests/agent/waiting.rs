@@ -6,10 +6,10 @@ use std::time::Duration;
 use outpost::actors::Exit;
 use outpost::messages::wire::ErrorCode;
 use outpost::telemetry::Phase;
-use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, order};
+use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, job_frame};
 use tokio::time::Instant;
 
-/// A backend with one slot that tells of it, looked at so often.
+/// A backend with one slot that it reports, probed so often.
 async fn agent(backend: &ScriptedBackend, every: Duration) -> (Harness, CoordinatorLink) {
     backend.set_report(|report| (report.slots, report.active_requests) = (Some(1), Some(0)));
     let mut harness =
@@ -19,7 +19,7 @@ async fn agent(backend: &ScriptedBackend, every: Duration) -> (Harness, Coordina
 }
 
 #[actix_rt::test]
-async fn a_job_waits_for_a_cancelled_ones_slot_and_runs() {
+async fn a_job_waits_for_the_slot_of_a_cancelled_one_and_runs() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
     backend.reply([Reply::Hang]);
@@ -29,7 +29,7 @@ async fn a_job_waits_for_a_cancelled_ones_slot_and_runs() {
     let waits = link.job("m", "{}");
     link.fence().await;
     assert_eq!(backend.requests().len(), 1);
-    let twice = order("m", "{}");
+    let twice = job_frame("m", "{}");
     link.send_job(&twice);
     link.cancel_and_silence(twice.job_id).await;
     link.outcome_of(waits).await.done();
@@ -47,7 +47,7 @@ async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline
     backend.set_report(|report| report.active_requests = Some(1));
     link.cancel_and_silence(cancelled).await;
     let begun = Instant::now();
-    let mut short = order("m", "{}");
+    let mut short = job_frame("m", "{}");
     short.deadline = Duration::from_millis(500);
     link.send_job(&short);
     let long = link.job("m", "{}");
@@ -60,12 +60,12 @@ async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline
 }
 
 #[actix_rt::test]
-async fn what_waits_was_accepted_and_counts_as_such() {
+async fn a_waiting_job_counts_as_accepted() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
     backend.reply_always(Reply::Hang);
     link.heartbeat().await;
-    let mut until_then = order("m", "{}");
+    let mut until_then = job_frame("m", "{}");
     until_then.deadline = Duration::from_secs(14);
     link.send_job(&until_then);
     assert_eq!(link.outcome_of(until_then.job_id).await.code(), ErrorCode::BackendTimeout);
@@ -83,7 +83,7 @@ async fn what_waits_was_accepted_and_counts_as_such() {
 }
 
 #[actix_rt::test]
-async fn what_waits_as_the_agent_is_told_to_stop_is_finished_too() {
+async fn a_waiting_job_is_finished_after_a_drain_begins() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
     backend.reply([Reply::Hang]);
@@ -105,7 +105,7 @@ async fn what_waits_as_the_agent_is_told_to_stop_is_finished_too() {
 }
 
 #[actix_rt::test]
-async fn what_waits_as_running_jobs_are_ended_is_refused_at_once() {
+async fn a_waiting_job_is_refused_when_running_jobs_are_ended() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
     backend.reply([Reply::Hang]);
@@ -125,7 +125,7 @@ async fn what_waits_as_running_jobs_are_ended_is_refused_at_once() {
 }
 
 #[actix_rt::test]
-async fn what_waits_ends_with_its_connection() {
+async fn a_waiting_job_ends_with_its_connection() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
     backend.reply([Reply::Hang]);
@@ -144,7 +144,7 @@ async fn what_waits_ends_with_its_connection() {
 }
 
 #[actix_rt::test]
-async fn others_work_shrinks_the_offer_and_its_end_restores_it() {
+async fn the_work_of_other_clients_shrinks_the_offer_until_it_ends() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| (report.slots, report.active_requests) = (Some(4), Some(0)));
     let mut harness = Harness::builder().backend(&backend).start();

@@ -325,7 +325,7 @@ fn messages_are_plain_data() {
 }
 
 #[test]
-fn an_actor_holds_recipients_and_only_the_supervisor_knows_types() {
+fn an_actor_holds_recipients_and_only_the_supervisor_holds_addresses() {
     let mut wrong = uses_of("src/actors", &["Addr<"]);
     // A pool owns its workers and stops them: it is their supervisor.
     wrong.retain(|line| !line.starts_with("src/actors/supervisor") && !line.starts_with("src/actors/pool.rs"));

@@ -1,4 +1,4 @@
-//! How a server is told that nobody waits for a request any more, where its connection's end may not do.
+//! How a server is asked to end a dropped request, if it may not notice the end of its connection.
 
 use std::rc::Rc;
 
@@ -50,7 +50,7 @@ fn whole(_: &Request) -> Reply {
 }
 
 #[actix_rt::test]
-async fn sglang_is_told_the_name_of_a_request_that_was_dropped() {
+async fn sglang_is_sent_the_name_of_a_dropped_request() {
     let server = Server::start(endless).await;
     let job = JobId::random();
     let client = client(&server, BackendKind::SgLang);
@@ -66,7 +66,7 @@ async fn sglang_is_told_the_name_of_a_request_that_was_dropped() {
 }
 
 #[actix_rt::test]
-async fn koboldcpp_is_told_the_key_of_a_request_that_was_dropped_before_its_answer() {
+async fn koboldcpp_is_sent_the_key_of_a_request_that_was_dropped_before_its_response() {
     let silent = |request: &Request| match request.line.as_str() {
         CHAT => Reply::Hold(vec![]),
         _ => response("200 OK", "", ""),

@@ -41,7 +41,7 @@ fn vllm_with_key(request: &Request) -> Reply {
 }
 
 #[actix_rt::test]
-async fn every_kind_is_told_by_its_routes_and_headers() {
+async fn every_kind_is_identified_by_its_routes_and_headers() {
     for (expected, script) in servers::ONE_OF_EACH.into_iter().filter(|(kind, _)| !kind.is_service()) {
         assert_eq!(kind(script).await, Ok(expected));
     }
@@ -59,7 +59,7 @@ async fn what_is_found_is_named_by_kind_and_port() {
 }
 
 #[actix_rt::test]
-async fn an_imitation_of_ollamas_lists_is_no_ollama() {
+async fn a_server_that_imitates_ollamas_lists_is_not_identified_as_ollama() {
     let imitation = |request: &Request| match request.line.as_str() {
         "GET /" => response("200 OK", "content-type: text/html\r\n", "<title>Not Ollama</title>"),
         "GET /api/version" => json(r#"{"version":"0.7.0"}"#),
@@ -90,7 +90,7 @@ async fn a_server_that_shows_its_routes_and_locks_its_list_is_known_by_them() {
 }
 
 #[actix_rt::test]
-async fn a_port_that_accepts_and_hangs_is_given_up_without_anybodys_help() {
+async fn a_probe_of_a_port_that_accepts_and_hangs_ends_by_itself() {
     let hangs = |_: &Request| Reply::Hold(vec![]);
     let hangs_on_signs = |request: &Request| match request.line.as_str() {
         "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
@@ -104,7 +104,7 @@ async fn a_port_that_accepts_and_hangs_is_given_up_without_anybodys_help() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_is_too_busy_to_show_what_it_is_stays_what_it_was() {
+async fn a_server_that_is_too_busy_to_be_identified_keeps_its_kind() {
     let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::ollama));
     let server = Server::start({
         let script = Rc::clone(&script);
@@ -123,7 +123,7 @@ async fn a_server_that_is_too_busy_to_show_what_it_is_stays_what_it_was() {
 }
 
 #[actix_rt::test]
-async fn llamacpp_that_loads_or_wants_a_key_is_known_all_the_same() {
+async fn llamacpp_is_identified_while_it_loads_and_when_it_wants_a_key() {
     let loading = |_: &Request| recorded("llama-server-b11549/GET_v1_models_loading");
     assert_eq!(look(loading).await.err(), Some(ProbeError::NotReady));
     let locked = |_: &Request| recorded("llama-server-b11549/auth_GET_v1_models_nokey");
@@ -131,14 +131,14 @@ async fn llamacpp_that_loads_or_wants_a_key_is_known_all_the_same() {
 }
 
 #[actix_rt::test]
-async fn our_own_coordinator_is_no_backend() {
+async fn our_own_coordinator_is_not_a_backend() {
     let server = "server: outpost-coordinator\r\ncontent-type: application/json\r\n";
     let ours = move |_: &Request| response("200 OK", server, r#"{"data":[{"id":"m"}]}"#);
     assert_eq!(look(ours).await.err(), Some(ProbeError::Unexpected("a coordinator")));
 }
 
 #[actix_rt::test]
-async fn a_stranger_is_no_backend() {
+async fn an_unknown_server_is_not_a_backend() {
     let html = |_: &Request| response("200 OK", "content-type: text/html\r\n", "<html></html>");
     assert!(matches!(look(html).await.err(), Some(ProbeError::Unexpected(_))));
     assert!(matches!(look(|_| json("{}")).await.err(), Some(ProbeError::Unexpected(_))));
@@ -148,7 +148,7 @@ async fn a_stranger_is_no_backend() {
 }
 
 #[actix_rt::test]
-async fn a_stranger_is_asked_nothing_that_could_generate() {
+async fn an_unknown_server_is_sent_nothing_that_could_generate() {
     let server = Server::start(|_| status("404 Not Found")).await;
     within(source(server.port).probe()).await.err().unwrap();
     assert!(server.requests().iter().all(|request| request.line.starts_with("GET ")));
@@ -290,7 +290,7 @@ async fn a_route_that_was_not_ready_is_asked_for_again() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_comes_back_after_nobody_listened_is_found_again() {
+async fn a_server_that_was_down_is_found_again() {
     let server = Server::start(servers::ollama).await;
     let source = source(server.port);
     let first = within(source.probe()).await.unwrap().factory;

@@ -75,7 +75,7 @@ async fn a_success_before_the_end_of_the_request_has_the_rest_of_it_sent() {
 }
 
 #[actix_rt::test]
-async fn an_answer_that_is_none_yet_is_passed_over() {
+async fn an_interim_response_is_skipped() {
     let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let server = Server::start(move |_| Reply::Bytes(answer.into())).await;
     let tls = tls::client_config(None).unwrap();

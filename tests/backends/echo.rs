@@ -32,7 +32,7 @@ async fn it_offers_one_model() {
 }
 
 #[actix_rt::test]
-async fn it_says_what_it_is_and_repeats_the_last_message_of_the_user_word_by_word() {
+async fn it_names_itself_and_repeats_the_last_message_of_the_user() {
     let echo = echo::start().unwrap();
     let (status, body) = complete(
         &echo,
@@ -55,7 +55,7 @@ async fn it_says_what_it_is_and_repeats_the_last_message_of_the_user_word_by_wor
 }
 
 #[actix_rt::test]
-async fn it_keeps_usage_to_itself_unless_asked() {
+async fn it_reports_usage_only_when_requested() {
     let echo = echo::start().unwrap();
     let (_, body) = complete(&echo, r#"{"stream":true,"messages":[{"role":"user","content":"hi"}]}"#).await;
     assert!(events(&body).iter().all(|event| event.get("usage").is_none()));
@@ -63,7 +63,7 @@ async fn it_keeps_usage_to_itself_unless_asked() {
 }
 
 #[actix_rt::test]
-async fn it_answers_whole_as_well() {
+async fn it_also_answers_with_one_json_body() {
     let echo = echo::start().unwrap();
     let (status, body) = complete(&echo, r#"{"messages":[{"role":"user","content":"hi"}]}"#).await;
     assert_eq!(status, 200);

@@ -1,4 +1,4 @@
-//! What a look at each kind of server tells: models with their context and endpoints, slots and load.
+//! What a probe of each kind of server reports: models with their context and endpoints, slots and load.
 //!
 //! Which servers are recorded and which are written after documentation is said in `servers`.
 
@@ -60,7 +60,7 @@ async fn llamacpp_counts_the_slots_that_work() {
 }
 
 #[actix_rt::test]
-async fn llamacpp_without_its_properties_still_tells_models_and_context() {
+async fn llamacpp_without_its_properties_still_reports_models_and_context() {
     let seen = look(BackendKind::LlamaCpp, |request| match request.line.as_str() {
         "GET /props" => recorded("llama-server-b11549/auth_GET_props_nokey"),
         _ => servers::llama_server(request),
@@ -155,7 +155,7 @@ async fn ollamas_cloud_models_are_counted_and_not_offered() {
 }
 
 #[actix_rt::test]
-async fn ollama_that_does_not_tell_what_is_loaded_still_offers_its_models() {
+async fn ollama_that_does_not_report_loaded_models_still_offers_its_models() {
     for (list, expected) in [(r#"{"models":[{"name":"a"}]}"#, vec![("a", None)]), (r#"{"models":null}"#, vec![])] {
         let silent = move |request: &Request| documented(request, &[ChatCompletions], &[("GET /api/tags", list)]);
         assert_eq!(models(&look(BackendKind::Ollama, silent).await.unwrap()), expected);
@@ -246,7 +246,7 @@ async fn litellm() {
 }
 
 #[actix_rt::test]
-async fn litellm_that_shows_its_deployments_tells_what_they_are_for() {
+async fn litellm_that_shows_its_deployments_reports_their_tasks() {
     let documents = [
         ("GET /v1/models", r#"{"data":[{"id":"a"},{"id":"e"},{"id":"image"},{"id":"other"}]}"#),
         (

@@ -46,7 +46,7 @@ async fn an_answer_of_another_shape_is_unexpected() {
 }
 
 #[actix_rt::test]
-async fn what_is_wrong_with_a_server_is_told_apart_for_every_kind() {
+async fn each_error_of_a_server_is_distinguished_for_every_kind() {
     for kind in BackendKind::ALL {
         assert_eq!(error(kind, |_| status("401 Unauthorized")).await, Some(ProbeError::Unauthorized), "{kind}");
         assert_eq!(error(kind, |_| status("403 Forbidden")).await, Some(ProbeError::Unauthorized), "{kind}");
@@ -58,7 +58,7 @@ async fn what_is_wrong_with_a_server_is_told_apart_for_every_kind() {
 }
 
 #[actix_rt::test]
-async fn nobody_listening_is_unreachable() {
+async fn a_closed_port_is_unreachable() {
     let server = Server::start(|_| json("{}")).await;
     let source = source(&server, BackendKind::OpenAi, None);
     within(source.probe()).await.err().unwrap();
@@ -96,7 +96,7 @@ async fn of_very_many_models_only_the_first_ones_are_kept() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_never_answers_is_waited_for_until_the_look_is_dropped() {
+async fn a_probe_waits_for_a_silent_server_until_it_is_dropped() {
     for kind in BackendKind::ALL {
         let server = Server::start(|_| Reply::Hold(vec![])).await;
         let source = source(&server, kind, None);
@@ -112,7 +112,7 @@ async fn a_server_that_never_answers_is_waited_for_until_the_look_is_dropped() {
 }
 
 #[actix_rt::test]
-async fn the_load_of_a_server_that_is_not_well_is_unknown() {
+async fn the_load_of_a_server_that_fails_is_unknown() {
     for kind in BackendKind::ALL {
         for broken in [|| status("401 Unauthorized"), || status("503 Busy"), || json("[1]"), || Reply::Reset] {
             let server = Server::start(move |_| broken()).await;

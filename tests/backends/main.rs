@@ -1,6 +1,6 @@
-//! What an inference server can do to its client and to a look at it, played by a scripted server on this host.
+//! The client and the probes of backends, against scripted servers on this host.
 
-// Beside the tests themselves this crate is what they are made of, which clippy doesn't see.
+// Clippy does not see that the functions next to the tests are test code too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod aborts;

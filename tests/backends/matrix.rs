@@ -11,7 +11,7 @@ use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::AnswerForm::{Stream, Whole};
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{Capabilities, ErrorCode, Extensions, ModelOffer, ResponseHead};
-use outpost::testkit::{Clock, CoordinatorLink, Harness, JobTrace, order_at};
+use outpost::testkit::{Clock, CoordinatorLink, Harness, JobTrace, job_frame_at};
 use serde_json::Value;
 
 use super::dialects::{Answer, Wrong, answer, errors, said, tokens};
@@ -111,7 +111,7 @@ impl Bench {
             Endpoint::Responses => format!(r#"{{"max_output_tokens":9,"input":"{MARK}"}}"#),
             Endpoint::Embeddings => format!(r#"{{"input":"{MARK}"}}"#),
         };
-        let job = self.link.send_job(&order_at(endpoint, form, model.model_id.as_str(), request));
+        let job = self.link.send_job(&job_frame_at(endpoint, form, model.model_id.as_str(), request));
         within(self.link.outcome_of(job)).await
     }
 }

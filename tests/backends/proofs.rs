@@ -34,7 +34,7 @@ fn asked(server: &Server) -> usize {
 }
 
 #[actix_rt::test]
-async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
+async fn an_endpoint_is_probed_once_while_the_server_stays_up() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     for _ in 0..3 {
@@ -51,7 +51,7 @@ async fn an_endpoint_is_asked_for_once_while_the_server_stays_up() {
 }
 
 #[actix_rt::test]
-async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
+async fn a_probe_that_is_dropped_leaves_the_known_endpoints_as_they_were() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
     within(source.probe()).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_look_that_is_given_up_leaves_the_proof_as_it_was() {
 }
 
 #[actix_rt::test]
-async fn another_version_is_asked_again_and_nothing_of_the_last_one_holds() {
+async fn another_version_is_probed_again_and_nothing_of_the_last_one_holds() {
     let (server, script) = changing(servers::vllm).await;
     let source = source(&server, BackendKind::Vllm, None);
     assert!(has_messages(&within(source.probe()).await.unwrap()));
@@ -84,7 +84,7 @@ async fn another_version_is_asked_again_and_nothing_of_the_last_one_holds() {
 }
 
 #[actix_rt::test]
-async fn other_models_are_asked_for_again_and_what_was_proved_holds_where_there_is_no_answer() {
+async fn other_models_are_probed_again_and_known_endpoints_hold_without_an_answer() {
     let list = |id: &str| format!(r#"{{"data":[{{"id":"{id}"}}]}}"#);
     let id = Rc::new(Cell::new("a"));
     let up = Rc::new(Cell::new("400 Bad Request"));
@@ -115,7 +115,7 @@ async fn other_models_are_asked_for_again_and_what_was_proved_holds_where_there_
 }
 
 #[actix_rt::test]
-async fn a_server_that_is_silent_about_one_endpoint_is_seen_without_and_asked_again() {
+async fn a_server_that_does_not_answer_for_an_endpoint_is_offered_without_it_and_probed_again() {
     let silent = |request: &Request| match request.line.as_str() {
         "POST /v1/messages" => Reply::Hold(vec![]),
         _ => llama_server(request),
@@ -130,7 +130,7 @@ async fn a_server_that_is_silent_about_one_endpoint_is_seen_without_and_asked_ag
 }
 
 #[actix_rt::test]
-async fn a_declared_server_too_busy_to_show_any_endpoint_is_offered_and_a_found_one_is_not_ready() {
+async fn a_busy_server_is_offered_if_it_was_configured_and_not_ready_if_it_was_found() {
     for answer in ["503 Unavailable", "429 Too Many Requests"] {
         let busy = move |request: &Request| match request.line.as_str() {
             "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
@@ -149,7 +149,7 @@ async fn a_model_without_any_endpoint_is_not_offered() {
 }
 
 #[actix_rt::test]
-async fn only_what_a_model_could_have_is_asked_for() {
+async fn only_endpoints_that_a_model_could_have_are_probed() {
     let script = |request: &Request| match request.line.as_str() {
         "GET /api/tags" => json(r#"{"models":[{"name":"e","capabilities":["embedding"]}]}"#),
         _ => servers::ollama(request),
@@ -175,7 +175,7 @@ async fn no_server_is_sent_what_it_could_take_for_a_request() {
 }
 
 #[actix_rt::test]
-async fn an_unclear_success_is_a_yes_of_a_declared_server_and_nothing_of_one_that_was_found() {
+async fn an_unclear_success_counts_for_a_configured_server_and_not_for_a_found_one() {
     for body in ["{}", "{\"error\":\"x\"}", "hello", ""] {
         let polite = move |request: &Request| match request.line.as_str() {
             "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
@@ -190,7 +190,7 @@ async fn an_unclear_success_is_a_yes_of_a_declared_server_and_nothing_of_one_tha
 }
 
 #[actix_rt::test]
-async fn a_kind_that_was_found_by_its_routes_is_believed_like_a_declared_one() {
+async fn a_kind_that_was_found_by_its_routes_is_treated_like_a_configured_one() {
     let polite = |request: &Request| match request.line.as_str() {
         "POST /v1/chat/completions" | "POST /v1/completions" => json("{}"),
         _ => servers::tgi(request),

@@ -115,7 +115,7 @@ async fn the_content_type_has_no_parameters_and_no_capitals() {
 }
 
 #[actix_rt::test]
-async fn a_redirect_is_a_status_and_leads_nowhere() {
+async fn a_redirect_is_a_status_and_is_not_followed() {
     let elsewhere = Server::start(|_| response("200 OK", "", "")).await;
     let location = format!("location: {}v1/chat/completions\r\n", elsewhere.url());
     for status in ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"] {
@@ -127,7 +127,7 @@ async fn a_redirect_is_a_status_and_leads_nowhere() {
 }
 
 #[actix_rt::test]
-async fn an_encoding_that_was_not_asked_for_is_refused_at_once() {
+async fn an_encoding_that_was_not_requested_is_refused_at_once() {
     let held = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 9\r\n\r\n".to_vec();
     assert_eq!(outcome(move || Reply::Hold(held.clone())).await, (vec![], Some(BodyError::Encoded)));
     let identity = || response("200 OK", "content-encoding: Identity\r\n", "plain");
@@ -141,7 +141,7 @@ async fn fewer_bytes_than_announced_are_a_broken_body() {
 }
 
 #[actix_rt::test]
-async fn a_chunk_that_is_none_is_a_broken_body() {
+async fn a_malformed_chunk_is_a_broken_body() {
     let bad = || Reply::Bytes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n".to_vec());
     let (bytes, error) = outcome(bad).await;
     assert_eq!((&bytes[..], error), (&b"ok"[..], Some(BodyError::Broken)));
@@ -165,7 +165,7 @@ async fn a_body_that_only_the_close_delimits_is_read() {
 }
 
 #[actix_rt::test]
-async fn nobody_listening_is_unreachable() {
+async fn a_closed_port_is_unreachable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{free}").parse().unwrap();
     let sent = within(backend(&url, None).send(request(Endpoint::ChatCompletions, &["{}"]))).await;
@@ -173,7 +173,7 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[actix_rt::test]
-async fn a_connection_lost_behind_the_request_and_before_the_head_is_broken_and_not_unreachable() {
+async fn a_connection_lost_between_request_and_head_is_broken_and_not_unreachable() {
     for reply in [|| Reply::Reset, || Reply::Bytes(vec![]), || Reply::Bytes(b"HTTP/1.1 200 OK\r\ncont".to_vec())] {
         let server = Server::start(move |_| reply()).await;
         assert_eq!(ask(&server).await.err(), Some(SendError::Broke));
@@ -181,7 +181,7 @@ async fn a_connection_lost_behind_the_request_and_before_the_head_is_broken_and_
 }
 
 #[actix_rt::test]
-async fn an_answer_that_is_no_http_is_garbled() {
+async fn a_response_that_is_not_http_is_garbled() {
     for text in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: -3\r\n\r\n"] {
         let server = Server::start(move |_| Reply::Bytes(text.into())).await;
         assert_eq!(ask(&server).await.err(), Some(SendError::Garbled));

@@ -1,4 +1,4 @@
-//! What a look at a paid service tells, and that it costs nothing. Both are written after their documentation.
+//! What a probe of a paid service reports, and that it costs nothing. Both are written after their documentation.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ fn priced(model: &str, input: u64, output: u64) -> (String, u64, u64) {
 }
 
 #[actix_rt::test]
-async fn openrouter_tells_context_endpoints_and_exact_prices() {
+async fn openrouter_reports_context_endpoints_and_exact_prices() {
     let seen = look(BackendKind::OpenRouter, servers::openrouter).await.unwrap();
     assert_eq!(models(&seen), [("org/model", Some(131_072))]);
     assert_eq!(endpoints(&seen), [[ChatCompletions, Completions, Responses, Messages]]);
@@ -66,7 +66,7 @@ async fn a_model_of_openrouter_without_a_price_by_tokens_is_not_offered() {
 }
 
 #[actix_rt::test]
-async fn venice_tells_context_endpoints_and_exact_prices() {
+async fn venice_reports_context_endpoints_and_exact_prices() {
     let seen = look(BackendKind::Venice, servers::venice).await.unwrap();
     assert_eq!(models(&seen), [("llama-3.3-70b", Some(65536)), ("bge-m3", None)]);
     assert_eq!(endpoints(&seen), [[ChatCompletions], [Embeddings]]);
@@ -133,7 +133,7 @@ async fn a_services_list_is_asked_for_again_when_it_is_five_minutes_old_or_the_s
     assert_eq!((price().await, asked()), (Ok(1_000_000), (3, 2)));
 }
 
-/// Lets time pass while nobody waits for the network.
+/// Lets time pass while no request is under way.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;

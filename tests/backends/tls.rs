@@ -101,7 +101,7 @@ async fn a_certificate_of_the_operators_authority_is_trusted_and_http_1_1_is_spo
 }
 
 #[actix_rt::test]
-async fn a_certificate_of_nobody_known_is_refused() {
+async fn a_certificate_of_an_unknown_authority_is_refused() {
     let server = no_content("localhost", "localhost");
     let sent = send_with(&server, Bytes::from_static(b"{}"), tls::client_config(None).unwrap()).await;
     assert_eq!(sent.err(), Some(SendError::Unreachable));

@@ -42,7 +42,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
 }
 
 #[actix_rt::test]
-async fn a_bare_url_reaches_the_same_door() {
+async fn an_agent_can_connect_at_the_bare_url() {
     let coordinator = Coordinator::start().await;
     let (mut agent, nonce) = ScriptedAgent::dial(&format!("ws://{}/", coordinator.addr), agent_key(1)).await;
     assert_eq!(nonce.len(), 32);
@@ -52,7 +52,7 @@ async fn a_bare_url_reaches_the_same_door() {
 }
 
 #[actix_rt::test]
-async fn every_challenge_is_another() {
+async fn every_challenge_is_a_new_one() {
     let coordinator = Coordinator::start().await;
     let (_first, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     let (mut second, other) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
@@ -96,7 +96,7 @@ async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
 }
 
 #[actix_rt::test]
-async fn a_page_in_a_browser_is_no_agent() {
+async fn a_page_in_a_browser_is_refused_as_an_agent() {
     let coordinator = Coordinator::start().await;
     let page = awc::Client::default().ws(coordinator.url("/agent")).origin("https://example.com");
     let refused = soon(page.connect()).await.err().unwrap();
@@ -104,7 +104,7 @@ async fn a_page_in_a_browser_is_no_agent() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_says_nothing_is_not_waited_for() {
+async fn an_agent_that_sends_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_millis(50)).await;
     let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     assert_eq!(agent.closed().await, Some((1008, "handshake timeout".into())));
@@ -166,7 +166,7 @@ async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() 
 }
 
 #[actix_rt::test]
-async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
+async fn a_stop_lets_jobs_end_and_closes_the_agents_connections_with_deploy() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let asking = coordinator.post("/v1/messages").send_body(r#"{"model":"m","stream":true}"#);
@@ -190,7 +190,7 @@ async fn a_stop_lets_jobs_end_and_sends_agents_away_as_a_deploy_does() {
 }
 
 #[test]
-fn what_would_be_open_to_strangers_is_refused() {
+fn a_configuration_that_admits_anyone_is_refused() {
     let beyond = CoordinatorConfig { listen: ([0, 0, 0, 0], 0).into(), ..config() };
     assert!(matches!(bind(beyond.clone()), Err(CoordinatorError::NeedsApiKey { .. })));
     let empty = CoordinatorConfig { api_key: Some(Secret::new("")), ..beyond.clone() };
@@ -206,7 +206,7 @@ fn what_would_be_open_to_strangers_is_refused() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn a_port_that_is_in_use_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = CoordinatorConfig { listen: taken.local_addr().unwrap(), ..config() };
     assert!(matches!(bind(config), Err(CoordinatorError::Bind { .. })));

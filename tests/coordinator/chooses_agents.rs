@@ -60,7 +60,7 @@ async fn a_refused_job_goes_to_the_next_agent_under_another_id() {
 }
 
 #[actix_rt::test]
-async fn each_agent_is_asked_once_and_the_last_refusal_is_the_answer() {
+async fn each_agent_is_tried_once_and_the_last_refusal_is_the_response() {
     let coordinator = Coordinator::start().await;
     let (mut first, mut second) = two(&coordinator, 4).await;
     let asking = coordinator.asking(CHAT, STREAM);
@@ -144,7 +144,7 @@ async fn an_agent_lost_in_the_middle_ends_the_stream_with_an_error_event() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_withdraws_a_model_is_not_asked_for_it() {
+async fn an_agent_that_withdraws_a_model_gets_no_job_for_it() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.offer(&[], 1).await;

@@ -33,7 +33,7 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_has_not_proved_its_key_may_say_little() {
+async fn an_agent_that_has_not_proved_its_key_may_send_little() {
     let coordinator = Coordinator::start().await;
     let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     agent.text("x".repeat(17 << 10)).await;
@@ -85,7 +85,7 @@ async fn fragments_are_put_together_within_the_bound() {
 }
 
 #[actix_rt::test]
-async fn what_is_no_text_ends_the_session() {
+async fn text_that_is_not_utf_8_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.binary(b"x".to_vec()).await;
@@ -181,7 +181,7 @@ async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
+async fn an_agent_that_lets_the_deadline_pass_is_sent_a_cancel() {
     let coordinator = Coordinator::start_with(|config| {
         config.job_timeout = Duration::from_millis(1);
         config.deadline_margin = Duration::from_millis(1);
@@ -196,7 +196,7 @@ async fn an_agent_that_lets_the_deadline_pass_is_told_to_stop() {
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
-async fn an_agent_that_takes_nothing_of_what_it_is_sent_is_given_up() {
+async fn an_agent_that_reads_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));

@@ -150,7 +150,7 @@ async fn a_refused_request_counts_under_the_code_of_its_error_body() {
 }
 
 #[actix_rt::test]
-async fn models_and_agents_make_no_series_of_their_own() {
+async fn models_and_agents_have_no_series_of_their_own() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["private-model"], 1).await;
     let response = coordinator.asking(CHAT, r#"{"model":"private-model","stream":true}"#);

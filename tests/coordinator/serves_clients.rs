@@ -79,7 +79,7 @@ async fn a_job_carries_the_request_as_it_came() {
 }
 
 #[actix_rt::test]
-async fn a_stream_is_relayed_as_it_came_but_for_usage_nobody_asked_for() {
+async fn a_stream_is_relayed_unchanged_except_usage_that_was_not_requested() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let whole = [HELLO, STOP, USAGE, DONE].concat();
@@ -137,7 +137,7 @@ async fn a_client_without_streaming_gets_one_object() {
 }
 
 #[actix_rt::test]
-async fn half_an_answer_is_no_object() {
+async fn half_a_response_is_not_made_into_an_object() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let answer = answered(&coordinator, &mut agent, CHAT, r#"{"model":"m"}"#, &[HELLO]).await;
@@ -237,7 +237,7 @@ async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
     drop(response.unwrap());
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id: job });
 
-    // What still comes of it is nobody's.
+    // Later frames of the job have no recipient.
     agent.chunk(job, STOP).await;
     agent.done(job).await;
     let answer = answered(&coordinator, &mut agent, MESSAGES, r#"{"model":"m"}"#, &[MESSAGE]).await;

@@ -73,7 +73,7 @@ async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
 }
 
 #[actix_rt::test]
-async fn an_agent_that_knows_no_paths_is_told_none_and_its_stream_is_put_together() {
+async fn an_agent_without_the_extension_is_sent_no_path_and_its_stream_is_assembled() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
@@ -134,7 +134,7 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
 }
 
 #[actix_rt::test]
-async fn a_body_whose_job_fails_is_no_answer() {
+async fn a_body_whose_job_fails_is_not_sent() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
     let asking = coordinator.asking(Endpoint::Embeddings.path(), WHOLE);
@@ -196,7 +196,7 @@ async fn a_fault_that_is_not_the_requests_is_the_gateways() {
 }
 
 #[actix_rt::test]
-async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
+async fn only_agents_that_offer_the_model_at_the_path_get_the_job() {
     let coordinator = Coordinator::start().await;
     let mut base = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 4).await;
     let mut vectors = ScriptedAgent::join_at(coordinator.agent_url(), 2, &[Endpoint::Embeddings]).await;
@@ -217,7 +217,7 @@ async fn only_agents_that_offer_the_model_at_the_path_are_asked() {
 }
 
 #[actix_rt::test]
-async fn a_model_that_one_backend_lacks_is_asked_for_elsewhere() {
+async fn a_job_for_a_model_that_one_backend_lacks_goes_to_another_agent() {
     let coordinator = Coordinator::start().await;
     let mut first = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::Responses]).await;
     let mut second = ScriptedAgent::join_at(coordinator.agent_url(), 2, &[Endpoint::Responses]).await;

@@ -73,7 +73,7 @@ async fn operators_see_what_was_agreed_on() {
 }
 
 #[actix_rt::test]
-async fn a_frame_that_is_no_chunk_ends_the_session() {
+async fn a_malformed_binary_frame_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let head = BinaryChunk::head(JobId::random().uuid(), 0);
     for (frame, reason) in [
@@ -121,7 +121,7 @@ async fn offsets_are_of_each_job_alone() {
 }
 
 #[actix_rt::test]
-async fn a_chunk_of_no_job_is_passed_over_because_it_may_have_crossed_a_cancel() {
+async fn a_chunk_of_an_unknown_job_is_skipped_because_it_may_have_crossed_a_cancel() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
@@ -152,7 +152,7 @@ async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
 }
 
 #[actix_rt::test]
-async fn what_was_not_offered_is_not_agreed_on_whatever_the_agent_says() {
+async fn an_extension_that_was_not_offered_is_never_agreed_on() {
     let coordinator = Coordinator::start_with(|config| config.extensions = Extensions::NONE).await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
     agent.binary_chunk(JobId::random(), 0, "x").await;
@@ -170,7 +170,7 @@ async fn the_challenge_offers_what_the_configuration_says() {
 }
 
 #[actix_rt::test]
-async fn a_list_of_extensions_that_is_none_is_none() {
+async fn a_malformed_list_of_extensions_is_taken_as_empty() {
     let coordinator = Coordinator::start().await;
     for extensions in [r#""binary""#, "null", "7", r#"["weather"]"#, r#"["binary",{}]"#, r#"{"a":[[]]}"#] {
         let (mut agent, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;

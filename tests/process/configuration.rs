@@ -1,4 +1,4 @@
-//! What the operator gets wrong is said at once, all of it, without a secret in it.
+//! All errors of a configuration are reported at once, without a secret.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn assert_says(ended: &Finished, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn every_error_is_said_at_once() {
+async fn all_errors_are_reported_at_once() {
     for arguments in [&["run"][..], &["config", "check"], &["config", "print"], &[]] {
         let ended = Setup::new(arguments)
             .env("OUTPOST_COORDINATOR_URL", "https://coordinator.example/")
@@ -40,7 +40,7 @@ async fn every_error_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn an_unencrypted_way_to_another_host_needs_the_operators_word() {
+async fn an_unencrypted_connection_to_another_host_must_be_allowed() {
     let url = "ws://coordinator.example/agent";
     let refused = check(&["config", "check"]).env("OUTPOST_COORDINATOR_URL", url).finish().await;
     refused.assert_code(64);
@@ -55,7 +55,7 @@ async fn an_unencrypted_way_to_another_host_needs_the_operators_word() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_reads_is_warned_of_with_the_nearest_that_is_read() {
+async fn an_unknown_variable_is_reported_with_the_nearest_known_one() {
     let ended = check(&["config", "check"]).env("OUTPOST_MAX_CONCURENT", "4").env("OTHER_NAME", "x").finish().await;
     ended.assert_code(0);
     assert_eq!(ended.stdout, "the configuration is good\n");

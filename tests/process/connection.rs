@@ -79,7 +79,7 @@ fn nodelay(process: &crate::support::Outpost, peer: SocketAddr) -> Vec<bool> {
     let handle = pidfd_open(process.pid, PidfdFlags::empty()).unwrap();
     let entries = std::fs::read_dir(format!("/proc/{}/fd", process.pid.as_raw_nonzero())).unwrap();
     let numbers = entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<RawFd>().unwrap());
-    // One that was closed meanwhile is none of those looked for.
+    // One that was closed meanwhile is not one of these.
     let sockets = numbers.filter_map(|number| pidfd_getfd(&handle, number, PidfdGetfdFlags::empty()).ok());
     let nodelay = |socket: std::os::fd::OwnedFd| {
         let socket = socket2::SockRef::from(&socket);
@@ -90,7 +90,7 @@ fn nodelay(process: &crate::support::Outpost, peer: SocketAddr) -> Vec<bool> {
 
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-async fn small_frames_do_not_wait_neither_to_the_coordinator_nor_to_a_backend() {
+async fn small_frames_wait_neither_for_the_coordinator_nor_for_a_backend() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;
     let process = agent(&coordinator, &home, &entry(&backend)).start();

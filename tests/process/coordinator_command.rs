@@ -73,7 +73,7 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
 }
 
 #[actix_rt::test]
-async fn clients_without_the_key_and_agents_without_the_code_stay_outside() {
+async fn clients_without_the_key_and_agents_without_the_code_are_refused() {
     let (_coordinator, addr) = coordinator().await;
     assert_eq!(request(addr, "GET /v1/models", "", "").await.status, 401);
     let wrong = request(addr, "GET /v1/models", "authorization: Bearer key-2\r\n", "").await;
@@ -110,7 +110,7 @@ async fn it_may_open_as_many_files_as_the_system_allows() {
 }
 
 #[actix_rt::test]
-async fn an_address_that_another_has_is_an_error() {
+async fn an_address_that_is_in_use_is_an_error() {
     let (_coordinator, addr) = coordinator().await;
     let second = Setup::new(&["coordinator", "--listen", &addr.to_string()]).finish().await;
     second.assert_code(1);

@@ -75,7 +75,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[actix_rt::test]
-async fn the_line_for_curl_that_it_prints_works() {
+async fn the_curl_command_that_it_prints_works() {
     let backend = backend("it's a \"model\" of é").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", entry(&backend)).start();
     let line = process.printed("curl -N ").await;
@@ -152,7 +152,7 @@ async fn without_a_status_page_it_prints_no_address_of_one() {
 }
 
 #[actix_rt::test]
-async fn a_status_address_that_the_operator_named_and_another_has_ends_it() {
+async fn a_configured_status_address_that_is_in_use_is_an_error() {
     let backend = backend("m").await;
     let setup = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
         .env("OUTPOST_BACKENDS", entry(&backend))

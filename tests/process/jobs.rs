@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, FromCoordinator, JobFrame};
-use outpost::testkit::{CoordinatorLink, ScriptedBackend, ScriptedCoordinator, answer, order};
+use outpost::testkit::{CoordinatorLink, ScriptedBackend, ScriptedCoordinator, answer, job_frame};
 use rand::{Rng, RngExt};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ async fn a_job_of_20_mb_reaches_the_backend_whole_in_one_frame() {
 async fn a_job_of_4_mb_reaches_the_backend_whole_in_100_fragments() {
     let mut stage = stage(backend("m").await).await;
     let text = large_request(4_000_000);
-    let job = order("m", text.clone());
+    let job = job_frame("m", text.clone());
     let frame = serde_json::to_string(&FromCoordinator::Job(job.clone())).unwrap();
     stage.link.send_fragmented(&frame, 100);
     let request = stage.backend.request().await;
@@ -170,7 +170,7 @@ async fn the_end_of_the_coordinators_connection_closes_the_backends() {
 async fn a_job_in_anthropics_format_goes_to_messages() {
     let mut stage = stage(backend_with("m", Endpoints::CHAT.with(Endpoint::Messages)).await).await;
     let text = json!({"max_tokens": 9, "messages": [{"role": "user", "content": "hello"}], "stream": false});
-    let job = order("m", text.to_string());
+    let job = job_frame("m", text.to_string());
     let job = stage.link.send_job(&JobFrame { endpoint: Endpoint::Messages, ..job });
     let request = stage.backend.request().await;
     assert_eq!(request.endpoint, Endpoint::Messages);
@@ -191,7 +191,7 @@ async fn a_job_in_anthropics_format_goes_to_messages() {
 #[actix_rt::test]
 async fn a_job_in_a_format_that_the_backend_does_not_have_is_refused() {
     let mut stage = stage(backend("m").await).await;
-    let job = stage.link.send_job(&JobFrame { endpoint: Endpoint::Messages, ..order("m", "{}") });
+    let job = stage.link.send_job(&JobFrame { endpoint: Endpoint::Messages, ..job_frame("m", "{}") });
     assert_eq!(stage.link.outcome_of(job).await.code(), ErrorCode::Internal);
     assert!(stage.backend.is_idle());
 }
@@ -200,7 +200,7 @@ async fn a_job_in_a_format_that_the_backend_does_not_have_is_refused() {
 async fn a_deadline_ends_the_job_and_the_backends_connection() {
     let mut stage = stage(backend("m").await).await;
     let deadline = Duration::from_millis(300);
-    let job = stage.link.send_job(&JobFrame { deadline, ..order("m", HELLO) });
+    let job = stage.link.send_job(&JobFrame { deadline, ..job_frame("m", HELLO) });
     let mut request = stage.backend.request().await;
     assert_eq!(stage.link.outcome_of(job).await.code(), ErrorCode::BackendTimeout);
     request.dropped().await;

@@ -25,7 +25,7 @@ use outpost::messages::ids::JobId;
 use outpost::messages::prices::{Price, PriceList};
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
 use outpost::telemetry::Events;
-use outpost::testkit::{ScriptedBackend, order};
+use outpost::testkit::{ScriptedBackend, job_frame};
 use outpost::transport::stream::DialError;
 use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
 use outpost::transport::websocket::link::{Connector, Upgraded};
@@ -125,7 +125,7 @@ impl Rig {
 
     /// Sends a job.
     pub async fn job(&mut self) -> JobId {
-        let job = order("m", "{}");
+        let job = job_frame("m", "{}");
         let id = job.job_id;
         self.send(&FromCoordinator::Job(job)).await;
         id

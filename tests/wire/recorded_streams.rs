@@ -228,7 +228,7 @@ fn an_assembled_tool_call_is_the_one_of_the_response_that_was_not_streamed() {
 }
 
 #[test]
-fn an_assembled_stream_says_what_the_response_that_was_not_streamed_says() {
+fn an_assembled_stream_has_the_text_of_the_response_that_was_not_streamed() {
     let said = "Hello, welcome to my little corner of the world.";
     for server in ["llama-server-b11549", "litellm-1.106.2"] {
         let chat = assembled(OpenAi, &[&body(&format!("{server}/chat_stream_usage"))]).unwrap();

@@ -47,7 +47,7 @@ async fn another_status_is_a_refusal_that_names_it() {
 }
 
 #[actix_rt::test]
-async fn a_refusal_says_whether_the_credentials_are_wrong_or_when_to_come_back() {
+async fn a_refusal_tells_wrong_credentials_from_a_wait() {
     let head = |status: u16, lines: &str| format!("HTTP/1.1 {status} tattle\r\n{lines}content-length: 0\r\n\r\n");
     for status in [401, 403] {
         assert_eq!(answered(|_| head(status, "retry-after: 7\r\n")).await, DialError::NotAdmitted(status));
@@ -79,7 +79,7 @@ async fn a_redirect_is_an_error_of_its_own_and_not_followed() {
 }
 
 #[actix_rt::test]
-async fn an_answer_that_proves_nothing_is_no_upgrade() {
+async fn a_response_with_a_wrong_accept_key_is_not_an_upgrade() {
     let wrong = answered(|_| accepted_with("sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"));
     let missing = answered(|_| accepted_with(""));
     let answers = tokio::join!(wrong, missing);
@@ -87,7 +87,7 @@ async fn an_answer_that_proves_nothing_is_no_upgrade() {
 }
 
 #[actix_rt::test]
-async fn an_answer_without_the_headers_of_an_upgrade_is_none() {
+async fn a_response_without_the_headers_of_an_upgrade_is_not_one() {
     for lines in ["connection: upgrade\r\n", "upgrade: websocket\r\n", "upgrade: h2c\r\nconnection: upgrade\r\n"] {
         let error = answered(|request| {
             let accepted = request.accept_websocket().unwrap();
@@ -101,7 +101,7 @@ async fn an_answer_without_the_headers_of_an_upgrade_is_none() {
 }
 
 #[actix_rt::test]
-async fn bytes_that_are_no_http_are_no_upgrade() {
+async fn bytes_that_are_not_http_are_not_an_upgrade() {
     for bytes in ["SSH-2.0-OpenSSH_9.9\r\n\r\n", "\u{15}\u{3}\u{1}\0\u{2}\u{2}F", "HTTP/1.1 abc\r\n\r\n"] {
         let error = answered(|_| bytes.to_owned()).await;
         assert!(matches!(error, DialError::Upgrade(_)), "{bytes:?}: {error:?}");
@@ -147,7 +147,7 @@ async fn an_answer_without_an_end_is_not_read_for_ever() {
 }
 
 #[actix_rt::test]
-async fn a_connection_that_ends_before_the_answer_is_no_connection() {
+async fn a_connection_that_ends_before_the_response_is_an_error() {
     for sent in ["", "HTTP/1.1 101 Switching"] {
         let server = Server::start().await;
         let connector = connector(&server.plain_url(), untrusting());
@@ -162,7 +162,7 @@ async fn a_connection_that_ends_before_the_answer_is_no_connection() {
 }
 
 #[actix_rt::test]
-async fn a_connection_that_is_reset_before_the_answer_is_no_connection() {
+async fn a_connection_that_is_reset_before_the_response_is_an_error() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
     let (dialled, ()) = dial(&connector, async {

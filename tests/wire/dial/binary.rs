@@ -87,7 +87,7 @@ async fn the_agent_joins_a_coordinator_of_the_operators_authority() {
 }
 
 #[actix_rt::test]
-async fn without_the_file_the_agent_does_not_speak_to_it() {
+async fn without_the_file_the_agent_does_not_connect() {
     let authority = Authority::new();
     let (coordinator, home) = (Server::start().await, tempfile::tempdir().unwrap());
     let config = authority.issue("localhost").server();

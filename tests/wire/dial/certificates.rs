@@ -1,4 +1,4 @@
-//! Whom the client trusts, and what it says of itself in a TLS handshake.
+//! Which servers the client trusts, and what it sends in a TLS handshake.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn invalid(why: CertificateError) -> DialError {
 }
 
 #[actix_rt::test]
-async fn a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1() {
+async fn a_server_of_the_operators_authority_is_reached_by_its_name_over_http_1_1() {
     let authority = Authority::new();
     let server = Server::start().await;
     let config = authority.issue("localhost").server();
@@ -46,7 +46,7 @@ async fn a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1
 }
 
 #[actix_rt::test]
-async fn a_server_that_has_only_tls_1_2_is_met() {
+async fn a_server_that_has_only_tls_1_2_is_reached() {
     let authority = Authority::new();
     let server = Server::start().await;
     let config = authority.issue("localhost").server_of(&[&rustls::version::TLS12], &[]);
@@ -165,7 +165,7 @@ async fn a_certificate_out_of_its_time_is_refused() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_speaks_no_tls_is_refused() {
+async fn a_server_without_tls_is_refused() {
     let server = Server::start().await;
     let connector = connector(&server.url("wss", "localhost"), untrusting());
     let (dialled, ()) = dial(&connector, async {

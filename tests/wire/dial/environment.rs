@@ -1,4 +1,4 @@
-//! A proxy is what configuration says, never what a library finds in the environment.
+//! The proxy is the configured one, never one that a library finds in the environment.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ async fn the_environment_names_no_proxy_to_the_transport() {
     let trap = Server::start().await;
     let proxy = trap.url("http", "127.0.0.1");
     for dials in [
-        "dial::certificates::a_server_of_the_operators_authority_is_met_under_its_name_over_http_1_1",
+        "dial::certificates::a_server_of_the_operators_authority_is_reached_by_its_name_over_http_1_1",
         "dial::answers::the_request_is_an_upgrade_to_a_websocket_of_version_13",
     ] {
         let mut again = Command::new(std::env::current_exe().unwrap());

@@ -76,7 +76,7 @@ async fn a_server_that_never_speaks_tls_is_given_up() {
 }
 
 #[actix_rt::test]
-async fn a_handshake_that_dribbles_is_given_up_as_a_whole() {
+async fn a_slow_handshake_is_given_up_as_a_whole() {
     let server = Server::start().await;
     let connector = connector(&server.url("wss", "127.0.0.1"), untrusting());
     // A record of 16 KiB that begins like the server's hello, and never gets far.
@@ -93,14 +93,14 @@ async fn a_server_that_never_answers_the_upgrade_is_given_up() {
 }
 
 #[actix_rt::test]
-async fn an_answer_that_dribbles_is_given_up_as_a_whole() {
+async fn a_slow_response_is_given_up_as_a_whole() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
     assert_given_up(time_passes(connector, &server, head, b"HTTP/1.1 101 Switching Protocols\r\n").await);
 }
 
 #[actix_rt::test]
-async fn a_proxy_that_never_answers_or_dribbles_is_given_up() {
+async fn a_silent_or_slow_proxy_is_given_up() {
     let proxy = Server::start().await;
     let target = ProxyTarget { host: "127.0.0.1".to_owned(), port: proxy.addr.port(), authorization: None };
     let connector = connector_by(target, "wss://coordinator.invalid/agent", untrusting());

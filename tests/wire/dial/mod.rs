@@ -1,5 +1,5 @@
 //! Dialling the coordinator over real sockets: TLS, the HTTP upgrade, proxies and limits, against servers that do what
-//! the test says. What happens on an open connection is not looked at here.
+//! the test says. What happens on an open connection is tested elsewhere.
 
 mod answers;
 mod authority;

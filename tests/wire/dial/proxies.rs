@@ -127,7 +127,7 @@ async fn a_proxy_that_refuses_is_the_proxys_error() {
 }
 
 #[actix_rt::test]
-async fn a_proxy_that_speaks_no_http_is_the_proxys_error() {
+async fn a_proxy_that_does_not_speak_http_is_the_proxys_error() {
     let answers: [&[u8]; 5] =
         [b"SSH-2.0-x\r\n\r\n", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 ok\r\n\r\n", b"\xff\xfe 200 \x00\r\n\r\n"];
     for answer in answers {

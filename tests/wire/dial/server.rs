@@ -83,7 +83,7 @@ pub(crate) fn accepted_with(lines: &str) -> String {
     format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n{lines}\r\n")
 }
 
-/// What a client said of itself before it knew anything of the server.
+/// What a client sent before it received anything from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) server_name: Option<String>,
@@ -135,7 +135,7 @@ pub(crate) async fn dial<T>(
     tokio::join!(within("end of the dial", connector.dial()), part)
 }
 
-/// Why there is no connection. Fails where there is one.
+/// The error of a dial that must fail.
 #[track_caller]
 pub(crate) fn refusal(dialled: Result<Upgraded, DialError>) -> DialError {
     match dialled {

@@ -151,7 +151,7 @@ fn arguments_that_are_json_instead_of_a_text_are_the_input() {
 }
 
 #[test]
-fn arguments_that_are_no_json_are_passed_on_as_they_come_and_are_an_empty_input_of_a_whole_message() {
+fn arguments_that_are_not_json_are_passed_on_in_a_stream_and_are_an_empty_input_in_one_body() {
     let chunks = [call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{'x': "}})), stop("stop")];
     let (out, ending) = translated(&[&stream_of(&chunks)], Thinking::Hidden);
     assert!(matches!(ending, Ending::Complete { .. }), "{ending:?}");
@@ -160,7 +160,7 @@ fn arguments_that_are_no_json_are_passed_on_as_they_come_and_are_an_empty_input_
 }
 
 #[test]
-fn thinking_is_a_block_of_its_own_for_those_who_asked_for_it() {
+fn thinking_is_a_block_of_its_own_if_it_was_requested() {
     let chunks = [
         delta(json!({"reasoning_content": "a", "reasoning": "a", "content": null})),
         delta(json!({"reasoning": "b"})),
@@ -173,7 +173,7 @@ fn thinking_is_a_block_of_its_own_for_those_who_asked_for_it() {
 }
 
 #[test]
-fn an_answer_that_says_nothing_has_no_block() {
+fn an_empty_response_has_no_block() {
     let message = message(&[delta(json!({"role": "assistant", "content": ""})), stop("stop")]);
     assert_eq!((&message["content"], &message["stop_reason"]), (&json!([]), &json!("end_turn")));
 }
@@ -197,7 +197,7 @@ fn the_reason_of_the_end_is_translated() {
 }
 
 #[test]
-fn what_was_cached_is_no_input() {
+fn cached_tokens_do_not_count_as_input() {
     let usage = |usage: Value| message(&[json!({"choices": [], "usage": usage})])["usage"].clone();
     let cached = |cached: u64| json!({"prompt_tokens": 36, "completion_tokens": 12, "prompt_tokens_details": {"cached_tokens": cached}});
     assert_eq!(usage(cached(35)), json!({"input_tokens": 1, "cache_read_input_tokens": 35, "output_tokens": 12}));

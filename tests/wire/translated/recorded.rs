@@ -83,7 +83,7 @@ fn a_stream_becomes_the_events_that_the_server_itself_would_send() {
 }
 
 #[test]
-fn a_translated_stream_folds_to_what_the_backend_said_and_counted() {
+fn a_translated_stream_assembles_to_the_backends_text_and_counts() {
     for name in COMPLETE {
         let source = body(name);
         let chat = folded(&source, Endpoint::ChatCompletions).unwrap();

@@ -24,7 +24,7 @@ fn of_members(members: Value) -> TranslateError {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn a_malformed_request_is_refused() {
     for request in ["", "7", "[]", "{", r#"{"messages":[],"messages":[]}"#] {
         assert_eq!(error(request), Malformed, "{request}");
     }
@@ -86,7 +86,7 @@ fn what_chat_completions_have_no_place_for_is_refused() {
 }
 
 #[test]
-fn a_refusal_says_what_is_wrong_and_quotes_nothing() {
+fn a_refusal_names_the_error_and_quotes_nothing() {
     let refused = of_content("user", json!([{"type": "secret", "text": "secret"}]));
     let body: Value = serde_json::from_slice(&error_body(400, refused.to_string().as_bytes())).unwrap();
     assert_eq!(body["error"]["type"], "invalid_request_error");
@@ -95,7 +95,7 @@ fn a_refusal_says_what_is_wrong_and_quotes_nothing() {
 }
 
 #[test]
-fn deep_nesting_is_passed_over() {
+fn deep_nesting_is_skipped() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(error(&format!("{{\"messages\":{deep}}}")), Invalid("messages"));
     let content = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":{deep}}}]}}");

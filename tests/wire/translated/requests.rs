@@ -72,7 +72,7 @@ fn texts_alone_are_one_text() {
 }
 
 #[test]
-fn images_are_parts_beside_texts() {
+fn images_are_parts_next_to_texts() {
     let blocks = json!([
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
         {"type": "text", "text": "What is it?"},

@@ -1,18 +1,18 @@
-//! An actor that records the messages it gets, for tests of whatever sends them.
+//! An actor that records the messages that it receives, for tests of their senders.
 
 use actix::prelude::*;
 use tokio::sync::mpsc;
 
-use super::patience::within;
+use super::within::within;
 
 /// Records messages. They are awaited by the [`Recorded`] that comes with it.
-pub struct Probe<M>(mpsc::UnboundedSender<M>);
+pub struct Recorder<M>(mpsc::UnboundedSender<M>);
 
-/// What a probe has got.
+/// The messages that a recorder has received.
 pub struct Recorded<M>(mpsc::UnboundedReceiver<M>);
 
-impl<M: Message<Result = ()> + Send + Unpin + 'static> Probe<M> {
-    /// A probe on the current arbiter: where to send to, and what it gets.
+impl<M: Message<Result = ()> + Send + Unpin + 'static> Recorder<M> {
+    /// A recorder on the current arbiter, and its messages.
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
     pub fn start() -> (Recipient<M>, Recorded<M>) {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -20,11 +20,11 @@ impl<M: Message<Result = ()> + Send + Unpin + 'static> Probe<M> {
     }
 }
 
-impl<M: Unpin + 'static> Actor for Probe<M> {
+impl<M: Unpin + 'static> Actor for Recorder<M> {
     type Context = Context<Self>;
 }
 
-impl<M: Message<Result = ()> + Send + Unpin + 'static> Handler<M> for Probe<M> {
+impl<M: Message<Result = ()> + Send + Unpin + 'static> Handler<M> for Recorder<M> {
     type Result = ();
 
     fn handle(&mut self, message: M, _: &mut Self::Context) {
@@ -36,11 +36,13 @@ impl<M: Message<Result = ()> + Send + Unpin + 'static> Handler<M> for Probe<M> {
 impl<M> Recorded<M> {
     /// The next message.
     pub async fn next(&mut self) -> M {
-        let Some(message) = within("a message at the probe", self.0.recv()).await else { panic!("the probe is gone") };
+        let Some(message) = within("a message at the recorder", self.0.recv()).await else {
+            panic!("the recorder is gone")
+        };
         message
     }
 
-    /// The messages that came and were not asked for, without waiting.
+    /// The messages that were not taken yet, without waiting.
     pub fn unread(&mut self) -> Vec<M> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }

@@ -181,7 +181,7 @@ impl World {
         match self.router.submit(self.now, self.generation, job, work) {
             Submitted::Accepted => {}
             Submitted::AlreadyRuns => {
-                let same = |job: &&Submission| job.id == id && job.fate == Fate::Open;
+                let same = |job: &&Submission| job.fate == Fate::Open && job.id == id;
                 assert_eq!(self.submissions.iter().filter(same).count(), 2, "only a job that runs is a duplicate");
                 self.submissions[submission].fate = Fate::Refused;
             }
@@ -327,7 +327,7 @@ impl World {
 
     fn take_event(&mut self, event: &RouterEvent) {
         if let RouterEvent::Ended { job, .. } = event {
-            let mut open = self.submissions.iter_mut().filter(|known| known.id == *job && known.fate == Fate::Open);
+            let mut open = self.submissions.iter_mut().filter(|known| known.fate == Fate::Open && known.id == *job);
             open.next().expect("ONE-TERMINAL: a job ends that has ended").fate = Fate::Ended;
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{AuthResponse, BinaryChunk, Extensions, FromAgent, FromCoordinator};
-use outpost::testkit::{ScriptedAgent, agent_key};
+use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
 use outpost::transport::websocket::codec::Frame;
 
 use super::fixture::{Answer, Coordinator, soon};
@@ -30,7 +30,7 @@ async fn answered(coordinator: &Coordinator, agent: &mut ScriptedAgent, body: &s
 }
 
 async fn closed_with(agent: &mut ScriptedAgent, reason: &str) {
-    assert_eq!(agent.closed().await, Some((1002, reason.into())));
+    assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, reason.into()))));
 }
 
 #[actix_rt::test]

@@ -15,6 +15,7 @@ mod memory;
 mod privacy;
 mod requests;
 mod resets;
+mod scripted_backend;
 mod shutdown;
 mod status_page;
 mod support;

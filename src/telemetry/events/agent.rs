@@ -192,32 +192,3 @@ impl Describe for Stopped {
         snapshot.phase = Phase::Stopped;
     }
 }
-
-/// More events of one kind happened in the last minute than were logged.
-#[derive(Clone, Debug)]
-pub struct Repeated {
-    /// The message of their log line.
-    pub what: &'static str,
-    /// Their level.
-    pub level: Level,
-    /// How many were not logged.
-    pub count: u64,
-}
-
-impl Describe for Repeated {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    fn message(&self) -> &'static str {
-        "more events of one kind"
-    }
-
-    fn fields(&self) -> Fields {
-        Fields::new().text("event", self.what).number("count", self.count)
-    }
-}

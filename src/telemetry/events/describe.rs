@@ -1,4 +1,4 @@
-//! What each event provides.
+//! What each event provides, of an agent and of the coordinator.
 
 use std::time::SystemTime;
 
@@ -7,12 +7,12 @@ use log::Level;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
 
-/// What an event provides.
-pub(super) trait Describe {
+/// What an event provides. `S` is the state that events change: the snapshot of an agent, or the metrics of a coordinator.
+pub(crate) trait Describe<S = Snapshot> {
     /// What a log filter selects it by.
     fn target(&self) -> &'static str;
 
-    /// WARN: the agent recovers by itself. ERROR: a person is needed.
+    /// WARN: the process recovers by itself. ERROR: a person is needed.
     fn level(&self) -> Level {
         Level::Info
     }
@@ -30,5 +30,5 @@ pub(super) trait Describe {
     fn fields(&self) -> Fields;
 
     /// What it changes.
-    fn apply(&self, _snapshot: &mut Snapshot, _at: SystemTime) {}
+    fn apply(&self, _state: &mut S, _at: SystemTime) {}
 }

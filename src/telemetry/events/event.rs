@@ -4,13 +4,14 @@ use std::time::SystemTime;
 
 use log::Level;
 
-use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Repeated, Stopped, WorkerLost};
+use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
 use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 use super::connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
     ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
 use super::describe::Describe;
+use super::event_log::Repeated;
 use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
@@ -35,7 +36,8 @@ macro_rules! events {
         )*
 
         impl Event {
-            fn describe(&self) -> &dyn Describe {
+            /// What it provides.
+            pub(super) fn describe(&self) -> &dyn Describe {
                 match self {
                     $(Self::$event(event) => event,)*
                 }

@@ -1,4 +1,5 @@
-//! The events of an agent. One struct an event gives the log line, its fields, and the change of the snapshot.
+//! The events of an agent. One struct an event gives the log line, its fields, and the change of the snapshot. The
+//! coordinator's events are of the same kind: `src/coordinator/events`.
 //!
 //! An event never contains a prompt, a completion, a key or an enrollment code.
 
@@ -8,16 +9,20 @@ mod causes;
 mod connection;
 mod describe;
 mod event;
+mod event_log;
 mod jobs;
 mod sink;
 
-pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Repeated, Stopped, WorkerLost};
+pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
 pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 pub use causes::{Awaited, BackendDownCause, ConnectFailure, DisconnectCause, InternalEnd, NotStored, SkipCause};
 pub use connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
     ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
+pub(crate) use describe::Describe;
 pub use event::Event;
+pub(crate) use event_log::EventLog;
+pub use event_log::Repeated;
 pub use jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
 pub use sink::Events;

@@ -1,22 +1,20 @@
 //! The metrics of a coordinator. Every label has a closed set of values: no model, agent or client makes a new series.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::api::error_kind::ApiErrorKind;
-use super::fleet::job_report::{JobOutcome, JobReport, JobResult};
+use super::fleet::job_result::{JobOutcome, JobResult};
 use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
 use crate::telemetry::prometheus::{Histogram, Page, SECONDS};
 
 /// A histogram of durations.
 type Seconds = Histogram<{ SECONDS.len() }>;
 
-/// What a coordinator has counted since its start.
+/// What a coordinator has counted since its start. Its events change it.
 #[derive(Default)]
-pub(crate) struct Metrics(Mutex<Totals>);
-
-#[derive(Default)]
-struct Totals {
+pub(crate) struct Metrics {
     jobs: HashMap<JobResult, u64>,
     refused: HashMap<ApiErrorKind, u64>,
     input_tokens: u64,
@@ -35,29 +33,33 @@ pub(crate) struct Gauges {
 }
 
 impl Metrics {
-    /// Counts a job that has ended.
-    pub(crate) fn job_ended(&self, report: &JobReport) {
-        let mut totals = self.totals();
-        *totals.jobs.entry(report.result).or_default() += 1;
-        totals.input_tokens = totals.input_tokens.saturating_add(report.tokens.input);
-        totals.output_tokens = totals.output_tokens.saturating_add(report.tokens.output);
-        if let Some(first_byte) = report.first_byte {
-            let histogram = totals.first_byte.entry(report.endpoint).or_insert_with(|| Seconds::new(&SECONDS));
+    /// Counts a job that has ended. The durations are those to the first bytes of the response and to its end.
+    pub(crate) fn count_job(
+        &mut self,
+        result: JobResult,
+        endpoint: Endpoint,
+        tokens: Tokens,
+        first_byte: Option<Duration>,
+        total: Duration,
+    ) {
+        *self.jobs.entry(result).or_default() += 1;
+        self.input_tokens = self.input_tokens.saturating_add(tokens.input);
+        self.output_tokens = self.output_tokens.saturating_add(tokens.output);
+        if let Some(first_byte) = first_byte {
+            let histogram = self.first_byte.entry(endpoint).or_insert_with(|| Seconds::new(&SECONDS));
             histogram.observe(first_byte.as_secs_f64());
         }
-        let key = (report.endpoint, report.result.outcome());
-        let histogram = totals.total.entry(key).or_insert_with(|| Seconds::new(&SECONDS));
-        histogram.observe(report.total.as_secs_f64());
+        let histogram = self.total.entry((endpoint, result.outcome())).or_insert_with(|| Seconds::new(&SECONDS));
+        histogram.observe(total.as_secs_f64());
     }
 
     /// Counts a request that was refused before a job was made of it.
-    pub(crate) fn request_refused(&self, cause: ApiErrorKind) {
-        *self.totals().refused.entry(cause).or_default() += 1;
+    pub(crate) fn count_refusal(&mut self, cause: ApiErrorKind) {
+        *self.refused.entry(cause).or_default() += 1;
     }
 
     /// The page for Prometheus.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
-        let totals = self.totals();
         let mut page = Page::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let name = "outpost_coordinator_build_info";
@@ -73,34 +75,29 @@ impl Metrics {
         page.head(name, "Jobs that ended, by outcome and cause.", "counter");
         for result in JobResult::all() {
             let labels = [("outcome", result.outcome().as_str()), ("cause", result.cause())];
-            page.sample(name, &labels, totals.jobs.get(&result).copied().unwrap_or_default());
+            page.sample(name, &labels, self.jobs.get(&result).copied().unwrap_or_default());
         }
         let name = "outpost_coordinator_requests_refused_total";
         page.head(name, "Requests refused before a job was made of them, by cause.", "counter");
         for kind in ApiErrorKind::ALL {
-            page.sample(name, &[("cause", kind.code())], totals.refused.get(&kind).copied().unwrap_or_default());
+            page.sample(name, &[("cause", kind.code())], self.refused.get(&kind).copied().unwrap_or_default());
         }
         let name = "outpost_coordinator_tokens_total";
         page.head(name, "Tokens of jobs done, as agents reported them.", "counter");
-        page.sample(name, &[("kind", "input")], totals.input_tokens);
-        page.sample(name, &[("kind", "output")], totals.output_tokens);
+        page.sample(name, &[("kind", "input")], self.input_tokens);
+        page.sample(name, &[("kind", "output")], self.output_tokens);
         let name = "outpost_coordinator_job_first_byte_seconds";
         let help = "Time from the booking of a slot to the first bytes of the response.";
         page.head(name, help, "histogram");
-        for (endpoint, histogram) in &totals.first_byte {
+        for (endpoint, histogram) in &self.first_byte {
             page.histogram(name, &[("endpoint", endpoint.path())], histogram);
         }
         let name = "outpost_coordinator_job_duration_seconds";
-        let help = "Time from the booking of a slot to the end of the answer to the client.";
+        let help = "Time from the booking of a slot to the end of the response to the client.";
         page.head(name, help, "histogram");
-        for ((endpoint, outcome), histogram) in &totals.total {
+        for ((endpoint, outcome), histogram) in &self.total {
             page.histogram(name, &[("endpoint", endpoint.path()), ("outcome", outcome.as_str())], histogram);
         }
         page.finish()
-    }
-
-    fn totals(&self) -> MutexGuard<'_, Totals> {
-        // No method leaves the totals half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@
 //! 4. `api/answer` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
 //!    client gets the backend's error message (`api/backend_refusal`). A stream that fails late ends with an error event and
 //!    without the last chunk of its body, so that no client takes it for complete.
-//! 5. The end of each job is one `fleet/job_report`: a log line and the counts of `metrics`.
+//! 5. The end of each job is one event of `events/jobs`: a log line and the counts of `metrics`.
 //!
 //! Agents without the extension `endpoints` get only chat completions and messages, as streams.
 //!
@@ -35,9 +35,9 @@
 mod agents;
 mod api;
 mod error;
+mod events;
 mod fleet;
 mod metrics;
-mod peer_log;
 mod server;
 mod state;
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::http::header::SERVER;
@@ -17,6 +18,10 @@ use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::link::CloseReason;
 use crate::coordinator::agents::session;
 use crate::coordinator::api::handlers as api;
+use crate::coordinator::events::{
+    ApiWithoutKey, CoordinatorEvents, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort,
+    SocketOptionRefused, count_repeats_each_minute,
+};
 
 /// Seconds for responses that are still being written after all jobs have ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;
@@ -42,14 +47,12 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let in_bind = |source| CoordinatorError::Bind { listen, source };
     let threads = config.threads.max(1);
     let connections = config.max_connections.div_ceil(threads).max(1);
-    if config.api_key.is_none() {
-        log::warn!(
-            "the API has no key listen={listen}: every user of this machine can use it, and so can anyone who reaches \
-             this port through a proxy or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY"
-        );
-    }
     let silence = config.agent_silence;
     let state = CoordinatorState::new(config);
+    if state.config.api_key.is_none() {
+        state.events.emit(&ApiWithoutKey { listen });
+    }
+    let events = state.clone();
     let data = Data::from(state.clone());
     let server = HttpServer::new(move || {
         App::new()
@@ -65,7 +68,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     // A client that closes its side has disconnected: its job is cancelled at once.
     .h1_allow_half_closed(false)
     .shutdown_timeout(SHUTDOWN_TIMEOUT)
-    .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence))
+    .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence, &events.events))
     .bind(listen)
     .map_err(in_bind)?;
     let local_addr = server.addrs().first().copied().unwrap_or(listen);
@@ -89,15 +92,15 @@ fn routes(app: &mut ServiceConfig) {
 /// Makes the kernel end a connection whose peer acknowledges no bytes. A session does not run while its socket is full,
 /// so it can't do that itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn set_user_timeout(io: &dyn Any, after: std::time::Duration) {
+fn set_user_timeout(io: &dyn Any, after: Duration, events: &CoordinatorEvents) {
     let Some(stream) = io.downcast_ref::<actix_rt::net::TcpStream>() else { return };
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
-        log::debug!("socket option refused option=TCP_USER_TIMEOUT cause={error}");
+    if let Err(cause) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
+        events.emit(&SocketOptionRefused { option: "TCP_USER_TIMEOUT", cause });
     }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn set_user_timeout(_: &dyn Any, _: std::time::Duration) {}
+fn set_user_timeout(_: &dyn Any, _: Duration, _: &CoordinatorEvents) {}
 
 impl CoordinatorServer {
     /// Where it listens.
@@ -112,8 +115,11 @@ impl CoordinatorServer {
 
     /// Serves until it is stopped. Must be awaited on an actix system.
     pub async fn run(self) -> io::Result<()> {
-        log::info!("coordinator listening addr={}", self.local_addr);
-        self.server.await
+        self.state.events.emit(&CoordinatorListening { addr: self.local_addr });
+        tokio::select! {
+            result = self.server => result,
+            never = count_repeats_each_minute(&self.state.events) => match never {},
+        }
     }
 }
 
@@ -121,18 +127,19 @@ impl CoordinatorHandle {
     /// Stops: refuses new connections and requests, waits some seconds for running jobs, closes the agents' sessions with
     /// 1001 `drain:deploy`, and returns when all connections are closed.
     pub async fn stop(&self) {
-        log::info!("coordinator stopping in_flight={}", self.state.roster().in_flight());
+        let events = &self.state.events;
+        events.emit(&CoordinatorStopping { in_flight: self.state.roster().in_flight() });
         let grace = self.state.config.stop_grace;
         let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.state.drain()));
         if drained.is_err() {
-            log::warn!("coordinator stopping with jobs in_flight={}", self.state.roster().in_flight());
+            events.emit(&JobsCutShort { in_flight: self.state.roster().in_flight() });
         }
         let links = self.state.roster().links();
         for link in links {
             link.close(CloseReason::Deploy);
         }
         self.server.stop(true).await;
-        self.state.peer_log.finish();
-        log::info!("coordinator stopped");
+        events.count_repeats();
+        events.emit(&CoordinatorStopped);
     }
 }

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::metrics::{Gauges, Metrics};
-use super::peer_log::PeerLog;
+use super::events::CoordinatorEvents;
+use super::metrics::Gauges;
 use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::Link;
@@ -19,14 +18,12 @@ use crate::messages::ids::JobId;
 pub(crate) struct CoordinatorState {
     /// The configuration.
     pub(crate) config: CoordinatorConfig,
-    /// Which lines about agents are logged.
-    pub(crate) peer_log: PeerLog,
+    /// Logs and counts what happens.
+    pub(crate) events: CoordinatorEvents,
     /// Which agents are admitted.
     pub(crate) admission: Admission,
     /// Reads request bodies within their memory limit.
     pub(crate) intake: Intake,
-    /// Counts jobs and refused requests.
-    pub(crate) metrics: Metrics,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
@@ -40,9 +37,8 @@ impl CoordinatorState {
     pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
-            peer_log: PeerLog::new(Instant::now()),
+            events: CoordinatorEvents::new(),
             intake: Intake::new(config.max_job_message, config.max_request_memory),
-            metrics: Metrics::default(),
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use outpost::testkit::ScriptedBackend;
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::support::{Home, Outpost, Setup, backend, entry, finish, request, token, within};
 
@@ -11,11 +12,11 @@ const CODE: &str = "code-1-0123456789";
 const KEY: &str = "authorization: Bearer key-1\r\n";
 
 async fn coordinator() -> (Outpost, SocketAddr) {
-    let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"])
+    let mut process = Setup::coordinator()
         .env("OUTPOST_COORDINATOR_API_KEY", "key-1")
         .env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", CODE)
         .start();
-    let addr = process.logged("coordinator listening addr=").await.parse().unwrap();
+    let addr = process.coordinator_addr().await;
     (process, addr)
 }
 
@@ -36,7 +37,7 @@ async fn models(addr: SocketAddr) -> Vec<String> {
 
 #[actix_rt::test]
 async fn two_agents_serve_their_models_through_one_coordinator() {
-    let (coordinator, addr) = coordinator().await;
+    let (mut coordinator, addr) = coordinator().await;
     let homes = [Home::new(), Home::new()];
     let backends = [backend("one").await, backend("two").await];
     let agents = [0, 1].map(|index| agent_of(addr, &homes[index], &backends[index], CODE).start());
@@ -59,6 +60,13 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
             answer.body
         );
     }
+    let ended = coordinator.event_with("first_byte_ms").await;
+    assert_eq!((&ended["target"], &ended["level"]), (&json!("outpost::coordinator"), &json!("info")));
+    assert_eq!((&ended["model"], &ended["outcome"]), (&json!("one"), &json!("done")));
+    assert_eq!(ended["endpoint"], "/v1/chat/completions");
+    assert!(["first_byte_ms", "total_ms", "input_tokens", "output_tokens"].iter().all(|name| ended[name].is_u64()));
+    let enrolled = coordinator.event_with("pubkey").await;
+    assert!(enrolled["provider_id"].is_string() && ended["provider_id"].is_string(), "{enrolled} {ended}");
     assert!(homes.iter().all(|home| home.provider().exists()), "both were given an id");
 
     let [first, second] = agents;
@@ -66,7 +74,11 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     first.finish().await.assert_code(0);
     within("end of the first agent's model", async { while models(addr).await != ["two"] {} }).await;
     coordinator.signal(Signal::TERM);
-    coordinator.finish().await.assert_code(0);
+    let coordinator = coordinator.finish().await;
+    coordinator.assert_code(0);
+    for secret in ["hello", CODE, "key-1", "[DONE]"] {
+        assert!(!coordinator.stderr.contains(secret), "{secret}: {}", coordinator.stderr);
+    }
     let mut second = second;
     second.logged("extensions=binary,endpoints").await;
     second.logged("disconnected generation=1").await;
@@ -87,7 +99,7 @@ async fn clients_without_the_key_and_agents_without_the_code_are_refused() {
 
 #[actix_rt::test]
 async fn beyond_this_host_it_needs_a_key_and_a_code() {
-    let setup = || Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]);
+    let setup = || Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).env("OUTPOST_LOG_FORMAT", "json");
     let refused = setup().finish().await;
     refused.assert_code(64);
     assert!(refused.stderr.contains("OUTPOST_COORDINATOR_API_KEY"), "{}", refused.stderr);
@@ -95,14 +107,17 @@ async fn beyond_this_host_it_needs_a_key_and_a_code() {
     refused.assert_code(64);
     assert!(refused.stderr.contains("OUTPOST_COORDINATOR_AGENT_KEYS"), "{}", refused.stderr);
     let allowed = setup().env("OUTPOST_COORDINATOR_API_KEY", "key-1").env("OUTPOST_COORDINATOR_ENROLLMENT_CODE", CODE);
-    allowed.start().logged("coordinator listening addr=0.0.0.0:").await;
+    let addr = allowed.start().coordinator_addr().await;
+    assert!(addr.ip().is_unspecified() && addr.port() != 0, "{addr}");
 }
 
 #[actix_rt::test]
 #[cfg(target_os = "linux")]
 async fn it_may_open_as_many_files_as_the_system_allows() {
-    let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"]).start();
-    process.logged("coordinator listening addr=").await;
+    let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"])
+        .env("OUTPOST_LOG_FORMAT", "json")
+        .start();
+    process.event_with("addr").await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid.as_raw_nonzero())).unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };

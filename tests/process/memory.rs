@@ -142,8 +142,8 @@ async fn fragments_that_add_up_to_too_much_are_refused() {
 
 #[actix_rt::test]
 async fn a_flood_of_pongs_of_a_stranger_does_not_stay_in_a_coordinator() {
-    let mut process = Setup::new(&["coordinator", "--listen", "127.0.0.1:0"]).start();
-    let addr = process.logged("coordinator listening addr=").await;
+    let mut process = Setup::coordinator().start();
+    let addr = process.coordinator_addr().await;
     let mut stranger = BufReader::new(TcpStream::connect(addr).await.unwrap());
     let upgrade = "GET /agent HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

@@ -43,7 +43,7 @@ impl Fleet {
         let client_key = api_key.map(|key| ("OUTPOST_COORDINATOR_API_KEY", key));
         let mut coordinator =
             Process::start(&["coordinator", "--listen", "127.0.0.1:0"], log.into_iter().chain(client_key));
-        let address = coordinator.address("coordinator listening addr=").await;
+        let address = coordinator.address(" addr=").await;
         let (url, key) = (format!("ws://{address}/agent"), dir.path().join("identity.key"));
         let interval = format!("{}s", DISCOVERY_INTERVAL.as_secs());
         let own = [

@@ -67,6 +67,18 @@ pub(crate) enum AdmissionReason {
     Code,
 }
 
+impl AdmissionReason {
+    /// The word in logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Listed => "listed",
+            Self::Enrolled => "enrolled",
+            Self::Code => "code",
+        }
+    }
+}
+
 /// Why an agent was not admitted. The text is the `reason` of `auth_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {

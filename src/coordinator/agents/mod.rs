@@ -1,8 +1,8 @@
 //! The agents' connections: admission, WebSocket sessions, and the frames of agents.
 
 mod borders;
-mod frames;
-mod guesses;
+pub(crate) mod frames;
+pub(crate) mod guesses;
 pub(crate) mod handshake;
 mod inbound;
 pub(crate) mod link;

@@ -21,7 +21,6 @@ use actix_web::http::header::{ORIGIN, RETRY_AFTER};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
-use tokio::time::Instant;
 
 use super::borders::FrameFault;
 use super::frames::{self, FrameError};
@@ -30,6 +29,9 @@ use super::handshake::Nonce;
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
 use super::link::{CloseReason, SessionCommand};
 use super::workload::Workload;
+use crate::coordinator::events::{
+    AgentDisconnected, AgentFrameSkipped, AgentRefused, AgentRefusedCause, AgentSilent, ProtocolViolated, SessionEnd,
+};
 use crate::coordinator::fleet::relay::End;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::coordinator::state::{CoordinatorState, UnprovedPlace};
@@ -90,8 +92,6 @@ struct Session {
     /// Shared with the [`Link`](super::link::Link)s to this session: they add to it, the session subtracts.
     unsent: Arc<AtomicUsize>,
     peer: Peer,
-    /// A malformed frame was logged as a warning. The next ones are logged at debug level.
-    warned: bool,
 }
 
 type Context = WebsocketContext<Session>;
@@ -105,9 +105,8 @@ impl Actor for Session {
         send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
         ctx.run_later(self.state.config.handshake_timeout, |session, ctx| {
             if matches!(session.stage, Stage::Handshake(_)) {
-                if session.is_logged("agent refused") {
-                    log::warn!("agent refused peer={} cause=handshake_timeout", session.peer);
-                }
+                let (peer, cause) = (session.peer, AgentRefusedCause::HandshakeTimeout);
+                session.state.events.emit(&AgentRefused { peer, version: None, cause });
                 session.close(ctx, CloseCode::Policy, "handshake timeout");
             }
         });
@@ -116,13 +115,13 @@ impl Actor for Session {
     }
 
     fn stopping(&mut self, _: &mut Context) -> Running {
-        self.leave("connection ended");
+        self.leave(SessionEnd::ConnectionEnded);
         Running::Stop
     }
 
     fn stopped(&mut self, _: &mut Context) {
         // After a panic only this method runs.
-        self.leave("session failed");
+        self.leave(SessionEnd::SessionFailed);
     }
 }
 
@@ -137,7 +136,6 @@ impl Session {
             jobs: Workload::default(),
             unsent: Arc::default(),
             peer,
-            warned: false,
         }
     }
 
@@ -146,45 +144,34 @@ impl Session {
         let limit = self.state.config.agent_silence;
         let left = limit.saturating_sub(self.meter.last_byte.get().elapsed());
         if left.is_zero() {
-            if self.is_logged("agent silent") {
-                log::warn!("agent silent peer={} seconds={}", self.peer, limit.as_secs());
-            }
-            self.leave("silence");
+            self.state.events.emit(&AgentSilent { peer: self.peer, limit });
+            self.leave(SessionEnd::Silence);
             ctx.stop();
         } else {
             ctx.run_later(left, Self::watch);
         }
     }
 
-    /// Whether a line of this kind is logged, and not only counted.
-    fn is_logged(&self, kind: &'static str) -> bool {
-        self.state.peer_log.admits(kind, Instant::now())
-    }
-
     /// Removes the agent from the roster and drops its jobs. The second call does nothing.
-    fn leave(&mut self, cause: &str) {
+    fn leave(&mut self, cause: SessionEnd) {
         if let Stage::Steady { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
-            let jobs = self.jobs.len();
+            let jobs_lost = self.jobs.len();
             // A session that was replaced is no longer on the roster.
             self.state.leave(id);
-            if self.is_logged("agent disconnected") {
-                log::info!("agent disconnected provider={provider} jobs_lost={jobs} cause={cause:?}");
-            }
+            self.state.events.emit(&AgentDisconnected { provider, jobs_lost, cause });
         }
         self.jobs.clear();
     }
 
     /// Sends a close and waits a short time for the answer.
     fn close(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
-        self.leave(reason);
+        self.leave(SessionEnd::Closed(reason));
         ctx.close(Some(ws::CloseReason { code, description: Some(reason.into()) }));
         ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
     }
 
     fn violation(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
-        if self.is_logged("agent broke the protocol") {
-            log::warn!("agent broke the protocol peer={} violation={reason:?}", self.peer);
-        }
+        self.state.events.emit(&ProtocolViolated { peer: self.peer, violation: reason });
         self.close(ctx, code, reason);
     }
 
@@ -201,10 +188,8 @@ impl Session {
                 self.steady(ctx, id, &provider, agreed, frame);
             }
             (Err(error), Stage::Steady { id, provider, .. }) => {
-                let id = *id;
-                let level = if self.warned { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "frame skipped provider={provider} bytes={} cause=\"{error}\"", text.len());
-                self.warned = true;
+                let (id, provider) = (*id, provider.clone());
+                self.state.events.emit(&AgentFrameSkipped { provider, bytes: text.len(), cause: error });
                 if let FrameError::BadFieldOfJob(job) = error {
                     self.give_up(ctx, id, job, End::Garbled);
                 }
@@ -236,7 +221,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
         let closing = matches!(self.stage, Stage::Closing);
         match message {
             Ok(ws::Message::Close(reason)) => {
-                self.leave("closed by the agent");
+                self.leave(SessionEnd::ClosedByAgent);
                 if !closing {
                     ctx.close(reason);
                 }

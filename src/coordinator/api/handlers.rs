@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::errors::ApiError;
 use super::{answer, keyless, openai, request};
 use crate::coordinator::agents::handshake::same;
+use crate::coordinator::events::RequestRefused;
 use crate::coordinator::fleet::dispatch;
 use crate::coordinator::metrics::Gauges;
 use crate::coordinator::state::CoordinatorState;
@@ -82,7 +83,7 @@ pub(crate) async fn metrics(req: HttpRequest, state: Data<CoordinatorState>) -> 
     if let Err(error) = authorize(&req, &state) {
         return fail(&state, &error, Format::OpenAi);
     }
-    let page = state.metrics.render(state.gauges());
+    let page = state.events.metrics_page(state.gauges());
     HttpResponse::Ok().content_type(prometheus::CONTENT_TYPE).body(page)
 }
 
@@ -94,8 +95,7 @@ pub(crate) async fn no_such_endpoint(state: Data<CoordinatorState>) -> HttpRespo
 /// Responds with an error, and counts the request if it was refused.
 fn fail(state: &CoordinatorState, error: &ApiError, format: Format) -> HttpResponse {
     if error.is_refusal() {
-        log::debug!("request refused cause={}", error.kind().code());
-        state.metrics.request_refused(error.kind());
+        state.events.emit(&RequestRefused { cause: error.kind() });
     }
     error.response(format)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::job_report::{JobReport, JobResult};
+use super::job_result::JobResult;
 use super::relay::{End, Inlet, Relayed, relay};
 use super::roster::{Assignment, NoAgent, SessionId};
 use crate::coordinator::agents::link::{Link, RunJob};
@@ -14,6 +14,7 @@ use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use crate::coordinator::api::errors::{ApiError, Retry};
 use crate::coordinator::api::intake::Body;
 use crate::coordinator::api::request::RequestInfo;
+use crate::coordinator::events::JobAttemptEnded;
 use crate::coordinator::state::CoordinatorState;
 use crate::core::json::Members;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
@@ -99,7 +100,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let report = JobReport {
+        let ended = JobAttemptEnded {
             job: self.handle.job,
             model: self.model.clone(),
             provider: self.handle.provider.clone(),
@@ -109,8 +110,7 @@ impl Drop for Running {
             total: self.handle.since.elapsed(),
             result: self.result,
         };
-        report.log();
-        self.handle.state.metrics.job_ended(&report);
+        self.handle.state.events.emit(&ended);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The connected agents together: which of them gets a job, and how the answer of a job reaches its client.
 
 pub(crate) mod dispatch;
-pub(crate) mod job_report;
+pub(crate) mod job_result;
 pub(crate) mod relay;
 pub(crate) mod roster;

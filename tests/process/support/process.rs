@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 
 use outpost::testkit::ScriptedCoordinator;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -83,6 +84,11 @@ impl Setup {
             .env("OUTPOST_LOG", "debug")
     }
 
+    /// A coordinator on a free port, which logs its events as JSON.
+    pub(crate) fn coordinator() -> Self {
+        Self::new(&["coordinator", "--listen", "127.0.0.1:0"]).env("OUTPOST_LOG_FORMAT", "json")
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(name, value);
         self
@@ -116,6 +122,17 @@ impl Outpost {
         said(&mut self.stderr, text).await
     }
 
+    /// Waits until its log, which is JSON, has an event with this field, and returns the event.
+    pub(crate) async fn event_with(&mut self, field: &str) -> Value {
+        let event = |log: &str| {
+            let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.into_iter().find(|event| event.get(field).is_some())
+        };
+        let log = within(field, self.stderr.wait_for(|log| event(log).is_some())).await.map(|log| log.clone());
+        let log = log.unwrap_or_else(|_| panic!("it ended without {field:?}:\n{}", *self.stderr.borrow()));
+        event(&log).unwrap()
+    }
+
     /// Waits until it has printed this, and returns the rest of that line.
     pub(crate) async fn printed(&mut self, text: &str) -> String {
         said(&mut self.stdout, text).await
@@ -129,6 +146,11 @@ impl Outpost {
     /// What it printed so far.
     pub(crate) fn output(&self) -> String {
         self.stdout.borrow().clone()
+    }
+
+    /// Where a coordinator of [`Setup::coordinator`] listens.
+    pub(crate) async fn coordinator_addr(&mut self) -> SocketAddr {
+        self.event_with("addr").await["addr"].as_str().unwrap().parse().unwrap()
     }
 
     /// Where its status page is.

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
 use crate::coordinator::agents::link::{CloseReason, Link};
+use crate::coordinator::events::{AgentConnected, AgentEnrolled, AgentRefused, AgentReplaced};
 use crate::coordinator::fleet::roster::AgentInfo;
-use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::{AuthResponse, FromCoordinator};
 
 impl Session {
@@ -21,13 +21,8 @@ impl Session {
         let (key, reason) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                if self.is_logged("agent refused") {
-                    log::warn!(
-                        "agent refused peer={} version=\"{}\" cause=\"{refusal}\"",
-                        self.peer,
-                        Untrusted(&answer.agent_version)
-                    );
-                }
+                let version = Some(answer.agent_version.clone());
+                self.state.events.emit(&AgentRefused { peer: self.peer, version, cause: refusal.into() });
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
@@ -41,24 +36,18 @@ impl Session {
         let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link };
         let (id, replaced) = self.state.roster().join(agent_info);
         if let Some(older) = replaced {
-            if self.is_logged("agent replaced") {
-                log::warn!("agent replaced provider={provider}: a newer connection has the same key");
-            }
+            self.state.events.emit(&AgentReplaced { provider: provider.clone() });
             older.close(CloseReason::Replaced);
         }
-        if self.is_logged("agent connected") {
-            log::info!(
-                "agent connected provider={provider} peer={} version=\"{}\" reason={reason:?} extensions={agreed}",
-                self.peer,
-                Untrusted(&answer.agent_version)
-            );
-        }
-        if reason == AdmissionReason::Code && self.is_logged("agent enrolled") {
-            log::info!(
-                "agent enrolled provider={provider} pubkey={}: add the key to OUTPOST_COORDINATOR_AGENT_KEYS to know it \
-                 after a restart",
-                key.to_base64()
-            );
+        self.state.events.emit(&AgentConnected {
+            provider: provider.clone(),
+            peer: self.peer,
+            version: answer.agent_version.clone(),
+            reason,
+            extensions: agreed,
+        });
+        if reason == AdmissionReason::Code {
+            self.state.events.emit(&AgentEnrolled { provider: provider.clone(), key });
         }
         self.meter.max_frame.set(self.state.config.max_agent_message);
         send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });

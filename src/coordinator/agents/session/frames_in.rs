@@ -7,11 +7,14 @@ use bytes::Bytes;
 use super::{CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::link::RunJob;
 use crate::coordinator::agents::workload::ChunkError;
+use crate::coordinator::events::{AgentFrameIgnored, OfferReceived};
 use crate::coordinator::fleet::relay::End;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::messages::ids::{JobId, ProviderId};
-use crate::messages::untrusted::Untrusted;
-use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator, ModelOffer};
+use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
+
+/// Models of an offer whose names are logged.
+const NAMES: usize = 8;
 
 impl Session {
     pub(super) fn steady(
@@ -24,12 +27,12 @@ impl Session {
     ) {
         match frame {
             FromAgent::Capabilities(offer) => {
-                if self.is_logged("agent offers") {
-                    let model = |model: &ModelOffer| Untrusted(model.model_id.as_str()).to_string();
-                    let models = offer.models.iter().take(8).map(model).collect::<Vec<_>>().join(",");
-                    let (count, total) = (offer.models.len(), offer.limits.max_concurrent_total);
-                    log::info!("agent offers provider={provider} slots={total} count={count} models=\"{models}\"");
-                }
+                self.state.events.emit(&OfferReceived {
+                    provider: provider.clone(),
+                    slots: offer.limits.max_concurrent_total,
+                    models: offer.models.len(),
+                    names: offer.models.iter().take(NAMES).map(|model| model.model_id.clone()).collect(),
+                });
                 self.state.roster().offer(id, offer);
             }
             FromAgent::Heartbeat(figures) => self.state.roster().heartbeat(id, figures),
@@ -44,7 +47,7 @@ impl Session {
                 self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
             }
             FromAgent::AuthResponse(_) | FromAgent::Unknown => {
-                log::debug!("frame ignored provider={provider}");
+                self.state.events.emit(&AgentFrameIgnored { provider: provider.clone() });
             }
         }
     }

@@ -1,15 +1,7 @@
-//! The end of a job: its result, and the report that gives the log line and the metrics.
-//!
-//! A job is one attempt with one agent. A request that is sent to another agent again is another job.
-
-use std::fmt;
-use std::time::Duration;
+//! The result of a job, in its log line and in the metrics.
 
 use super::relay::End;
-use crate::messages::endpoint::Endpoint;
-use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::untrusted::Untrusted;
-use crate::messages::wire::{ErrorCode, Tokens};
+use crate::messages::wire::ErrorCode;
 
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,54 +95,6 @@ impl JobResult {
             Self::Deadline => "deadline",
             Self::UnreadableAnswer => "unreadable_answer",
         }
-    }
-}
-
-/// A job that has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct JobReport {
-    /// The job.
-    pub(crate) job: JobId,
-    /// Its model.
-    pub(crate) model: ModelId,
-    /// The agent that had it.
-    pub(crate) provider: ProviderId,
-    /// Its path.
-    pub(crate) endpoint: Endpoint,
-    /// Tokens as the agent reported them, 0 where it did not.
-    pub(crate) tokens: Tokens,
-    /// From the booking of the slot to the first bytes of the response, if there were any.
-    pub(crate) first_byte: Option<Duration>,
-    /// From the booking of the slot to the end of the answer to the client.
-    pub(crate) total: Duration,
-    /// How it ended.
-    pub(crate) result: JobResult,
-}
-
-impl JobReport {
-    /// Writes the log line.
-    pub(crate) fn log(&self) {
-        let level = match self.result {
-            JobResult::Done | JobResult::ClientGone | JobResult::Agent(_) | JobResult::NotSent => log::Level::Info,
-            JobResult::AgentLost | JobResult::SlowClient | JobResult::Deadline | JobResult::UnreadableAnswer => {
-                log::Level::Warn
-            }
-        };
-        log::log!(level, "{self}");
-    }
-}
-
-impl fmt::Display for JobReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { job, provider, tokens, result, .. } = self;
-        let (model, endpoint) = (Untrusted(self.model.as_str()), self.endpoint.path());
-        write!(f, "job ended job={job} model=\"{model}\" provider={provider} endpoint={endpoint}")?;
-        write!(f, " input={} output={}", tokens.input, tokens.output)?;
-        if let Some(first_byte) = self.first_byte {
-            write!(f, " first_byte_ms={}", first_byte.as_millis())?;
-        }
-        let total = self.total.as_millis();
-        write!(f, " duration_ms={total} outcome={} cause={}", result.outcome().as_str(), result.cause())
     }
 }
 

@@ -1,0 +1,147 @@
+//! Events of the server: its start and its stop.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::Level;
+
+use super::TARGET;
+use crate::coordinator::metrics::Metrics;
+use crate::telemetry::Fields;
+use crate::telemetry::events::Describe;
+
+/// The API has no key.
+pub(crate) struct ApiWithoutKey {
+    /// The configured address.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Describe<Metrics> for ApiWithoutKey {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "the API has no key: every user of this machine can use it, and so can anyone who reaches this port through a proxy \
+         or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("listen", self.listen)
+    }
+}
+
+/// The coordinator serves agents and clients.
+pub(crate) struct CoordinatorListening {
+    /// Where.
+    pub(crate) addr: SocketAddr,
+}
+
+impl Describe<Metrics> for CoordinatorListening {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "coordinator listening"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("addr", self.addr)
+    }
+}
+
+/// The kernel refused an option of a socket. The connection is served without it.
+pub(crate) struct SocketOptionRefused {
+    /// Its name.
+    pub(crate) option: &'static str,
+    /// The system's error.
+    pub(crate) cause: io::Error,
+}
+
+impl Describe<Metrics> for SocketOptionRefused {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Debug
+    }
+
+    fn message(&self) -> &'static str {
+        "socket option refused"
+    }
+
+    fn is_limited(&self) -> bool {
+        true
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("option", self.option).text("cause", &self.cause)
+    }
+}
+
+/// The coordinator was ordered to stop, and waits for running jobs.
+pub(crate) struct CoordinatorStopping {
+    /// Jobs that still run.
+    pub(crate) in_flight: usize,
+}
+
+impl Describe<Metrics> for CoordinatorStopping {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "coordinator stopping"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("in_flight", self.in_flight)
+    }
+}
+
+/// Jobs that did not finish in time are cancelled.
+pub(crate) struct JobsCutShort {
+    /// How many.
+    pub(crate) in_flight: usize,
+}
+
+impl Describe<Metrics> for JobsCutShort {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn message(&self) -> &'static str {
+        "running jobs ended early"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("in_flight", self.in_flight)
+    }
+}
+
+/// All connections are closed.
+pub(crate) struct CoordinatorStopped;
+
+impl Describe<Metrics> for CoordinatorStopped {
+    fn target(&self) -> &'static str {
+        TARGET
+    }
+
+    fn message(&self) -> &'static str {
+        "coordinator stopped"
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+    }
+}

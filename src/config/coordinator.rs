@@ -81,6 +81,13 @@ impl CoordinatorConfig {
         let max_request_memory = size(&vars::COORDINATOR_MAX_REQUEST_MEMORY, 64 * GIB);
         let max_buffered = size(&vars::COORDINATOR_MAX_RESPONSE_BUFFER, GIB);
         let max_agent_message = size(&vars::COORDINATOR_MAX_MESSAGE_SIZE, GIB);
+        if let (Some(memory), Some(job_size)) = (max_request_memory, max_job_message)
+            && memory < job_size
+        {
+            let set = reader.set_text(&vars::COORDINATOR_MAX_REQUEST_MEMORY);
+            let cause = Cause::LessThanOneJob { memory, job_size };
+            reader.reject(&vars::COORDINATOR_MAX_REQUEST_MEMORY, set.as_ref().map(|text| text.as_str()), cause);
+        }
         let max_connections = reader.parse(&vars::COORDINATOR_MAX_CONNECTIONS, |text| units::count(text, 1 << 20));
         let threads = reader.parse(&vars::COORDINATOR_THREADS, |text| units::count(text, 256));
         let stop_grace =
@@ -175,6 +182,24 @@ mod tests {
         let report = CoordinatorConfig::from_env(&bad).unwrap_err();
         let rejected: Vec<&str> = report.problems().iter().map(|problem| problem.variable.as_str()).collect();
         assert_eq!(rejected, names.map(|(name, ..)| name));
+    }
+
+    #[test]
+    fn less_memory_for_requests_than_for_one_of_them_is_refused_also_beside_a_default() {
+        let (memory, job_size) = ("OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY", "OUTPOST_COORDINATOR_MAX_JOB_SIZE");
+        let mib = |count: usize| count << 20;
+        for (set, expected) in [
+            (vec![(memory, "64MiB"), (job_size, "64MiB")], None),
+            (vec![(memory, "8MiB"), (job_size, "9MiB")], Some((mib(8), mib(9)))),
+            (vec![(memory, "8MiB")], Some((mib(8), mib(48)))),
+            (vec![(job_size, "1GiB")], Some((mib(256), mib(1024)))),
+        ] {
+            let env: MapEnvironment = set.iter().copied().collect();
+            let problems = CoordinatorConfig::from_env(&env).err().map(|report| report.problems().to_vec());
+            let causes = problems.unwrap_or_default().into_iter().map(|problem| (problem.variable, problem.cause));
+            let expected = expected.map(|(memory, job_size)| Cause::LessThanOneJob { memory, job_size });
+            assert_eq!(causes.collect::<Vec<_>>(), Vec::from_iter(expected.map(|cause| (memory.to_owned(), cause))));
+        }
     }
 
     #[test]

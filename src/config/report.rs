@@ -112,6 +112,17 @@ pub enum Cause {
         /// The largest, in bytes.
         max: u64,
     },
+    /// Less memory for requests than one request may have.
+    #[error(
+        "is {}, but must be at least OUTPOST_COORDINATOR_MAX_JOB_SIZE, which is {}",
+        bytesize::ByteSize(*.memory as u64), bytesize::ByteSize(*.job_size as u64)
+    )]
+    LessThanOneJob {
+        /// Bytes of all requests together.
+        memory: usize,
+        /// Bytes of one request.
+        job_size: usize,
+    },
     /// No address of a socket.
     #[error("must be an IP address and a port, or off")]
     NotAnAddress,

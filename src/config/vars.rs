@@ -225,7 +225,8 @@ pub static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY",
     Value("256MiB"),
     "1GiB",
-    "most bytes of request bodies in memory together, 64KiB to 64GiB; a request above it gets 503",
+    "most bytes of request bodies in memory together, 64KiB to 64GiB and at least \
+     OUTPOST_COORDINATOR_MAX_JOB_SIZE; a request above it gets 503",
 );
 /// See [`TABLE`].
 pub static COORDINATOR_MAX_RESPONSE_BUFFER: Variable = Variable::coordinator(

@@ -11,7 +11,8 @@ use rand::Rng;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use super::guesses::{Guesses, Network};
+use super::failed_codes::FailedCodes;
+use super::peer::Network;
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
 use crate::messages::wire::AuthResponse;
@@ -81,7 +82,7 @@ impl AdmissionReason {
 
 /// Why an agent was not admitted. The text is the `reason` of `auth_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum AdmissionError {
     /// Not base64 of a usable ed25519 public key.
     #[error("pubkey is not a usable ed25519 public key")]
     BadKey,
@@ -96,7 +97,7 @@ pub(crate) enum Refusal {
     WrongCode,
     /// Codes from its network are not compared for a while.
     #[error("too many wrong enrollment codes from this address: try again in a minute")]
-    TooManyGuesses,
+    TooManyAttempts,
 }
 
 /// The rules of enrollment, and the keys that have enrolled since the start.
@@ -110,7 +111,7 @@ pub(crate) struct Admission {
 struct Enrollment {
     /// Grows only by agents that sent the right code.
     keys: HashSet<AgentKey>,
-    guesses: Guesses,
+    failed_codes: FailedCodes,
 }
 
 impl Admission {
@@ -127,11 +128,11 @@ impl Admission {
         answer: &AuthResponse,
         network: Network,
         now: Instant,
-    ) -> Result<(AgentKey, AdmissionReason), Refusal> {
-        let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(Refusal::BadKey)?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| Refusal::BadKey)?;
-        let signature: [u8; 64] = decode(&answer.signature).ok_or(Refusal::BadSignature)?;
-        key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| Refusal::BadSignature)?;
+    ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
+        let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(AdmissionError::BadKey)?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| AdmissionError::BadKey)?;
+        let signature: [u8; 64] = decode(&answer.signature).ok_or(AdmissionError::BadSignature)?;
+        key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| AdmissionError::BadSignature)?;
         let key = AgentKey(bytes);
         Ok((key, self.reason(key, answer.enrollment_code.as_deref(), network, now)?))
     }
@@ -142,24 +143,24 @@ impl Admission {
         sent: Option<&str>,
         network: Network,
         now: Instant,
-    ) -> Result<AdmissionReason, Refusal> {
+    ) -> Result<AdmissionReason, AdmissionError> {
         if self.listed.contains(&key) {
             return Ok(AdmissionReason::Listed);
         }
         let Some(code) = &self.code else {
-            return if self.listed.is_empty() { Ok(AdmissionReason::Open) } else { Err(Refusal::NotEnrolled) };
+            return if self.listed.is_empty() { Ok(AdmissionReason::Open) } else { Err(AdmissionError::NotEnrolled) };
         };
         let mut enrollment = self.enrollment.lock().unwrap_or_else(PoisonError::into_inner);
         if enrollment.keys.contains(&key) {
             return Ok(AdmissionReason::Enrolled);
         }
-        let sent = sent.ok_or(Refusal::NotEnrolled)?;
-        if !enrollment.guesses.may_guess(network, now) {
-            return Err(Refusal::TooManyGuesses);
+        let sent = sent.ok_or(AdmissionError::NotEnrolled)?;
+        if !enrollment.failed_codes.allows(network, now) {
+            return Err(AdmissionError::TooManyAttempts);
         }
         if !same(code, sent) {
-            enrollment.guesses.count_wrong(network, now);
-            return Err(Refusal::WrongCode);
+            enrollment.failed_codes.count(network, now);
+            return Err(AdmissionError::WrongCode);
         }
         enrollment.keys.insert(key);
         Ok(AdmissionReason::Code)
@@ -179,7 +180,7 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use ed25519_dalek::{Signer, SigningKey};
 
-    use super::super::guesses::Peer;
+    use super::super::peer::Peer;
     use super::*;
     use crate::messages::wire::Extensions;
 
@@ -201,11 +202,11 @@ mod tests {
         admission: &Admission,
         nonce: &Nonce,
         answer: &AuthResponse,
-    ) -> Result<(AgentKey, AdmissionReason), Refusal> {
+    ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
         admission.admit(nonce, answer, Peer(None).network(), Instant::now())
     }
 
-    fn reason(admission: &Admission, seed: u8, code: Option<&str>) -> Result<AdmissionReason, Refusal> {
+    fn reason(admission: &Admission, seed: u8, code: Option<&str>) -> Result<AdmissionReason, AdmissionError> {
         let nonce = Nonce::random(&mut rand::rng());
         admit(admission, &nonce, &answer(&key(seed), &nonce, code)).map(|(_, reason)| reason)
     }
@@ -219,10 +220,16 @@ mod tests {
             admit(&admission, &nonce, &good),
             Ok((AgentKey(key(1).verifying_key().to_bytes()), AdmissionReason::Open))
         );
-        assert_eq!(admit(&admission, &other, &good), Err(Refusal::BadSignature));
+        assert_eq!(admit(&admission, &other, &good), Err(AdmissionError::BadSignature));
         let pubkey = STANDARD.encode(key(2).verifying_key().as_bytes());
-        assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey, ..good.clone() }), Err(Refusal::BadSignature));
-        assert_eq!(admit(&admission, &nonce, &AuthResponse { pubkey: "x".into(), ..good }), Err(Refusal::BadKey));
+        assert_eq!(
+            admit(&admission, &nonce, &AuthResponse { pubkey, ..good.clone() }),
+            Err(AdmissionError::BadSignature)
+        );
+        assert_eq!(
+            admit(&admission, &nonce, &AuthResponse { pubkey: "x".into(), ..good }),
+            Err(AdmissionError::BadKey)
+        );
     }
 
     #[test]
@@ -239,17 +246,17 @@ mod tests {
             extensions: Extensions::NONE,
         };
         let result = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
-        assert_eq!(result, Err(Refusal::BadSignature));
+        assert_eq!(result, Err(AdmissionError::BadSignature));
     }
 
     #[test]
     fn a_code_enrolls_once_and_is_not_needed_again() {
         let admission = Admission::new(&[], Some(Secret::new("open sesame")));
-        assert_eq!(reason(&admission, 1, None), Err(Refusal::NotEnrolled));
-        assert_eq!(reason(&admission, 1, Some("open barley")), Err(Refusal::WrongCode));
+        assert_eq!(reason(&admission, 1, None), Err(AdmissionError::NotEnrolled));
+        assert_eq!(reason(&admission, 1, Some("open barley")), Err(AdmissionError::WrongCode));
         assert_eq!(reason(&admission, 1, Some("open sesame")), Ok(AdmissionReason::Code));
         assert_eq!(reason(&admission, 1, None), Ok(AdmissionReason::Enrolled));
-        assert_eq!(reason(&admission, 2, None), Err(Refusal::NotEnrolled));
+        assert_eq!(reason(&admission, 2, None), Err(AdmissionError::NotEnrolled));
     }
 
     #[test]
@@ -258,9 +265,10 @@ mod tests {
         let admission = Admission::new(&listed, Some(Secret::new("open sesame")));
         assert_eq!(reason(&admission, 2, Some("open sesame")), Ok(AdmissionReason::Code));
         let guess = || reason(&admission, 3, Some("open barley"));
-        let wrong = std::iter::repeat_with(guess).take(1000).take_while(|result| *result == Err(Refusal::WrongCode));
+        let wrong =
+            std::iter::repeat_with(guess).take(1000).take_while(|result| *result == Err(AdmissionError::WrongCode));
         assert_eq!(wrong.count(), 30);
-        assert_eq!(reason(&admission, 3, Some("open sesame")), Err(Refusal::TooManyGuesses));
+        assert_eq!(reason(&admission, 3, Some("open sesame")), Err(AdmissionError::TooManyAttempts));
         // Known agents and agents of other networks are not affected.
         assert_eq!(reason(&admission, 1, None), Ok(AdmissionReason::Listed));
         assert_eq!(reason(&admission, 2, None), Ok(AdmissionReason::Enrolled));
@@ -278,7 +286,7 @@ mod tests {
         assert_eq!(reason(&with_code, 1, None), Ok(AdmissionReason::Listed));
         let alone = Admission::new(&listed, None);
         assert_eq!(reason(&alone, 1, None), Ok(AdmissionReason::Listed));
-        assert_eq!(reason(&alone, 2, Some("c")), Err(Refusal::NotEnrolled));
+        assert_eq!(reason(&alone, 2, Some("c")), Err(AdmissionError::NotEnrolled));
     }
 
     #[test]

@@ -24,10 +24,10 @@ use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsR
 
 use super::borders::FrameFault;
 use super::frames::{self, FrameError};
-use super::guesses::Peer;
 use super::handshake::Nonce;
 use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
 use super::link::{CloseReason, SessionCommand};
+use super::peer::Peer;
 use super::workload::Workload;
 use crate::coordinator::events::{
     AgentDisconnected, AgentFrameSkipped, AgentRefused, AgentRefusedCause, AgentSilent, ProtocolViolated, SessionEnd,

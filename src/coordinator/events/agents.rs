@@ -7,8 +7,8 @@ use log::Level;
 
 use super::TARGET;
 use crate::coordinator::agents::frames::FrameError;
-use crate::coordinator::agents::guesses::Peer;
-use crate::coordinator::agents::handshake::{AdmissionReason, AgentKey, Refusal};
+use crate::coordinator::agents::handshake::{AdmissionError, AdmissionReason, AgentKey};
+use crate::coordinator::agents::peer::Peer;
 use crate::coordinator::metrics::Metrics;
 use crate::messages::ids::{ModelId, ProviderId};
 use crate::messages::wire::Extensions;
@@ -34,7 +34,7 @@ pub(crate) enum AgentRefusedCause {
     HandshakeTimeout,
     /// The rules do not admit it.
     #[error(transparent)]
-    NotAdmitted(#[from] Refusal),
+    NotAdmitted(#[from] AdmissionError),
 }
 
 impl Describe<Metrics> for AgentRefused {

@@ -20,10 +20,10 @@ impl Session {
         let admitted = self.state.admission.admit(nonce, answer, self.peer.network(), Instant::now());
         let (key, reason) = match admitted {
             Ok(admitted) => admitted,
-            Err(refusal) => {
+            Err(error) => {
                 let version = Some(answer.agent_version.clone());
-                self.state.events.emit(&AgentRefused { peer: self.peer, version, cause: refusal.into() });
-                send(ctx, &FromCoordinator::AuthFailed { reason: Some(refusal.to_string()) });
+                self.state.events.emit(&AgentRefused { peer: self.peer, version, cause: error.into() });
+                send(ctx, &FromCoordinator::AuthFailed { reason: Some(error.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
         };

@@ -25,7 +25,7 @@
 //! session, whatever its cause, ends its jobs.
 //!
 //! Agents are not trusted. A web page cannot be an agent (its browser sends an `Origin`). Frames are bounded before they are
-//! read into memory (`agents/inbound`, `agents/borders`) and parsed without amplification (`agents/frames`). A violation of
+//! read into memory (`agents/inbound`, `agents/frame_scanner`) and parsed without amplification (`agents/frames`). A violation of
 //! the protocol closes the connection.
 //!
 //! A second connection with the same public key replaces the first, which is closed with 1008 and the reason `replaced`. The

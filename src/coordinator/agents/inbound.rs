@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Instant;
 
-use super::borders::{Borders, FrameFault};
+use super::frame_scanner::{FrameScanner, HeaderError};
 
 /// The state that the metered stream and its session share, on one thread.
 pub(crate) struct Meter {
@@ -27,13 +27,17 @@ pub(crate) struct Meter {
     /// Written by the stream: when the last byte arrived.
     pub(crate) last_byte: Cell<Instant>,
     /// Written by the stream: why it ended at a header, if it did.
-    pub(crate) fault: Cell<Option<FrameFault>>,
+    pub(crate) header_error: Cell<Option<HeaderError>>,
 }
 
 impl Meter {
     /// A meter that starts now.
     pub(crate) fn new(max_frame: usize) -> Rc<Self> {
-        Rc::new(Self { max_frame: Cell::new(max_frame), last_byte: Cell::new(Instant::now()), fault: Cell::new(None) })
+        Rc::new(Self {
+            max_frame: Cell::new(max_frame),
+            last_byte: Cell::new(Instant::now()),
+            header_error: Cell::new(None),
+        })
     }
 }
 
@@ -41,7 +45,7 @@ impl Meter {
 pub(crate) struct Metered<S> {
     inner: S,
     meter: Rc<Meter>,
-    borders: Borders,
+    scanner: FrameScanner,
     /// Bytes that were read from the socket and not yet returned.
     waiting: Bytes,
     /// The last returned bytes completed a frame. It must be decoded before more bytes are returned.
@@ -51,7 +55,7 @@ pub(crate) struct Metered<S> {
 impl<S> Metered<S> {
     /// Puts a meter in front of a stream.
     pub(crate) fn new(inner: S, meter: Rc<Meter>) -> Self {
-        Self { inner, meter, borders: Borders::default(), waiting: Bytes::new(), frame_ended: false }
+        Self { inner, meter, scanner: FrameScanner::default(), waiting: Bytes::new(), frame_ended: false }
     }
 }
 
@@ -59,7 +63,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Metered<S
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.meter.fault.get().is_some() {
+        if self.meter.header_error.get().is_some() {
             return Poll::Ready(None);
         }
         if std::mem::take(&mut self.frame_ended) {
@@ -74,13 +78,13 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Metered<S
             self.meter.last_byte.set(Instant::now());
         }
         let this = &mut *self;
-        match this.borders.next_span(&this.waiting, this.meter.max_frame.get() as u64) {
+        match this.scanner.next_span(&this.waiting, this.meter.max_frame.get() as u64) {
             Ok(span) => {
-                this.frame_ended = span.ends;
+                this.frame_ended = span.ends_frame;
                 Poll::Ready(Some(Ok(this.waiting.split_to(span.len))))
             }
-            Err(fault) => {
-                this.meter.fault.set(Some(fault));
+            Err(header_error) => {
+                this.meter.header_error.set(Some(header_error));
                 this.waiting = Bytes::new();
                 Poll::Ready(Some(Err(PayloadError::Overflow)))
             }
@@ -101,7 +105,7 @@ pub(crate) enum FragmentError {
 
 /// A message that was assembled from fragments.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Whole {
+pub(crate) enum Assembled {
     /// Text, not checked to be UTF-8.
     Text(Bytes),
     /// Bytes.
@@ -109,7 +113,7 @@ pub(crate) enum Whole {
 }
 
 /// Makes a message of its assembled bytes.
-type Kind = fn(Bytes) -> Whole;
+type Kind = fn(Bytes) -> Assembled;
 
 /// Assembles fragmented messages.
 #[derive(Default)]
@@ -120,14 +124,14 @@ pub(crate) struct Fragments {
 
 impl Fragments {
     /// Adds a fragment. Returns the message after its last one.
-    pub(crate) fn add(&mut self, item: Item, max: usize) -> Result<Option<Whole>, FragmentError> {
+    pub(crate) fn add(&mut self, item: Item, max: usize) -> Result<Option<Assembled>, FragmentError> {
         let (fragment, last) = match item {
             Item::FirstText(fragment) => {
-                self.so_far = Some((Whole::Text, BytesMut::new()));
+                self.so_far = Some((Assembled::Text, BytesMut::new()));
                 (fragment, false)
             }
             Item::FirstBinary(fragment) => {
-                self.so_far = Some((Whole::Binary, BytesMut::new()));
+                self.so_far = Some((Assembled::Binary, BytesMut::new()));
                 (fragment, false)
             }
             Item::Continue(fragment) => (fragment, false),
@@ -216,10 +220,10 @@ mod tests {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.add(Item::FirstText("ab".into()), 5), Ok(None));
         assert_eq!(fragments.add(Item::Continue("c".into()), 5), Ok(None));
-        assert_eq!(fragments.add(Item::Last("de".into()), 5), Ok(Some(Whole::Text("abcde".into()))));
+        assert_eq!(fragments.add(Item::Last("de".into()), 5), Ok(Some(Assembled::Text("abcde".into()))));
         assert_eq!(fragments.add(Item::Last("f".into()), 5), Err(FragmentError::OutOfOrder));
         assert_eq!(fragments.add(Item::FirstBinary("ab".into()), 5), Ok(None));
-        assert_eq!(fragments.add(Item::Last("c".into()), 5), Ok(Some(Whole::Binary("abc".into()))));
+        assert_eq!(fragments.add(Item::Last("c".into()), 5), Ok(Some(Assembled::Binary("abc".into()))));
         assert_eq!(fragments.add(Item::FirstText("abc".into()), 5), Ok(None));
         assert_eq!(fragments.add(Item::Continue("def".into()), 5), Err(FragmentError::TooLarge));
     }

@@ -1,7 +1,7 @@
 //! The agents' connections: admission, WebSocket sessions, and the frames of agents.
 
-mod borders;
 mod failed_codes;
+mod frame_scanner;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 mod inbound;

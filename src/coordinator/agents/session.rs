@@ -22,10 +22,10 @@ use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
 
-use super::borders::FrameFault;
+use super::frame_scanner::HeaderError;
 use super::frames::{self, FrameError};
 use super::handshake::Nonce;
-use super::inbound::{FragmentError, Fragments, Meter, Metered, Whole};
+use super::inbound::{Assembled, FragmentError, Fragments, Meter, Metered};
 use super::link::{CloseReason, SessionCommand};
 use super::peer::Peer;
 use super::workload::Workload;
@@ -236,23 +236,23 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
             }
             Ok(ws::Message::Continuation(item)) => match self.fragments.add(item, self.meter.max_frame.get()) {
                 Ok(None) => {}
-                Ok(Some(Whole::Text(text))) => self.text(ctx, &text),
-                Ok(Some(Whole::Binary(bytes))) => self.binary(ctx, &bytes),
+                Ok(Some(Assembled::Text(text))) => self.text(ctx, &text),
+                Ok(Some(Assembled::Binary(bytes))) => self.binary(ctx, &bytes),
                 Err(FragmentError::TooLarge) => self.violation(ctx, CloseCode::Size, "message too large"),
                 Err(FragmentError::OutOfOrder) => self.violation(ctx, CloseCode::Protocol, "unexpected fragment"),
             },
             Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
-            Err(_) => match self.meter.fault.get() {
-                Some(FrameFault::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
-                Some(FrameFault::BadHeader) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            Err(_) => match self.meter.header_error.get() {
+                Some(HeaderError::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
+                Some(HeaderError::Invalid) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
             },
         }
     }
 
     fn finished(&mut self, ctx: &mut Context) {
-        // The stream also ends after the meter found a fault. Then the close must still be written.
+        // The stream also ends after a bad header. Then the close must still be written.
         if !matches!(self.stage, Stage::Closing) {
             ctx.stop();
         }

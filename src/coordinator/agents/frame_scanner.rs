@@ -4,11 +4,11 @@
 
 /// Why a stream ends at a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FrameFault {
+pub(crate) enum HeaderError {
     /// It announces a payload that is over the limit.
     TooLarge,
     /// No client may send it: it has a reserved bit, an unknown opcode or no mask, or is a long or fragmented control frame.
-    BadHeader,
+    Invalid,
 }
 
 /// The part of a slice that belongs to one frame.
@@ -17,56 +17,56 @@ pub(crate) struct Span {
     /// Its length in bytes, from the first one on.
     pub(crate) len: usize,
     /// Whether the frame ends with them.
-    pub(crate) ends: bool,
+    pub(crate) ends_frame: bool,
 }
 
 /// Follows a stream of bytes, one frame at a time.
 #[derive(Default)]
-pub(crate) struct Borders {
+pub(crate) struct FrameScanner {
     /// The header that is being read, 14 bytes at most.
     header: Vec<u8>,
     /// Payload bytes of the current frame that have not arrived.
     payload: u64,
 }
 
-impl Borders {
+impl FrameScanner {
     /// Returns how many of the next bytes belong to the current frame. The next call must start after them. After an error
     /// the rest of the stream can't be read.
-    pub(crate) fn next_span(&mut self, bytes: &[u8], max_payload: u64) -> Result<Span, FrameFault> {
+    pub(crate) fn next_span(&mut self, bytes: &[u8], max_payload: u64) -> Result<Span, HeaderError> {
         let mut len = 0;
         while self.payload == 0 {
-            let Some(byte) = bytes.get(len) else { return Ok(Span { len, ends: false }) };
+            let Some(byte) = bytes.get(len) else { return Ok(Span { len, ends_frame: false }) };
             self.header.push(*byte);
             len += 1;
             check(&self.header)?;
             let Some(payload) = announced(&self.header) else { continue };
             self.header.clear();
             if payload > max_payload {
-                return Err(FrameFault::TooLarge);
+                return Err(HeaderError::TooLarge);
             }
             if payload == 0 {
-                return Ok(Span { len, ends: true });
+                return Ok(Span { len, ends_frame: true });
             }
             self.payload = payload;
         }
         let here = self.payload.min((bytes.len() - len) as u64);
         self.payload -= here;
-        Ok(Span { len: len + here as usize, ends: self.payload == 0 })
+        Ok(Span { len: len + here as usize, ends_frame: self.payload == 0 })
     }
 }
 
 /// Checks the first two bytes of a header, or only the first one if there is no second.
-fn check(header: &[u8]) -> Result<(), FrameFault> {
+fn check(header: &[u8]) -> Result<(), HeaderError> {
     let Some(first) = header.first() else { return Ok(()) };
     let (is_last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
     let is_control = opcode & 0x8 != 0;
     if reserved != 0 || !matches!(opcode, 0..=2 | 8..=10) || (is_control && !is_last) {
-        return Err(FrameFault::BadHeader);
+        return Err(HeaderError::Invalid);
     }
     let Some(second) = header.get(1) else { return Ok(()) };
     let is_masked = second & 0x80 != 0;
     let is_long = second & 0x7f > 125;
-    if is_masked && !(is_control && is_long) { Ok(()) } else { Err(FrameFault::BadHeader) }
+    if is_masked && !(is_control && is_long) { Ok(()) } else { Err(HeaderError::Invalid) }
 }
 
 /// The payload length that a header announces, once the header is complete with its mask.
@@ -105,14 +105,14 @@ mod tests {
     }
 
     /// The lengths of the frames in bytes that come in these pieces.
-    fn lengths<'a>(pieces: impl Iterator<Item = &'a [u8]>, max: u64) -> Result<Vec<usize>, FrameFault> {
-        let (mut borders, mut lengths, mut so_far) = (Borders::default(), Vec::new(), 0);
+    fn lengths<'a>(pieces: impl Iterator<Item = &'a [u8]>, max: u64) -> Result<Vec<usize>, HeaderError> {
+        let (mut scanner, mut lengths, mut so_far) = (FrameScanner::default(), Vec::new(), 0);
         for mut piece in pieces {
             while !piece.is_empty() {
-                let span = borders.next_span(piece, max)?;
+                let span = scanner.next_span(piece, max)?;
                 piece = &piece[span.len..];
                 so_far += span.len;
-                if span.ends {
+                if span.ends_frame {
                     lengths.push(std::mem::take(&mut so_far));
                 }
             }
@@ -133,7 +133,7 @@ mod tests {
             let want: Vec<usize> = frames.iter().map(Vec::len).collect();
             prop_assert_eq!(lengths(stream.chunks(cut), max), Ok(want));
             if max > 0 {
-                prop_assert_eq!(lengths(stream.chunks(cut), max - 1), Err(FrameFault::TooLarge));
+                prop_assert_eq!(lengths(stream.chunks(cut), max - 1), Err(HeaderError::TooLarge));
             }
         }
     }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_huge_frame_is_refused_by_its_header_alone() {
         let header = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
-        assert_eq!(Borders::default().next_span(&header, 1 << 20), Err(FrameFault::TooLarge));
+        assert_eq!(FrameScanner::default().next_span(&header, 1 << 20), Err(HeaderError::TooLarge));
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             [0x88, 0xff],
         ] {
             for cut in [1, 2] {
-                assert_eq!(lengths(header.chunks(cut), 1 << 20), Err(FrameFault::BadHeader), "{header:x?}");
+                assert_eq!(lengths(header.chunks(cut), 1 << 20), Err(HeaderError::Invalid), "{header:x?}");
             }
         }
         for header in [[0x01, 0x80], [0x00, 0x80], [0x80, 0x80], [0x82, 0x80], [0x88, 0x80], [0x89, 0x80], [0x8a, 0x80]]

@@ -11,7 +11,7 @@
 //! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path from the `fleet/roster`, books a slot,
 //!    and sends the job to the mailbox of that agent's `agents/session`. A handle owns the slot.
 //! 3. The session writes the `job` frame and keeps the job in its `agents/workload`. The chunks of the answer go through a
-//!    `fleet/relay`, bounded in bytes, to the thread of the request. A job that is refused, not sent, or lost before its
+//!    `fleet/response_channel`, bounded in bytes, to the thread of the request. A job that is refused, not sent, or lost before its
 //!    first chunk is sent to the next best agent.
 //! 4. `api/answer` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
 //!    client gets the backend's error message (`api/backend_refusal`). A stream that fails late ends with an error event and
@@ -21,7 +21,7 @@
 //! Agents without the extension `endpoints` get only chat completions and messages, as streams.
 //!
 //! Ownership: a slot in the roster belongs to the handle of its job. The handle is dropped with the HTTP response, which
-//! cancels a job that has not ended. The session owns the sending ends of the relays of its agent, so that the end of a
+//! cancels a job that has not ended. The session owns the sending ends of the response channels of its agent, so that the end of a
 //! session, whatever its cause, ends its jobs.
 //!
 //! Agents are not trusted. A web page cannot be an agent (its browser sends an `Origin`). Frames are bounded before they are

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Message, Recipient};
 
-use crate::coordinator::fleet::relay::Outlet;
+use crate::coordinator::fleet::response_channel::ResponseSender;
 use crate::messages::ids::JobId;
 
 /// Bytes of jobs that may wait for an agent that does not read. A single job may be larger.
@@ -18,7 +18,7 @@ pub(crate) struct RunJob {
     /// The `job` frame.
     pub(crate) frame: String,
     /// Where the session writes the answer.
-    pub(crate) outlet: Outlet,
+    pub(crate) sender: ResponseSender,
 }
 
 /// A command to a session.
@@ -57,7 +57,7 @@ impl Link {
         Self { session, unsent }
     }
 
-    /// Sends a job to the session. `false`, and the outlet is dropped, if too many bytes of earlier jobs wait there.
+    /// Sends a job to the session. `false`, and the sender is dropped, if too many bytes of earlier jobs wait there.
     pub(crate) fn run(&self, job: RunJob) -> bool {
         let length = job.frame.len();
         let before = self.unsent.fetch_add(length, Ordering::Relaxed);

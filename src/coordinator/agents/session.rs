@@ -1,11 +1,11 @@
-//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the relays of its jobs.
+//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the response channels of its jobs.
 //!
 //! The actor runs on the thread that serves the connection. This is the only file that imports actix-web-actors, which
 //! leaves some work to its users: it limits frames to 64 KiB and delivers fragments unassembled ([`inbound`](super::inbound)
 //! handles both), it does not answer a close, and its outgoing queue has no bound ([`Link`](super::link::Link) has one).
 //!
 //! A session ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
-//! the agent from the roster and drops the outlets of its jobs, so that their clients get an error.
+//! the agent from the roster and drops the senders of its jobs, so that their clients get an error.
 //!
 //! The states of a session are in three files: this one has the actor, [`admit`] the handshake, [`frames_in`] the frames
 //! of an admitted agent.
@@ -32,7 +32,7 @@ use super::workload::Workload;
 use crate::coordinator::events::{
     AgentDisconnected, AgentFrameSkipped, AgentRefused, AgentRefusedCause, AgentSilent, ProtocolViolated, SessionEnd,
 };
-use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::coordinator::state::{CoordinatorState, UnprovedPlace};
 use crate::messages::ids::ProviderId;
@@ -191,7 +191,7 @@ impl Session {
                 let (id, provider) = (*id, provider.clone());
                 self.state.events.emit(&AgentFrameSkipped { provider, bytes: text.len(), cause: error });
                 if let FrameError::BadFieldOfJob(job) = error {
-                    self.give_up(ctx, id, job, End::Garbled);
+                    self.give_up(ctx, id, job, ResponseEnd::Unreadable);
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::errors::ApiError;
 use super::request::AnswerKind;
 use super::usage_filter::UsageFilter;
 use crate::coordinator::fleet::dispatch::{Running, Started};
-use crate::coordinator::fleet::relay::{End, Relayed};
+use crate::coordinator::fleet::response_channel::{ResponseEnd, ResponsePart};
 use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
@@ -71,10 +71,10 @@ async fn assembled(running: &mut Running, first: &[u8], endpoint: Endpoint) -> R
     assembly.feed(first)?;
     loop {
         match running.next().await {
-            Relayed::Head(_) => {}
-            Relayed::Chunk(chunk) => assembly.feed(&chunk)?,
-            Relayed::End(End::Done(_)) => return Ok(assembly.finish()?.body),
-            Relayed::End(end) => return Err(ApiError::of(end)),
+            ResponsePart::Head(_) => {}
+            ResponsePart::Chunk(chunk) => assembly.feed(&chunk)?,
+            ResponsePart::End(ResponseEnd::Done(_)) => return Ok(assembly.finish()?.body),
+            ResponsePart::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
@@ -83,13 +83,13 @@ async fn unchanged(running: &mut Running, first: &[u8]) -> Result<Vec<u8>, ApiEr
     let mut body = first.to_vec();
     loop {
         match running.next().await {
-            Relayed::Head(_) => {}
-            Relayed::Chunk(chunk) if body.len() + chunk.len() > MAX_WHOLE => {
+            ResponsePart::Head(_) => {}
+            ResponsePart::Chunk(chunk) if body.len() + chunk.len() > MAX_WHOLE => {
                 return Err(AssembleError::TooLarge.into());
             }
-            Relayed::Chunk(chunk) => body.extend_from_slice(&chunk),
-            Relayed::End(End::Done(_)) => return Ok(body),
-            Relayed::End(end) => return Err(ApiError::of(end)),
+            ResponsePart::Chunk(chunk) => body.extend_from_slice(&chunk),
+            ResponsePart::End(ResponseEnd::Done(_)) => return Ok(body),
+            ResponsePart::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
@@ -137,13 +137,13 @@ fn body(answer: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
 impl SseBody {
     async fn next(mut self: Box<Self>) -> Option<(Bytes, Rest)> {
         loop {
-            let relayed = match self.first.take() {
-                Some(first) => Relayed::Chunk(first),
+            let part = match self.first.take() {
+                Some(first) => ResponsePart::Chunk(first),
                 None => self.running.next().await,
             };
-            match relayed {
-                Relayed::Head(_) => {}
-                Relayed::Chunk(chunk) => {
+            match part {
+                ResponsePart::Head(_) => {}
+                ResponsePart::Chunk(chunk) => {
                     let piece = match &mut self.filter {
                         Some(filter) => filter.feed(&chunk).into(),
                         None => chunk,
@@ -153,11 +153,11 @@ impl SseBody {
                         return Some((piece, Rest::Answer(self)));
                     }
                 }
-                Relayed::End(End::Done(_)) => {
+                ResponsePart::End(ResponseEnd::Done(_)) => {
                     let rest = self.filter.map(UsageFilter::finish).unwrap_or_default();
                     return Some(rest).filter(|rest| !rest.is_empty()).map(|rest| (rest.into(), Rest::Nothing));
                 }
-                Relayed::End(end) => {
+                ResponsePart::End(end) => {
                     // The filter may hold an incomplete event, which is dropped.
                     let event = ApiError::of(end).event(self.endpoint.format());
                     return Some(([self.tail.completion().as_bytes(), &event].concat().into(), Rest::Cut));

@@ -13,7 +13,7 @@ use super::error_kind::ApiErrorKind;
 use super::keyless::NotLocal;
 use super::request::RequestError;
 use super::{anthropic, openai};
-use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::core::formats::assemble::AssembleError;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
@@ -119,16 +119,16 @@ pub(crate) enum Retry {
 }
 
 impl ApiError {
-    /// The error for the end of a relay.
-    pub(crate) fn of(end: End) -> Self {
+    /// The error for the end of a response.
+    pub(crate) fn of(end: ResponseEnd) -> Self {
         match end {
-            End::Failed { code, message } => Self::Agent { code, message },
-            End::Unsent => Self::Lost { sent: false },
-            End::Lost => Self::Lost { sent: true },
-            End::Late => Self::Late,
-            End::Overflowed => Self::TooSlow,
+            ResponseEnd::Failed { code, message } => Self::Agent { code, message },
+            ResponseEnd::NotSent => Self::Lost { sent: false },
+            ResponseEnd::AgentLost => Self::Lost { sent: true },
+            ResponseEnd::Deadline => Self::Late,
+            ResponseEnd::SlowClient => Self::TooSlow,
             // `Done` is an error only if there was no answer before it.
-            End::Garbled | End::Done(_) => Self::Garbled,
+            ResponseEnd::Unreadable | ResponseEnd::Done(_) => Self::Garbled,
         }
     }
 
@@ -253,20 +253,20 @@ mod tests {
         let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(is_refusal).collect();
         assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);
         assert_eq!(agent(ErrorCode::Internal).retry(), Retry::No);
-        assert_eq!(ApiError::of(End::Unsent).retry(), Retry::NotTaken);
-        assert_eq!(ApiError::of(End::Lost).retry(), Retry::Lost);
-        assert_eq!(ApiError::of(End::Late).retry(), Retry::No);
+        assert_eq!(ApiError::of(ResponseEnd::NotSent).retry(), Retry::NotTaken);
+        assert_eq!(ApiError::of(ResponseEnd::AgentLost).retry(), Retry::Lost);
+        assert_eq!(ApiError::of(ResponseEnd::Deadline).retry(), Retry::No);
     }
 
     #[test]
     fn an_error_event_is_one_line_of_json_in_the_shape_of_its_api() {
         assert_eq!(
-            ApiError::of(End::Lost).event(Format::OpenAi),
+            ApiError::of(ResponseEnd::AgentLost).event(Format::OpenAi),
             "data: {\"error\":{\"message\":\"the connection to the agent was lost\",\"type\":\"server_error\",\
              \"param\":null,\"code\":\"upstream_error\"}}\n\n"
         );
         assert_eq!(
-            ApiError::of(End::Lost).event(Format::Anthropic),
+            ApiError::of(ResponseEnd::AgentLost).event(Format::Anthropic),
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\
              \"message\":\"the connection to the agent was lost\"}}\n\n"
         );

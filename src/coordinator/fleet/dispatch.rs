@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::job_result::JobResult;
-use super::relay::{End, Inlet, Relayed, relay};
+use super::response_channel::{ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
 use super::roster::{Assignment, NoAgent, SessionId};
 use crate::coordinator::agents::link::{Link, RunJob};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
@@ -53,7 +53,7 @@ impl Drop for JobHandle {
 /// A job that was sent to an agent. Its drop reports its end; before the end of the answer it also cancels the job, which
 /// is what happens when a client ends its connection.
 pub(crate) struct Running {
-    inlet: Inlet,
+    receiver: ResponseReceiver,
     handle: JobHandle,
     /// When to stop waiting for the agent.
     until: Instant,
@@ -66,23 +66,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(inlet: Inlet, handle: JobHandle, until: Instant, model: ModelId, endpoint: Endpoint) -> Self {
+    fn new(receiver: ResponseReceiver, handle: JobHandle, until: Instant, model: ModelId, endpoint: Endpoint) -> Self {
         let (first_byte, tokens, result) = (None, Tokens::default(), JobResult::ClientGone);
-        Self { inlet, handle, until, model, endpoint, first_byte, tokens, result }
+        Self { receiver, handle, until, model, endpoint, first_byte, tokens, result }
     }
 
     /// The next part of the answer.
-    pub(crate) async fn next(&mut self) -> Relayed {
-        let next = tokio::time::timeout_at(self.until, self.inlet.next()).await;
-        let next = next.unwrap_or(Relayed::End(End::Late));
+    pub(crate) async fn next(&mut self) -> ResponsePart {
+        let next = tokio::time::timeout_at(self.until, self.receiver.next()).await;
+        let next = next.unwrap_or(ResponsePart::End(ResponseEnd::Deadline));
         match &next {
-            Relayed::Head(_) => {}
-            Relayed::Chunk(_) => {
+            ResponsePart::Head(_) => {}
+            ResponsePart::Chunk(_) => {
                 self.first_byte.get_or_insert_with(|| self.handle.since.elapsed());
             }
-            Relayed::End(end) => {
+            ResponsePart::End(end) => {
                 self.result = JobResult::of(end);
-                if let End::Done(tokens) = end {
+                if let ResponseEnd::Done(tokens) = end {
                     self.tokens = *tokens;
                 }
             }
@@ -166,10 +166,10 @@ pub(crate) async fn start(
         if frame.len() > limit {
             return Err(ApiError::MessageTooLarge { length: frame.len(), limit });
         }
-        let (outlet, inlet) = relay(state.config.max_buffered);
+        let (sender, receiver) = response_channel(state.config.max_buffered);
         let until = deadline + state.config.deadline_margin;
-        let mut running = Running::new(inlet, handle, until, request.model.clone(), endpoint);
-        if !running.handle.link.run(RunJob { id: running.handle.job, frame, outlet }) {
+        let mut running = Running::new(receiver, handle, until, request.model.clone(), endpoint);
+        if !running.handle.link.run(RunJob { id: running.handle.job, frame, sender }) {
             running.result = JobResult::NotSent;
             failure = Some(ApiError::Full);
             continue;
@@ -208,10 +208,10 @@ async fn begin(mut running: Running) -> Result<Started, ApiError> {
     let mut head = None;
     loop {
         match running.next().await {
-            Relayed::Head(given) if given.is_success() => head = Some(given),
-            Relayed::Head(given) => return Err(refused(running, &given).await),
-            Relayed::Chunk(first) => return Ok(Started { running, head, first }),
-            Relayed::End(end) => return Err(ApiError::of(end)),
+            ResponsePart::Head(given) if given.is_success() => head = Some(given),
+            ResponsePart::Head(given) => return Err(refused(running, &given).await),
+            ResponsePart::Chunk(first) => return Ok(Started { running, head, first }),
+            ResponsePart::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
@@ -221,16 +221,16 @@ async fn refused(mut running: Running, head: &ResponseHead) -> ApiError {
     let mut body = Vec::new();
     loop {
         match running.next().await {
-            Relayed::Head(_) => {}
-            Relayed::Chunk(chunk) => {
+            ResponsePart::Head(_) => {}
+            ResponsePart::Chunk(chunk) => {
                 let room = MAX_REFUSAL - body.len();
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             }
-            Relayed::End(End::Failed { code, message }) => {
+            ResponsePart::End(ResponseEnd::Failed { code, message }) => {
                 let refusal = BackendRefusal::of(head, body, code);
                 return refusal.map_or(ApiError::Agent { code, message }, ApiError::Backend);
             }
-            Relayed::End(end) => return ApiError::of(end),
+            ResponsePart::End(end) => return ApiError::of(end),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The result of a job, in its log line and in the metrics.
 
-use super::relay::End;
+use super::response_channel::ResponseEnd;
 use crate::messages::wire::ErrorCode;
 
 /// The outcome of a job.
@@ -61,16 +61,16 @@ impl JobResult {
         others.into_iter().chain(ErrorCode::ALL.into_iter().map(Self::Agent))
     }
 
-    /// The result of a job whose relay ended like this.
-    pub(crate) fn of(end: &End) -> Self {
+    /// The result of a job whose response ended like this.
+    pub(crate) fn of(end: &ResponseEnd) -> Self {
         match end {
-            End::Done(_) => Self::Done,
-            End::Failed { code, .. } => Self::Agent(*code),
-            End::Overflowed => Self::SlowClient,
-            End::Garbled => Self::UnreadableAnswer,
-            End::Unsent => Self::NotSent,
-            End::Lost => Self::AgentLost,
-            End::Late => Self::Deadline,
+            ResponseEnd::Done(_) => Self::Done,
+            ResponseEnd::Failed { code, .. } => Self::Agent(*code),
+            ResponseEnd::SlowClient => Self::SlowClient,
+            ResponseEnd::Unreadable => Self::UnreadableAnswer,
+            ResponseEnd::NotSent => Self::NotSent,
+            ResponseEnd::AgentLost => Self::AgentLost,
+            ResponseEnd::Deadline => Self::Deadline,
         }
     }
 

@@ -2,5 +2,5 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod job_result;
-pub(crate) mod relay;
+pub(crate) mod response_channel;
 pub(crate) mod roster;

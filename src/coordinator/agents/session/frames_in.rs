@@ -8,7 +8,7 @@ use super::{CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::link::RunJob;
 use crate::coordinator::agents::workload::ChunkError;
 use crate::coordinator::events::{AgentFrameIgnored, OfferReceived};
-use crate::coordinator::fleet::relay::End;
+use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::messages::ids::{JobId, ProviderId};
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
@@ -41,10 +41,10 @@ impl Session {
                 self.react(ctx, id, taken);
             }
             FromAgent::JobDone(done) => {
-                self.end(id, done.job_id, End::Done(done.tokens));
+                self.end(id, done.job_id, ResponseEnd::Done(done.tokens));
             }
             FromAgent::JobError(error) => {
-                self.end(id, error.job_id, End::Failed { code: error.error_code, message: error.message });
+                self.end(id, error.job_id, ResponseEnd::Failed { code: error.error_code, message: error.message });
             }
             FromAgent::AuthResponse(_) | FromAgent::Unknown => {
                 self.state.events.emit(&AgentFrameIgnored { provider: provider.clone() });
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// Ends a job that the agent may still work on, and cancels it there.
-    pub(super) fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: End) {
+    pub(super) fn give_up(&mut self, ctx: &mut Context, id: SessionId, job_id: JobId, end: ResponseEnd) {
         if self.end(id, job_id, end) {
             send(ctx, &FromCoordinator::JobCancel { job_id });
         }
@@ -86,22 +86,22 @@ impl Session {
 
     /// Ends a job. The slot is freed before the client gets the end, because the client may send its next request at once.
     /// `false` if there is no such job.
-    fn end(&mut self, id: SessionId, job: JobId, end: End) -> bool {
-        let Some(outlet) = self.jobs.end(job) else { return false };
-        if matches!(end, End::Done(_)) {
+    fn end(&mut self, id: SessionId, job: JobId, end: ResponseEnd) -> bool {
+        let Some(sender) = self.jobs.end(job) else { return false };
+        if matches!(end, ResponseEnd::Done(_)) {
             self.state.complete(id, job);
         } else {
             self.state.release(id, job);
         }
-        outlet.finish(end);
+        sender.finish(end);
         true
     }
 
     pub(super) fn run(&mut self, ctx: &mut Context, job: RunJob) {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
-        // Otherwise the outlet is dropped, which reports that the job was not sent.
+        // Otherwise the sender is dropped, which reports that the job was not sent.
         if matches!(self.stage, Stage::Steady { .. }) {
-            self.jobs.begin(job.id, job.outlet);
+            self.jobs.begin(job.id, job.sender);
             ctx.text(job.frame);
         }
     }

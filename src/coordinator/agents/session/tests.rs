@@ -13,7 +13,7 @@ use super::*;
 use crate::config::{CoordinatorConfig, MapEnvironment};
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::agents::link::RunJob;
-use crate::coordinator::fleet::relay::{Relayed, relay};
+use crate::coordinator::fleet::response_channel::{ResponsePart, response_channel};
 use crate::coordinator::fleet::roster::{AgentInfo, Roster};
 use crate::messages::ids::JobId;
 
@@ -157,15 +157,15 @@ async fn an_error_while_the_session_closes_ends_it() {
 
 #[actix_rt::test]
 async fn a_job_that_reaches_a_closing_session_was_not_sent() {
-    for (stage, end) in [(Stage::Closing, End::Unsent), (steady(), End::Lost)] {
+    for (stage, end) in [(Stage::Closing, ResponseEnd::NotSent), (steady(), ResponseEnd::AgentLost)] {
         let mut session = session(Meter::new(0));
         session.stage = stage;
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
-        let (outlet, mut inlet) = relay(1);
-        addr.do_send(SessionCommand::Run(RunJob { id: JobId::random(), frame: "{}".into(), outlet }));
+        let (sender, mut receiver) = response_channel(1);
+        addr.do_send(SessionCommand::Run(RunJob { id: JobId::random(), frame: "{}".into(), sender }));
         let mut output = Box::pin(output);
         let _ = output.as_mut().poll_next(&mut TaskContext::from_waker(Waker::noop()));
         drop(output);
-        assert_eq!(inlet.next().await, Relayed::End(end));
+        assert_eq!(receiver.next().await, ResponsePart::End(end));
     }
 }

@@ -1,6 +1,6 @@
 //! A bounded channel for the answer of a job, from the session that receives it to the HTTP response, on another thread.
 //!
-//! The base protocol has no flow control, so the bytes that wait for a slow client are bounded here: if the relay is full,
+//! The base protocol has no flow control, so the bytes that wait for a slow client are bounded here: if the channel is full,
 //! the session cancels the job.
 
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::messages::wire::{ErrorCode, ResponseHead, Tokens};
 /// The cost of a waiting item in addition to its bytes, so that many tiny chunks are bounded too.
 const ITEM_COST: usize = 64;
 
-/// The end of a relay.
+/// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ResponseEnd {
     /// The answer is complete.
     Done(Tokens),
     /// The agent reported an error.
@@ -27,31 +27,32 @@ pub(crate) enum End {
         message: String,
     },
     /// The client did not keep up.
-    Overflowed,
+    SlowClient,
     /// The agent's frames can't be read.
-    Garbled,
+    Unreadable,
     /// The agent's session ended before the job was sent to the agent.
-    Unsent,
+    NotSent,
     /// The agent's session ended first.
-    Lost,
+    AgentLost,
     /// The deadline passed, and the agent did not report it.
-    Late,
+    Deadline,
 }
 
-/// An item of a relay.
+/// A part of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Relayed {
+pub(crate) enum ResponsePart {
     /// The head of the response, as the first item, if the agent sent it.
     Head(ResponseHead),
     /// Bytes of the answer, not empty.
     Chunk(Bytes),
     /// The end. There are no items after it.
-    End(End),
+    End(ResponseEnd),
 }
 
-/// The sending end, which the session owns. Its drop sends [`End::Unsent`], or [`End::Lost`] if the job was sent.
-pub(crate) struct Outlet {
-    items: mpsc::UnboundedSender<Relayed>,
+/// The sending end, which the session owns. Its drop sends [`ResponseEnd::NotSent`], or [`ResponseEnd::AgentLost`] if the job
+/// was sent.
+pub(crate) struct ResponseSender {
+    items: mpsc::UnboundedSender<ResponsePart>,
     waiting: Arc<AtomicUsize>,
     /// Whether the job was sent to the agent. Written before `items` is dropped, read after.
     sent: Arc<AtomicBool>,
@@ -59,8 +60,8 @@ pub(crate) struct Outlet {
 }
 
 /// The receiving end, which the HTTP response owns.
-pub(crate) struct Inlet {
-    items: mpsc::UnboundedReceiver<Relayed>,
+pub(crate) struct ResponseReceiver {
+    items: mpsc::UnboundedReceiver<ResponsePart>,
     waiting: Arc<AtomicUsize>,
     sent: Arc<AtomicBool>,
 }
@@ -74,17 +75,17 @@ pub(crate) enum PushError {
     Gone,
 }
 
-/// A relay that holds up to `limit` bytes.
-#[expect(clippy::disallowed_methods, reason = "bounded in bytes by Outlet::push")]
-pub(crate) fn relay(limit: usize) -> (Outlet, Inlet) {
+/// A channel that holds up to `limit` bytes.
+#[expect(clippy::disallowed_methods, reason = "bounded in bytes by ResponseSender::push")]
+pub(crate) fn response_channel(limit: usize) -> (ResponseSender, ResponseReceiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let sent = Arc::new(AtomicBool::new(false));
-    let outlet = Outlet { items: sender, waiting: waiting.clone(), sent: sent.clone(), limit };
-    (outlet, Inlet { items: receiver, waiting, sent })
+    let sender = ResponseSender { items: sender, waiting: waiting.clone(), sent: sent.clone(), limit };
+    (sender, ResponseReceiver { items: receiver, waiting, sent })
 }
 
-impl Outlet {
+impl ResponseSender {
     /// Records that the job is being sent to the agent, which may run it from now on.
     pub(crate) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Release);
@@ -93,10 +94,10 @@ impl Outlet {
     /// Sends the head. May be called once, before any chunk.
     pub(crate) fn begin(&self, head: ResponseHead) {
         // An error means that the receiving end was dropped, and needs no handling.
-        let _ = self.items.send(Relayed::Head(head));
+        let _ = self.items.send(ResponsePart::Head(head));
     }
 
-    /// Sends bytes. Never waits. An empty relay accepts a chunk of any size.
+    /// Sends bytes. Never waits. An empty channel accepts a chunk of any size.
     pub(crate) fn push(&self, chunk: Bytes) -> Result<(), PushError> {
         if chunk.is_empty() {
             return Ok(());
@@ -106,25 +107,25 @@ impl Outlet {
         if before > 0 && before + cost > self.limit {
             return Err(PushError::Full);
         }
-        self.items.send(Relayed::Chunk(chunk)).map_err(|_| PushError::Gone)
+        self.items.send(ResponsePart::Chunk(chunk)).map_err(|_| PushError::Gone)
     }
 
     /// Sends the end.
-    pub(crate) fn finish(self, end: End) {
+    pub(crate) fn finish(self, end: ResponseEnd) {
         // An error means that the receiving end was dropped, and needs no handling.
-        let _ = self.items.send(Relayed::End(end));
+        let _ = self.items.send(ResponsePart::End(end));
     }
 }
 
-impl Inlet {
+impl ResponseReceiver {
     /// The next item. After the end every item is an end.
-    pub(crate) async fn next(&mut self) -> Relayed {
+    pub(crate) async fn next(&mut self) -> ResponsePart {
         let item = match self.items.recv().await {
             Some(item) => item,
-            None if self.sent.load(Ordering::Acquire) => Relayed::End(End::Lost),
-            None => Relayed::End(End::Unsent),
+            None if self.sent.load(Ordering::Acquire) => ResponsePart::End(ResponseEnd::AgentLost),
+            None => ResponsePart::End(ResponseEnd::NotSent),
         };
-        if let Relayed::Chunk(chunk) = &item {
+        if let ResponsePart::Chunk(chunk) = &item {
             self.waiting.fetch_sub(chunk.len() + ITEM_COST, Ordering::Relaxed);
         }
         item
@@ -141,47 +142,47 @@ mod tests {
 
     #[actix_rt::test]
     async fn chunks_and_the_end_are_received_in_order() {
-        let (outlet, mut inlet) = relay(1 << 20);
-        outlet.push(chunk(3)).unwrap();
-        outlet.push(chunk(0)).unwrap();
-        outlet.push(chunk(5)).unwrap();
-        outlet.finish(End::Done(Tokens::default()));
-        assert_eq!(inlet.next().await, Relayed::Chunk(chunk(3)));
-        assert_eq!(inlet.next().await, Relayed::Chunk(chunk(5)));
-        assert_eq!(inlet.next().await, Relayed::End(End::Done(Tokens::default())));
+        let (sender, mut receiver) = response_channel(1 << 20);
+        sender.push(chunk(3)).unwrap();
+        sender.push(chunk(0)).unwrap();
+        sender.push(chunk(5)).unwrap();
+        sender.finish(ResponseEnd::Done(Tokens::default()));
+        assert_eq!(receiver.next().await, ResponsePart::Chunk(chunk(3)));
+        assert_eq!(receiver.next().await, ResponsePart::Chunk(chunk(5)));
+        assert_eq!(receiver.next().await, ResponsePart::End(ResponseEnd::Done(Tokens::default())));
     }
 
     #[actix_rt::test]
-    async fn a_dropped_outlet_is_a_lost_job_if_the_job_was_sent() {
-        let (outlet, mut inlet) = relay(10);
-        drop(outlet);
-        assert_eq!(inlet.next().await, Relayed::End(End::Unsent));
-        let (outlet, mut inlet) = relay(10);
-        outlet.mark_sent();
-        drop(outlet);
-        assert_eq!(inlet.next().await, Relayed::End(End::Lost));
+    async fn a_dropped_sender_is_a_lost_job_if_the_job_was_sent() {
+        let (sender, mut receiver) = response_channel(10);
+        drop(sender);
+        assert_eq!(receiver.next().await, ResponsePart::End(ResponseEnd::NotSent));
+        let (sender, mut receiver) = response_channel(10);
+        sender.mark_sent();
+        drop(sender);
+        assert_eq!(receiver.next().await, ResponsePart::End(ResponseEnd::AgentLost));
     }
 
     #[actix_rt::test]
     async fn the_waiting_bytes_are_bounded_and_reading_makes_room() {
-        let (outlet, mut inlet) = relay(1000);
-        outlet.push(chunk(900)).unwrap();
-        inlet.next().await;
-        outlet.push(chunk(900)).unwrap();
-        assert_eq!(outlet.push(chunk(900)), Err(PushError::Full));
+        let (sender, mut receiver) = response_channel(1000);
+        sender.push(chunk(900)).unwrap();
+        receiver.next().await;
+        sender.push(chunk(900)).unwrap();
+        assert_eq!(sender.push(chunk(900)), Err(PushError::Full));
     }
 
     #[test]
     fn tiny_chunks_are_bounded_too() {
-        let (outlet, _inlet) = relay(1000);
-        let taken = (0..1000).take_while(|_| outlet.push(chunk(1)).is_ok()).count();
+        let (sender, _receiver) = response_channel(1000);
+        let taken = (0..1000).take_while(|_| sender.push(chunk(1)).is_ok()).count();
         assert_eq!(taken, 1000 / (1 + ITEM_COST));
     }
 
     #[test]
-    fn a_push_fails_after_the_inlet_was_dropped() {
-        let (outlet, inlet) = relay(1000);
-        drop(inlet);
-        assert_eq!(outlet.push(chunk(1)), Err(PushError::Gone));
+    fn a_push_fails_after_the_receiver_was_dropped() {
+        let (sender, receiver) = response_channel(1000);
+        drop(receiver);
+        assert_eq!(sender.push(chunk(1)), Err(PushError::Gone));
     }
 }

@@ -6,14 +6,14 @@
 //!
 //! How a request is served:
 //!
-//! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/intake` reads
+//! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/body_reader` reads
 //!    the body, `api/request` finds the fields that the coordinator needs.
 //! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path from the `fleet/roster`, books a slot,
 //!    and sends the job to the mailbox of that agent's `agents/session`. A handle owns the slot.
-//! 3. The session writes the `job` frame and keeps the job in its `agents/workload`. The chunks of the answer go through a
+//! 3. The session writes the `job` frame and keeps the job in its `agents/workload`. The chunks of the response go through a
 //!    `fleet/response_channel`, bounded in bytes, to the thread of the request. A job that is refused, not sent, or lost before its
 //!    first chunk is sent to the next best agent.
-//! 4. `api/answer` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
+//! 4. `api/response` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
 //!    client gets the backend's error message (`api/backend_refusal`). A stream that fails late ends with an error event and
 //!    without the last chunk of its body, so that no client takes it for complete.
 //! 5. The end of each job is one event of `events/jobs`: a log line and the counts of `metrics`.

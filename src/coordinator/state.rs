@@ -10,7 +10,7 @@ use super::metrics::Gauges;
 use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::Link;
-use crate::coordinator::api::intake::Intake;
+use crate::coordinator::api::body_reader::BodyReader;
 use crate::coordinator::fleet::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
 
@@ -23,7 +23,7 @@ pub(crate) struct CoordinatorState {
     /// Which agents are admitted.
     pub(crate) admission: Admission,
     /// Reads request bodies within their memory limit.
-    pub(crate) intake: Intake,
+    pub(crate) body_reader: BodyReader,
     roster: Mutex<Roster<Link>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
@@ -38,7 +38,7 @@ impl CoordinatorState {
         Arc::new(Self {
             admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
             events: CoordinatorEvents::new(),
-            intake: Intake::new(config.max_job_message, config.max_request_memory),
+            body_reader: BodyReader::new(config.max_job_message, config.max_request_memory),
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),

@@ -30,7 +30,7 @@ pub(crate) enum FrameError {
     /// Fields are missing, of another type, or out of bounds.
     #[error("a field is missing, of another type or out of bounds")]
     BadField,
-    /// The same in a frame of this job. The job's answer is incomplete without the frame.
+    /// The same in a frame of this job. The job's response is incomplete without the frame.
     #[error("a field is missing, of another type or out of bounds in a frame of job {0}")]
     BadFieldOfJob(JobId),
 }
@@ -121,8 +121,8 @@ fn is_bounded(model: &ModelOffer) -> bool {
     (1..=LONGEST_MODEL_ID).contains(&model.model_id.as_str().len()) && model.backend.len() <= MAX_WORD
 }
 
-fn bounded_version(answer: AuthResponse) -> AuthResponse {
-    AuthResponse { agent_version: cut(answer.agent_version), ..answer }
+fn bounded_version(response: AuthResponse) -> AuthResponse {
+    AuthResponse { agent_version: cut(response.agent_version), ..response }
 }
 
 /// Cuts a text that should be one word.
@@ -204,10 +204,10 @@ mod tests {
             panic!("no offer")
         };
         assert_eq!(offer.metadata.agent_version, "é".repeat(MAX_WORD / 2));
-        let answer =
+        let response =
             format!(r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":"{}"}}"#, "1".repeat(500));
-        let Ok(FromAgent::AuthResponse(answer)) = read(answer.as_bytes()) else { panic!("no answer") };
-        assert_eq!(answer.agent_version, "1".repeat(MAX_WORD));
+        let Ok(FromAgent::AuthResponse(response)) = read(response.as_bytes()) else { panic!("no response") };
+        assert_eq!(response.agent_version, "1".repeat(MAX_WORD));
     }
 
     #[test]

@@ -120,21 +120,21 @@ impl Admission {
         Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrollment: Mutex::default() }
     }
 
-    /// Checks an answer to `nonce` from this network. The signature is checked first, so that only the owner of the key learns
+    /// Checks a response to `nonce` from this network. The signature is checked first, so that only the owner of the key learns
     /// the other results.
     pub(crate) fn admit(
         &self,
         nonce: &Nonce,
-        answer: &AuthResponse,
+        response: &AuthResponse,
         network: Network,
         now: Instant,
     ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
-        let bytes: [u8; 32] = decode(&answer.pubkey).ok_or(AdmissionError::BadKey)?;
+        let bytes: [u8; 32] = decode(&response.pubkey).ok_or(AdmissionError::BadKey)?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| AdmissionError::BadKey)?;
-        let signature: [u8; 64] = decode(&answer.signature).ok_or(AdmissionError::BadSignature)?;
+        let signature: [u8; 64] = decode(&response.signature).ok_or(AdmissionError::BadSignature)?;
         key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| AdmissionError::BadSignature)?;
         let key = AgentKey(bytes);
-        Ok((key, self.reason(key, answer.enrollment_code.as_deref(), network, now)?))
+        Ok((key, self.reason(key, response.enrollment_code.as_deref(), network, now)?))
     }
 
     fn reason(
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::messages::wire::Extensions;
 
-    fn answer(key: &SigningKey, nonce: &Nonce, code: Option<&str>) -> AuthResponse {
+    fn response(key: &SigningKey, nonce: &Nonce, code: Option<&str>) -> AuthResponse {
         AuthResponse {
             pubkey: STANDARD.encode(key.verifying_key().as_bytes()),
             signature: STANDARD.encode(key.sign(&nonce.0).to_bytes()),
@@ -201,21 +201,21 @@ mod tests {
     fn admit(
         admission: &Admission,
         nonce: &Nonce,
-        answer: &AuthResponse,
+        response: &AuthResponse,
     ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
-        admission.admit(nonce, answer, Peer(None).network(), Instant::now())
+        admission.admit(nonce, response, Peer(None).network(), Instant::now())
     }
 
     fn reason(admission: &Admission, seed: u8, code: Option<&str>) -> Result<AdmissionReason, AdmissionError> {
         let nonce = Nonce::random(&mut rand::rng());
-        admit(admission, &nonce, &answer(&key(seed), &nonce, code)).map(|(_, reason)| reason)
+        admit(admission, &nonce, &response(&key(seed), &nonce, code)).map(|(_, reason)| reason)
     }
 
     #[test]
     fn a_signature_of_another_nonce_or_key_is_refused() {
         let admission = Admission::new(&[], None);
         let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
-        let good = answer(&key(1), &nonce, None);
+        let good = response(&key(1), &nonce, None);
         assert_eq!(
             admit(&admission, &nonce, &good),
             Ok((AgentKey(key(1).verifying_key().to_bytes()), AdmissionReason::Open))
@@ -274,8 +274,8 @@ mod tests {
         assert_eq!(reason(&admission, 2, None), Ok(AdmissionReason::Enrolled));
         let nonce = Nonce([1; 32]);
         let elsewhere = Peer(Some(([192, 0, 2, 1], 1).into())).network();
-        let answer = answer(&key(4), &nonce, Some("open sesame"));
-        let result = admission.admit(&nonce, &answer, elsewhere, Instant::now());
+        let response = response(&key(4), &nonce, Some("open sesame"));
+        let result = admission.admit(&nonce, &response, elsewhere, Instant::now());
         assert_eq!(result.map(|(_, reason)| reason), Ok(AdmissionReason::Code));
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct RunJob {
     pub(crate) id: JobId,
     /// The `job` frame.
     pub(crate) frame: String,
-    /// Where the session writes the answer.
+    /// Where the session writes the response.
     pub(crate) sender: ResponseSender,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct RunJob {
 pub(crate) enum SessionCommand {
     /// Send this job to the agent.
     Run(RunJob),
-    /// The client no longer wants the answer.
+    /// The client no longer wants the response.
     Cancel(JobId),
     /// Close the connection.
     Close(CloseReason),

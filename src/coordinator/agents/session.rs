@@ -178,9 +178,9 @@ impl Session {
     fn text(&mut self, ctx: &mut Context, text: &[u8]) {
         match (frames::read(text), &self.stage) {
             (_, Stage::Closing) => {}
-            (Ok(FromAgent::AuthResponse(answer)), Stage::Handshake(nonce)) => {
+            (Ok(FromAgent::AuthResponse(response)), Stage::Handshake(nonce)) => {
                 let nonce = nonce.clone();
-                self.authenticate(ctx, &nonce, &answer);
+                self.authenticate(ctx, &nonce, &response);
             }
             (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
             (Ok(frame), Stage::Steady { id, provider, agreed }) => {

@@ -1,4 +1,4 @@
-//! The jobs that an agent runs, and their answers as they arrive. No sockets: the session calls it.
+//! The jobs that an agent runs, and their responses as they arrive. No sockets: the session calls it.
 //!
 //! With the extension `endpoints` the first chunk of a job may have the head of the response; a head in another chunk is
 //! ignored. With `binary` too that first chunk is a JSON `job_chunk`, and its bytes count for the offsets of the binary
@@ -17,7 +17,7 @@ use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, Respon
 /// A job that was sent to the agent and has not ended.
 struct ActiveJob {
     sender: ResponseSender,
-    /// Bytes of its answer that were received.
+    /// Bytes of its response that were received.
     received: u64,
     /// Whether a chunk was received.
     begun: bool,

@@ -21,7 +21,7 @@ use crate::messages::ids::ModelId;
 use crate::messages::untrusted::Untrusted;
 use crate::messages::wire::ErrorCode;
 
-/// Why a client gets no answer, or an incomplete one.
+/// Why a client gets no response, or an incomplete one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiError {
     /// The API key is missing or wrong.
@@ -96,13 +96,13 @@ pub(crate) enum ApiError {
     /// The job took too long.
     #[error("the agent did not answer in time")]
     Late,
-    /// The agent's answer can't be read.
+    /// The agent's response can't be read.
     #[error("the agent's answer can't be read")]
     Garbled,
     /// The client read slower than the agent sent.
     #[error("the answer was read too slowly")]
     TooSlow,
-    /// The answer can't be assembled into one object.
+    /// The response can't be assembled into one object.
     #[error("the agent's answer can't be assembled")]
     NotAssembled(#[from] AssembleError),
 }
@@ -127,7 +127,7 @@ impl ApiError {
             ResponseEnd::AgentLost => Self::Lost { sent: true },
             ResponseEnd::Deadline => Self::Late,
             ResponseEnd::SlowClient => Self::TooSlow,
-            // `Done` is an error only if there was no answer before it.
+            // `Done` is an error only if there was no response before it.
             ResponseEnd::Unreadable | ResponseEnd::Done(_) => Self::Garbled,
         }
     }
@@ -186,7 +186,7 @@ impl ApiError {
         }
     }
 
-    /// Whether another agent may get the request, as long as the client has received no bytes of an answer.
+    /// Whether another agent may get the request, as long as the client has received no bytes of a response.
     pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })

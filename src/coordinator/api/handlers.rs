@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::errors::ApiError;
-use super::{answer, keyless, openai, request};
+use super::{keyless, openai, request, response};
 use crate::coordinator::agents::handshake::same;
 use crate::coordinator::events::RequestRefused;
 use crate::coordinator::fleet::dispatch;
@@ -117,10 +117,10 @@ async fn run(
     if state.config.api_key.is_none() && !keyless::is_json(req.headers()) {
         return Err(ApiError::NotJsonType);
     }
-    let body = state.intake.read(req.headers(), body).await?;
+    let body = state.body_reader.read(req.headers(), body).await?;
     let wanted = request::read(&body.bytes, endpoint)?;
     let started = dispatch::start(state, &wanted, body, endpoint).await?;
-    Ok(answer::respond(started, endpoint, wanted.answer).await)
+    Ok(response::respond(started, endpoint, wanted.response).await)
 }
 
 /// Checks the API key, which is a bearer token or, from Anthropic's clients, `x-api-key`. If the coordinator has no key, only

@@ -19,13 +19,13 @@ const MAX_MODEL: usize = 512;
 pub(crate) struct RequestInfo {
     /// The model.
     pub(crate) model: ModelId,
-    /// The requested form of the answer.
-    pub(crate) answer: AnswerKind,
+    /// The requested form of the response.
+    pub(crate) response: ResponseKind,
 }
 
-/// The requested form of an answer.
+/// The requested form of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AnswerKind {
+pub(crate) enum ResponseKind {
     /// One JSON object.
     Whole,
     /// Server-sent events, with a usage event at the end.
@@ -34,7 +34,7 @@ pub(crate) enum AnswerKind {
     Stream,
 }
 
-impl AnswerKind {
+impl ResponseKind {
     /// The same as a value of the protocol.
     pub(crate) fn form(self) -> AnswerForm {
         match self {
@@ -105,7 +105,7 @@ impl From<Malformed> for RequestError {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads a request body. The answer to a request for embeddings is always one object.
+/// Reads a request body. The response to a request for embeddings is always one object.
 pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<RequestInfo, RequestError> {
     simdutf8::basic::from_utf8(body).map_err(|_| RequestError::NotJson)?;
     let fields = Fields::of(body)?;
@@ -116,13 +116,13 @@ pub(crate) fn read(body: &[u8], endpoint: Endpoint) -> Result<RequestInfo, Reque
     }
     let streams = optional::<bool>(fields.stream, "stream")?.unwrap_or(false);
     let options = optional::<StreamOptions>(fields.stream_options, "stream_options")?.unwrap_or_default();
-    let answer = match (streams, options.include_usage.unwrap_or(false)) {
-        _ if endpoint == Endpoint::Embeddings => AnswerKind::Whole,
-        (false, _) => AnswerKind::Whole,
-        (true, true) => AnswerKind::StreamWithUsage,
-        (true, false) => AnswerKind::Stream,
+    let response = match (streams, options.include_usage.unwrap_or(false)) {
+        _ if endpoint == Endpoint::Embeddings => ResponseKind::Whole,
+        (false, _) => ResponseKind::Whole,
+        (true, true) => ResponseKind::StreamWithUsage,
+        (true, false) => ResponseKind::Stream,
     };
-    Ok(RequestInfo { model: ModelId::from(model.as_ref()), answer })
+    Ok(RequestInfo { model: ModelId::from(model.as_ref()), response })
 }
 
 fn optional<'a, T: Deserialize<'a>>(raw: Option<&'a [u8]>, name: &'static str) -> Result<Option<T>, RequestError> {
@@ -138,17 +138,17 @@ mod tests {
     #[test]
     fn the_model_and_the_kind_of_answer_are_found_among_other_fields() {
         for (fields, want) in [
-            ("", AnswerKind::Whole),
-            (r#","stream":false,"stream_options":{"include_usage":true}"#, AnswerKind::Whole),
-            (r#","stream":null,"stream_options":null"#, AnswerKind::Whole),
-            (r#","stream":true"#, AnswerKind::Stream),
-            (r#","stream":true,"stream_options":{}"#, AnswerKind::Stream),
-            (r#","stream":true,"stream_options":{"include_usage":true,"new":1}"#, AnswerKind::StreamWithUsage),
+            ("", ResponseKind::Whole),
+            (r#","stream":false,"stream_options":{"include_usage":true}"#, ResponseKind::Whole),
+            (r#","stream":null,"stream_options":null"#, ResponseKind::Whole),
+            (r#","stream":true"#, ResponseKind::Stream),
+            (r#","stream":true,"stream_options":{}"#, ResponseKind::Stream),
+            (r#","stream":true,"stream_options":{"include_usage":true,"new":1}"#, ResponseKind::StreamWithUsage),
         ] {
             let body = format!(r#" {{"messages":[{{"content":"ü"}}],"model":"a\u002fb"{fields}}} "#);
-            let fields_of = |endpoint| read(body.as_bytes(), endpoint).map(|request| (request.model, request.answer));
+            let fields_of = |endpoint| read(body.as_bytes(), endpoint).map(|request| (request.model, request.response));
             assert_eq!(fields_of(Endpoint::ChatCompletions), Ok((ModelId::from("a/b"), want)), "{fields}");
-            assert_eq!(fields_of(Endpoint::Embeddings), Ok((ModelId::from("a/b"), AnswerKind::Whole)), "{fields}");
+            assert_eq!(fields_of(Endpoint::Embeddings), Ok((ModelId::from("a/b"), ResponseKind::Whole)), "{fields}");
         }
     }
 

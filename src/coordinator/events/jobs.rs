@@ -43,7 +43,7 @@ impl Describe<Metrics> for JobAttemptEnded {
     fn level(&self) -> Level {
         match self.result {
             JobResult::Done | JobResult::ClientGone | JobResult::Agent(_) | JobResult::NotSent => Level::Info,
-            JobResult::AgentLost | JobResult::SlowClient | JobResult::Deadline | JobResult::UnreadableAnswer => {
+            JobResult::AgentLost | JobResult::SlowClient | JobResult::Deadline | JobResult::UnreadableResponse => {
                 Level::Warn
             }
         }

@@ -11,8 +11,8 @@ use super::response_channel::{ResponseEnd, ResponsePart, ResponseReceiver, respo
 use super::roster::{Assignment, NoAgent, SessionId};
 use crate::coordinator::agents::link::{Link, RunJob};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
+use crate::coordinator::api::body_reader::Body;
 use crate::coordinator::api::errors::{ApiError, Retry};
-use crate::coordinator::api::intake::Body;
 use crate::coordinator::api::request::RequestInfo;
 use crate::coordinator::events::JobAttemptEnded;
 use crate::coordinator::state::CoordinatorState;
@@ -50,9 +50,9 @@ impl Drop for JobHandle {
     }
 }
 
-/// A job that was sent to an agent. Its drop reports its end; before the end of the answer it also cancels the job, which
+/// A job that was sent to an agent. Its drop reports its end; before the end of the response it also cancels the job, which
 /// is what happens when a client ends its connection.
-pub(crate) struct Running {
+pub(crate) struct RunningJob {
     receiver: ResponseReceiver,
     handle: JobHandle,
     /// When to stop waiting for the agent.
@@ -65,13 +65,13 @@ pub(crate) struct Running {
     result: JobResult,
 }
 
-impl Running {
+impl RunningJob {
     fn new(receiver: ResponseReceiver, handle: JobHandle, until: Instant, model: ModelId, endpoint: Endpoint) -> Self {
         let (first_byte, tokens, result) = (None, Tokens::default(), JobResult::ClientGone);
         Self { receiver, handle, until, model, endpoint, first_byte, tokens, result }
     }
 
-    /// The next part of the answer.
+    /// The next part of the response.
     pub(crate) async fn next(&mut self) -> ResponsePart {
         let next = tokio::time::timeout_at(self.until, self.receiver.next()).await;
         let next = next.unwrap_or(ResponsePart::End(ResponseEnd::Deadline));
@@ -90,15 +90,15 @@ impl Running {
         next
     }
 
-    /// Records that the coordinator can't read the answer, unless the job has ended with another failure.
-    pub(crate) fn reject_answer(&mut self) {
+    /// Records that the coordinator can't read the response, unless the job has ended with another failure.
+    pub(crate) fn reject_response(&mut self) {
         if matches!(self.result, JobResult::ClientGone | JobResult::Done) {
-            self.result = JobResult::UnreadableAnswer;
+            self.result = JobResult::UnreadableResponse;
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningJob {
     fn drop(&mut self) {
         let ended = JobAttemptEnded {
             job: self.handle.job,
@@ -114,17 +114,17 @@ impl Drop for Running {
     }
 }
 
-/// A job whose answer has begun.
-pub(crate) struct Started {
+/// A job whose response has begun.
+pub(crate) struct StartedJob {
     /// The source of the rest.
-    pub(crate) running: Running,
+    pub(crate) running: RunningJob,
     /// The head of the response, if the agent sent one. Its status is a success.
     pub(crate) head: Option<ResponseHead>,
     /// The first bytes.
     pub(crate) first: Bytes,
 }
 
-/// Starts a job and waits for the first bytes of its answer. Before these bytes, the request goes to the next agent if an
+/// Starts a job and waits for the first bytes of its response. Before these bytes, the request goes to the next agent if an
 /// agent refuses it or disconnects; if the agent had got the job, only a few times. Each agent gets it once. If there is no
 /// other agent, the last failure is returned.
 pub(crate) async fn start(
@@ -132,7 +132,7 @@ pub(crate) async fn start(
     request: &RequestInfo,
     body: Body,
     endpoint: Endpoint,
-) -> Result<Started, ApiError> {
+) -> Result<StartedJob, ApiError> {
     let limit = state.config.max_job_message;
     let deadline = Instant::now() + state.config.job_timeout;
     let mut tried = Vec::new();
@@ -160,7 +160,7 @@ pub(crate) async fn start(
             request: body.bytes.clone(),
             endpoint,
             deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            target: target(handle.extensions, endpoint, request.answer.form()),
+            target: target(handle.extensions, endpoint, request.response.form()),
         };
         let frame = encode(frame).await?;
         if frame.len() > limit {
@@ -168,7 +168,7 @@ pub(crate) async fn start(
         }
         let (sender, receiver) = response_channel(state.config.max_buffered);
         let until = deadline + state.config.deadline_margin;
-        let mut running = Running::new(receiver, handle, until, request.model.clone(), endpoint);
+        let mut running = RunningJob::new(receiver, handle, until, request.model.clone(), endpoint);
         if !running.handle.link.run(RunJob { id: running.handle.job, frame, sender }) {
             running.result = JobResult::NotSent;
             failure = Some(ApiError::Full);
@@ -204,20 +204,20 @@ fn book(
 }
 
 /// Waits for the first bytes of a successful response.
-async fn begin(mut running: Running) -> Result<Started, ApiError> {
+async fn begin(mut running: RunningJob) -> Result<StartedJob, ApiError> {
     let mut head = None;
     loop {
         match running.next().await {
             ResponsePart::Head(given) if given.is_success() => head = Some(given),
             ResponsePart::Head(given) => return Err(refused(running, &given).await),
-            ResponsePart::Chunk(first) => return Ok(Started { running, head, first }),
+            ResponsePart::Chunk(first) => return Ok(StartedJob { running, head, first }),
             ResponsePart::End(end) => return Err(ApiError::of(end)),
         }
     }
 }
 
 /// Reads the body of an error response. The client gets it if the status blames the request.
-async fn refused(mut running: Running, head: &ResponseHead) -> ApiError {
+async fn refused(mut running: RunningJob, head: &ResponseHead) -> ApiError {
     let mut body = Vec::new();
     loop {
         match running.next().await {

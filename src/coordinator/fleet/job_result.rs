@@ -6,7 +6,7 @@ use crate::messages::wire::ErrorCode;
 /// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum JobOutcome {
-    /// The client got the whole answer.
+    /// The client got the whole response.
     Done,
     /// The agent failed, or its connection ended.
     Failed,
@@ -42,8 +42,8 @@ pub(crate) enum JobResult {
     SlowClient,
     /// Cancelled: the deadline passed.
     Deadline,
-    /// Cancelled: the coordinator could not read the answer.
-    UnreadableAnswer,
+    /// Cancelled: the coordinator could not read the response.
+    UnreadableResponse,
 }
 
 impl JobResult {
@@ -56,7 +56,7 @@ impl JobResult {
             Self::ClientGone,
             Self::SlowClient,
             Self::Deadline,
-            Self::UnreadableAnswer,
+            Self::UnreadableResponse,
         ];
         others.into_iter().chain(ErrorCode::ALL.into_iter().map(Self::Agent))
     }
@@ -67,7 +67,7 @@ impl JobResult {
             ResponseEnd::Done(_) => Self::Done,
             ResponseEnd::Failed { code, .. } => Self::Agent(*code),
             ResponseEnd::SlowClient => Self::SlowClient,
-            ResponseEnd::Unreadable => Self::UnreadableAnswer,
+            ResponseEnd::Unreadable => Self::UnreadableResponse,
             ResponseEnd::NotSent => Self::NotSent,
             ResponseEnd::AgentLost => Self::AgentLost,
             ResponseEnd::Deadline => Self::Deadline,
@@ -79,7 +79,7 @@ impl JobResult {
         match self {
             Self::Done => JobOutcome::Done,
             Self::Agent(_) | Self::NotSent | Self::AgentLost => JobOutcome::Failed,
-            Self::ClientGone | Self::SlowClient | Self::Deadline | Self::UnreadableAnswer => JobOutcome::Cancelled,
+            Self::ClientGone | Self::SlowClient | Self::Deadline | Self::UnreadableResponse => JobOutcome::Cancelled,
         }
     }
 
@@ -93,7 +93,7 @@ impl JobResult {
             Self::ClientGone => "client_gone",
             Self::SlowClient => "slow_client",
             Self::Deadline => "deadline",
-            Self::UnreadableAnswer => "unreadable_answer",
+            Self::UnreadableResponse => "unreadable_answer",
         }
     }
 }

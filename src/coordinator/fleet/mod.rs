@@ -1,4 +1,4 @@
-//! The connected agents together: which of them gets a job, and how the answer of a job reaches its client.
+//! The connected agents together: which of them gets a job, and how the response of a job reaches its client.
 
 pub(crate) mod dispatch;
 pub(crate) mod job_result;

@@ -1,4 +1,4 @@
-//! A bounded channel for the answer of a job, from the session that receives it to the HTTP response, on another thread.
+//! A bounded channel for the response of a job, from the session that receives it to the HTTP response, on another thread.
 //!
 //! The base protocol has no flow control, so the bytes that wait for a slow client are bounded here: if the channel is full,
 //! the session cancels the job.
@@ -17,7 +17,7 @@ const ITEM_COST: usize = 64;
 /// How a response ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseEnd {
-    /// The answer is complete.
+    /// The response is complete.
     Done(Tokens),
     /// The agent reported an error.
     Failed {
@@ -43,7 +43,7 @@ pub(crate) enum ResponseEnd {
 pub(crate) enum ResponsePart {
     /// The head of the response, as the first item, if the agent sent it.
     Head(ResponseHead),
-    /// Bytes of the answer, not empty.
+    /// Bytes of the response, not empty.
     Chunk(Bytes),
     /// The end. There are no items after it.
     End(ResponseEnd),

@@ -13,15 +13,15 @@ use crate::coordinator::fleet::roster::AgentInfo;
 use crate::messages::wire::{AuthResponse, FromCoordinator};
 
 impl Session {
-    pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, answer: &AuthResponse) {
+    pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, response: &AuthResponse) {
         if self.state.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
         }
-        let admitted = self.state.admission.admit(nonce, answer, self.peer.network(), Instant::now());
+        let admitted = self.state.admission.admit(nonce, response, self.peer.network(), Instant::now());
         let (key, reason) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
-                let version = Some(answer.agent_version.clone());
+                let version = Some(response.agent_version.clone());
                 self.state.events.emit(&AgentRefused { peer: self.peer, version, cause: error.into() });
                 send(ctx, &FromCoordinator::AuthFailed { reason: Some(error.to_string()) });
                 return self.close(ctx, CloseCode::Policy, "auth failed");
@@ -31,8 +31,8 @@ impl Session {
         let link = Link::new(ctx.address().recipient(), self.unsent.clone());
         let since = SystemTime::now();
         // Extensions that the coordinator did not offer are not agreed on.
-        let agreed = answer.extensions.common(self.state.config.extensions);
-        let version = answer.agent_version.clone();
+        let agreed = response.extensions.common(self.state.config.extensions);
+        let version = response.agent_version.clone();
         let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link };
         let (id, replaced) = self.state.roster().join(agent_info);
         if let Some(older) = replaced {
@@ -42,7 +42,7 @@ impl Session {
         self.state.events.emit(&AgentConnected {
             provider: provider.clone(),
             peer: self.peer,
-            version: answer.agent_version.clone(),
+            version: response.agent_version.clone(),
             reason,
             extensions: agreed,
         });

@@ -11,31 +11,31 @@ use futures_util::stream::unfold;
 use tokio::time::sleep;
 
 use super::errors::ApiError;
-use super::request::AnswerKind;
+use super::request::ResponseKind;
 use super::usage_filter::UsageFilter;
-use crate::coordinator::fleet::dispatch::{Running, Started};
+use crate::coordinator::fleet::dispatch::{RunningJob, StartedJob};
 use crate::coordinator::fleet::response_channel::{ResponseEnd, ResponsePart};
 use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
 
-/// The largest answer that is assembled in memory, in bytes of its stream.
+/// The largest response that is assembled in memory, in bytes of its stream.
 const MAX_WHOLE: usize = 64 << 20;
 /// How long an error event may take to reach a slow client before the connection is cut after it.
 const ERROR_EVENT_TIME: Duration = Duration::from_millis(500);
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
-/// Responds with the answer of a job. Its first bytes have arrived.
-pub(crate) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
-    let Started { mut running, head, first } = started;
+/// Makes the HTTP response of a job. Its first bytes have arrived.
+pub(crate) async fn respond(started: StartedJob, endpoint: Endpoint, kind: ResponseKind) -> HttpResponse {
+    let StartedJob { mut running, head, first } = started;
     // An agent that sends no head relays a stream. Only these two types are accepted: an agent must not be able to send
     // a web page to a client's browser.
     let received = match head.as_ref().map_or(EVENTS, ResponseHead::content_type) {
         EVENTS => AnswerForm::Stream,
         JSON => AnswerForm::Whole,
         _ => {
-            running.reject_answer();
+            running.reject_response();
             return ApiError::Garbled.response(endpoint.format());
         }
     };
@@ -48,15 +48,15 @@ pub(crate) async fn respond(started: Started, endpoint: Endpoint, kind: AnswerKi
     match whole {
         Ok(body) => HttpResponse::Ok().content_type(JSON).body(body),
         Err(error) => {
-            running.reject_answer();
+            running.reject_response();
             error.response(endpoint.format())
         }
     }
 }
 
-fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind) -> HttpResponse {
+fn streamed(running: RunningJob, first: Bytes, endpoint: Endpoint, kind: ResponseKind) -> HttpResponse {
     let filter = match (kind, endpoint) {
-        (AnswerKind::Stream, Endpoint::ChatCompletions | Endpoint::Completions) => Some(UsageFilter::default()),
+        (ResponseKind::Stream, Endpoint::ChatCompletions | Endpoint::Completions) => Some(UsageFilter::default()),
         _ => None,
     };
     HttpResponse::Ok()
@@ -66,7 +66,7 @@ fn streamed(running: Running, first: Bytes, endpoint: Endpoint, kind: AnswerKind
         .streaming(body(SseBody { running, first: Some(first), filter, tail: Tail::default(), endpoint }))
 }
 
-async fn assembled(running: &mut Running, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
+async fn assembled(running: &mut RunningJob, first: &[u8], endpoint: Endpoint) -> Result<Vec<u8>, ApiError> {
     let mut assembly = Assembly::new(endpoint, MAX_WHOLE);
     assembly.feed(first)?;
     loop {
@@ -79,7 +79,7 @@ async fn assembled(running: &mut Running, first: &[u8], endpoint: Endpoint) -> R
     }
 }
 
-async fn unchanged(running: &mut Running, first: &[u8]) -> Result<Vec<u8>, ApiError> {
+async fn unchanged(running: &mut RunningJob, first: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut body = first.to_vec();
     loop {
         match running.next().await {
@@ -96,7 +96,7 @@ async fn unchanged(running: &mut Running, first: &[u8]) -> Result<Vec<u8>, ApiEr
 
 /// The state of a stream between two parts of its body.
 struct SseBody {
-    running: Running,
+    running: RunningJob,
     /// Arrived before the head of the response was sent.
     first: Option<Bytes>,
     filter: Option<UsageFilter>,
@@ -106,13 +106,13 @@ struct SseBody {
 
 /// Ends a body without its last chunk, so that no client takes it for complete.
 #[derive(Debug, thiserror::Error)]
-#[error("the job failed within its answer")]
+#[error("the job failed within its response")]
 struct Cut;
 
 /// The rest of a stream.
 enum Rest {
-    /// The answer is not complete.
-    Answer(Box<SseBody>),
+    /// The response is not complete.
+    Response(Box<SseBody>),
     /// The error event was sent.
     Cut,
     /// There is no rest.
@@ -121,10 +121,10 @@ enum Rest {
 
 /// The body. No part is empty, because an empty part would end it. If the job fails there is an error event, which the APIs'
 /// own clients report, and then the body is cut, for clients that ignore events.
-fn body(answer: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
-    unfold(Rest::Answer(Box::new(answer)), |rest| async {
+fn body(sse: SseBody) -> impl Stream<Item = Result<Bytes, Cut>> {
+    unfold(Rest::Response(Box::new(sse)), |rest| async {
         match rest {
-            Rest::Answer(answer) => answer.next().await.map(|(piece, rest)| (Ok(piece), rest)),
+            Rest::Response(sse) => sse.next().await.map(|(piece, rest)| (Ok(piece), rest)),
             Rest::Cut => {
                 sleep(ERROR_EVENT_TIME).await;
                 Some((Err(Cut), Rest::Nothing))
@@ -150,7 +150,7 @@ impl SseBody {
                     };
                     if !piece.is_empty() {
                         self.tail.pass(&piece);
-                        return Some((piece, Rest::Answer(self)));
+                        return Some((piece, Rest::Response(self)));
                     }
                 }
                 ResponsePart::End(ResponseEnd::Done(_)) => {

@@ -15,7 +15,7 @@ use super::errors::ApiError;
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reads request bodies within a limit for each and a limit for all.
-pub(crate) struct Intake {
+pub(crate) struct BodyReader {
     /// The largest body, in bytes.
     limit: usize,
     /// One permit for each byte that may still be held.
@@ -29,7 +29,7 @@ pub(crate) struct Body {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Intake {
+impl BodyReader {
     /// Reads bodies of up to `limit` bytes each, and `all` bytes at once.
     pub(crate) fn new(limit: usize, all: usize) -> Self {
         Self { limit, room: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))) }
@@ -84,38 +84,38 @@ mod tests {
         Payload::from_request(&TestRequest::default().to_http_request(), &mut Source::from(stream)).await.unwrap()
     }
 
-    async fn read(intake: &Intake, pieces: &[&'static str]) -> Result<Body, ApiError> {
-        intake.read(&HeaderMap::new(), payload(pieces).await).await
+    async fn read(body_reader: &BodyReader, pieces: &[&'static str]) -> Result<Body, ApiError> {
+        body_reader.read(&HeaderMap::new(), payload(pieces).await).await
     }
 
     #[actix_rt::test]
     async fn bodies_share_the_memory_and_release_it() {
-        let intake = Intake::new(6, 10);
-        let first = read(&intake, &["abc", "def"]).await.unwrap();
+        let body_reader = BodyReader::new(6, 10);
+        let first = read(&body_reader, &["abc", "def"]).await.unwrap();
         assert_eq!(first.bytes, "abcdef");
-        let second = read(&intake, &["abcd"]).await.unwrap();
-        assert_eq!(read(&intake, &["a"]).await.err(), Some(ApiError::Overloaded));
-        assert_eq!(read(&intake, &[]).await.map(|body| body.bytes.len()), Ok(0));
+        let second = read(&body_reader, &["abcd"]).await.unwrap();
+        assert_eq!(read(&body_reader, &["a"]).await.err(), Some(ApiError::Overloaded));
+        assert_eq!(read(&body_reader, &[]).await.map(|body| body.bytes.len()), Ok(0));
         drop(first);
         // A body that is refused halfway releases its memory.
-        assert_eq!(read(&intake, &["abcdef", "g"]).await.err(), Some(ApiError::TooLarge { limit: 6 }));
-        let third = read(&intake, &["abcd", "ef"]).await.unwrap();
+        assert_eq!(read(&body_reader, &["abcdef", "g"]).await.err(), Some(ApiError::TooLarge { limit: 6 }));
+        let third = read(&body_reader, &["abcd", "ef"]).await.unwrap();
         drop((second, third));
-        assert_eq!(intake.room.available_permits(), 10);
+        assert_eq!(body_reader.room.available_permits(), 10);
     }
 
     #[actix_rt::test]
     async fn an_announced_length_over_a_limit_is_refused_before_the_body_is_read() {
-        let intake = Intake::new(6, 8);
+        let body_reader = BodyReader::new(6, 8);
         let announcing = |length: u32| {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_LENGTH, length.into());
             headers
         };
         let never = || async { payload(&[]).await };
-        assert_eq!(intake.read(&announcing(7), never().await).await.err(), Some(ApiError::TooLarge { limit: 6 }));
-        let _held = read(&intake, &["abcd"]).await.unwrap();
-        assert_eq!(intake.read(&announcing(5), never().await).await.err(), Some(ApiError::Overloaded));
-        assert!(intake.read(&announcing(4), payload(&["abcd"]).await).await.is_ok());
+        assert_eq!(body_reader.read(&announcing(7), never().await).await.err(), Some(ApiError::TooLarge { limit: 6 }));
+        let _held = read(&body_reader, &["abcd"]).await.unwrap();
+        assert_eq!(body_reader.read(&announcing(5), never().await).await.err(), Some(ApiError::Overloaded));
+        assert!(body_reader.read(&announcing(4), payload(&["abcd"]).await).await.is_ok());
     }
 }

@@ -52,7 +52,7 @@ pub struct CoordinatorConfig {
     /// How much longer an agent may take to report that the deadline passed, before its job is cancelled.
     pub deadline_margin: Duration,
     /// Connections at once of agents that have not proved their key. More are refused.
-    pub max_unproved: usize,
+    pub max_in_handshake: usize,
     /// The extensions that are offered to agents.
     pub extensions: Extensions,
     /// How long an agent may take from its connection to its `auth_response`.
@@ -110,7 +110,7 @@ impl CoordinatorConfig {
                 max_buffered: max_buffered?,
                 stop_grace: stop_grace?,
                 deadline_margin: Duration::from_secs(5),
-                max_unproved: 256,
+                max_in_handshake: 256,
                 extensions: Extensions::all(),
                 handshake_timeout: Duration::from_secs(5),
                 ping_interval: Duration::from_secs(20),

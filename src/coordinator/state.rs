@@ -9,7 +9,7 @@ use super::events::CoordinatorEvents;
 use super::metrics::Gauges;
 use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::handshake::Admission;
-use crate::coordinator::agents::link::Link;
+use crate::coordinator::agents::link::SessionLink;
 use crate::coordinator::api::body_reader::BodyReader;
 use crate::coordinator::fleet::roster::{Roster, SessionId};
 use crate::messages::ids::JobId;
@@ -24,10 +24,10 @@ pub(crate) struct CoordinatorState {
     pub(crate) admission: Admission,
     /// Reads request bodies within their memory limit.
     pub(crate) body_reader: BodyReader,
-    roster: Mutex<Roster<Link>>,
+    roster: Mutex<Roster<SessionLink>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
-    unproved: Arc<AtomicUsize>,
+    in_handshake: Arc<AtomicUsize>,
     /// Notified whenever a job ends. A stop waits on it for the last job.
     job_ended: Notify,
 }
@@ -42,13 +42,13 @@ impl CoordinatorState {
             config,
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),
-            unproved: Arc::default(),
+            in_handshake: Arc::default(),
             job_ended: Notify::new(),
         })
     }
 
     /// The roster, for one short read or change.
-    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster<Link>> {
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster<SessionLink>> {
         // Every method leaves the roster consistent, so a panic of another thread does not matter.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,11 +59,11 @@ impl CoordinatorState {
         Gauges { agents: roster.links().len(), in_flight: roster.in_flight() }
     }
 
-    /// Takes a place for a session whose agent has not proved its key. `None` if there is no free place.
-    pub(crate) fn enter(&self) -> Option<UnprovedPlace> {
-        let place = UnprovedPlace(self.unproved.clone());
-        let before = place.0.fetch_add(1, Ordering::Relaxed);
-        (before < self.config.max_unproved).then_some(place)
+    /// Admits a session whose agent has not proved its key yet. `None` if there are too many.
+    pub(crate) fn begin_handshake(&self) -> Option<HandshakePermit> {
+        let permit = HandshakePermit(self.in_handshake.clone());
+        let before = permit.0.fetch_add(1, Ordering::Relaxed);
+        (before < self.config.max_in_handshake).then_some(permit)
     }
 
     /// Frees the slot of a job that its agent has completed.
@@ -108,9 +108,9 @@ impl CoordinatorState {
 }
 
 /// Counts a session among those whose agent has not proved its key, until it is dropped.
-pub(crate) struct UnprovedPlace(Arc<AtomicUsize>);
+pub(crate) struct HandshakePermit(Arc<AtomicUsize>);
 
-impl Drop for UnprovedPlace {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -112,7 +112,7 @@ async fn an_agent_that_sends_nothing_is_disconnected() {
 
 #[actix_rt::test]
 async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
-    let coordinator = Coordinator::start_with(|config| config.max_unproved = 2).await;
+    let coordinator = Coordinator::start_with(|config| config.max_in_handshake = 2).await;
     let is_refused = async || {
         let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
         matches!(dialled, Err(awc::error::WsClientError::InvalidResponseStatus(status)) if status == 503)

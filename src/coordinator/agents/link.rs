@@ -44,14 +44,14 @@ pub(crate) enum CloseReason {
 
 /// A handle to a session.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct SessionLink {
     session: Recipient<SessionCommand>,
     /// Bytes of job frames in the session's mailbox. A session does not run while its socket accepts no bytes, so the
     /// mailbox needs a bound of its own.
     unsent: Arc<AtomicUsize>,
 }
 
-impl Link {
+impl SessionLink {
     /// A link to a session. The session subtracts from `unsent` when it takes a job from its mailbox.
     pub(crate) fn new(session: Recipient<SessionCommand>, unsent: Arc<AtomicUsize>) -> Self {
         Self { session, unsent }

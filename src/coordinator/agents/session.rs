@@ -1,8 +1,10 @@
-//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the response channels of its jobs.
+//! One agent's connection: an actor that reads the agent's WebSocket and updates the roster and the response channels
+//! of its jobs.
 //!
 //! The actor runs on the thread that serves the connection. This is the only file that imports actix-web-actors, which
 //! leaves some work to its users: it limits frames to 64 KiB and delivers fragments unassembled ([`inbound`](super::inbound)
-//! handles both), it does not answer a close, and its outgoing queue has no bound ([`Link`](super::link::Link) has one).
+//! handles both), it does not answer a close, and its outgoing queue has no bound
+//! ([`SessionLink`](super::link::SessionLink) has one).
 //!
 //! A session ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
 //! the agent from the roster and drops the senders of its jobs, so that their clients get an error.
@@ -34,7 +36,7 @@ use crate::coordinator::events::{
 };
 use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::coordinator::fleet::roster::SessionId;
-use crate::coordinator::state::{CoordinatorState, UnprovedPlace};
+use crate::coordinator::state::{CoordinatorState, HandshakePermit};
 use crate::messages::ids::ProviderId;
 use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
 
@@ -60,13 +62,13 @@ pub(crate) async fn accept(
     if req.headers().contains_key(ORIGIN) {
         return Ok(HttpResponse::Forbidden().finish());
     }
-    let Some(place) = state.enter() else {
+    let Some(permit) = state.begin_handshake() else {
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
     let meter = Meter::new(MAX_HANDSHAKE_FRAME);
     let peer = Peer(req.peer_addr());
     let max_message = state.config.max_agent_message;
-    let session = Session::new(state.into_inner(), place, meter.clone(), peer);
+    let session = Session::new(state.into_inner(), permit, meter.clone(), peer);
     // The codec's limit is above the meter's, so that only the meter decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
@@ -76,7 +78,7 @@ enum Stage {
     /// The challenge was sent.
     Handshake(Nonce),
     /// The agent is on the roster.
-    Steady { id: SessionId, provider: ProviderId, agreed: Extensions },
+    Admitted { id: SessionId, provider: ProviderId, agreed: Extensions },
     /// A close was sent. All frames but the answer to it are ignored.
     Closing,
 }
@@ -84,12 +86,12 @@ enum Stage {
 struct Session {
     state: Arc<CoordinatorState>,
     /// Held until the agent has proved its key.
-    place: Option<UnprovedPlace>,
+    permit: Option<HandshakePermit>,
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
     jobs: Workload,
-    /// Shared with the [`Link`](super::link::Link)s to this session: they add to it, the session subtracts.
+    /// Shared with the [`SessionLink`](super::link::SessionLink)s to this session: they add to it, the session subtracts.
     unsent: Arc<AtomicUsize>,
     peer: Peer,
 }
@@ -126,10 +128,10 @@ impl Actor for Session {
 }
 
 impl Session {
-    fn new(state: Arc<CoordinatorState>, place: UnprovedPlace, meter: Rc<Meter>, peer: Peer) -> Self {
+    fn new(state: Arc<CoordinatorState>, permit: HandshakePermit, meter: Rc<Meter>, peer: Peer) -> Self {
         Self {
             state,
-            place: Some(place),
+            permit: Some(permit),
             meter,
             fragments: Fragments::default(),
             stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
@@ -154,7 +156,7 @@ impl Session {
 
     /// Removes the agent from the roster and drops its jobs. The second call does nothing.
     fn leave(&mut self, cause: SessionEnd) {
-        if let Stage::Steady { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
+        if let Stage::Admitted { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
             let jobs_lost = self.jobs.len();
             // A session that was replaced is no longer on the roster.
             self.state.leave(id);
@@ -183,11 +185,11 @@ impl Session {
                 self.authenticate(ctx, &nonce, &response);
             }
             (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
-            (Ok(frame), Stage::Steady { id, provider, agreed }) => {
+            (Ok(frame), Stage::Admitted { id, provider, agreed }) => {
                 let (id, provider, agreed) = (*id, provider.clone(), *agreed);
-                self.steady(ctx, id, &provider, agreed, frame);
+                self.frame(ctx, id, &provider, agreed, frame);
             }
-            (Err(error), Stage::Steady { id, provider, .. }) => {
+            (Err(error), Stage::Admitted { id, provider, .. }) => {
                 let (id, provider) = (*id, provider.clone());
                 self.state.events.emit(&AgentFrameSkipped { provider, bytes: text.len(), cause: error });
                 if let FrameError::BadFieldOfJob(job) = error {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::job_result::JobResult;
 use super::response_channel::{ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
 use super::roster::{Assignment, NoAgent, SessionId};
-use crate::coordinator::agents::link::{Link, RunJob};
+use crate::coordinator::agents::link::{RunJob, SessionLink};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use crate::coordinator::api::body_reader::Body;
 use crate::coordinator::api::errors::{ApiError, Retry};
@@ -34,7 +34,7 @@ struct JobHandle {
     state: Arc<CoordinatorState>,
     session: SessionId,
     provider: ProviderId,
-    link: Link,
+    link: SessionLink,
     /// The extensions that were agreed on with the agent.
     extensions: Extensions,
     job: JobId,

@@ -50,17 +50,17 @@ struct Offer {
 }
 
 struct Agent<L> {
-    who: AgentInfo<L>,
+    info: AgentInfo<L>,
     offers: BTreeMap<ModelId, Offer>,
     /// Concurrent jobs over all models, as it reported.
     limit: usize,
     /// The most concurrent jobs that it had when it completed one.
-    carried: usize,
+    most_completed: usize,
     /// Its jobs, each with its model.
     jobs: HashMap<JobId, ModelId>,
     heartbeat: Option<Heartbeat>,
     /// The number of its last assignment. Among equal agents the one with the oldest assignment is next.
-    last_given: u64,
+    last_assignment: u64,
 }
 
 impl<L> Agent<L> {
@@ -76,14 +76,14 @@ impl<L> Agent<L> {
     /// The slots that count when agents are compared: those that it reports, but at most twice the concurrent jobs that it had
     /// when it completed one. So an agent that reports too many slots gets no more jobs than others.
     fn credible_slots(&self) -> usize {
-        self.limit.min((2 * self.carried).max(FIRST_SLOTS))
+        self.limit.min((2 * self.most_completed).max(FIRST_SLOTS))
     }
 
     /// Whether it is preferred to another agent: by load, then by jobs, then by the oldest assignment.
-    fn goes_before(&self, other: &Self) -> bool {
+    fn is_preferred_to(&self, other: &Self) -> bool {
         // a/b < c/d without a division. Slots are not 0 if there is room.
         let load = (self.jobs.len() * other.credible_slots()).cmp(&(other.jobs.len() * self.credible_slots()));
-        load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_given.cmp(&other.last_given)).is_lt()
+        load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_assignment.cmp(&other.last_assignment)).is_lt()
     }
 }
 
@@ -91,7 +91,7 @@ impl<L> Agent<L> {
 pub(crate) struct Roster<L> {
     agents: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
-    given: u64,
+    assignments: u64,
 }
 
 /// A booked slot.
@@ -157,23 +157,23 @@ pub(crate) struct AgentSummary {
 impl<L: Clone> Roster<L> {
     /// A roster without agents.
     pub(crate) fn new() -> Self {
-        Self { agents: BTreeMap::new(), sessions: 0, given: 0 }
+        Self { agents: BTreeMap::new(), sessions: 0, assignments: 0 }
     }
 
     /// Adds an agent without offers. An older session of the same key is removed, and its link is returned.
-    pub(crate) fn join(&mut self, who: AgentInfo<L>) -> (SessionId, Option<L>) {
-        let older = self.agents.iter().find(|(_, agent)| agent.who.key == who.key).map(|(session, _)| *session);
-        let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.who.link);
+    pub(crate) fn join(&mut self, info: AgentInfo<L>) -> (SessionId, Option<L>) {
+        let older = self.agents.iter().find(|(_, agent)| agent.info.key == info.key).map(|(session, _)| *session);
+        let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.info.link);
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let agent = Agent {
-            who,
+            info,
             offers: BTreeMap::new(),
             limit: 0,
-            carried: 0,
+            most_completed: 0,
             jobs: HashMap::new(),
             heartbeat: None,
-            last_given: 0,
+            last_assignment: 0,
         };
         self.agents.insert(session, agent);
         (session, replaced)
@@ -188,7 +188,7 @@ impl<L: Clone> Roster<L> {
     /// models of an agent without the extension `endpoints`.
     pub(crate) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
-        let names_paths = agent.who.extensions.contains(Extension::Endpoints);
+        let names_paths = agent.info.extensions.contains(Extension::Endpoints);
         agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
         agent.offers = offer
             .models
@@ -230,15 +230,15 @@ impl<L: Clone> Roster<L> {
             if tried.contains(session) || !agent.has_room_for(model) {
                 continue;
             }
-            if best.as_ref().is_none_or(|(_, best)| agent.goes_before(best)) {
+            if best.as_ref().is_none_or(|(_, best)| agent.is_preferred_to(best)) {
                 best = Some((*session, agent));
             }
         }
         let (session, agent) = best.ok_or(no_agent)?;
-        self.given += 1;
-        agent.last_given = self.given;
+        self.assignments += 1;
+        agent.last_assignment = self.assignments;
         agent.jobs.insert(job, model.clone());
-        let AgentInfo { provider, link, extensions, .. } = &agent.who;
+        let AgentInfo { provider, link, extensions, .. } = &agent.info;
         Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
     }
 
@@ -247,7 +247,7 @@ impl<L: Clone> Roster<L> {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let held = agent.jobs.len();
         if agent.jobs.remove(&job).is_some() {
-            agent.carried = agent.carried.max(held);
+            agent.most_completed = agent.most_completed.max(held);
         }
     }
 
@@ -263,7 +263,7 @@ impl<L: Clone> Roster<L> {
 
     /// The links to all agents.
     pub(crate) fn links(&self) -> Vec<L> {
-        self.agents.values().map(|agent| agent.who.link.clone()).collect()
+        self.agents.values().map(|agent| agent.info.link.clone()).collect()
     }
 
     /// Every model once, by its id.
@@ -271,7 +271,7 @@ impl<L: Clone> Roster<L> {
         let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
         for agent in self.agents.values() {
             for (id, offer) in &agent.offers {
-                let since = agent.who.since;
+                let since = agent.info.since;
                 let context_window = offer.context_window;
                 let model = models.entry(id).or_insert(ModelSummary { id: id.clone(), context_window, since });
                 model.context_window = model.context_window.max(context_window);
@@ -284,11 +284,11 @@ impl<L: Clone> Roster<L> {
     /// All agents, in the order of their sessions.
     pub(crate) fn agents(&self) -> Vec<AgentSummary> {
         let summary = |agent: &Agent<L>| AgentSummary {
-            provider_id: agent.who.provider.clone(),
-            pubkey: agent.who.key.to_base64(),
-            agent_version: agent.who.version.clone(),
-            extensions: agent.who.extensions,
-            connected_since: humantime::format_rfc3339_seconds(agent.who.since).to_string(),
+            provider_id: agent.info.provider.clone(),
+            pubkey: agent.info.key.to_base64(),
+            agent_version: agent.info.version.clone(),
+            extensions: agent.info.extensions,
+            connected_since: humantime::format_rfc3339_seconds(agent.info.since).to_string(),
             models: agent.offers.keys().cloned().collect(),
             max_concurrent: agent.limit,
             slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
-use crate::coordinator::agents::link::{CloseReason, Link};
+use crate::coordinator::agents::link::{CloseReason, SessionLink};
 use crate::coordinator::events::{AgentConnected, AgentEnrolled, AgentRefused, AgentReplaced};
 use crate::coordinator::fleet::roster::AgentInfo;
 use crate::messages::wire::{AuthResponse, FromCoordinator};
@@ -28,7 +28,7 @@ impl Session {
             }
         };
         let Some(provider) = key.provider_id() else { return ctx.stop() };
-        let link = Link::new(ctx.address().recipient(), self.unsent.clone());
+        let link = SessionLink::new(ctx.address().recipient(), self.unsent.clone());
         let since = SystemTime::now();
         // Extensions that the coordinator did not offer are not agreed on.
         let agreed = response.extensions.common(self.state.config.extensions);
@@ -51,7 +51,7 @@ impl Session {
         }
         self.meter.max_frame.set(self.state.config.max_agent_message);
         send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
-        self.stage = Stage::Steady { id, provider, agreed };
-        self.place = None;
+        self.stage = Stage::Admitted { id, provider, agreed };
+        self.permit = None;
     }
 }

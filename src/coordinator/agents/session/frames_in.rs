@@ -17,7 +17,7 @@ use crate::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromC
 const NAMES: usize = 8;
 
 impl Session {
-    pub(super) fn steady(
+    pub(super) fn frame(
         &mut self,
         ctx: &mut Context,
         id: SessionId,
@@ -53,12 +53,12 @@ impl Session {
     }
 
     pub(super) fn accepts_binary(&self) -> bool {
-        matches!(self.stage, Stage::Steady { agreed, .. } if agreed.contains(Extension::Binary))
+        matches!(self.stage, Stage::Admitted { agreed, .. } if agreed.contains(Extension::Binary))
     }
 
     pub(super) fn binary(&mut self, ctx: &mut Context, frame: &Bytes) {
         let id = match self.stage {
-            Stage::Steady { id, .. } if self.accepts_binary() => id,
+            Stage::Admitted { id, .. } if self.accepts_binary() => id,
             _ => return self.violation(ctx, CloseCode::Protocol, "unexpected binary message"),
         };
         let chunk = match BinaryChunk::parse(frame) {
@@ -100,7 +100,7 @@ impl Session {
     pub(super) fn run(&mut self, ctx: &mut Context, job: RunJob) {
         self.unsent.fetch_sub(job.frame.len(), Ordering::Relaxed);
         // Otherwise the sender is dropped, which reports that the job was not sent.
-        if matches!(self.stage, Stage::Steady { .. }) {
+        if matches!(self.stage, Stage::Admitted { .. }) {
             self.jobs.begin(job.id, job.sender);
             ctx.text(job.frame);
         }

@@ -112,23 +112,23 @@ impl Rig {
 
 fn session(meter: Rc<Meter>) -> Session {
     let state = CoordinatorState::new(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0);
-    let place = state.enter().unwrap();
-    Session::new(state, place, meter, Peer(None))
+    let permit = state.begin_handshake().unwrap();
+    Session::new(state, permit, meter, Peer(None))
 }
 
 /// The stage of an agent that has proved its key.
-fn steady() -> Stage {
+fn admitted() -> Stage {
     let key = AgentKey([1; 32]);
     let provider = key.provider_id().unwrap();
     let (version, extensions, since, link) = (String::new(), Extensions::NONE, SystemTime::now(), ());
     let agent = AgentInfo { key, provider: provider.clone(), version, extensions, since, link };
     let (id, _) = Roster::new().join(agent);
-    Stage::Steady { id, provider, agreed: extensions }
+    Stage::Admitted { id, provider, agreed: extensions }
 }
 
 #[actix_rt::test]
 async fn a_flood_of_small_frames_is_read_no_faster_than_it_is_handled() {
-    for stage in [None, Some(steady()), Some(Stage::Closing)] {
+    for stage in [None, Some(admitted()), Some(Stage::Closing)] {
         let mut rig = Rig::new(stage, &[]);
         let polls = 40;
         for _ in 0..polls {
@@ -157,7 +157,7 @@ async fn an_error_while_the_session_closes_ends_it() {
 
 #[actix_rt::test]
 async fn a_job_that_reaches_a_closing_session_was_not_sent() {
-    for (stage, end) in [(Stage::Closing, ResponseEnd::NotSent), (steady(), ResponseEnd::AgentLost)] {
+    for (stage, end) in [(Stage::Closing, ResponseEnd::NotSent), (admitted(), ResponseEnd::AgentLost)] {
         let mut session = session(Meter::new(0));
         session.stage = stage;
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());

@@ -4,3 +4,4 @@ mod connection;
 mod control;
 mod sequences;
 mod streams;
+mod threads;

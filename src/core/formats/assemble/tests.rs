@@ -79,6 +79,19 @@ fn tool_calls_without_an_index_begin_with_their_id() {
 }
 
 #[test]
+fn whole_tool_calls_without_an_index_and_with_empty_ids_are_not_joined() {
+    let call = |name: &str| json!({"id": "", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    for events in [
+        vec![delta(json!({"tool_calls": [call("f"), call("g")]}))],
+        vec![delta(json!({"tool_calls": [call("f")]})), delta(json!({"tool_calls": [call("g")]}))],
+    ] {
+        let calls = chat(&events).unwrap()["choices"][0]["message"]["tool_calls"].take();
+        let read = |n: usize| (calls[n]["function"]["name"].clone(), calls[n]["function"]["arguments"].clone());
+        assert_eq!((read(0), read(1)), ((json!("f"), json!("{}")), (json!("g"), json!("{}"))), "{calls}");
+    }
+}
+
+#[test]
 fn reasoning_and_refusal_are_separate_texts() {
     let chat = chat(&[
         delta(json!({"reasoning_content": "a", "reasoning": "x", "content": null})),

@@ -300,3 +300,18 @@ fn a_missing_model_is_distinguished_from_other_faults() {
     assert!(!missing("invalid_request_error") && !missing("404"));
     assert!(!BackendFault { label: None }.is_model_missing());
 }
+
+#[test]
+fn no_other_member_hides_the_usage_of_a_message() {
+    let mut scan = ResponseScan::new(Endpoint::Messages);
+    for data in [
+        // A member twice.
+        &br#"{"type":"message_start","message":{"id":"m","model":"x","model":"x","usage":{"input_tokens":9}}}"#[..],
+        // A text that is not UTF-8, and an index that is no number.
+        b"{\"type\":\"message_delta\",\"index\":\"0\",\"delta\":{\"stop_sequence\":\"\xe2\x82\"},\"usage\":{\"output_tokens\":7}}",
+        br#"{"type":"message_stop"}"#,
+    ] {
+        scan.feed(&[b"data: ", data, b"\n\n"].concat());
+    }
+    assert_eq!(scan.finish(), complete(9, 7));
+}

@@ -5,9 +5,6 @@
 
 use std::sync::LazyLock;
 
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-
 use self::figures::{AnyObject, Usage};
 use self::marks::Marks;
 use super::anthropic;
@@ -228,13 +225,13 @@ impl Tally {
         if !ANTHROPIC_MARKS.is_any_in(data) {
             return;
         }
-        let Some(event) = object::<anthropic::Event<'_, &RawValue, &RawValue>>(data) else { return };
+        let Some(event) = object::<anthropic::EventReport<'_>>(data) else { return };
         match event.kind {
             _ if event.error.is_some() => self.fail(data),
             "error" => self.fail(data),
             "message_stop" => self.complete = true,
             "message_start" => {
-                let message = parse::<anthropic::Message<'_, IgnoredAny, IgnoredAny, &RawValue>>(event.message);
+                let message = parse::<anthropic::MessageReport<'_>>(event.message);
                 self.add(Usage::of_message(message.and_then(|message| message.usage)));
             }
             // Or the one body of a response that is not a stream.

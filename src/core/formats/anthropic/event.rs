@@ -2,6 +2,7 @@
 //! before it is read.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::core::json::word;
 
@@ -31,6 +32,29 @@ impl<'a, P, U> Event<'a, P, U> {
     pub(crate) fn new(kind: &'a str) -> Self {
         Self { kind, message: None, index: None, content_block: None, delta: None, usage: None, error: None }
     }
+}
+
+/// What an event, or a whole message, reports about the response.
+///
+/// Declared apart from [`Event`] because every response is scanned for it: a member of an unexpected type, one that is there
+/// twice, or a text that is not UTF-8 hides no usage and no end.
+#[derive(Deserialize)]
+pub(crate) struct EventReport<'a> {
+    #[serde(borrow, rename = "type", default, deserialize_with = "word")]
+    pub(crate) kind: &'a str,
+    #[serde(borrow)]
+    pub(crate) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) usage: Option<&'a RawValue>,
+}
+
+/// The same of a message that begins.
+#[derive(Deserialize)]
+pub(crate) struct MessageReport<'a> {
+    #[serde(borrow)]
+    pub(crate) usage: Option<&'a RawValue>,
 }
 
 /// The next part of a content block. Its type decides which member it has.

@@ -12,6 +12,6 @@ mod request;
 
 pub(crate) use block::Block;
 pub(crate) use error::ErrorBody;
-pub(crate) use event::{BlockDelta, Event, MessageDelta};
+pub(crate) use event::{BlockDelta, Event, EventReport, MessageDelta, MessageReport};
 pub(crate) use message::{MAX_BLOCKS, Message, Usage};
 pub(crate) use request::{ImageSource, Metadata, Request, RequestMessage, ThinkingSetting, Tool, ToolChoice};

@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use super::AssembleError;
 use super::completion::{AssembledChoice, CompletionAssembly, LogprobsAssembly};
 use super::parts::{Budget, JsonText, Kept, elements};
-use crate::core::formats::openai::{CallPlace, ChatChoice, ChatMessage, Function, Logprobs, MAX_TOOL_CALLS, ToolCall};
+use crate::core::formats::openai::{
+    CallPlace, ChatChoice, ChatMessage, Function, KnownCall, Logprobs, MAX_TOOL_CALLS, ToolCall,
+};
 use crate::core::json::{Few, Object, text};
 
 /// A `chat.completion` that is being assembled.
@@ -90,7 +92,7 @@ impl AssembledChoice for Choice {
 
 impl ToolCalls {
     fn take(&mut self, delta: &ToolCall<&RawValue>, budget: &mut Budget) -> Result<(), AssembleError> {
-        let place = delta.place(&self.calls, |call| call.id.get());
+        let place = delta.place(&self.calls);
         if place.0 >= MAX_TOOL_CALLS as u64 {
             return Err(AssembleError::TooMany);
         }
@@ -101,6 +103,16 @@ impl ToolCalls {
             budget.spend_part()?;
         }
         self.calls.entry(place).or_default().take(delta, budget)
+    }
+}
+
+impl KnownCall for CallAssembly {
+    fn id(&self) -> Option<&RawValue> {
+        self.id.get()
+    }
+
+    fn has_name(&self) -> bool {
+        self.name.get().is_some()
     }
 }
 

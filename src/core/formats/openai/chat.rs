@@ -69,29 +69,41 @@ pub(crate) struct ToolCall<V> {
 /// for all calls, and distinguish them by their ids.
 pub(crate) type CallPlace = (u64, usize);
 
+/// What is known of a call, for the parts that follow.
+pub(crate) trait KnownCall {
+    /// Its id.
+    fn id(&self) -> Option<&RawValue>;
+
+    /// Whether its function has a name.
+    fn has_name(&self) -> bool;
+}
+
 impl<'a> ToolCall<&'a RawValue> {
     /// The id, unless it is empty.
     pub(crate) fn own_id(&self) -> Option<&'a RawValue> {
         self.id.filter(|id| spelling(id) != Some(""))
     }
 
-    /// The place of the call that this part begins or continues. `calls` are those so far, and `id_of` is the id of one.
-    pub(crate) fn place<C>(
-        &self,
-        calls: &BTreeMap<CallPlace, C>,
-        id_of: impl Fn(&C) -> Option<&RawValue>,
-    ) -> CallPlace {
+    /// The place of the call that this part begins or continues. `calls` are those so far.
+    pub(crate) fn place<C: KnownCall>(&self, calls: &BTreeMap<CallPlace, C>) -> CallPlace {
         let id = self.own_id();
-        // Servers that send whole calls leave the index out: an id begins a call, a part without an id continues it.
-        let last = calls.last_key_value().map(|(&(index, _), _)| index);
-        let next = last.map_or(0, |last| if id.is_some() { last.saturating_add(1) } else { last });
-        let index = self.index.unwrap_or(next);
-        let is_other = |call: &C| id_of(call).zip(id).is_some_and(|(own, id)| own.get() != id.get());
+        let index = self.index.unwrap_or_else(|| match calls.last_key_value() {
+            None => 0,
+            Some((&(last, _), call)) => last.saturating_add(u64::from(self.begins_after(call))),
+        });
+        let is_other = |call: &C| call.id().zip(id).is_some_and(|(own, id)| own.get() != id.get());
         match calls.range((index, 0)..=(index, usize::MAX)).next_back() {
             Some((&(_, nth), call)) if is_other(call) => (index, nth + 1),
             Some((&place, _)) => place,
             None => (index, 0),
         }
+    }
+
+    /// Whether a part without an index begins a call after this one. Servers that leave the index out send whole calls, some
+    /// of them with empty ids: an id begins a call, and so does a name where the call before has one.
+    fn begins_after(&self, call: &impl KnownCall) -> bool {
+        let has_name = self.function.as_ref().is_some_and(|Object(function)| function.name.is_some());
+        self.own_id().is_some() || has_name && call.has_name()
     }
 }
 

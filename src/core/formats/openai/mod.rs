@@ -12,7 +12,7 @@ mod request;
 mod response;
 mod usage;
 
-pub(crate) use chat::{CallPlace, ChatChoice, ChatMessage, Function, MAX_TOOL_CALLS, ToolCall};
+pub(crate) use chat::{CallPlace, ChatChoice, ChatMessage, Function, KnownCall, MAX_TOOL_CALLS, ToolCall};
 pub(crate) use completion::{Completion, CompletionReport, Logprobs, MAX_CHOICES, TextChoice};
 pub(crate) use error::ErrorBody;
 pub(crate) use models::{Model, ModelList};

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::fault::StreamFault;
 use super::frames::{Blocks, Voice};
-use crate::core::formats::openai::{CallPlace, MAX_TOOL_CALLS, ToolCall};
+use crate::core::formats::openai::{CallPlace, KnownCall, MAX_TOOL_CALLS, ToolCall};
 use crate::core::json::{self, Object, spelled, spelling};
 
 /// The most bytes that are held.
@@ -38,6 +38,16 @@ struct Call {
     /// The spelling of the part of its input that was not passed on yet.
     input: String,
     has_begun: bool,
+}
+
+impl KnownCall for Call {
+    fn id(&self) -> Option<&RawValue> {
+        self.id.as_deref()
+    }
+
+    fn has_name(&self) -> bool {
+        self.name.is_some()
+    }
 }
 
 impl Calls {
@@ -71,7 +81,7 @@ impl Calls {
         out: &mut BytesMut,
     ) -> Result<(), StreamFault> {
         let id = text(piece.id)?;
-        let place = piece.place(&self.calls, |call| call.id.as_deref());
+        let place = piece.place(&self.calls);
         let (name, arguments) = piece.function.map_or((None, None), |Object(it)| (it.name, it.arguments));
         let (name, arguments) = (text(name)?, input_of(arguments));
         let is_new = !self.calls.contains_key(&place);

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use super::chunk::MAX_CHUNK;
 
-/// A segment that grows beyond this many bytes gets room for a full frame at once.
+/// A first segment that grows beyond this many bytes gets room for a full frame at once. The later ones grow by doubling:
+/// what is held is bounded by its bytes.
 const SHORT: usize = 4 * 1024;
 /// The largest buffer that is kept while there are no bytes.
 const KEPT: usize = 256;
@@ -33,6 +34,7 @@ impl Segments {
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         self.len += bytes.len();
         while !bytes.is_empty() {
+            let is_first = self.rest.is_empty();
             let last = self.rest.back_mut().unwrap_or(&mut self.front);
             let room = MAX_CHUNK - last.len();
             if room == 0 {
@@ -40,7 +42,7 @@ impl Segments {
                 continue;
             }
             let (piece, behind) = bytes.split_at(bytes.len().min(room));
-            if last.len() + piece.len() > SHORT {
+            if is_first && last.len() + piece.len() > SHORT {
                 last.reserve_exact(room);
             }
             last.extend_from_slice(piece);
@@ -93,7 +95,10 @@ mod tests {
                     segments.pop();
                     segments.shrink();
                 }
-                prop_assert_eq!(segments.len(), appended.len() - popped.len());
+                let held = appended.len() - popped.len();
+                prop_assert_eq!(segments.len(), held);
+                let capacity: usize = segments.rest.iter().chain([&segments.front]).map(Vec::capacity).sum();
+                prop_assert!(capacity <= 2 * MAX_CHUNK + 2 * held, "{capacity} for {held}");
             }
             while !segments.is_empty() {
                 prop_assert!(!segments.front().is_empty());

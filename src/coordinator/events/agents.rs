@@ -98,7 +98,8 @@ impl Describe<Metrics> for AgentConnected {
     }
 }
 
-/// An agent was admitted by its enrollment code. The coordinator knows its key until its next restart.
+/// An agent was admitted by its enrollment code. The coordinator knows its key until its next restart. Always logged: no other
+/// line names the key.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentEnrolled {
     /// Its name.
@@ -114,10 +115,6 @@ impl Describe<Metrics> for AgentEnrolled {
 
     fn message(&self) -> &'static str {
         "agent enrolled: add its public key to OUTPOST_COORDINATOR_AGENT_KEYS to know it after a restart"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
     }
 
     fn fields(&self) -> Fields {

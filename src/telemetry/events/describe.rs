@@ -26,6 +26,12 @@ pub(crate) trait Describe<S = Snapshot> {
         false
     }
 
+    /// A part of its cause, from a closed set, if limited events of different causes are counted apart: many of one cause hide
+    /// none of another.
+    fn variant(&self) -> &'static str {
+        ""
+    }
+
     /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
     fn fields(&self) -> Fields;
 

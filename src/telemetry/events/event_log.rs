@@ -17,6 +17,7 @@ pub(crate) struct EventLog(Mutex<Repeats<Kind>>);
 struct Kind {
     target: &'static str,
     message: &'static str,
+    variant: &'static str,
     level: Level,
 }
 
@@ -28,7 +29,8 @@ impl EventLog {
 
     /// Writes the line of an event, or counts the event. Returns whether it was written.
     pub(crate) fn write<S>(&self, event: &dyn Describe<S>) -> bool {
-        let kind = Kind { target: event.target(), message: event.message(), level: event.level() };
+        let (target, message, variant, level) = (event.target(), event.message(), event.variant(), event.level());
+        let kind = Kind { target, message, variant, level };
         let is_written = !event.is_limited() || self.repeats(|repeats| repeats.note(kind));
         if is_written {
             write_line(kind, event);
@@ -39,7 +41,10 @@ impl EventLog {
     /// Begins the next period. Returns an event for each kind of which not all were written, for the caller to emit.
     pub(crate) fn next_period(&self) -> Vec<Repeated> {
         let counts = self.repeats(Repeats::next_period).into_iter();
-        let repeated = |(Kind { target, message, level }, count)| Repeated { target, what: message, level, count };
+        let repeated = |(kind, count)| {
+            let Kind { target, message, variant, level } = kind;
+            Repeated { target, what: message, variant, level, count }
+        };
         counts.map(repeated).collect()
     }
 
@@ -49,7 +54,7 @@ impl EventLog {
 }
 
 fn write_line<S>(kind: Kind, event: &dyn Describe<S>) {
-    let Kind { target, message, level } = kind;
+    let Kind { target, message, level, .. } = kind;
     if log::log_enabled!(target: target, level) {
         let fields = event.fields();
         let mut record = Record::builder();
@@ -65,6 +70,8 @@ pub struct Repeated {
     pub target: &'static str,
     /// The message of their log line.
     pub what: &'static str,
+    /// Their [`Describe::variant`].
+    pub variant: &'static str,
     /// Their level.
     pub level: Level,
     /// How many were not logged.
@@ -85,6 +92,49 @@ impl<S> Describe<S> for Repeated {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("event", self.what).number("count", self.count)
+        let cause = Some(self.variant).filter(|variant| !variant.is_empty());
+        Fields::new().text("event", self.what).text_if("cause", cause).number("count", self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::snapshot::Snapshot;
+
+    struct Refused(&'static str);
+
+    impl Describe<Snapshot> for Refused {
+        fn target(&self) -> &'static str {
+            "test"
+        }
+
+        fn message(&self) -> &'static str {
+            "refused"
+        }
+
+        fn is_limited(&self) -> bool {
+            true
+        }
+
+        fn variant(&self) -> &'static str {
+            self.0
+        }
+
+        fn fields(&self) -> Fields {
+            Fields::new()
+        }
+    }
+
+    #[test]
+    fn many_events_of_one_cause_hide_none_of_another() {
+        let log = EventLog::new(2);
+        let write = |cause| log.write(&Refused(cause));
+        assert_eq!([write("full"), write("full"), write("full"), write("full")], [true, true, false, false]);
+        assert!(write("stopping"));
+        let repeated = log.next_period();
+        let counts: Vec<_> = repeated.iter().map(|repeated| (repeated.variant, repeated.count)).collect();
+        assert_eq!(counts, [("full", 2)]);
+        assert!(log.write(&Refused("full")), "the next minute");
     }
 }

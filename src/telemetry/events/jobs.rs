@@ -102,6 +102,10 @@ impl Describe for JobRefused {
         true
     }
 
+    fn variant(&self) -> &'static str {
+        self.refusal.cause().as_str()
+    }
+
     fn fields(&self) -> Fields {
         let refusal = self.refusal;
         Fields::new().text("job", self.job).text("code", refusal.code()).text("cause", refusal.cause().as_str())

@@ -60,7 +60,7 @@ enum Coordinator {
 pub struct RealCoordinator {
     addr: SocketAddr,
     handle: CoordinatorHandle,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 /// Builds a [`World`].
@@ -147,10 +147,10 @@ impl World {
         for agent in &mut self.agents {
             agent.end().await;
         }
-        for coordinator in &self.coordinators {
+        for coordinator in &mut self.coordinators {
             match coordinator {
                 Coordinator::Scripted(coordinator, _) => coordinator.faults.assert_none(),
-                Coordinator::Real(coordinator) => coordinator.handle.stop().await,
+                Coordinator::Real(coordinator) => coordinator.stop().await,
             }
         }
         self.clock.stop();
@@ -189,7 +189,7 @@ impl RealCoordinator {
                 panic!("the coordinator failed: {error}");
             }
         });
-        Self { addr, handle, _serving: serving }
+        Self { addr, handle, serving }
     }
 
     /// Where it listens.
@@ -202,9 +202,19 @@ impl RealCoordinator {
         format!("ws://{}/agent", self.addr)
     }
 
-    /// Stops it.
+    /// Stops it from elsewhere.
     pub fn handle(&self) -> &CoordinatorHandle {
         &self.handle
+    }
+
+    /// Stops it. Fails if it failed.
+    async fn stop(&mut self) {
+        self.handle.stop().await;
+        while let Some(ended) = self.serving.join_next().await {
+            if let Err(error) = ended {
+                panic!("the coordinator failed: {error}");
+            }
+        }
     }
 }
 

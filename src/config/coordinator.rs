@@ -16,8 +16,8 @@ use crate::messages::wire::Extensions;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The least limit of a size, in bytes.
-const SMALLEST: u64 = 64 << 10;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// Settings of a coordinator. The values without a variable follow from the protocol; tests change them.
@@ -76,11 +76,13 @@ impl CoordinatorConfig {
         let enrollment_code = reader.secret(&vars::COORDINATOR_ENROLLMENT_CODE, SecretUse::Json);
         let agent_keys = reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default();
         let job_timeout = reader.parse(&vars::COORDINATOR_JOB_TIMEOUT, |text| units::duration(text, SECOND, DAY));
-        let mut size = |variable, max| reader.parse(variable, |text| units::size(text, SMALLEST, max));
-        let max_job_message = size(&vars::COORDINATOR_MAX_JOB_SIZE, GIB);
-        let max_request_memory = size(&vars::COORDINATOR_MAX_REQUEST_MEMORY, 64 * GIB);
-        let max_buffered = size(&vars::COORDINATOR_MAX_RESPONSE_BUFFER, GIB);
-        let max_agent_message = size(&vars::COORDINATOR_MAX_MESSAGE_SIZE, GIB);
+        let mut size = |variable, min, max| reader.parse(variable, |text| units::size(text, min, max));
+        let max_job_message = size(&vars::COORDINATOR_MAX_JOB_SIZE, 64 * KIB, GIB);
+        let max_request_memory = size(&vars::COORDINATOR_MAX_REQUEST_MEMORY, 64 * KIB, 64 * GIB);
+        // Some frames of an agent that sends all it has ready.
+        let max_buffered = size(&vars::COORDINATOR_MAX_RESPONSE_BUFFER, 256 * KIB, GIB);
+        // The list of some thousand models.
+        let max_agent_message = size(&vars::COORDINATOR_MAX_MESSAGE_SIZE, MIB, GIB);
         if let (Some(memory), Some(job_size)) = (max_request_memory, max_job_message)
             && memory < job_size
         {

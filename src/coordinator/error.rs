@@ -63,7 +63,7 @@ pub enum CoordinatorError {
     #[error("the enrollment code is too short: it must have at least {SHORTEST_CODE} characters")]
     ShortEnrollmentCode,
     /// The address can't be bound.
-    #[error("can't listen on {listen}")]
+    #[error("can't listen on {listen}: {source}")]
     Bind {
         /// The configured address.
         listen: SocketAddr,

@@ -48,3 +48,7 @@ fn entry(row: &Variable) -> String {
     let file = variable.file_name().map(|name| format!("#{name}=/run/secrets/outpost\n")).unwrap_or_default();
     format!("# {}{derived}\n{comment}{}={}\n{file}", variable.help(), variable.name, quote(value))
 }
+
+#[cfg(test)]
+#[path = "examples_tests.rs"]
+mod tests;

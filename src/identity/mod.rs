@@ -19,3 +19,6 @@ mod new_file;
 
 pub use error::{FileFault, IdentityError, KeyFault};
 pub use holder::{Identity, Origin};
+
+#[cfg(test)]
+mod tests;

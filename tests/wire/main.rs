@@ -1,8 +1,6 @@
-//! Bytes from other programs: dialling a coordinator, the streams of inference servers, and their translation.
+//! Bytes to and from a coordinator: dialling it, and the golden files of its frames.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation ends the test")]
 
 mod dial;
 mod golden;
-mod recorded_streams;
-mod translated;

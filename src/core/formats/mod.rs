@@ -14,3 +14,6 @@ pub mod request;
 pub mod sse;
 pub mod translate;
 pub mod usage;
+
+#[cfg(test)]
+mod recorded_tests;

@@ -27,3 +27,6 @@ pub use error::error_body;
 pub use events::{LONGEST_EVENT, MessageEvents};
 pub use fault::TranslateError;
 pub use request::{Thinking, Translated, chat_request};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Endings and figures of made-up streams; the recorded ones are in `tests/wire/recorded_streams.rs`.
+//! Endings and figures of made-up streams; the recorded ones are in `recorded_tests.rs`.
 
 use super::{BackendFault, Ending, ResponseScan};
 use crate::core::formats::error_body::ERROR_BODY_LIMIT;

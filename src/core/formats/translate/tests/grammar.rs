@@ -9,10 +9,10 @@
 //! Blocks are numbered from 0 without a gap, a delta is of the kind of its block, and every event's name is its type. A
 //! `prefix` is a stream that breaks off anywhere.
 
-use outpost::core::formats::usage::Ending;
 use serde_json::Value;
 
 use super::stream::Event;
+use crate::core::formats::usage::Ending;
 
 #[derive(Debug, PartialEq)]
 enum State {

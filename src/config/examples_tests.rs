@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outpost::config::{
+use crate::config::{
     AgentConfig, CoordinatorConfig, Environment, Layered, MapEnvironment, example_agent, example_coordinator,
     read_env_file, with_current_table,
 };
@@ -19,7 +19,7 @@ fn assert_current(name: &str, expected: &str) {
         std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "{name} is out of date: UPDATE_EXAMPLES=1 cargo test --test architecture");
+    assert_eq!(found, expected, "{name} is out of date: UPDATE_EXAMPLES=1 cargo test printed_from_the_table");
 }
 
 fn home() -> MapEnvironment {

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use outpost::core::formats::translate::{MessageEvents, Thinking, chat_request};
-use outpost::core::formats::usage::{BackendFault, Ending, ResponseScan};
-use outpost::messages::endpoint::Endpoint;
-use outpost::messages::wire::Tokens;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::grammar::check;
 use super::stream::{Event, events, folded, model, translated};
+use crate::core::formats::translate::{MessageEvents, Thinking, chat_request};
+use crate::core::formats::usage::{BackendFault, Ending, ResponseScan};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
 
 /// Streams that came to their end.
 const COMPLETE: &[&str] = &[

@@ -1,12 +1,12 @@
 //! Streams that no server should send: they never panic, are bounded, and keep to the order of events.
 
-use outpost::core::formats::sse::EVENT_LIMIT;
-use outpost::core::formats::translate::{LONGEST_EVENT, Thinking};
-use outpost::core::formats::usage::Ending;
 use proptest::prelude::*;
 
 use super::grammar::check;
 use super::stream::{events, translated};
+use crate::core::formats::sse::EVENT_LIMIT;
+use crate::core::formats::translate::{LONGEST_EVENT, Thinking};
+use crate::core::formats::usage::Ending;
 
 /// Bytes that come out for each one that comes in, at the most, and for a stream as such: a short chunk that switches
 /// between text and thinking makes six events.

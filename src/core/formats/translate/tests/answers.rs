@@ -1,14 +1,14 @@
 //! Made-up answers: what the recorded ones do not hold.
 
 use bytes::BytesMut;
-use outpost::core::formats::translate::{MessageEvents, Thinking};
-use outpost::core::formats::usage::{BackendFault, Ending};
-use outpost::messages::endpoint::Endpoint;
-use outpost::messages::wire::Tokens;
 use serde_json::{Value, json};
 
 use super::grammar::check;
 use super::stream::{events, folded, model, stream_of, translated};
+use crate::core::formats::translate::{MessageEvents, Thinking};
+use crate::core::formats::usage::{BackendFault, Ending};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
 
 fn delta(delta: Value) -> Value {
     json!({"id": "c1", "choices": [{"index": 0, "delta": delta}]})

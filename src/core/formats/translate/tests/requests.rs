@@ -1,10 +1,10 @@
 //! Pairs of requests: for Anthropic's messages, and for chat completions.
 
 use bytes::Bytes;
-use outpost::core::formats::translate::{Thinking, chat_request};
 use serde_json::{Value, json};
 
 use super::stream::model;
+use crate::core::formats::translate::{Thinking, chat_request};
 
 fn translate(request: &Value) -> (Value, Vec<&'static str>, Thinking) {
     let translated = chat_request(&Bytes::from(request.to_string()), &model()).unwrap();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use outpost::core::formats::assemble::{AssembleError, Assembly};
-use outpost::core::formats::usage::{BackendFault, Ending, ResponseScan, Tally};
-use outpost::messages::endpoint::Endpoint;
-use outpost::messages::wire::Tokens;
 use proptest::prelude::*;
 use serde_json::Value;
+
+use crate::core::formats::assemble::{AssembleError, Assembly};
+use crate::core::formats::usage::{BackendFault, Ending, ResponseScan, Tally};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::wire::Tokens;
 
 use Endpoint::{ChatCompletions as OpenAi, Completions, Embeddings, Messages as Anthropic, Responses};
 

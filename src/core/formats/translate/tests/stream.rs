@@ -1,13 +1,14 @@
 //! A stream put through the translation, and what comes out taken apart.
 
 use bytes::BytesMut;
-use outpost::core::formats::assemble::{AssembleError, Assembly};
-use outpost::core::formats::sse::SseSplitter;
-use outpost::core::formats::translate::{MessageEvents, Thinking};
-use outpost::core::formats::usage::Ending;
-use outpost::messages::endpoint::Endpoint;
-use outpost::messages::ids::ModelId;
 use serde_json::Value;
+
+use crate::core::formats::assemble::{AssembleError, Assembly};
+use crate::core::formats::sse::SseSplitter;
+use crate::core::formats::translate::{MessageEvents, Thinking};
+use crate::core::formats::usage::Ending;
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::ModelId;
 
 /// An event's name and its data.
 pub(crate) type Event = (String, Value);
@@ -29,7 +30,7 @@ pub(crate) fn translated(pieces: &[&[u8]], thinking: Thinking) -> (BytesMut, End
 pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut splitter = SseSplitter::new(usize::MAX);
-    let mut add = |event: outpost::core::formats::sse::Event<'_>| {
+    let mut add = |event: crate::core::formats::sse::Event<'_>| {
         let name = std::str::from_utf8(event.name).unwrap().to_owned();
         events.push((name, serde_json::from_slice(event.data).unwrap()));
     };

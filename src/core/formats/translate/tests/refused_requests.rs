@@ -1,11 +1,11 @@
 //! Requests that can't be translated, and why.
 
 use bytes::Bytes;
-use outpost::core::formats::translate::{TranslateError, chat_request, error_body};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::stream::model;
+use crate::core::formats::translate::{TranslateError, chat_request, error_body};
 
 use TranslateError::{Invalid, Malformed, UnsupportedContent, UnsupportedImage, UnsupportedTool};
 

@@ -1,5 +1,4 @@
 //! An identity is made once, kept whole, held by one process, and refused rather than replaced.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use outpost::identity::{FileFault, Identity, IdentityError, KeyFault, Origin};
-use outpost::messages::ids::ProviderId;
+
+use crate::identity::{FileFault, Identity, IdentityError, KeyFault, Origin};
+use crate::messages::ids::ProviderId;
 
 struct Place {
     folder: tempfile::TempDir,

@@ -8,18 +8,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use outpost::core::formats::policy::{RemoteMedia, RequestPolicy};
-use outpost::core::formats::request::backend_body;
-use outpost::core::formats::usage::ResponseScan;
-use outpost::core::scheduling::ledger::Ledger;
-use outpost::messages::backend::BackendKind;
+use outpost::internals::{
+    FrameReader, Ledger, Link, Outbox, RequestPolicy, ResponseScan, Role, Ticket, backend_body, encode,
+};
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
-use outpost::messages::jobs::Ticket;
 use outpost::messages::wire::{Extensions, FromCoordinator};
-use outpost::relay::outbox::Outbox;
-use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
-use outpost::transport::websocket::link::{Link, Upgraded};
+use outpost::testkit::{BackendKind, Frame, RemoteMedia, Upgraded};
 
 fn main() {
     divan::Divan::default()

@@ -7,28 +7,32 @@
 //!
 //! | layer | content |
 //! | --- | --- |
-//! | [`cli`] | the command line |
-//! | [`dev`] | `outpost dev`: a coordinator and an agent in one process |
-//! | [`app`], `testkit` | wiring of the real parts; the public test harness |
-//! | [`actors`], [`coordinator`] | thin drivers around the rules; the other end of the wire |
-//! | [`relay`] | one job at work, and the bounded outbox to the connection |
-//! | [`backends`], [`status`], [`conformance`] | the inference servers: identification, probes, requests; the status page; checks of a coordinator |
-//! | [`telemetry`] | events, the log, the snapshot |
-//! | [`identity`], [`transport`] | the key on disk; bytes on sockets |
-//! | `core`, [`config`] | the rules, without IO; the configuration |
-//! | [`messages`] | plain data: frames of the wire, ids, messages between actors |
+//! | `cli`, `internals` | the command line; what the crate's own tests use |
+//! | `dev` | `outpost dev`: a coordinator and an agent in one process |
+//! | `app`, `testkit` | wiring of the real parts; the public test harness |
+//! | `actors`, `coordinator` | thin drivers around the rules; the other end of the wire |
+//! | `relay` | one job at work, and the bounded outbox to the connection |
+//! | `backends`, `status`, `conformance` | the inference servers: identification, probes, requests; the status page; checks of a coordinator |
+//! | `telemetry` | events, the log, the snapshot |
+//! | `identity`, `transport` | the key on disk; bytes on sockets |
+//! | `core`, `config` | the rules, without IO; the configuration |
+//! | `messages` | plain data: frames of the wire, ids, messages between actors |
+//!
+//! For users of the library are `testkit`, with the feature of that name, [`conformance`] and [`messages`]. `internals` is
+//! for the crate's own tests and benchmarks. The rest is private, so that the compiler reports what no part uses.
 //!
 //! # Reading order
 //!
 //! 1. `docs/architecture.md`: how a job and a response byte pass through the agent, and where to add what.
 //! 2. [`messages::wire`]: the frames, and `docs/protocol.md`: what they mean.
-//! 3. [`crate::core::scheduling::router`]: the state machine that decides about jobs.
+//! 3. `core::scheduling::router`: the state machine that decides about jobs.
 //! 4. `src/actors/mod.rs`: what holds for all actors; then the router's actor, which drives the state machine.
-//! 5. [`relay`]: from a job's request to the bytes of its response.
-//! 6. [`coordinator`]: the other end of the wire.
+//! 5. `relay`: from a job's request to the bytes of its response.
+//! 6. `coordinator`: the other end of the wire.
 //! 7. `testkit`: the harness, and `tests/agent`, whose file names list the agent's behaviours.
+// Only with the harness: without it, what only the harness exposes can not be reached.
+#![cfg_attr(feature = "testkit", warn(unreachable_pub))]
 #![warn(
-    unreachable_pub,
     clippy::dbg_macro,
     clippy::expect_used,
     clippy::panic,
@@ -39,20 +43,23 @@
     clippy::unwrap_used
 )]
 
-pub mod actors;
-pub mod app;
-pub mod backends;
+mod actors;
+mod app;
+mod backends;
 pub mod cli;
-pub mod config;
+mod config;
 pub mod conformance;
-pub mod coordinator;
-pub mod core;
-pub mod dev;
-pub mod identity;
+mod coordinator;
+mod core;
+mod dev;
+mod identity;
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod internals;
 pub mod messages;
-pub mod relay;
-pub mod status;
-pub mod telemetry;
+mod relay;
+mod status;
+mod telemetry;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-pub mod transport;
+mod transport;

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
+use outpost::internals::{FrameReader, Role, encode};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent, FromCoordinator};
-use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
+use outpost::testkit::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -26,7 +26,7 @@ use crate::telemetry::events::{BackendDown, BackendDownCause, BackendUp, CloudMo
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The operator's settings for a backend of this name and kind.
-pub type PolicyOf = Rc<dyn Fn(&BackendId, BackendKind) -> BackendPolicy>;
+pub(crate) type PolicyOf = Rc<dyn Fn(&BackendId, BackendKind) -> BackendPolicy>;
 
 /// What discovery is started with.
 pub(super) struct DiscoverySetup {

@@ -34,5 +34,6 @@ mod supervisor;
 mod worker;
 
 pub use guard::ActorCount;
-pub use messages::GetRouterView;
-pub use supervisor::{Exit, Parts, PolicyOf, Settings, SupervisorActor};
+pub(crate) use messages::GetRouterView;
+pub(crate) use supervisor::PolicyOf;
+pub use supervisor::{Exit, Parts, Settings, SupervisorActor};

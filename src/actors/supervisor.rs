@@ -50,7 +50,7 @@ use crate::transport::websocket::link::Connector;
 mod children;
 mod drain;
 
-pub use super::discovery::PolicyOf;
+pub(crate) use super::discovery::PolicyOf;
 
 /// Unexpected ends of children that are tolerated within [`BUDGET_WINDOW`].
 const BUDGET: u32 = 10;
@@ -68,7 +68,7 @@ pub struct Settings {
     pub prices: PriceList,
     /// Time between two probes of a backend.
     pub discovery_interval: Duration,
-    /// How long running jobs have after a [`Drain`](crate::messages::lifecycle::Drain).
+    /// How long running jobs have after a drain was requested.
     pub shutdown_grace: Duration,
     /// The largest message taken from the coordinator, in bytes.
     pub max_message: usize,

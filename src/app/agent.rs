@@ -30,7 +30,7 @@ fn data_arbiters(cores: usize) -> usize {
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The key can't be used.
     #[error("{0}")]
     Identity(#[from] IdentityError),
@@ -50,7 +50,7 @@ pub enum StartError {
 
 impl StartError {
     /// What the process ends with.
-    pub fn exit_status(&self) -> ExitStatus {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Identity(_) => ExitStatus::Identity,
             Self::Tls(_) | Self::Files(_) => ExitStatus::Configuration,
@@ -60,7 +60,7 @@ impl StartError {
 }
 
 /// A running agent.
-pub struct Agent {
+pub(crate) struct Agent {
     supervisor: Addr<SupervisorActor>,
     exit: oneshot::Receiver<Exit>,
     snapshot: watch::Receiver<Snapshot>,
@@ -78,7 +78,7 @@ impl Drop for Agent {
 
 impl Agent {
     /// Starts an agent on the current actix system.
-    pub fn start(config: &AgentConfig, identity: Identity) -> Result<Self, StartError> {
+    pub(crate) fn start(config: &AgentConfig, identity: Identity) -> Result<Self, StartError> {
         raise_open_files(config.max_concurrent)?;
         let tls = client_config(config.ca_file.as_deref())?;
         let start = Snapshot {
@@ -107,12 +107,12 @@ impl Agent {
     }
 
     /// The agent's state, as it changes.
-    pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
+    pub(crate) fn snapshot(&self) -> watch::Receiver<Snapshot> {
         self.snapshot.clone()
     }
 
     /// Asks the router for its state.
-    pub fn view(&self) -> ViewSource {
+    pub(crate) fn view(&self) -> ViewSource {
         let supervisor = self.supervisor.clone();
         Arc::new(move || {
             let view = supervisor.send(GetRouterView);
@@ -121,12 +121,12 @@ impl Agent {
     }
 
     /// Takes no new job and ends when the running ones have; a second call ends them.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.supervisor.do_send(Drain);
     }
 
     /// Waits for the end.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         match (&mut self.exit).await {
             Ok(Exit::Drained) => ExitStatus::Success,
             // An end without a word is a panic of the supervisor itself.
@@ -135,13 +135,13 @@ impl Agent {
     }
 
     /// Drains and waits for the end.
-    pub async fn stop(mut self) -> ExitStatus {
+    pub(crate) async fn stop(mut self) -> ExitStatus {
         self.drain();
         self.ended().await
     }
 
     /// Runs until it ends, draining on signals.
-    pub async fn run_until_signalled(mut self, mut signals: Signals) -> ExitStatus {
+    pub(crate) async fn run_until_signalled(mut self, mut signals: Signals) -> ExitStatus {
         loop {
             let signal = tokio::select! {
                 status = self.ended() => return status,
@@ -154,7 +154,7 @@ impl Agent {
 }
 
 /// `outpost run`: an agent with the stored identity and a status page, until a signal.
-pub async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
+pub(crate) async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     let identity = open_identity(config.identity_path.clone())?;
     let status = StatusServer::open(config.status_addr)?;
     let signals = Signals::listen()?;

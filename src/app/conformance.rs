@@ -20,7 +20,7 @@ const LIMITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 ///
 /// # Errors
 /// If there are no certificates, no key or no output.
-pub async fn check_conformance(
+pub(crate) async fn check_conformance(
     config: &AgentConfig,
     identity: Option<Identity>,
     out: &mut dyn Write,

@@ -5,7 +5,7 @@ use super::signals::Signals;
 use crate::coordinator::CoordinatorServer;
 
 /// Serves until a signal; a second one cuts what still runs.
-pub async fn serve(server: CoordinatorServer) -> std::io::Result<ExitStatus> {
+pub(crate) async fn serve(server: CoordinatorServer) -> std::io::Result<ExitStatus> {
     let mut signals = Signals::listen()?;
     let handle = server.handle();
     let running = server.run();

@@ -2,7 +2,7 @@
 
 /// Sets whether core dumps are written, and whether other processes of the same user may read the memory. Linux only: does
 /// nothing elsewhere.
-pub fn allow_dumps(allowed: bool) {
+pub(crate) fn allow_dumps(allowed: bool) {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};

@@ -10,7 +10,7 @@ const OTHERS: u64 = 64;
      lower it, or raise the limit (ulimit -Hn; LimitNOFILE= in a systemd unit)",
     jobs + OTHERS
 )]
-pub struct TooFewFiles {
+pub(crate) struct TooFewFiles {
     jobs: u64,
     limit: u64,
 }
@@ -23,7 +23,7 @@ pub(super) fn raise_open_files(jobs: u32) -> Result<(), TooFewFiles> {
 
 /// Raises the soft limit of open files to the hard one. Returns how many connections at once the process may then have, at
 /// most `wanted`.
-pub fn open_connections(wanted: usize) -> usize {
+pub(crate) fn open_connections(wanted: usize) -> usize {
     fitting(wanted, raised())
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupt {
+pub(crate) enum Interrupt {
     /// SIGTERM, as a service manager sends it.
     Terminate,
     /// SIGINT, as Ctrl-C sends it.
@@ -13,7 +13,7 @@ pub enum Interrupt {
 
 /// SIGTERM and SIGINT as they come.
 #[cfg(unix)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -21,13 +21,13 @@ pub struct Signals {
 #[cfg(unix)]
 impl Signals {
     /// From now on these signals come here and end nothing by themselves.
-    pub fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Interrupt {
+    pub(crate) async fn next(&mut self) -> Interrupt {
         tokio::select! {
             Some(()) = self.terminate.recv() => Interrupt::Terminate,
             Some(()) = self.interrupt.recv() => Interrupt::Interrupt,

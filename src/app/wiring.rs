@@ -20,7 +20,7 @@ use crate::transport::dial::WebSocketConnector;
 use crate::transport::tcp::ProxyTarget;
 
 /// The places where backends may be, by configuration.
-pub fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
+pub(crate) fn sources(backends: &Backends, tls: &Arc<ClientConfig>) -> Vec<Box<dyn Source>> {
     match backends {
         Backends::Auto(options) => {
             let key = |(kind, options): (&BackendKind, &BackendOptions)| Some((*kind, options.api_key.clone()?));

@@ -21,7 +21,7 @@ use crate::messages::ids::BackendId;
 use crate::messages::secret::Secret;
 use crate::transport::http::Response;
 
-/// Makes [`HttpBackend`]s of one server.
+/// Makes clients of one server.
 pub struct HttpBackendFactory {
     id: BackendId,
     kind: BackendKind,
@@ -93,7 +93,7 @@ static KEYS: AtomicU64 = AtomicU64::new(0);
 
 /// A thread's client of one server. Requests at the same time have a connection each; one that ended leaves its connection
 /// to the next.
-pub struct HttpBackend {
+pub(crate) struct HttpBackend {
     api: ApiClient,
     /// Ends requests at the server that no one waits for any more.
     aborts: Option<Aborts>,

@@ -11,7 +11,7 @@ mod abort;
 mod api;
 pub mod auto;
 mod capability;
-pub mod client;
+pub(crate) mod client;
 pub mod configured;
 mod gauges;
 mod identify;

@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::vars::TABLE;
-use crate::config::{BackendOptions, MapEnvironment, NotUnicode};
+use crate::config::environment::NotUnicode;
+use crate::config::{BackendOptions, MapEnvironment};
 use crate::messages::backend::BackendKind;
 use crate::messages::prices::Price;
 

@@ -43,7 +43,7 @@ fn secret(variable: &Variable, set: Option<&Secret>) -> Line {
 ///
 /// # Errors
 /// Where the writer has one.
-pub fn print_effective(config: &AgentConfig, log: &LogConfig, to: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn print_effective(config: &AgentConfig, log: &LogConfig, to: &mut dyn Write) -> io::Result<()> {
     for Line { variable, value } in lines(config, log) {
         match value {
             Shown::Unset => writeln!(to, "# {} is not set", variable.name)?,

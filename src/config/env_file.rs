@@ -23,7 +23,7 @@ const MAX: u64 = 1024 * 1024;
 
 /// Why a file of variables can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum EnvFileError {
+pub(crate) enum EnvFileError {
     /// Not there, not allowed, not a file.
     #[error("{}: {source}", path.display())]
     Unreadable {
@@ -58,7 +58,7 @@ pub enum EnvFileError {
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LineFault {
+pub(crate) enum LineFault {
     /// No `=` in it.
     #[error("not NAME=value, nor a comment")]
     NotAnAssignment,
@@ -86,7 +86,7 @@ impl fmt::Display for Faults<'_> {
 
 /// The variables of a file.
 #[derive(Default)]
-pub struct EnvFile {
+pub(crate) struct EnvFile {
     variables: MapEnvironment,
     /// The file, if other users can read it.
     readable_by_others: Option<PathBuf>,
@@ -133,7 +133,7 @@ fn is_secret(name: &str) -> bool {
 ///
 /// # Errors
 /// With the file's name, and every line that makes no sense.
-pub fn read_env_file(path: &Path) -> Result<EnvFile, EnvFileError> {
+pub(crate) fn read_env_file(path: &Path) -> Result<EnvFile, EnvFileError> {
     let unreadable = |source| EnvFileError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;

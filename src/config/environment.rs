@@ -30,11 +30,11 @@ pub trait Environment {
 pub struct NotUnicode;
 
 /// The environment the process was started with.
-pub struct ProcessEnvironment(BTreeMap<String, Result<Zeroizing<String>, NotUnicode>>);
+pub(crate) struct ProcessEnvironment(BTreeMap<String, Result<Zeroizing<String>, NotUnicode>>);
 
 impl ProcessEnvironment {
     /// Takes a copy.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             (name.to_string_lossy().into_owned(), value.into_string().map(Zeroizing::new).map_err(|_| NotUnicode))
         };
@@ -93,7 +93,7 @@ impl Environment for MapEnvironment {
 }
 
 /// One environment over another: what the upper one sets, if only to nothing, hides the lower one's.
-pub struct Layered<'a> {
+pub(crate) struct Layered<'a> {
     /// Wins.
     pub upper: &'a dyn Environment,
     /// Used where the upper one has no value.

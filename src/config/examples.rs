@@ -18,12 +18,12 @@ const COORDINATOR: &str = "\
 ";
 
 /// The content of `config/outpost.env.example`.
-pub fn example_agent() -> String {
+pub(crate) fn example_agent() -> String {
     example(AGENT, &[Scope::Agent, Scope::Every])
 }
 
 /// The content of `config/coordinator.env.example`.
-pub fn example_coordinator() -> String {
+pub(crate) fn example_coordinator() -> String {
     example(COORDINATOR, &[Scope::Coordinator, Scope::Every])
 }
 

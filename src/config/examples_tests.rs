@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{
-    AgentConfig, CoordinatorConfig, Environment, Layered, MapEnvironment, example_agent, example_coordinator,
-    read_env_file, with_current_table,
-};
+use super::{example_agent, example_coordinator};
+use crate::config::table::with_current_table;
+use crate::config::{AgentConfig, CoordinatorConfig, Environment, Layered, MapEnvironment, read_env_file};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

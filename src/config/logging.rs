@@ -10,7 +10,7 @@ use super::vars;
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// What to log, as `env_logger` takes it.
     pub filter: String,
     /// In which form.
@@ -19,7 +19,7 @@ pub struct LogConfig {
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -29,7 +29,7 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// The name in the configuration.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -45,7 +45,7 @@ impl Default for LogConfig {
 
 impl LogConfig {
     /// What the environment sets, and the default where that is not valid.
-    pub fn from_env(env: &dyn Environment) -> Self {
+    pub(crate) fn from_env(env: &dyn Environment) -> Self {
         Self::read(&mut Reader::new(env))
     }
 

@@ -9,7 +9,7 @@ const OPEN: &str = "<!-- variables -->";
 const CLOSE: &str = "<!-- /variables -->";
 
 /// The whole table in Markdown, one line for each variable.
-pub fn markdown_table() -> String {
+pub(crate) fn markdown_table() -> String {
     let mut table = String::from("| variable | default | meaning |\n| --- | --- | --- |\n");
     for variable in TABLE {
         let file = if variable.file_name().is_some() { " (`_FILE`)" } else { "" };
@@ -23,14 +23,14 @@ pub fn markdown_table() -> String {
 
 /// A document whose table between the markers `<!-- variables -->` and `<!-- /variables -->` is replaced by the current one.
 /// `None` if it has no such markers.
-pub fn with_current_table(document: &str) -> Option<String> {
+pub(crate) fn with_current_table(document: &str) -> Option<String> {
     let (before, rest) = document.split_once(OPEN)?;
     let (_, after) = rest.split_once(CLOSE)?;
     Some(format!("{before}{OPEN}\n\n{}\n{CLOSE}{after}", markdown_table()))
 }
 
 /// The variables of some scopes, for the end of a `--help`.
-pub fn help_text(scopes: &[Scope]) -> String {
+pub(crate) fn help_text(scopes: &[Scope]) -> String {
     let mut text = String::from("Environment:\n");
     for variable in TABLE.into_iter().filter(|variable| scopes.contains(&variable.scope)) {
         let _ = writeln!(
@@ -57,7 +57,7 @@ fn fallback(variable: &Variable, mark: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secrecy;
+    use crate::config::variable::Secrecy;
 
     #[test]
     fn a_document_gets_the_table_between_its_markers() {

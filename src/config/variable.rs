@@ -8,7 +8,7 @@ use crate::messages::ids::BackendId;
 
 /// A variable of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// Its name. `<NAME>` in it stands for a backend's name, see [`Variable::for_backend`].
     pub name: Cow<'static, str>,
     /// What applies if it is not set.
@@ -25,7 +25,7 @@ pub struct Variable {
 
 /// What applies if a variable is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
+pub(crate) enum Fallback {
     /// It must be set.
     Required,
     /// The feature is off, or there is no limit.
@@ -38,7 +38,7 @@ pub enum Fallback {
 
 /// Whether a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
+pub(crate) enum Secrecy {
     /// It may.
     Public,
     /// It may, except the credentials in a URL.
@@ -49,7 +49,7 @@ pub enum Secrecy {
 
 /// Which commands read a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Those of the agent: `run`, `dev`, and the commands that show its state.
     Agent,
     /// `coordinator`, and the coordinator within `dev`.
@@ -60,7 +60,7 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Agent, Self::Coordinator, Self::Every];
+    pub(crate) const ALL: [Self; 3] = [Self::Agent, Self::Coordinator, Self::Every];
 }
 
 /// Stands for a backend's name in the name of a variable.
@@ -105,7 +105,7 @@ impl Variable {
     }
 
     /// The name of the `_FILE` variable, if it has one.
-    pub fn file_name(&self) -> Option<String> {
+    pub(crate) fn file_name(&self) -> Option<String> {
         (self.secrecy == Secrecy::Secret).then(|| format!("{}_FILE", self.name))
     }
 
@@ -119,7 +119,7 @@ impl Variable {
     }
 
     /// Its meaning, with unit and bounds: one sentence, no final period.
-    pub fn help(&self) -> String {
+    pub(crate) fn help(&self) -> String {
         let names = |kinds: &mut dyn Iterator<Item = BackendKind>| {
             kinds.map(BackendKind::as_str).collect::<Vec<_>>().join(", ")
         };
@@ -128,13 +128,13 @@ impl Variable {
     }
 
     /// Whether its name contains a placeholder for a backend's name.
-    pub fn is_per_backend(&self) -> bool {
+    pub(crate) fn is_per_backend(&self) -> bool {
         self.name.contains(SLOT)
     }
 
     /// The variable for one backend: its name in upper case, `-` as `_`.
     #[must_use]
-    pub fn for_backend(&self, backend: &BackendId) -> Self {
+    pub(crate) fn for_backend(&self, backend: &BackendId) -> Self {
         let slot = backend.as_str().to_ascii_uppercase().replace('-', "_");
         Self { name: Cow::Owned(self.name.replace(SLOT, &slot)), ..self.clone() }
     }

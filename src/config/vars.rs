@@ -6,7 +6,7 @@ use super::variable::Fallback::{Derived, Required, Unset, Value};
 use super::variable::{Scope, Variable};
 
 /// See [`TABLE`].
-pub static COORDINATOR_URL: Variable = Variable::agent(
+pub(crate) static COORDINATOR_URL: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_URL",
     Required,
     "wss://coordinator.example/agent",
@@ -14,7 +14,7 @@ pub static COORDINATOR_URL: Variable = Variable::agent(
 )
 .url();
 /// See [`TABLE`].
-pub static ENROLLMENT_CODE: Variable = Variable::agent(
+pub(crate) static ENROLLMENT_CODE: Variable = Variable::agent(
     "OUTPOST_ENROLLMENT_CODE",
     Unset,
     "the-code-you-were-given",
@@ -22,14 +22,14 @@ pub static ENROLLMENT_CODE: Variable = Variable::agent(
 )
 .secret();
 /// See [`TABLE`].
-pub static IDENTITY_PATH: Variable = Variable::agent(
+pub(crate) static IDENTITY_PATH: Variable = Variable::agent(
     "OUTPOST_IDENTITY_PATH",
     Derived("$XDG_STATE_HOME/outpost/identity.key"),
     "/var/lib/outpost/identity.key",
     "file of the agent's private key, created on the first run; XDG_STATE_HOME defaults to $HOME/.local/state",
 );
 /// See [`TABLE`].
-pub static BACKENDS: Variable = Variable::agent(
+pub(crate) static BACKENDS: Variable = Variable::agent(
     "OUTPOST_BACKENDS",
     Value("auto"),
     "vllm=http://127.0.0.1:8000,big@ollama=http://10.0.0.7:11434",
@@ -38,7 +38,7 @@ pub static BACKENDS: Variable = Variable::agent(
 )
 .url();
 /// See [`TABLE`].
-pub static BACKEND_API_KEY: Variable = Variable::agent(
+pub(crate) static BACKEND_API_KEY: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_API_KEY",
     Unset,
     "sk-local-0123456789",
@@ -46,87 +46,87 @@ pub static BACKEND_API_KEY: Variable = Variable::agent(
 )
 .secret();
 /// See [`TABLE`].
-pub static BACKEND_MODELS: Variable = Variable::agent(
+pub(crate) static BACKEND_MODELS: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_MODELS",
     Derived("every model"),
     "llama3.2:3b,qwen2.5:7b",
     "comma list of the backend's models to offer",
 );
 /// See [`TABLE`].
-pub static BACKEND_MAX_CONCURRENT: Variable = Variable::agent(
+pub(crate) static BACKEND_MAX_CONCURRENT: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_MAX_CONCURRENT",
     Derived("what the backend reports, else OUTPOST_MAX_CONCURRENT"),
     "4",
     "concurrent jobs on the backend, 1 to 4096",
 );
 /// See [`TABLE`].
-pub static BACKEND_MARKUP: Variable = Variable::agent(
+pub(crate) static BACKEND_MARKUP: Variable = Variable::agent(
     "OUTPOST_BACKEND_<NAME>_MARKUP",
     Value("0"),
     "0.2",
     "markup on the price of the backend's models, as a fraction of the price, 0 to 10",
 );
 /// See [`TABLE`].
-pub static MAX_CONCURRENT: Variable =
+pub(crate) static MAX_CONCURRENT: Variable =
     Variable::agent("OUTPOST_MAX_CONCURRENT", Value("8"), "16", "concurrent jobs over all backends, 1 to 4096");
 /// See [`TABLE`].
-pub static MAX_TOKENS_PER_MINUTE: Variable = Variable::agent(
+pub(crate) static MAX_TOKENS_PER_MINUTE: Variable = Variable::agent(
     "OUTPOST_MAX_TOKENS_PER_MINUTE",
     Unset,
     "100000",
     "token budget over all backends, prompts and responses together",
 );
 /// See [`TABLE`].
-pub static PRICE_INPUT: Variable = Variable::agent(
+pub(crate) static PRICE_INPUT: Variable = Variable::agent(
     "OUTPOST_PRICE_INPUT_PER_1M",
     Value("500000"),
     "400000",
     "price of a million prompt tokens, in micro-USD",
 );
 /// See [`TABLE`].
-pub static PRICE_OUTPUT: Variable = Variable::agent(
+pub(crate) static PRICE_OUTPUT: Variable = Variable::agent(
     "OUTPOST_PRICE_OUTPUT_PER_1M",
     Value("750000"),
     "900000",
     "price of a million generated tokens, in micro-USD",
 );
 /// See [`TABLE`].
-pub static PRICES: Variable = Variable::agent(
+pub(crate) static PRICES: Variable = Variable::agent(
     "OUTPOST_PRICES",
     Unset,
     "llama3.2:3b=100000/200000,qwen2.5:7b=0/0",
     "comma list of `model=input/output`, prices of single models; a model with the price 0/0 is not offered",
 );
 /// See [`TABLE`].
-pub static DISCOVERY_INTERVAL: Variable = Variable::agent(
+pub(crate) static DISCOVERY_INTERVAL: Variable = Variable::agent(
     "OUTPOST_DISCOVERY_INTERVAL",
     Value("30s"),
     "1m",
     "time between two probes of the backends, 1s to 1h",
 );
 /// See [`TABLE`].
-pub static SHUTDOWN_GRACE: Variable = Variable::agent(
+pub(crate) static SHUTDOWN_GRACE: Variable = Variable::agent(
     "OUTPOST_SHUTDOWN_GRACE",
     Value("30s"),
     "2m",
     "time that running jobs have to finish after SIGTERM, 0s to 1h",
 );
 /// See [`TABLE`].
-pub static STATUS_ADDR: Variable = Variable::agent(
+pub(crate) static STATUS_ADDR: Variable = Variable::agent(
     "OUTPOST_STATUS_ADDR",
     Value("127.0.0.1:9090"),
     "127.0.0.1:9191",
     "address of the status page, metrics and health checks; port 0 picks a free port; or `off`",
 );
 /// See [`TABLE`].
-pub static CA_FILE: Variable = Variable::agent(
+pub(crate) static CA_FILE: Variable = Variable::agent(
     "OUTPOST_CA_FILE",
     Unset,
     "/etc/outpost/ca.pem",
     "file of PEM certificates to trust in addition to the built-in roots",
 );
 /// See [`TABLE`].
-pub static PROXY: Variable = Variable::agent(
+pub(crate) static PROXY: Variable = Variable::agent(
     "OUTPOST_PROXY",
     Derived("HTTPS_PROXY"),
     "http://proxy.example:3128",
@@ -135,28 +135,28 @@ pub static PROXY: Variable = Variable::agent(
 )
 .url();
 /// See [`TABLE`].
-pub static MAX_MESSAGE_SIZE: Variable = Variable::agent(
+pub(crate) static MAX_MESSAGE_SIZE: Variable = Variable::agent(
     "OUTPOST_MAX_MESSAGE_SIZE",
     Value("64MiB"),
     "16MiB",
     "largest message accepted from the coordinator, 64KiB to 1GiB",
 );
 /// See [`TABLE`].
-pub static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
+pub(crate) static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
     "OUTPOST_ALLOW_REMOTE_MEDIA",
     Value("false"),
     "true",
     "allow requests to name images, audio, video and files by URLs, which the backends fetch from your network",
 );
 /// See [`TABLE`].
-pub static ALLOW_INSECURE: Variable = Variable::agent(
+pub(crate) static ALLOW_INSECURE: Variable = Variable::agent(
     "OUTPOST_ALLOW_INSECURE",
     Value("false"),
     "true",
     "allow unencrypted connections to other hosts, for keys and jobs",
 );
 /// See [`TABLE`].
-pub static ALLOW_DUMPS: Variable = Variable::agent(
+pub(crate) static ALLOW_DUMPS: Variable = Variable::agent(
     "OUTPOST_ALLOW_DUMPS",
     Value("false"),
     "true",
@@ -164,7 +164,7 @@ pub static ALLOW_DUMPS: Variable = Variable::agent(
 )
 .of(Scope::Every);
 /// See [`TABLE`].
-pub static LOG: Variable = Variable::agent(
+pub(crate) static LOG: Variable = Variable::agent(
     "OUTPOST_LOG",
     Derived("RUST_LOG, else info"),
     "info,outpost::jobs=debug",
@@ -172,17 +172,17 @@ pub static LOG: Variable = Variable::agent(
 )
 .of(Scope::Every);
 /// See [`TABLE`].
-pub static LOG_FORMAT: Variable =
+pub(crate) static LOG_FORMAT: Variable =
     Variable::agent("OUTPOST_LOG_FORMAT", Value("text"), "json", "`text` or `json`").of(Scope::Every);
 /// See [`TABLE`].
-pub static COORDINATOR_LISTEN: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_LISTEN: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_LISTEN",
     Value("127.0.0.1:7700"),
     "0.0.0.0:7700",
     "address to listen on; port 0 picks a free port; `--listen` takes precedence",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_API_KEY: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_API_KEY: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_API_KEY",
     Unset,
     "sk-coordinator-0123456789",
@@ -190,7 +190,7 @@ pub static COORDINATOR_API_KEY: Variable = Variable::coordinator(
 )
 .secret();
 /// See [`TABLE`].
-pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_ENROLLMENT_CODE",
     Unset,
     "the-code-you-hand-out",
@@ -199,21 +199,21 @@ pub static COORDINATOR_ENROLLMENT_CODE: Variable = Variable::coordinator(
 )
 .secret();
 /// See [`TABLE`].
-pub static COORDINATOR_AGENT_KEYS: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_AGENT_KEYS: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_AGENT_KEYS",
     Unset,
     "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
     "comma list of the public keys (base64) of agents that are always admitted",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_JOB_TIMEOUT",
     Value("10m"),
     "30m",
     "time that a job may take, 1s to 24h",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_JOB_SIZE",
     Value("48MiB"),
     "8MiB",
@@ -221,7 +221,7 @@ pub static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
      OUTPOST_MAX_MESSAGE_SIZE",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY",
     Value("256MiB"),
     "1GiB",
@@ -229,31 +229,31 @@ pub static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
      OUTPOST_COORDINATOR_MAX_JOB_SIZE; a request above it gets 503",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_MAX_RESPONSE_BUFFER: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_MAX_RESPONSE_BUFFER: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_RESPONSE_BUFFER",
     Value("8MiB"),
     "32MiB",
     "most response bytes that wait for one slow client, 64KiB to 1GiB; a job above it is cancelled",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_MAX_MESSAGE_SIZE: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_MAX_MESSAGE_SIZE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_MESSAGE_SIZE",
     Value("16MiB"),
     "4MiB",
     "largest message accepted from an agent, 64KiB to 1GiB",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_MAX_CONNECTIONS: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_MAX_CONNECTIONS: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_CONNECTIONS",
     Value("16384"),
     "65536",
     "connections of clients and agents together, 1 to 1048576, as far as the limit of open files allows",
 );
 /// See [`TABLE`].
-pub static COORDINATOR_THREADS: Variable =
+pub(crate) static COORDINATOR_THREADS: Variable =
     Variable::coordinator("OUTPOST_COORDINATOR_THREADS", Value("2"), "8", "threads that serve connections, 1 to 256");
 /// See [`TABLE`].
-pub static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
+pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_SHUTDOWN_GRACE",
     Value("5s"),
     "30s",
@@ -261,7 +261,7 @@ pub static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub static TABLE: [&Variable; 36] = [
+pub(crate) static TABLE: [&Variable; 36] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -301,4 +301,5 @@ pub static TABLE: [&Variable; 36] = [
 ];
 
 /// The variables of the table that apply to one backend each.
-pub static PER_BACKEND: [&Variable; 4] = [&BACKEND_API_KEY, &BACKEND_MODELS, &BACKEND_MAX_CONCURRENT, &BACKEND_MARKUP];
+pub(crate) static PER_BACKEND: [&Variable; 4] =
+    [&BACKEND_API_KEY, &BACKEND_MODELS, &BACKEND_MAX_CONCURRENT, &BACKEND_MARKUP];

@@ -42,4 +42,5 @@ mod server;
 mod state;
 
 pub use error::CoordinatorError;
-pub use server::{CoordinatorHandle, CoordinatorServer, bind};
+pub(crate) use server::CoordinatorServer;
+pub use server::{CoordinatorHandle, bind};

@@ -1,7 +1,7 @@
 //! The pure core: no actor, no runtime, no clock, no environment. Time and randomness are arguments.
 
-pub mod formats;
-pub mod json;
-pub mod restart;
-pub mod scheduling;
-pub mod session;
+pub(crate) mod formats;
+pub(crate) mod json;
+pub(crate) mod restart;
+pub(crate) mod scheduling;
+pub(crate) mod session;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// At most `max` restarts within any `window`.
 #[derive(Clone, Debug)]
-pub struct RestartBudget {
+pub(crate) struct RestartBudget {
     max: usize,
     window: Duration,
     /// The latest restarts, oldest first, at most `max` of them.
@@ -17,7 +17,7 @@ pub struct RestartBudget {
 /// What to do with a child that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Start it again.
     Restart,
     /// The budget is spent: restarts do not repair the fault.
@@ -27,12 +27,12 @@ pub enum Verdict {
 impl RestartBudget {
     /// A budget of `max` restarts within `window`. With a `max` of 0 nothing is ever restarted. It remembers the
     /// latest `max` restarts.
-    pub fn new(max: u32, window: Duration) -> Self {
+    pub(crate) fn new(max: u32, window: Duration) -> Self {
         Self { max: usize::try_from(max).unwrap_or(usize::MAX), window, recent: VecDeque::new() }
     }
 
     /// Records that a restart is due at `now`. Restarts that are at least `window` old do not count.
-    pub fn record(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn record(&mut self, now: Instant) -> Verdict {
         while self.recent.front().is_some_and(|then| now.saturating_duration_since(*then) >= self.window) {
             self.recent.pop_front();
         }

@@ -5,4 +5,4 @@ pub mod echo;
 mod prompt;
 mod run;
 
-pub use run::{DevError, DevOptions, run};
+pub(crate) use run::{DevOptions, run};

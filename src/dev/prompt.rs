@@ -21,7 +21,7 @@ use crate::messages::untrusted::Untrusted;
 
 /// Why the prompt has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PromptError {
+pub(crate) enum PromptError {
     /// The connection to the coordinator broke.
     #[error("the connection to the coordinator broke")]
     Broken,

@@ -26,7 +26,7 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 
 /// The options of the command line.
 #[derive(Clone, Debug)]
-pub struct DevOptions {
+pub(crate) struct DevOptions {
     /// Where the coordinator listens, if the command line sets it; port 0 picks one.
     pub listen: Option<SocketAddr>,
     /// One chat to send before leaving.
@@ -35,7 +35,7 @@ pub struct DevOptions {
 
 /// Why `dev` does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum DevError {
+pub(crate) enum DevError {
     /// The environment is wrong.
     #[error("{0}")]
     Configuration(#[from] Report),
@@ -58,7 +58,7 @@ pub enum DevError {
 
 impl DevError {
     /// What the process ends with.
-    pub fn exit_status(&self) -> ExitStatus {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Configuration(_) => ExitStatus::Configuration,
             Self::Coordinator(CoordinatorError::Bind { .. }) => ExitStatus::Failure,
@@ -70,7 +70,11 @@ impl DevError {
 }
 
 /// Runs until a signal, or until the prompt is answered. `out` is the terminal.
-pub async fn run(options: DevOptions, env: &dyn Environment, out: &mut dyn Write) -> Result<ExitStatus, DevError> {
+pub(crate) async fn run(
+    options: DevOptions,
+    env: &dyn Environment,
+    out: &mut dyn Write,
+) -> Result<ExitStatus, DevError> {
     let (config, _) = CoordinatorConfig::from_env(env)?;
     let client = Client::new(config.api_key.clone(), config.job_timeout + config.deadline_margin);
     let identity = Identity::ephemeral().map_err(StartError::from)?;

@@ -17,8 +17,9 @@ mod key;
 mod lock;
 mod new_file;
 
-pub use error::{FileFault, IdentityError, KeyFault};
-pub use holder::{Identity, Origin};
+pub(crate) use error::IdentityError;
+pub use holder::Identity;
+pub(crate) use holder::Origin;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use crate::identity::{FileFault, Identity, IdentityError, KeyFault, Origin};
+use crate::identity::error::{FileFault, KeyFault};
+use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::ids::ProviderId;
 
 struct Place {

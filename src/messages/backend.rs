@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $facts:expr;)*) => {
         /// What sort of server a backend is. How the servers of a kind are probed is in its file in `src/backends/kinds`; what
-        /// the layers below need to know of a kind is here, in its [`KindFacts`].
+        /// the layers below need to know of a kind is here, in its `KindFacts`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum BackendKind {
             $($(#[$doc])* #[serde(rename = $name)] $kind,)*

@@ -16,7 +16,7 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A well-formed job from the coordinator. Its `Debug` does not show the request, which is a prompt.
 #[derive(Clone)]
-pub struct Job {
+pub(crate) struct Job {
     /// The coordinator's id for it.
     pub id: JobId,
     /// The requested model.
@@ -37,7 +37,7 @@ pub struct Job {
 
 impl Job {
     /// When its deadline passes.
-    pub fn until(&self) -> Instant {
+    pub(crate) fn until(&self) -> Instant {
         self.received + self.deadline.min(FAR)
     }
 }

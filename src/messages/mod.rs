@@ -2,17 +2,17 @@
 //!
 //! Nothing here decides anything. The lowest layer of the crate: every other module may import it, and it imports none.
 
-pub mod backend;
-pub mod cause;
-pub mod discovery;
+pub(crate) mod backend;
+pub(crate) mod cause;
+pub(crate) mod discovery;
 pub mod endpoint;
 pub mod ids;
-pub mod jobs;
-pub mod lifecycle;
-pub mod load;
+pub(crate) mod jobs;
+pub(crate) mod lifecycle;
+pub(crate) mod load;
 pub mod members;
-pub mod prices;
-pub mod secret;
-pub mod untrusted;
+pub(crate) mod prices;
+pub(crate) mod secret;
+pub(crate) mod untrusted;
 pub mod wire;
-pub mod workers;
+pub(crate) mod workers;

@@ -9,11 +9,11 @@ const SHOWN: usize = 200;
 /// Shows text that a peer wrote, fit to stand between quotes: control characters, quotes and direction marks escaped,
 /// bounded in length.
 #[derive(Clone, Copy, Debug)]
-pub struct Untrusted<'a>(pub &'a str);
+pub(crate) struct Untrusted<'a>(pub &'a str);
 
 impl Untrusted<'_> {
     /// The same text without any escapes, bounded in length: for a form that has its own.
-    pub fn shortened(text: &str) -> String {
+    pub(crate) fn shortened(text: &str) -> String {
         let mut chars = text.chars();
         let mut shown: String = chars.by_ref().take(SHOWN).collect();
         if chars.next().is_some() {
@@ -42,7 +42,7 @@ impl fmt::Display for Untrusted<'_> {
 /// Shows JSON text with every character in its strings escaped that could drive a terminal, or end single quotes in a
 /// shell's line. It is the same JSON.
 #[derive(Clone, Copy, Debug)]
-pub struct UntrustedJson<'a>(pub &'a str);
+pub(crate) struct UntrustedJson<'a>(pub &'a str);
 
 impl fmt::Display for UntrustedJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ const LABEL: usize = 64;
 /// Shows text that a peer wrote where a word of the protocol belongs, if it is one. Anything else may be part of a
 /// prompt, so only its length is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Label<'a>(pub &'a str);
+pub(crate) struct Label<'a>(pub &'a str);
 
 impl fmt::Display for Label<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use crate::transport::websocket::codec::Frame;
 use crate::transport::websocket::frame_buffer::FrameBuffer;
 
 /// The most response bytes in one frame: it stays under 64 KiB, which every WebSocket library takes by default.
-pub const MAX_CHUNK: usize = 32 * 1024;
+pub(crate) const MAX_CHUNK: usize = 32 * 1024;
 
 /// The form in which the chunks of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ const WRITTEN: u8 = 2;
 const CANCELLED: u8 = 3;
 
 /// Called as a terminal frame is written, on the thread that writes it, before the peer can see the frame.
-pub type OnWritten = Box<dyn FnOnce() + Send>;
+pub(crate) type OnWritten = Box<dyn FnOnce() + Send>;
 
 /// A worker's, a pool's or a pump's part in a job.
 #[derive(Clone)]

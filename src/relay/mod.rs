@@ -1,10 +1,10 @@
 //! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
 
 mod body;
-pub mod chunk;
+pub(crate) mod chunk;
 mod fault;
-pub mod job_stream;
-pub mod outbox;
+pub(crate) mod job_stream;
+pub(crate) mod outbox;
 mod prepare;
 mod refusal;
 mod run;

@@ -18,9 +18,9 @@ use crate::transport::websocket::frame_buffer::FrameBuffer;
 use crate::transport::websocket::line::{Line, LinkGone, Next, Source};
 
 /// Bytes that each job may hold, whatever the others hold: one full frame.
-pub const GUARANTEED: usize = MAX_CHUNK;
+pub(crate) const GUARANTEED: usize = MAX_CHUNK;
 /// Bytes that a job may hold at most.
-pub const MOST: usize = 8 * MAX_CHUNK;
+pub(crate) const MOST: usize = 8 * MAX_CHUNK;
 /// Bytes that all jobs together may hold beyond their guaranteed parts.
 const SPARE: usize = 4 * 1024 * 1024;
 

@@ -16,7 +16,7 @@ const MAX_STATUS: usize = 4 * 1024 * 1024;
 
 /// The body of `/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status<R = Value> {
+pub(crate) struct Status<R = Value> {
     /// The agent's state.
     #[serde(flatten)]
     pub snapshot: Snapshot,
@@ -30,7 +30,7 @@ fn no_router<R>() -> Option<R> {
 }
 
 /// Reads the status of a running agent.
-pub async fn fetch(addr: SocketAddr) -> Result<Status, StatusError> {
+pub(crate) async fn fetch(addr: SocketAddr) -> Result<Status, StatusError> {
     let client = awc::Client::builder().timeout(FETCH_LIMIT).disable_redirects().finish();
     let response = client.get(format!("http://{addr}/status")).send().await;
     let mut response = response.map_err(|_| StatusError::NoAnswer(addr))?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 /// Why the status can't be served or read.
 #[derive(Debug, thiserror::Error)]
-pub enum StatusError {
+pub(crate) enum StatusError {
     /// The address can't be bound.
     #[error("can't listen on {0} for the status page: {1}")]
     Bind(SocketAddr, io::Error),

@@ -5,6 +5,6 @@ mod error;
 mod metrics;
 mod server;
 
-pub use client::{Status, fetch};
-pub use error::StatusError;
-pub use server::{StatusServer, ViewSource};
+pub(crate) use client::fetch;
+pub(crate) use error::StatusError;
+pub(crate) use server::{StatusServer, ViewSource};

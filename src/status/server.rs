@@ -30,19 +30,19 @@ const VIEW_LIMIT: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 32;
 
 /// A bound status page: `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`.
-pub struct StatusServer {
+pub(crate) struct StatusServer {
     listener: std::net::TcpListener,
 }
 
 impl StatusServer {
     /// Binds the address.
-    pub fn bind(addr: SocketAddr) -> Result<Self, StatusError> {
+    pub(crate) fn bind(addr: SocketAddr) -> Result<Self, StatusError> {
         let listener = std::net::TcpListener::bind(addr).map_err(|error| StatusError::Bind(addr, error))?;
         Ok(Self { listener })
     }
 
     /// Binds the configured address, if there is one. An address that is in use is an error only if the operator named it.
-    pub fn open(configured: StatusAddr) -> Result<Option<Self>, StatusError> {
+    pub(crate) fn open(configured: StatusAddr) -> Result<Option<Self>, StatusError> {
         let StatusAddr::On { addr, explicit } = configured else { return Ok(None) };
         match Self::bind(addr) {
             Ok(server) => Ok(Some(server)),
@@ -55,13 +55,13 @@ impl StatusServer {
     }
 
     /// The address that it listens on.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves the snapshot and the router's state until the handle stops it.
     #[expect(clippy::disallowed_methods, reason = "the server is stopped through the handle")]
-    pub fn serve(self, snapshot: watch::Receiver<Snapshot>, view: ViewSource) -> io::Result<ServerHandle> {
+    pub(crate) fn serve(self, snapshot: watch::Receiver<Snapshot>, view: ViewSource) -> io::Result<ServerHandle> {
         let addr = self.listener.local_addr()?;
         log::info!(target: "outpost::agent", addr:% = format_args!("http://{addr}/status"); "status page");
         let is_local = addr.ip().is_loopback();
@@ -104,7 +104,7 @@ async fn admit(
 }
 
 /// Asks the router for its state. There is none while the router is being replaced.
-pub type ViewSource = Arc<dyn Fn() -> LocalBoxFuture<'static, Option<RouterView>> + Send + Sync>;
+pub(crate) type ViewSource = Arc<dyn Fn() -> LocalBoxFuture<'static, Option<RouterView>> + Send + Sync>;
 
 struct Sources {
     snapshot: watch::Receiver<Snapshot>,

@@ -25,7 +25,7 @@ static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Starts logging by an env_logger filter, and logs panics by their place alone, since their text may quote data. A
 /// second call changes nothing. If no thread can be started, each line is written by the thread that logs it.
-pub fn init(config: &LogConfig) {
+pub(crate) fn init(config: &LogConfig) {
     let format = config.format;
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&config.filter);
@@ -57,7 +57,7 @@ pub fn init(config: &LogConfig) {
 }
 
 /// Waits a moment for the last lines to be written. For the end of the process.
-pub fn finish() {
+pub(crate) fn finish() {
     if let Some(lines) = LINES.get() {
         lines.flush(LAST_LINES);
     }

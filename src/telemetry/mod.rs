@@ -1,15 +1,15 @@
 //! Events, their log lines, and the snapshot that they change. `/status`, the metrics and the tests read the snapshot.
 
 pub mod events;
-mod field;
+pub(crate) mod field;
 mod job_metrics;
 mod line;
-pub mod log;
-pub mod prometheus;
-pub mod repeats;
-pub mod snapshot;
+pub(crate) mod log;
+pub(crate) mod prometheus;
+pub(crate) mod repeats;
+pub(crate) mod snapshot;
 mod stderr;
 
 pub use events::{Event, Events};
-pub use field::{Field, Fields};
+pub(crate) use field::Fields;
 pub use snapshot::{Phase, Snapshot};

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The length of a period.
-pub const PERIOD: Duration = Duration::from_secs(60);
+pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 
 /// The events of one period, by kind.
 #[derive(Debug)]
-pub struct Repeats<K> {
+pub(crate) struct Repeats<K> {
     /// Events of a kind that are logged one by one in a period.
     each: u32,
     kinds: BTreeMap<K, Counts>,
@@ -25,13 +25,13 @@ struct Counts {
 
 impl<K: Ord> Repeats<K> {
     /// Logs so many events of a kind one by one.
-    pub fn new(each: u32) -> Self {
+    pub(crate) fn new(each: u32) -> Self {
         Self { each, kinds: BTreeMap::new() }
     }
 
     /// Notes an event. Returns whether it is to be logged by itself.
     #[must_use]
-    pub fn note(&mut self, kind: K) -> bool {
+    pub(crate) fn note(&mut self, kind: K) -> bool {
         let state = self.kinds.entry(kind).or_default();
         let is_logged = state.logged < self.each;
         if is_logged {
@@ -43,7 +43,7 @@ impl<K: Ord> Repeats<K> {
     }
 
     /// Begins the next period. Returns how many events of each kind were not logged by themselves in the last one.
-    pub fn next_period(&mut self) -> Vec<(K, u64)> {
+    pub(crate) fn next_period(&mut self) -> Vec<(K, u64)> {
         let counts = std::mem::take(&mut self.kinds).into_iter().map(|(kind, state)| (kind, state.counted));
         counts.filter(|(_, count)| *count > 0).collect()
     }

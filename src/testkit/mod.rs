@@ -13,6 +13,10 @@
 //! | [`RealCoordinator`] | the coordinator of this crate on a free port |
 //! | [`HttpRequest`], [`accept_websocket`] | the server's part of HTTP/1.1, for tests that write a response's bytes themselves |
 //!
+//! The types of the agent that these take, hold or return are exported here too: [`Event`] and [`events`], [`Snapshot`], [`Settings`],
+//! [`Frame`], [`DialError`] and others. So is what [`conformance`](crate::conformance) needs: [`Identity`],
+//! [`WebSocketConnector`], [`client_config`].
+//!
 //! In memory the clock is paused: a minute of backoff takes no time, and a wait for something that never comes fails at
 //! once and reports what it waited for. [`ScriptedCoordinator::listen`] and [`ScriptedBackend::listen`] serve the same
 //! scripts over TCP, for tests of the binary; then the clock runs.
@@ -90,3 +94,29 @@ pub use socket::accept_websocket;
 pub use wire::{DialFault, TARGET};
 pub use within::{TIMEOUT, within};
 pub use world::{RealCoordinator, World, WorldBuilder};
+
+pub use crate::actors::{Exit, Settings};
+pub use crate::backends::{
+    Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, ProbeResult, SendError, Source,
+};
+pub use crate::config::CoordinatorConfig;
+pub use crate::coordinator::CoordinatorHandle;
+pub use crate::core::formats::policy::RemoteMedia;
+pub use crate::core::scheduling::catalog::BackendPolicy;
+pub use crate::core::session::close::LinkEnd;
+pub use crate::core::session::handshake::HandshakeFailure;
+pub use crate::identity::Identity;
+pub use crate::messages::backend::{BackendKind, Format};
+pub use crate::messages::discovery::{BackendReport, ModelReport, ProbeError};
+pub use crate::messages::lifecycle::{Child, CloseKind};
+pub use crate::messages::prices::{Price, PriceList};
+pub use crate::messages::secret::Secret;
+pub use crate::telemetry::events;
+pub use crate::telemetry::snapshot::BackendState;
+pub use crate::telemetry::{Event, Phase, Snapshot};
+pub use crate::transport::dial::WebSocketConnector;
+pub use crate::transport::stream::{DialError, UpgradeFault};
+pub use crate::transport::tcp::ProxyTarget;
+pub use crate::transport::tls::client_config;
+pub use crate::transport::websocket::codec::Frame;
+pub use crate::transport::websocket::link::{Connector, Upgraded};

@@ -8,13 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether a `Host` header names this machine: `localhost`, a name below it, or a loopback address, with or without a
 /// port.
-pub fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let Some((name, port)) = split(host) else { return false };
     port.bytes().all(|byte| byte.is_ascii_digit()) && is_loopback(name)
 }
 
 /// Whether `origin`, the value of an `Origin` header, is the server that `host`, the value of `Host`, names.
-pub fn is_own_origin(origin: &str, host: &str) -> bool {
+pub(crate) fn is_own_origin(origin: &str, host: &str) -> bool {
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }

@@ -34,7 +34,7 @@ pub struct ProxyTarget {
 }
 
 /// Connects to whichever address of the host answers first; each has a head start before the next. The caller bounds the whole.
-pub async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> =
         lookup_host((host, port)).await.map_err(|error| DialError::Resolve(host.to_owned(), error.kind()))?.collect();
     race(addresses, DialError::Resolve(host.to_owned(), io::ErrorKind::NotFound)).await
@@ -76,7 +76,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Connects to the host through a proxy.
-pub async fn connect_by_proxy(proxy: &ProxyTarget, host: &str, port: u16) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect_by_proxy(proxy: &ProxyTarget, host: &str, port: u16) -> Result<TcpStream, DialError> {
     let mut stream = connect(&proxy.host, proxy.port).await?;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");

@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 
 use outpost::messages::endpoint::Endpoint;
-use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{Frame, Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame};
 use serde_json::Value;
 
 fn types(frames: &[Frame]) -> BTreeSet<String> {

@@ -95,9 +95,9 @@ async fn with_chunks_queued_behind_a_coordinator_that_does_not_read() {
     harness.stop().await;
 }
 
-fn frame_len(frame: &outpost::transport::websocket::codec::Frame) -> usize {
+fn frame_len(frame: &outpost::testkit::Frame) -> usize {
     match frame {
-        outpost::transport::websocket::codec::Frame::Text(text) => text.len(),
+        outpost::testkit::Frame::Text(text) => text.len(),
         _ => 0,
     }
 }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, Tokens};
-use outpost::testkit::{Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame_at};
+use outpost::testkit::{BackendPolicy, Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame_at};
 use tokio::time::Instant;
 
 #[actix_rt::test]

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use outpost::core::scheduling::catalog::BackendPolicy;
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
 use outpost::messages::ids::ModelId;
-use outpost::messages::prices::Price;
 use outpost::messages::wire::{ErrorCode, FromAgent};
-use outpost::telemetry::Event;
-use outpost::testkit::{Harness, Health, Reply, RequestState, ScriptedBackend};
+use outpost::testkit::{
+    BackendKind, BackendPolicy, Event, Harness, Health, Price, ProbeError, Reply, RequestState, ScriptedBackend,
+};
 use tokio::time::Instant;
 
 #[actix_rt::test]
@@ -282,7 +279,7 @@ async fn a_model_that_several_backends_serve_is_offered_once_and_runs_where_it_i
     // The best one goes each time.
     for backend in backends.iter().rev() {
         let offered = link.capabilities().await.models;
-        let kind = kinds.iter().find(|(name, ..)| *name == outpost::backends::Source::name(backend)).map(|kind| kind.1);
+        let kind = kinds.iter().find(|(name, ..)| *name == outpost::testkit::Source::name(backend)).map(|kind| kind.1);
         assert_eq!(offered.iter().map(|model| model.backend.as_str()).collect::<Vec<_>>(), [kind.unwrap().as_str()]);
         let job = link.job("m", "{}");
         link.outcome_of(job).await.done();

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use outpost::actors::Exit;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::ErrorCode;
-use outpost::telemetry::{Event, Phase};
 use outpost::testkit::{
-    CoordinatorLink, DialFault, Harness, LinkFault, Reply, Request, ScriptedBackend, answer, job_frame,
+    CoordinatorLink, DialFault, Event, Exit, Harness, LinkFault, Phase, Reply, Request, ScriptedBackend, answer,
+    job_frame,
 };
 use tokio::time::Instant;
 

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use log::Level;
-use outpost::messages::lifecycle::CloseKind;
-use outpost::telemetry::{Event, Phase};
-use outpost::testkit::{CoordinatorLink, DialFault, Harness, LinkFault};
-use outpost::transport::stream::{DialError, UpgradeFault};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{
+    CloseKind, CoordinatorLink, DialError, DialFault, Event, Frame, Harness, LinkFault, Phase, UpgradeFault,
+};
 use tokio::time::Instant;
 
 fn disconnected(event: &Event) -> Option<(CloseKind, Level)> {

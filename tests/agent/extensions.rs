@@ -3,11 +3,9 @@
 use bytes::Bytes;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent};
-use outpost::telemetry::Event;
 use outpost::testkit::{
-    CoordinatorLink, Harness, JobEnd, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer,
+    CoordinatorLink, Event, Frame, Harness, JobEnd, JobTrace, LinkFault, Reply, ScriptedBackend, StreamFault, answer,
 };
-use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
 /// Binary chunks alone.

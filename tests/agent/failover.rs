@@ -2,9 +2,8 @@
 
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
-use outpost::telemetry::Event;
 use outpost::testkit::{
-    CoordinatorLink, Harness, JobEnd, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame_at,
+    CoordinatorLink, Event, Harness, JobEnd, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame_at,
 };
 
 /// Two of the same kind; `first` is the one that an idle agent picks.

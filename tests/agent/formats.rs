@@ -2,14 +2,13 @@
 //! coordinator; without it, nothing of all that is said.
 
 use bytes::Bytes;
-use outpost::core::formats::assemble::Assembly;
+use outpost::internals::Assembly;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{BinaryChunk, ErrorCode, Extension, Extensions, FromAgent, ResponseHead, Tokens};
 use outpost::testkit::{
-    CoordinatorLink, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame, job_frame_at,
+    CoordinatorLink, Frame, Harness, JobTrace, Reply, ScriptedBackend, StreamFault, answer, job_frame, job_frame_at,
     whole_answer,
 };
-use outpost::transport::websocket::codec::Frame;
 use serde_json::Value;
 
 use AnswerForm::{Stream, Whole};

@@ -5,13 +5,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use outpost::core::session::handshake::HandshakeFailure;
-use outpost::identity::Identity;
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator};
-use outpost::telemetry::events::ConnectFailure;
-use outpost::telemetry::{Event, Phase};
-use outpost::testkit::{CoordinatorLink, Harness, JobEnd, LinkFault, ScriptedBackend};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::events::ConnectFailure;
+use outpost::testkit::{
+    CoordinatorLink, Event, Frame, HandshakeFailure, Harness, Identity, JobEnd, LinkFault, Phase, ScriptedBackend,
+};
 use tokio::time::Instant;
 
 /// The event of a failed try: failures in a row, and why.

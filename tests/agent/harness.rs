@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use outpost::messages::jobs::{JobEnded, Outcome, Ticket};
+use outpost::internals::{JobEnded, Outcome, Ticket};
 use outpost::testkit::{Clock, Harness, Recorder, Reply, ScriptedBackend, TIMEOUT};
 use tokio::time::Instant;
 

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outpost::core::session::close::LinkEnd;
-use outpost::telemetry::events::DisconnectCause;
-use outpost::telemetry::{Event, Phase};
-use outpost::testkit::{CoordinatorLink, Harness, LinkFault, Reply, ScriptedBackend};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::events::DisconnectCause;
+use outpost::testkit::{CoordinatorLink, Event, Frame, Harness, LinkEnd, LinkFault, Phase, Reply, ScriptedBackend};
 use tokio::time::Instant;
 
 fn lost(event: &Event) -> Option<DisconnectCause> {

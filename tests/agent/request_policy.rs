@@ -1,10 +1,8 @@
 //! What a client puts into a request, and what of it reaches the backend, by kind of server and by endpoint.
 
-use outpost::core::formats::policy::RemoteMedia;
-use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead};
-use outpost::testkit::{CoordinatorLink, Harness, JobTrace, ScriptedBackend, job_frame_at};
+use outpost::testkit::{BackendKind, CoordinatorLink, Harness, JobTrace, RemoteMedia, ScriptedBackend, job_frame_at};
 use serde_json::{Value, json};
 
 /// A backend of a kind, and an agent that offers it to a coordinator with `endpoints`.

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use outpost::actors::Exit;
-use outpost::core::scheduling::catalog::BackendPolicy;
 use outpost::messages::ids::{BackendId, Generation};
-use outpost::messages::lifecycle::{Child, CloseKind};
 use outpost::messages::wire::ErrorCode;
-use outpost::telemetry::Event;
-use outpost::testkit::{DialFault, Harness, Health, Reply, ScriptedBackend, StreamFault};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{
+    BackendPolicy, Child, CloseKind, DialFault, Event, Exit, Frame, Harness, Health, Reply, ScriptedBackend,
+    StreamFault,
+};
 
 fn replaced(event: &Event) -> Option<Child> {
     match event {

@@ -1,9 +1,7 @@
 //! The number of log lines for events that the coordinator can cause at will is bounded.
 
 use bytes::Bytes;
-use outpost::telemetry::Event;
-use outpost::testkit::{Harness, Reply, ScriptedBackend, job_frame};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{Event, Frame, Harness, Reply, ScriptedBackend, job_frame};
 
 /// Of which events there were more than are logged one by one, and how many more.
 fn counted(event: &Event) -> Option<(&'static str, u64)> {

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use outpost::actors::Exit;
 use outpost::messages::wire::ErrorCode;
-use outpost::telemetry::Phase;
-use outpost::testkit::{CoordinatorLink, Harness, Reply, ScriptedBackend, job_frame};
+use outpost::testkit::{CoordinatorLink, Exit, Harness, Phase, Reply, ScriptedBackend, job_frame};
 use tokio::time::Instant;
 
 /// A backend with one slot that it reports, probed so often.

@@ -4,12 +4,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use outpost::backends::client::HttpBackendFactory;
-use outpost::backends::{Backend, BackendFactory, BackendRequest};
-use outpost::messages::backend::BackendKind;
+use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::transport::tls;
+use outpost::testkit::{Backend, BackendFactory, BackendKind, BackendRequest, client_config};
 use serde::Deserialize;
 
 use super::server::{Reply, Request, Server, response, within};
@@ -28,7 +26,7 @@ fn named(request: &Request) -> Named {
 }
 
 fn client(server: &Server, kind: BackendKind) -> Rc<dyn Backend> {
-    let tls = tls::client_config(None).unwrap();
+    let tls = client_config(None).unwrap();
     HttpBackendFactory::of_kind(BackendId::from("test"), kind, &server.url(), None, tls).open()
 }
 

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use outpost::backends::{ProbeResult, Source, auto};
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
-use outpost::messages::secret::Secret;
+use outpost::internals::auto;
+use outpost::testkit::{BackendKind, ProbeError, ProbeResult, Secret, Source};
 
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};
 use super::servers::{self, Script};

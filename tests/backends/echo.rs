@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test is its own owner: what it spawns ends with its runtime")]
 
-use outpost::dev::echo::{self, MODEL};
+use outpost::internals::echo::{self, MODEL};
 
 fn client() -> awc::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use outpost::backends::{ProbeResult, auto};
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
+use outpost::internals::auto;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
+use outpost::testkit::{BackendKind, ProbeError, ProbeResult};
 
 use super::looking::{endpoints, look, models, source};
 use super::server::{Reply, Request, Server, json, recorded, status, within};

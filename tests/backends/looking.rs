@@ -1,17 +1,14 @@
 //! A look at a scripted server, and what it saw in short.
 
-use outpost::backends::{ProbeResult, Source, configured};
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
+use outpost::internals::configured;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::BackendId;
-use outpost::messages::secret::Secret;
-use outpost::transport::tls;
+use outpost::testkit::{BackendKind, ProbeError, ProbeResult, Secret, Source, client_config};
 
 use super::server::{Reply, Request, Server, within};
 
 pub(crate) fn source(server: &Server, kind: BackendKind, key: Option<&str>) -> Box<dyn Source> {
-    let tls = tls::client_config(None).unwrap();
+    let tls = client_config(None).unwrap();
     configured::source(BackendId::from("mine"), kind, server.url(), key.map(Secret::new), tls)
 }
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
 use outpost::messages::ids::JobId;
+use outpost::testkit::{BackendKind, ProbeError};
 
 use super::looking::{error, look, models, source};
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};
@@ -128,7 +127,6 @@ async fn the_factory_stays_the_same_and_its_clients_reach_the_server() {
     let first = within(source.probe()).await.unwrap().factory;
     let second = within(source.probe()).await.unwrap().factory;
     assert!(Arc::ptr_eq(&first, &second));
-    let request =
-        outpost::backends::BackendRequest { job: JobId::random(), endpoint: Default::default(), body: vec![] };
+    let request = outpost::testkit::BackendRequest { job: JobId::random(), endpoint: Default::default(), body: vec![] };
     assert_eq!(within(first.open().send(request)).await.unwrap().status, 400);
 }

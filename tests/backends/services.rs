@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use outpost::messages::backend::BackendKind;
-use outpost::messages::discovery::ProbeError;
 use outpost::messages::endpoint::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Responses};
+use outpost::testkit::{BackendKind, ProbeError};
 
 use super::looking::{endpoints, look, models, source};
 use super::server::{Request, Server, json, status, within};
@@ -16,7 +15,7 @@ use super::servers::{self, documented};
 async fn prices(kind: BackendKind, line: &'static str, list: &'static str) -> Vec<(String, u64, u64)> {
     let script = move |request: &Request| documented(request, &[], &[(line, list)]);
     let seen = look(kind, script).await.unwrap();
-    let priced = |model: &outpost::messages::discovery::ModelReport| {
+    let priced = |model: &outpost::testkit::ModelReport| {
         let price = model.price.expect("a service's model has its price");
         (model.id.to_string(), price.input_per_1m, price.output_per_1m)
     };

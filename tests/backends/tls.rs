@@ -7,11 +7,10 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use outpost::backends::client::HttpBackendFactory;
-use outpost::backends::{BackendFactory, BackendRequest, BackendResponse, BodyError, SendError};
+use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::transport::tls;
+use outpost::testkit::{BackendFactory, BackendRequest, BackendResponse, BodyError, SendError, client_config};
 
 use super::server::within;
 
@@ -71,7 +70,7 @@ fn start(host: &str, subject: &str, answer: Vec<u8>, end: End) -> TlsServer {
 }
 
 async fn send(server: &TlsServer, body: Bytes) -> Result<BackendResponse, SendError> {
-    let config = tls::client_config(Some(server.authority.path())).unwrap();
+    let config = client_config(Some(server.authority.path())).unwrap();
     send_with(server, body, config).await
 }
 
@@ -103,7 +102,7 @@ async fn a_certificate_of_the_operators_authority_is_trusted_and_http_1_1_is_spo
 #[actix_rt::test]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
     let server = no_content("localhost", "localhost");
-    let sent = send_with(&server, Bytes::from_static(b"{}"), tls::client_config(None).unwrap()).await;
+    let sent = send_with(&server, Bytes::from_static(b"{}"), client_config(None).unwrap()).await;
     assert_eq!(sent.err(), Some(SendError::Unreachable));
     assert_eq!(server.agreed.join().unwrap(), None);
 }

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outpost::config::CoordinatorConfig;
-use outpost::coordinator::{CoordinatorError, bind};
-use outpost::messages::secret::Secret;
+use outpost::internals::{CoordinatorError, bind};
 use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
-use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
+use outpost::testkit::{AgentEvent, CoordinatorConfig, ScriptedAgent, Secret, agent_key};
 
 use super::fixture::{Answer, Coordinator, config, provider_id, soon};
 

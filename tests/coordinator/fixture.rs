@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use outpost::config::CoordinatorConfig;
-use outpost::coordinator::CoordinatorHandle;
-use outpost::testkit::RealCoordinator;
+use outpost::testkit::{CoordinatorConfig, CoordinatorHandle, RealCoordinator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What an event may take. Only a broken test takes it.

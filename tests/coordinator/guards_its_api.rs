@@ -1,8 +1,7 @@
 //! Requests that the coordinator's API refuses without sending them to an agent.
 
-use outpost::config::{AgentConfig, MapEnvironment};
-use outpost::messages::secret::Secret;
-use outpost::testkit::ScriptedAgent;
+use outpost::internals::{AgentConfig, MapEnvironment};
+use outpost::testkit::{ScriptedAgent, Secret};
 
 use super::fixture::{Answer, Coordinator, config, soon};
 

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{FromAgent, FromCoordinator, JobChunk};
-use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{AgentEvent, Frame, ScriptedAgent, agent_key};
 
 use super::fixture::{Answer, Coordinator, soon};
 

@@ -1,9 +1,8 @@
 //! What the coordinator's `/metrics` reports: agents, jobs by outcome and cause, refused requests and durations.
 
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::secret::Secret;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
-use outpost::testkit::ScriptedAgent;
+use outpost::testkit::{ScriptedAgent, Secret};
 
 use super::fixture::{Answer, Coordinator, posting, soon};
 

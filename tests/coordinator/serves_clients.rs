@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use outpost::messages::backend::Format;
 use outpost::messages::ids::ModelId;
-use outpost::messages::secret::Secret;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
-use outpost::testkit::ScriptedAgent;
+use outpost::testkit::{Format, ScriptedAgent, Secret};
 
 use super::fixture::{Answer, Coordinator, posting, soon};
 

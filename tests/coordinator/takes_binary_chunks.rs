@@ -4,8 +4,7 @@ use bytes::Bytes;
 use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{AuthResponse, BinaryChunk, Extensions, FromAgent, FromCoordinator};
-use outpost::testkit::{AgentEvent, ScriptedAgent, agent_key};
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{AgentEvent, Frame, ScriptedAgent, agent_key};
 
 use super::fixture::{Answer, Coordinator, soon};
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
-use outpost::testkit::{DialFault, HttpRequest};
-use outpost::transport::websocket::codec::{Frame, Role, encode};
+use outpost::internals::{Role, encode};
+use outpost::testkit::{DialFault, Frame, HttpRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use outpost::backends::auto::usual_ports;
+use outpost::internals::auto::usual_ports;
 use rustix::process::Signal;
 
 use crate::support::{Home, Setup, backend, entry, finish, request, token, within};

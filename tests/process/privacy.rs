@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use outpost::messages::endpoint::{Endpoint, Endpoints};
 use outpost::messages::ids::JobId;
-use outpost::testkit::Reply;
-use outpost::transport::websocket::codec::Frame;
+use outpost::testkit::{Frame, Reply};
 use serde_json::json;
 
 use crate::support::{

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use outpost::telemetry::Snapshot;
-use outpost::telemetry::snapshot::BackendState;
-use outpost::testkit::{ScriptedBackend, ScriptedCoordinator};
+use outpost::testkit::{BackendState, ScriptedBackend, ScriptedCoordinator, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outpost::telemetry::Snapshot;
+use outpost::testkit::Snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,10 +1,10 @@
 //! What the agent finds in a server and tells its coordinator.
 
-use outpost::core::json::Members;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{JobId, ModelId};
+use outpost::messages::members::Members;
 use outpost::messages::wire::{ErrorCode, FromAgent, FromCoordinator, JobDone, JobError, JobFrame, JobTarget};
-use outpost::telemetry::Snapshot;
+use outpost::testkit::Snapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -17,18 +17,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use outpost::actors::{ActorCount, Parts, Settings, SupervisorActor};
-use outpost::core::formats::policy::RemoteMedia;
-use outpost::core::scheduling::catalog::BackendPolicy;
-use outpost::identity::Identity;
+use outpost::internals::{ActorCount, Events, FrameReader, Parts, Role, SupervisorActor, encode};
 use outpost::messages::ids::JobId;
-use outpost::messages::prices::{Price, PriceList};
 use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
-use outpost::telemetry::Events;
-use outpost::testkit::{ScriptedBackend, job_frame};
-use outpost::transport::stream::DialError;
-use outpost::transport::websocket::codec::{Frame, FrameReader, Role, encode};
-use outpost::transport::websocket::link::{Connector, Upgraded};
+use outpost::testkit::{
+    BackendPolicy, Connector, DialError, Frame, Identity, Price, PriceList, RemoteMedia, ScriptedBackend, Settings,
+    Upgraded, job_frame,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// Bytes that a direction of the connection holds: more than any test here sends, so that no write is cut.

@@ -8,11 +8,10 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use futures_util::future::{Either, LocalBoxFuture};
 use futures_util::{FutureExt, StreamExt};
-use outpost::backends::client::HttpBackendFactory;
-use outpost::backends::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError};
+use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::transport::tls;
+use outpost::testkit::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError, client_config};
 use tokio::sync::mpsc;
 
 /// Streams that share what is there once.
@@ -91,7 +90,7 @@ async fn wait(backend: &dyn Backend, server: &mut Server, answer: Answer) -> Wai
 fn held(what: &str, answer: Answer) -> f64 {
     let mut server = Server::start(answer);
     let url = format!("http://{}", server.address).parse().unwrap();
-    let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, tls::client_config(None).unwrap());
+    let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, client_config(None).unwrap());
     let system = actix_rt::System::new();
     let backend: Rc<dyn Backend> = factory.open();
     // The first one also pays for what there is once.

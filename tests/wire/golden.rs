@@ -11,9 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
-use outpost::core::json::Members;
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::ids::JobId;
+use outpost::messages::members::Members;
 use outpost::messages::wire::{
     AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, Heartbeat, JobChunk,
     JobDone, JobError, JobFrame, JobTarget, Limits, Metadata, ModelOffer, Tokens,

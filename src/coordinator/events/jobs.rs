@@ -115,7 +115,7 @@ impl Describe<Metrics> for RequestRefused {
 mod tests {
     use super::*;
     use crate::messages::wire::ErrorCode;
-    use crate::telemetry::Field;
+    use crate::telemetry::field::Field;
 
     fn ended(result: JobResult) -> JobAttemptEnded {
         JobAttemptEnded {

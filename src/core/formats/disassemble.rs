@@ -15,10 +15,10 @@ use crate::messages::endpoint::Endpoint;
 mod error;
 mod message;
 
-pub use error::DisassembleError;
+pub(crate) use error::DisassembleError;
 
 /// The stream that is equivalent to a successful response body, with its end mark.
-pub fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
+pub(crate) fn disassemble(endpoint: Endpoint, body: &[u8]) -> Result<Vec<u8>, DisassembleError> {
     let mut events = Vec::with_capacity(body.len().saturating_add(512));
     match endpoint {
         Endpoint::ChatCompletions => chat(body, &mut events)?,

@@ -9,28 +9,28 @@ use serde_json::value::RawValue;
 use crate::core::json::{object, parse, spelling};
 
 /// Longer error bodies, in bytes, are not read.
-pub const ERROR_BODY_LIMIT: usize = 64 << 10;
+pub(crate) const ERROR_BODY_LIMIT: usize = 64 << 10;
 /// The most characters of a message.
-pub const MESSAGE_LIMIT: usize = 2_000;
+pub(crate) const MESSAGE_LIMIT: usize = 2_000;
 /// The most characters of a label.
 const LABEL_LIMIT: usize = 64;
 
 /// The content of an error body. It has no `Debug`: its message may quote a prompt.
-pub struct ErrorBody<'a> {
+pub(crate) struct ErrorBody<'a> {
     text: &'a [u8],
     fields: Option<Fields<'a>>,
 }
 
 impl<'a> ErrorBody<'a> {
     /// Reads a body. The result is empty for a body of another form, or of more than [`ERROR_BODY_LIMIT`].
-    pub fn read(body: &'a [u8]) -> Self {
+    pub(crate) fn read(body: &'a [u8]) -> Self {
         let text = if body.len() > ERROR_BODY_LIMIT { &[] } else { body };
         Self { text, fields: object(text) }
     }
 
     /// The error's `code` or `type`, if that is a label of 1 to 64 letters, digits, `_`, `.` and `-`, which may be shown to
     /// anyone. A code that is not just a number, else the type, else the number.
-    pub fn label(&self) -> Option<String> {
+    pub(crate) fn label(&self) -> Option<String> {
         let fields = self.fields.as_ref()?;
         if let Some(error) = fields.error {
             return parse::<Fields<'_>>(Some(error))?.label();
@@ -45,7 +45,7 @@ impl<'a> ErrorBody<'a> {
 
     /// The error's message: the innermost one of at most three wrappers, or a body of plain text. Without control
     /// characters except line feeds, and at most [`MESSAGE_LIMIT`] characters. It may quote the prompt.
-    pub fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         let message = match &self.fields {
             Some(fields) => fields.message(),
             None => self.plain_text(),
@@ -54,7 +54,7 @@ impl<'a> ErrorBody<'a> {
     }
 
     /// The status in the error's own `code`, of servers that report errors within a stream.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         let fields = self.fields.as_ref()?;
         fields.inner().map_or(fields.code, |inner| inner.code)?.get().trim_matches('"').parse().ok()
     }

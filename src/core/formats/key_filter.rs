@@ -19,7 +19,7 @@ const HELD: usize = 1 << 20;
 const KEPT_BUFFER: usize = 4 << 10;
 
 /// Filters one stream.
-pub struct KeyFilter {
+pub(crate) struct KeyFilter {
     key: Arc<KeyTrace>,
     ends: EventEnds,
     /// The held part of the current event.
@@ -31,13 +31,18 @@ pub struct KeyFilter {
 
 impl KeyFilter {
     /// A filter for one stream.
-    pub fn new(key: Arc<KeyTrace>) -> Self {
+    pub(crate) fn new(key: Arc<KeyTrace>) -> Self {
         Self { key, ends: EventEnds::default(), held: Vec::new(), is_closed: false, has_cut_answer: false }
     }
 
     /// Handles the next bytes and calls `send` with those that may be sent. `may_be_error` is called with every byte, in
     /// pieces of at most one event each, and returns whether the event of the last piece is an error, or follows the end.
-    pub fn feed(&mut self, bytes: &[u8], mut may_be_error: impl FnMut(&[u8]) -> bool, mut send: impl FnMut(&[u8])) {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut may_be_error: impl FnMut(&[u8]) -> bool,
+        mut send: impl FnMut(&[u8]),
+    ) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let end = self.ends.next_in(rest);
@@ -51,13 +56,13 @@ impl KeyFilter {
     }
 
     /// Whether an event that may not be an error was removed.
-    pub fn has_cut_answer(&self) -> bool {
+    pub(crate) fn has_cut_answer(&self) -> bool {
         self.has_cut_answer
     }
 
     /// The stream has ended: calls `send` with the held bytes, an event without its end. Unless the response is complete,
     /// that event may be an error that is cut off within the key.
-    pub fn finish(self, is_complete: bool, mut send: impl FnMut(&[u8])) {
+    pub(crate) fn finish(self, is_complete: bool, mut send: impl FnMut(&[u8])) {
         if is_complete && !self.held.is_empty() && !self.key.is_in(&self.held) {
             send(&self.held);
         }

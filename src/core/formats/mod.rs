@@ -2,18 +2,18 @@
 //! between formats.
 
 pub(crate) mod anthropic;
-pub mod assemble;
-pub mod disassemble;
-pub mod error_body;
+pub(crate) mod assemble;
+pub(crate) mod disassemble;
+pub(crate) mod error_body;
 pub(crate) mod event_writer;
-pub mod key_filter;
-pub mod key_trace;
+pub(crate) mod key_filter;
+pub(crate) mod key_trace;
 pub(crate) mod openai;
-pub mod policy;
-pub mod request;
-pub mod sse;
-pub mod translate;
-pub mod usage;
+pub(crate) mod policy;
+pub(crate) mod request;
+pub(crate) mod sse;
+pub(crate) mod translate;
+pub(crate) mod usage;
 
 #[cfg(test)]
 mod recorded_tests;

@@ -96,7 +96,7 @@ fn asks_for_usage(endpoint: Endpoint) -> bool {
 }
 
 /// The length of a body in bytes.
-pub fn body_len(body: &[Bytes]) -> usize {
+pub(crate) fn body_len(body: &[Bytes]) -> usize {
     body.iter().map(Bytes::len).sum()
 }
 

@@ -8,13 +8,13 @@
 use memchr::memchr2;
 
 /// The longest line and the longest event that are delivered, in bytes, if no other bound is set.
-pub const EVENT_LIMIT: usize = 1 << 20;
+pub(crate) const EVENT_LIMIT: usize = 1 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// One event. It has no `Debug`: its data is a completion.
 #[derive(Clone, Copy)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// The value of its last `event` line, empty if there is none.
     pub name: &'a [u8],
     /// Its `data` lines, joined by line feeds.
@@ -24,7 +24,7 @@ pub struct Event<'a> {
 }
 
 /// A part of a body.
-pub enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// A whole event.
     Event(Event<'a>),
     /// The next bytes of the data of an event that is longer than the limit.
@@ -37,7 +37,7 @@ pub enum Part<'a> {
 ///
 /// It keeps an unfinished line, and the name and the data of an unfinished event, bounded by the limit. An event that is in
 /// one piece and has one line of data is delivered as a slice of that piece.
-pub struct SseSplitter {
+pub(crate) struct SseSplitter {
     limit: usize,
     /// The unfinished line of the last piece.
     line: Vec<u8>,
@@ -67,7 +67,7 @@ enum Rest {
 
 impl SseSplitter {
     /// A splitter for one body that delivers no line and no event longer than `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             line: Vec::new(),
@@ -83,12 +83,12 @@ impl SseSplitter {
     }
 
     /// The number of events that are longer than the limit, or have such a line.
-    pub fn oversized(&self) -> u64 {
+    pub(crate) fn oversized(&self) -> u64 {
         self.oversized
     }
 
     /// Handles the next piece of the body and delivers the events that end in it, without those that are too long.
-    pub fn feed(&mut self, bytes: &[u8], mut on_event: impl FnMut(Event<'_>)) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut on_event: impl FnMut(Event<'_>)) {
         self.feed_parts(bytes, |part| {
             if let Part::Event(event) = part {
                 on_event(event);
@@ -97,7 +97,7 @@ impl SseSplitter {
     }
 
     /// The body has ended: delivers the event without a blank line, unless it is too long.
-    pub fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
+    pub(crate) fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
         self.finish_parts(|part| {
             if let Part::Event(event) = part {
                 on_event(event);
@@ -107,7 +107,7 @@ impl SseSplitter {
 
     /// Handles the next piece of the body and delivers its parts. If the limit is below the 9 bytes that identify a data
     /// line, the data of a line that is too long may be missing.
-    pub fn feed_parts(&mut self, bytes: &[u8], mut on_part: impl FnMut(Part<'_>)) {
+    pub(crate) fn feed_parts(&mut self, bytes: &[u8], mut on_part: impl FnMut(Part<'_>)) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
@@ -131,7 +131,7 @@ impl SseSplitter {
     }
 
     /// The body has ended: delivers the event without a blank line.
-    pub fn finish_parts(&mut self, mut on_part: impl FnMut(Part<'_>)) {
+    pub(crate) fn finish_parts(&mut self, mut on_part: impl FnMut(Part<'_>)) {
         let mut held = None;
         if !self.line.is_empty() {
             self.end_line(&[], &mut held, &mut on_part);

@@ -18,7 +18,7 @@ mod fault;
 mod figures;
 mod marks;
 
-pub use fault::BackendFault;
+pub(crate) use fault::BackendFault;
 
 /// The marks of relevant events of completions.
 static OPENAI_MARKS: LazyLock<Marks<3>> = LazyLock::new(|| Marks::new([r#""usage""#, r#""timings""#, r#""error""#]));
@@ -53,7 +53,7 @@ pub enum Ending {
     Unread,
 }
 
-/// Scans the body of one streamed response. It keeps at most [`EVENT_LIMIT`] of it. Of a longer event it reads the members
+/// Scans the body of one streamed response. It keeps at most `EVENT_LIMIT` of it. Of a longer event it reads the members
 /// about an end, an error or usage as they are received.
 pub struct ResponseScan {
     splitter: SseSplitter,
@@ -93,24 +93,24 @@ impl ResponseScan {
 }
 
 /// Scans one JSON body that is too long to be held.
-pub struct LongBodyScan {
+pub(crate) struct LongBodyScan {
     endpoint: Endpoint,
     abridged: Abridged,
 }
 
 impl LongBodyScan {
     /// A scan of the body of a response of this endpoint.
-    pub fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, abridged: Abridged::new(RELEVANT) }
     }
 
     /// Handles the next piece of the body.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.abridged.feed(bytes);
     }
 
     /// The body has ended.
-    pub fn finish(self) -> Ending {
+    pub(crate) fn finish(self) -> Ending {
         let mut tally = Tally::new(self.endpoint);
         tally.take_whole(&self.abridged.finish().unwrap_or_default());
         tally.ending()
@@ -129,7 +129,7 @@ fn take_part(part: Part<'_>, tally: &mut Tally, long: &mut Option<Box<Abridged>>
 }
 
 /// The summary of the events of one response.
-pub struct Tally {
+pub(crate) struct Tally {
     endpoint: Endpoint,
     complete: bool,
     fault: Option<BackendFault>,
@@ -142,22 +142,22 @@ pub struct Tally {
 
 impl Tally {
     /// Without events.
-    pub fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None, missed: false }
     }
 
     /// Whether the end mark was found.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// The error that the backend reported.
-    pub fn fault(&self) -> Option<&BackendFault> {
+    pub(crate) fn fault(&self) -> Option<&BackendFault> {
         self.fault.as_ref()
     }
 
     /// Handles the body of a response that is one JSON value and not a stream. It is complete if it is an object.
-    pub fn take_whole(&mut self, body: &[u8]) {
+    pub(crate) fn take_whole(&mut self, body: &[u8]) {
         if self.endpoint == Endpoint::Responses {
             self.take_response(body);
         } else {
@@ -167,7 +167,7 @@ impl Tally {
     }
 
     /// Handles the next event. Events after the end mark do not belong to the response.
-    pub fn take(&mut self, event: Event<'_>) {
+    pub(crate) fn take(&mut self, event: Event<'_>) {
         if self.complete {
             return;
         }
@@ -190,12 +190,12 @@ impl Tally {
     }
 
     /// The usage that the backend has reported so far, 0 if it has not.
-    pub fn tokens(&self) -> Tokens {
+    pub(crate) fn tokens(&self) -> Tokens {
         self.timings.filter(|_| self.usage.is_empty()).unwrap_or(self.usage).tokens()
     }
 
     /// How it ends if nothing follows.
-    pub fn ending(self) -> Ending {
+    pub(crate) fn ending(self) -> Ending {
         if let Some(fault) = self.fault {
             return Ending::Failed(fault);
         }

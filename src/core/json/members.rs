@@ -45,7 +45,7 @@ impl Members {
 
 /// A key, given in its quotes, with its escapes decoded. The name is empty if they can't be decoded, as with half a
 /// surrogate pair: no relevant member has such a key.
-pub fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn name_of(key: &[u8]) -> Cow<'_, [u8]> {
     if key.contains(&b'\\') {
         serde_json::from_slice::<String>(key).unwrap_or_default().into_bytes().into()
     } else {

@@ -19,15 +19,15 @@ mod writer;
 
 pub(crate) use abridged::{Abridged, Selection};
 pub(crate) use list::{Few, each};
-pub use members::name_of;
-pub use salvage::salvage;
-pub use scanner::{Malformed, Scanner, walk};
+pub(crate) use members::name_of;
+pub(crate) use salvage::salvage;
+pub(crate) use scanner::{Malformed, Scanner, walk};
 pub(crate) use spelled::Spelled;
 pub(crate) use tokens::{Token, Tokens};
 pub(crate) use value::{
     Object, count, elements, empty_object, maybe, object, parse, raw, spelled, spelling, text, word,
 };
 pub(crate) use writer::Writer;
-pub use writer::with_member;
+pub(crate) use writer::with_member;
 
-pub use crate::messages::members::Members;
+pub(crate) use crate::messages::members::Members;

@@ -16,7 +16,7 @@ enum Last<'a> {
 /// Calls `on_member` with each member of the outermost object whose value is a string: key and value in their quotes. Only
 /// strings and the number of open brackets are read, so the text need not be JSON. One pass, without memory. It ends at the
 /// end of the object, at a string without an end, or at once if the text does not begin with an object.
-pub fn salvage<'a>(text: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) {
+pub(crate) fn salvage<'a>(text: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) {
     let (mut at, mut depth, mut last) = (0, 0_usize, Last::Other);
     while let Some(byte) = text.get(at) {
         let from = at;

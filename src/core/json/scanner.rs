@@ -23,7 +23,7 @@ pub enum Malformed {
 
 /// Calls `on_member` with each key, in its quotes, and its value, as they are spelled and in order. It does not check that
 /// the text is UTF-8.
-pub fn walk<'a>(json: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), Malformed> {
+pub(crate) fn walk<'a>(json: &'a [u8], mut on_member: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), Malformed> {
     let mut scanner = Scanner::new(json);
     scanner.object(|scanner, key| {
         on_member(key, scanner.value()?);

@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
 ///
 /// # Errors
 /// Returns a body that does not end as a JSON object does.
-pub fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<Bytes>, Vec<Bytes>> {
+pub(crate) fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Result<Vec<Bytes>, Vec<Bytes>> {
     let Some(last) = body.last() else { return Err(body) };
     let Some(open) = last.strip_suffix(b"}").map(<[u8]>::trim_ascii_end) else { return Err(body) };
     let Ok(value) = serde_json::to_string(value) else { return Err(body) };

@@ -26,11 +26,11 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 
 /// The hashes of a prompt's prefixes, the shortest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PrefixHashes(Vec<u64>);
+pub(crate) struct PrefixHashes(Vec<u64>);
 
 /// Maps prefixes to the backend that served them last. Keeps the most recently used ones.
 #[derive(Clone, Debug)]
-pub struct Affinity {
+pub(crate) struct Affinity {
     keyed: RandomState,
     served: HashMap<u64, Served>,
     /// The keys in the order of their last use.
@@ -49,12 +49,12 @@ struct Served {
 
 impl Affinity {
     /// An empty map.
-    pub fn new(keyed: RandomState) -> Self {
+    pub(crate) fn new(keyed: RandomState) -> Self {
         Self { keyed, served: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
     /// The hashes of a prompt: the value of `messages`, `prompt` or `input`, as spelled in the request.
-    pub fn prefixes(&self, model: &ModelId, prompt: &[u8]) -> PrefixHashes {
+    pub(crate) fn prefixes(&self, model: &ModelId, prompt: &[u8]) -> PrefixHashes {
         let mut hasher = self.keyed.build_hasher();
         hasher.write(model.as_str().as_bytes());
         // This byte is not in any text, so it separates the name from the prompt.
@@ -69,13 +69,13 @@ impl Affinity {
     }
 
     /// The backend that last served the longest known prefix.
-    pub fn backend(&self, prefixes: &PrefixHashes, now: Instant) -> Option<&BackendId> {
+    pub(crate) fn backend(&self, prefixes: &PrefixHashes, now: Instant) -> Option<&BackendId> {
         let known = prefixes.0.iter().rev().find_map(|key| self.served.get(key).filter(|served| served.is_fresh(now)));
         known.map(|served| &served.backend)
     }
 
     /// A backend served a prompt with these prefixes.
-    pub fn on_served(&mut self, prefixes: &PrefixHashes, backend: &BackendId, now: Instant) {
+    pub(crate) fn on_served(&mut self, prefixes: &PrefixHashes, backend: &BackendId, now: Instant) {
         for key in &prefixes.0 {
             let served = Served { backend: backend.clone(), at: now, used: self.uses };
             if let Some(old) = self.served.insert(*key, served) {
@@ -93,12 +93,12 @@ impl Affinity {
     }
 
     /// The number of remembered prefixes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.served.len()
     }
 
     /// Whether there is no remembered prefix.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.served.is_empty()
     }
 }

@@ -14,7 +14,7 @@ use crate::messages::ids::BackendId;
 
 /// The states of the backends of the current catalog.
 #[derive(Debug, Default)]
-pub struct BackendStates {
+pub(crate) struct BackendStates {
     members: HashMap<BackendId, Member>,
     /// Breakers made so far, which numbers them.
     breakers: u64,
@@ -28,7 +28,7 @@ struct Member {
 
 /// The state of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendView {
+pub(crate) struct BackendView {
     /// The most concurrent jobs of ours.
     pub limit: u32,
     /// The concurrent jobs of ours that it takes now.
@@ -44,7 +44,7 @@ pub struct BackendView {
 /// A circuit breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BreakerView {
+pub(crate) enum BreakerView {
     /// Jobs are let through.
     Closed,
     /// No job is let through.
@@ -61,7 +61,7 @@ pub enum BreakerView {
 impl BackendStates {
     /// Applies a new catalog. The state of a backend that is not in it is dropped, with its breaker: a backend that returns
     /// has been probed.
-    pub fn update(&mut self, catalog: &Catalog) {
+    pub(crate) fn update(&mut self, catalog: &Catalog) {
         let backends = catalog.backends();
         self.members.retain(|id, _| backends.contains_key(id));
         for (id, route) in backends {
@@ -77,7 +77,7 @@ impl BackendStates {
     }
 
     /// The state of a backend with `ours` jobs of ours, for the choice of a route. `None`: it is not in the catalog.
-    pub fn standing(&self, backend: &BackendId, ours: usize, now: Instant) -> Option<Standing> {
+    pub(crate) fn standing(&self, backend: &BackendId, ours: usize, now: Instant) -> Option<Standing> {
         let member = self.members.get(backend)?;
         let jobs = u32::try_from(ours).unwrap_or(u32::MAX);
         Some(Standing {
@@ -90,7 +90,7 @@ impl BackendStates {
 
     /// The concurrent jobs of ours that a backend takes now: 0 while its breaker is open, 1 while a trial is due or
     /// running.
-    pub fn usable(&self, backend: &BackendId, now: Instant) -> u32 {
+    pub(crate) fn usable(&self, backend: &BackendId, now: Instant) -> u32 {
         self.members.get(backend).map_or(0, |member| match member.breaker.state(now) {
             State::Closed => member.capacity.usable(now),
             State::HalfOpen | State::Trying => member.capacity.usable(now).min(1),
@@ -99,31 +99,31 @@ impl BackendStates {
     }
 
     /// Whether a cancelled job still uses a slot there, which will be free soon.
-    pub fn lingers(&self, backend: &BackendId, now: Instant) -> bool {
+    pub(crate) fn lingers(&self, backend: &BackendId, now: Instant) -> bool {
         self.members.get(backend).is_some_and(|member| member.capacity.lingering(now) > 0)
     }
 
     /// A job is sent there. `None`: the breaker does not let it through.
-    pub fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<BreakerToken> {
+    pub(crate) fn begin(&mut self, backend: &BackendId, now: Instant) -> Option<BreakerToken> {
         self.members.get_mut(backend)?.breaker.begin(now)
     }
 
     /// The outcome of the job that was sent with `token`.
-    pub fn report(&mut self, backend: &BackendId, token: BreakerToken, verdict: Verdict, now: Instant) {
+    pub(crate) fn report(&mut self, backend: &BackendId, token: BreakerToken, verdict: Verdict, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.breaker.report(token, verdict, now);
         }
     }
 
     /// A job there has ended, or was moved to another backend.
-    pub fn on_end(&mut self, backend: &BackendId, now: Instant) {
+    pub(crate) fn on_end(&mut self, backend: &BackendId, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_end(now);
         }
     }
 
     /// A job there was cancelled.
-    pub fn on_cancel(&mut self, backend: &BackendId, now: Instant) {
+    pub(crate) fn on_cancel(&mut self, backend: &BackendId, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_cancel(now);
         }
@@ -131,7 +131,7 @@ impl BackendStates {
 
     /// A server reports its active requests, of all clients. It was asked at `asked`. Up to `ours` of the requests can be
     /// ours.
-    pub fn on_load(&mut self, backend: &BackendId, active: u32, ours: usize, asked: Instant, now: Instant) {
+    pub(crate) fn on_load(&mut self, backend: &BackendId, active: u32, ours: usize, asked: Instant, now: Instant) {
         if let Some(member) = self.members.get_mut(backend) {
             member.capacity.on_ask(asked);
             member.capacity.on_report(active, u32::try_from(ours).unwrap_or(u32::MAX), now);
@@ -139,7 +139,7 @@ impl BackendStates {
     }
 
     /// The backends whose load is to be requested now. They count as asked.
-    pub fn due(&mut self, now: Instant) -> Vec<BackendId> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<BackendId> {
         let due =
             self.members.iter_mut().filter(|(_, member)| member.capacity.next_poll(now).is_some_and(|at| at <= now));
         due.map(|(id, member)| {
@@ -150,7 +150,7 @@ impl BackendStates {
     }
 
     /// The state of each backend, for the status page and tests.
-    pub fn view(&self, now: Instant) -> impl Iterator<Item = (&BackendId, BackendView)> {
+    pub(crate) fn view(&self, now: Instant) -> impl Iterator<Item = (&BackendId, BackendView)> {
         self.members.iter().map(move |(id, member)| {
             let view = BackendView {
                 limit: member.capacity.limit(),
@@ -172,17 +172,17 @@ impl BackendStates {
 
     /// The backends of the current catalog.
     #[cfg(test)]
-    pub fn ids(&self) -> impl Iterator<Item = &BackendId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &BackendId> {
         self.members.keys()
     }
 
     /// When the next load is to be requested.
-    pub fn next_poll(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_poll(&self, now: Instant) -> Option<Instant> {
         self.members.values().filter_map(|member| member.capacity.next_poll(now)).min()
     }
 
     /// When a cool-down or the wait for a trial ends, so that a backend can be offered again.
-    pub fn next_trial(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_trial(&self, now: Instant) -> Option<Instant> {
         let until = self.members.values().filter_map(|member| match member.breaker.state(now) {
             State::Open { until } => Some(until),
             State::Closed | State::HalfOpen | State::Trying => None,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::debounce::GAP;
 
 /// Faults in a row that open a breaker. A single fault can be chance, and each costs a job one of its retries.
-pub const OPENS_AT: u32 = 3;
+pub(crate) const OPENS_AT: u32 = 3;
 /// The first cool-down. The coordinator is sent at most one change of the offer in half of this time. So the withdrawal is
 /// sent before the cool-down ends, and is not replaced by the next offer.
 const COOL_DOWN: Duration = GAP.saturating_mul(2);
@@ -31,7 +31,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 /// What a job's outcome shows about its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The backend served the job.
     Success,
     /// The backend failed, and not because of the job.
@@ -42,7 +42,7 @@ pub enum Verdict {
 
 /// What a breaker does with the next job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It is let through.
     Closed,
     /// No job is let through before this time.
@@ -58,7 +58,7 @@ pub enum State {
 
 /// Identifies the breaker, the episode and the trial in which a job was sent, for the job's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerToken {
+pub(crate) struct BreakerToken {
     breaker: u64,
     episode: u64,
     trial: u64,
@@ -66,7 +66,7 @@ pub struct BreakerToken {
 
 /// The breaker of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     number: u64,
     phase: Phase,
     /// Counts openings and closings: a token of an older episode is stale.
@@ -89,12 +89,12 @@ enum Phase {
 
 impl Breaker {
     /// A closed breaker. `number` differs from that of the backend's earlier breakers, whose tokens it ignores.
-    pub fn new(number: u64) -> Self {
+    pub(crate) fn new(number: u64) -> Self {
         Self { number, phase: Phase::Closed { faults: 0 }, episode: 0, trial: 0, cool_down: COOL_DOWN }
     }
 
     /// What happens to a job now.
-    pub fn state(&self, now: Instant) -> State {
+    pub(crate) fn state(&self, now: Instant) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
             Phase::Open { until } if now < until => State::Open { until },
@@ -104,12 +104,12 @@ impl Breaker {
     }
 
     /// Whether a job may be sent now.
-    pub fn admits(&self, now: Instant) -> bool {
+    pub(crate) fn admits(&self, now: Instant) -> bool {
         matches!(self.state(now), State::Closed | State::HalfOpen)
     }
 
     /// A job is sent; in the half-open state it is the trial. `None`: it must not be sent.
-    pub fn begin(&mut self, now: Instant) -> Option<BreakerToken> {
+    pub(crate) fn begin(&mut self, now: Instant) -> Option<BreakerToken> {
         match self.state(now) {
             State::Closed => {}
             State::HalfOpen => {
@@ -122,7 +122,7 @@ impl Breaker {
     }
 
     /// The outcome of a job. It is ignored if its token is stale.
-    pub fn report(&mut self, token: BreakerToken, verdict: Verdict, now: Instant) {
+    pub(crate) fn report(&mut self, token: BreakerToken, verdict: Verdict, now: Instant) {
         if (token.breaker, token.episode) != (self.number, self.episode) {
             return;
         }

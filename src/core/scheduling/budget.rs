@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long used tokens count.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// What one bucket spans.
 const SPAN: Duration = Duration::from_secs(1);
 
@@ -24,15 +24,15 @@ const MOST_OF_AN_ANSWER: u64 = 8;
 /// The budget has no room for a job now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token budget of this minute is spent")]
-pub struct Spent;
+pub(crate) struct Spent;
 
 /// Identifies what was reserved for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reservation(u64);
+pub(crate) struct Reservation(u64);
 
 /// The tokens that may be used in a minute, and those that are used. Its memory is bounded by the number of running jobs.
 #[derive(Clone, Debug)]
-pub struct TokenBudget {
+pub(crate) struct TokenBudget {
     per_minute: u64,
     /// The estimates of jobs that have not ended.
     reserved: HashMap<Reservation, u64>,
@@ -55,14 +55,14 @@ struct Bucket {
 
 impl TokenBudget {
     /// A budget of `per_minute` tokens, none of them used.
-    pub fn new(per_minute: u64) -> Self {
+    pub(crate) fn new(per_minute: u64) -> Self {
         let (reserved, used) = (HashMap::new(), VecDeque::new());
         Self { per_minute, reserved, reserved_sum: 0, used, latest: None, next: 0 }
     }
 
     /// Reserves a job's estimate, its prompt and its answers, if the budget has room for it. For the answers it reserves at
     /// most an eighth of the budget.
-    pub fn reserve(&mut self, prompt: u64, answers: u64, now: Instant) -> Result<Reservation, Spent> {
+    pub(crate) fn reserve(&mut self, prompt: u64, answers: u64, now: Instant) -> Result<Reservation, Spent> {
         let estimate = prompt.saturating_add(answers.min(self.share()));
         let counts = self.counted(now);
         let fits = counts + u128::from(estimate) <= u128::from(self.per_minute);
@@ -78,7 +78,7 @@ impl TokenBudget {
 
     /// The job has ended: its reservation is released, and the used tokens count. If they are unknown, the reserved ones
     /// count instead. If there is no such reservation any more, nothing changes.
-    pub fn settle(&mut self, reservation: Reservation, used: Option<u64>, now: Instant) {
+    pub(crate) fn settle(&mut self, reservation: Reservation, used: Option<u64>, now: Instant) {
         let now = self.advance(now);
         let Some(estimate) = self.let_go(reservation) else { return };
         let tokens = u128::from(used.unwrap_or(estimate));
@@ -92,23 +92,23 @@ impl TokenBudget {
     }
 
     /// Tokens that count now: the reserved ones, and those used within the window.
-    pub fn counted(&mut self, now: Instant) -> u128 {
+    pub(crate) fn counted(&mut self, now: Instant) -> u128 {
         self.advance(now);
         self.reserved_sum + self.used.iter().map(|bucket| bucket.tokens).sum::<u128>()
     }
 
     /// What one job may count for where it is not known that it used more.
-    pub fn share(&self) -> u64 {
+    pub(crate) fn share(&self) -> u64 {
         self.per_minute / MOST_OF_AN_ANSWER
     }
 
     /// Jobs whose estimates are reserved.
-    pub fn reservations(&self) -> usize {
+    pub(crate) fn reservations(&self) -> usize {
         self.reserved.len()
     }
 
     /// The reserved tokens.
-    pub fn reserved(&self) -> u128 {
+    pub(crate) fn reserved(&self) -> u128 {
         self.reserved_sum
     }
 

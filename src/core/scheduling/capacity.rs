@@ -36,7 +36,7 @@ const REMEMBERED: usize = 1024;
 
 /// The slots of one backend.
 #[derive(Clone, Debug)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     /// The most concurrent jobs of ours, as configured or reported.
     limit: u32,
     /// The most concurrent requests of the server, if it reports that.
@@ -63,45 +63,45 @@ struct Report {
 
 impl Capacity {
     /// A backend of which only the limits are known.
-    pub fn new(limit: u32, slots: Option<u32>) -> Self {
+    pub(crate) fn new(limit: u32, slots: Option<u32>) -> Self {
         Self { limit, slots, report: None, cancelled: VecDeque::new(), ended: VecDeque::new(), asked: None }
     }
 
     /// Applies new limits.
-    pub fn resize(&mut self, limit: u32, slots: Option<u32>) {
+    pub(crate) fn resize(&mut self, limit: u32, slots: Option<u32>) {
         (self.limit, self.slots) = (limit, slots);
     }
 
     /// The most concurrent jobs of ours.
-    pub fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit
     }
 
     /// How many more jobs of ours fit, if `ours` are running.
-    pub fn free(&self, ours: u32, now: Instant) -> u32 {
+    pub(crate) fn free(&self, ours: u32, now: Instant) -> u32 {
         self.usable(now).saturating_sub(ours.saturating_add(self.lingering(now)))
     }
 
     /// How many jobs of ours fit in total: the limit, or the slots that other clients leave, if the server reports its
     /// slots. Lingering slots are not subtracted, so that the offer does not change with every cancel.
-    pub fn usable(&self, now: Instant) -> u32 {
+    pub(crate) fn usable(&self, now: Instant) -> u32 {
         self.slots.map_or(self.limit, |slots| self.limit.min(slots.max(self.limit).saturating_sub(self.foreign(now))))
     }
 
     /// The load of the server in thousandths, if `ours` jobs are running. Over 1000: there is more work than slots.
-    pub fn load(&self, ours: u32, now: Instant) -> u32 {
+    pub(crate) fn load(&self, ours: u32, now: Instant) -> u32 {
         let taken = u64::from(ours) + u64::from(self.lingering(now)) + u64::from(self.foreign(now));
         u32::try_from(taken * 1000 / u64::from(self.total().max(1))).unwrap_or(u32::MAX)
     }
 
     /// Slots that other clients use.
-    pub fn foreign(&self, now: Instant) -> u32 {
+    pub(crate) fn foreign(&self, now: Instant) -> u32 {
         let Some(Report { asked, beyond_ours, .. }) = self.believed(now) else { return 0 };
         beyond_ours.saturating_sub(count(self.fresh(now).filter(|at| **at < *asked)))
     }
 
     /// Slots that cancelled jobs use.
-    pub fn lingering(&self, now: Instant) -> u32 {
+    pub(crate) fn lingering(&self, now: Instant) -> u32 {
         if self.believed(now).is_none() {
             return 0;
         }
@@ -109,23 +109,23 @@ impl Capacity {
     }
 
     /// A job of ours ended there without a cancel, or was moved away: it uses no slot any more.
-    pub fn on_end(&mut self, now: Instant) {
+    pub(crate) fn on_end(&mut self, now: Instant) {
         remember(&mut self.ended, now);
     }
 
     /// A job of ours was cancelled while it was running there.
-    pub fn on_cancel(&mut self, now: Instant) {
+    pub(crate) fn on_cancel(&mut self, now: Instant) {
         remember(&mut self.cancelled, now);
     }
 
     /// The load of the server is being requested.
-    pub fn on_ask(&mut self, now: Instant) {
+    pub(crate) fn on_ask(&mut self, now: Instant) {
         self.asked = Some(now);
     }
 
     /// The server reported `active` requests in work while `ours` jobs are running: in response to the latest
     /// [`Self::on_ask`], or else to a probe that took at most `LOOK`.
-    pub fn on_report(&mut self, active: u32, ours: u32, now: Instant) {
+    pub(crate) fn on_report(&mut self, active: u32, ours: u32, now: Instant) {
         let before = self.foreign(now);
         let reported = self.report.map(|report| report.at);
         let announced = self.asked.take().filter(|asked| reported.is_none_or(|reported| *asked >= reported));
@@ -147,7 +147,7 @@ impl Capacity {
 
     /// When to request the load next; in the past means at once. `None` if the server has not reported it in a probe
     /// lately.
-    pub fn next_poll(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_poll(&self, now: Instant) -> Option<Instant> {
         let reported = self.believed(now)?.at;
         let last = self.asked.map_or(reported, |asked| asked.max(reported));
         if self.lingering(now) == 0 {

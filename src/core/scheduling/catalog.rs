@@ -30,7 +30,7 @@ pub use policy::BackendPolicy;
 
 /// A healthy backend and the operator's settings of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The result of the latest probe.
     pub report: BackendReport,
     /// The operator's settings.
@@ -39,7 +39,7 @@ pub struct Seen {
 
 /// The operator's settings of all backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// The prices of models, before a backend's markup.
     pub prices: PriceList,
     /// The most concurrent jobs over all backends.
@@ -48,7 +48,7 @@ pub struct Terms {
 
 /// An offered model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
+pub(crate) struct Model {
     /// Its routes, the best first. Never empty.
     pub routes: Vec<Route>,
     /// The offer while every backend takes as many jobs as its limit.
@@ -79,7 +79,7 @@ impl Model {
 
     /// The offer while each backend takes at most `usable` concurrent jobs of ours, limited by its route. Routes of
     /// backends with 0 are ignored, but the price stays. `None`: no backend takes any job, so the model is not offered.
-    pub fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<ModelOffer> {
+    pub(crate) fn offer_now(&self, usable: impl Fn(&BackendId) -> u32) -> Option<ModelOffer> {
         let limits = self.routes.iter().map(|route| (route, usable(&route.backend).min(route.limit)));
         let Promise { max_concurrent, context_window, kind, endpoints } = Promise::of(limits, self.most)?;
         let (model_id, backend) = (self.offer.model_id.clone(), kind.as_str().to_owned());
@@ -115,7 +115,7 @@ impl Promise {
 
 /// The offered models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     models: BTreeMap<ModelId, Model>,
 }
 
@@ -125,7 +125,7 @@ impl Catalog {
     /// Not offered: a model without a price, a model without an endpoint on any backend, and a model whose id is empty,
     /// longer than 512 bytes, or has control characters. Models beyond 4096 are left out: those of the least preferred
     /// backends first, then by id.
-    pub fn build(seen: &BTreeMap<BackendId, Seen>, terms: &Terms) -> Self {
+    pub(crate) fn build(seen: &BTreeMap<BackendId, Seen>, terms: &Terms) -> Self {
         let mut by_preference: Vec<(&BackendId, &Seen)> = seen.iter().collect();
         by_preference.sort_by_key(|(id, seen)| (Rank::new(seen.policy.local, seen.report.kind), *id));
         let mut routes: BTreeMap<ModelId, Vec<Route>> = BTreeMap::new();
@@ -142,33 +142,33 @@ impl Catalog {
     }
 
     /// An offered model.
-    pub fn model(&self, id: &ModelId) -> Option<&Model> {
+    pub(crate) fn model(&self, id: &ModelId) -> Option<&Model> {
         self.models.get(id)
     }
 
     /// All offered models, in the order of their ids.
-    pub fn models(&self) -> impl Iterator<Item = &Model> {
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Model> {
         self.models.values()
     }
 
     /// Each backend to which a model has a route, once, with one of its routes. Limit and slots are the same in all.
-    pub fn backends(&self) -> BTreeMap<&BackendId, &Route> {
+    pub(crate) fn backends(&self) -> BTreeMap<&BackendId, &Route> {
         self.models().flat_map(|model| &model.routes).map(|route| (&route.backend, route)).collect()
     }
 
     /// The offer while every backend takes as many jobs as its limit, with the endpoints of each model; in the order of
     /// model ids.
-    pub fn offers(&self) -> impl Iterator<Item = &ModelOffer> {
+    pub(crate) fn offers(&self) -> impl Iterator<Item = &ModelOffer> {
         self.models().map(|model| &model.offer)
     }
 
     /// Whether no model is offered.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.models.is_empty()
     }
 
     /// The number of offered models.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.models.len()
     }
 }

@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 /// The least time between two updates.
-pub const GAP: Duration = Duration::from_secs(2);
+pub(crate) const GAP: Duration = Duration::from_secs(2);
 
 /// When a change may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Now. It counts as sent.
     Now,
     /// Not before this time: ask again then.
@@ -21,14 +21,14 @@ pub enum Due {
 
 /// Spaces the updates of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Debounce {
+pub(crate) struct Debounce {
     /// The last update.
     last: Option<Instant>,
 }
 
 impl Debounce {
     /// Something changed, or an earlier change has not been sent yet.
-    pub fn on_change(&mut self, now: Instant) -> Due {
+    pub(crate) fn on_change(&mut self, now: Instant) -> Due {
         match self.last.map(|last| last + GAP) {
             Some(next) if now < next => Due::At(next),
             _ => {

@@ -14,10 +14,10 @@ use crate::messages::endpoint::Endpoint;
 const TOKEN: u64 = 4;
 /// Tokens of an answer if the request sets no bound: more than most answers have. A server would generate up to the whole
 /// context, but a reservation of that size would leave an agent with a budget idle.
-pub const ANSWER: u64 = 1024;
+pub(crate) const ANSWER: u64 = 1024;
 /// The parts of a request that determine its tokens. It has no `Debug`, because it contains a prompt.
 #[derive(Clone, Copy)]
-pub struct Outline<'a> {
+pub(crate) struct Outline<'a> {
     /// The value that holds the conversation or the text, as spelled; empty if there is none.
     pub prompt: &'a [u8],
     /// Bytes of all members that become the prompt.
@@ -31,7 +31,7 @@ pub struct Outline<'a> {
 
 /// Tokens that a job may use. The default, for a request that was not read: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// Of the prompt.
     pub prompt: u64,
     /// Of one answer. Prompt and answer must fit the context.
@@ -42,7 +42,7 @@ pub struct Estimate {
 
 impl<'a> Outline<'a> {
     /// Reads the outline of a request with these members.
-    pub fn of(request: &'a [u8], members: &Members) -> Result<Self, Malformed> {
+    pub(crate) fn of(request: &'a [u8], members: &Members) -> Result<Self, Malformed> {
         let mut outline = Self { prompt: &[], prompt_bytes: 0, max_tokens: None, choices: 1, prompts: 1 };
         members.walk(request, |key, value| match &*name_of(key) {
             name @ (b"messages" | b"prompt" | b"input") => {
@@ -63,7 +63,7 @@ impl<'a> Outline<'a> {
     }
 
     /// The estimate for an endpoint of a model with this context, if that is known.
-    pub fn estimate(&self, endpoint: Endpoint, context_window: Option<u64>) -> Estimate {
+    pub(crate) fn estimate(&self, endpoint: Endpoint, context_window: Option<u64>) -> Estimate {
         let prompt = self.prompt_bytes.div_ceil(TOKEN);
         let answer = match endpoint {
             Endpoint::Embeddings => 0,
@@ -81,12 +81,12 @@ impl<'a> Outline<'a> {
 
 impl Estimate {
     /// Of all answers.
-    pub fn answers(self) -> u64 {
+    pub(crate) fn answers(self) -> u64 {
         self.answer.saturating_mul(self.choices)
     }
 
     /// Of the prompt and one answer: what must fit the context.
-    pub fn context(self) -> u64 {
+    pub(crate) fn context(self) -> u64 {
         self.prompt.saturating_add(self.answer)
     }
 }

@@ -33,7 +33,7 @@ const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// A job that ended with a terminal frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// From the receipt of the job to its terminal frame.
     pub duration: Duration,
     /// As the backend reported them; 0 if it did not.
@@ -44,7 +44,7 @@ pub struct Ended {
 
 /// The jobs that ended in the last 60 s. Its memory is bounded, whatever the rate.
 #[derive(Clone, Debug)]
-pub struct LoadWindow {
+pub(crate) struct LoadWindow {
     /// Oldest first, none of them empty. They start at least [`SPAN`] apart.
     buckets: VecDeque<Bucket>,
     /// The latest time seen. An earlier time counts as this one.
@@ -89,7 +89,7 @@ impl Default for LoadWindow {
 
 impl LoadWindow {
     /// Records that a job ended at `now`, which is `at` by the wall clock.
-    pub fn record(&mut self, now: Instant, at: SystemTime, ended: &Ended) {
+    pub(crate) fn record(&mut self, now: Instant, at: SystemTime, ended: &Ended) {
         let now = self.advance(now);
         if let Some(code) = ended.error {
             self.last_error = Some((at, code));
@@ -102,7 +102,7 @@ impl LoadWindow {
     }
 
     /// The figures of the 60 s before `now`, and the number of running jobs. All of them are finite.
-    pub fn heartbeat(&mut self, now: Instant, queue_depth: u64) -> Heartbeat {
+    pub(crate) fn heartbeat(&mut self, now: Instant, queue_depth: u64) -> Heartbeat {
         self.advance(now);
         let ended = self.total(|bucket| bucket.ended);
         let errors = self.total(|bucket| bucket.errors);
@@ -123,7 +123,7 @@ impl LoadWindow {
     }
 
     /// Tokens, of prompts and answers, of the jobs that ended in the 60 s before `now`. Saturates.
-    pub fn tokens_last_minute(&mut self, now: Instant) -> u64 {
+    pub(crate) fn tokens_last_minute(&mut self, now: Instant) -> u64 {
         self.advance(now);
         self.total(|bucket| bucket.tokens)
     }

@@ -1,16 +1,16 @@
 //! Decides which job runs where and when. [`router`] is the state machine; the other modules are its parts.
 
-pub mod affinity;
-pub mod backend_states;
-pub mod breaker;
-pub mod budget;
-pub mod capacity;
-pub mod catalog;
-pub mod debounce;
-pub mod estimate;
-pub mod ledger;
-pub mod load;
-pub mod pacing;
-pub mod route;
-pub mod router;
-pub mod selection;
+pub(crate) mod affinity;
+pub(crate) mod backend_states;
+pub(crate) mod breaker;
+pub(crate) mod budget;
+pub(crate) mod capacity;
+pub(crate) mod catalog;
+pub(crate) mod debounce;
+pub(crate) mod estimate;
+pub(crate) mod ledger;
+pub(crate) mod load;
+pub(crate) mod pacing;
+pub(crate) mod route;
+pub(crate) mod router;
+pub(crate) mod selection;

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 /// The least time between two probes or polls of a backend, from the last response to the next request.
-pub const GAP: Duration = Duration::from_secs(1);
+pub(crate) const GAP: Duration = Duration::from_secs(1);
 
 /// The probes and polls of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pacing {
+pub(crate) struct Pacing {
     gap: Duration,
     /// When the last request was sent, or its response received.
     last: Option<Instant>,
@@ -23,17 +23,17 @@ pub struct Pacing {
 
 impl Pacing {
     /// For a backend without a request so far. `gap` is [`GAP`], or less if probes are scheduled more often than that.
-    pub fn new(gap: Duration) -> Self {
+    pub(crate) fn new(gap: Duration) -> Self {
         Self { gap, last: None, started: None, probing: false, called: false }
     }
 
     /// Whether a probe has started after `then`.
-    pub fn has_probed_since(&self, then: Instant) -> bool {
+    pub(crate) fn has_probed_since(&self, then: Instant) -> bool {
         self.started.is_some_and(|started| started > then)
     }
 
     /// Requests a probe. Returns when it is due. `None` while one is running: its end returns when the next one is due.
-    pub fn call(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn call(&mut self, now: Instant) -> Option<Instant> {
         if self.probing {
             self.called = true;
             return None;
@@ -42,13 +42,13 @@ impl Pacing {
     }
 
     /// A probe starts, for all requests so far.
-    pub fn start(&mut self, now: Instant) {
+    pub(crate) fn start(&mut self, now: Instant) {
         *self = Self { gap: self.gap, last: Some(now), started: Some(now), probing: true, called: false };
     }
 
     /// The probe ends; `answered` is false if it was abandoned. Returns when the next probe is due, if one was requested
     /// meanwhile.
-    pub fn end(&mut self, answered: bool, now: Instant) -> Option<Instant> {
+    pub(crate) fn end(&mut self, answered: bool, now: Instant) -> Option<Instant> {
         if answered {
             self.last = Some(now);
         }
@@ -57,7 +57,7 @@ impl Pacing {
     }
 
     /// Requests the load, without a probe. `Ok`: now, which counts as sent. `Err`: not before this time.
-    pub fn poll(&mut self, now: Instant) -> Result<(), Instant> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Result<(), Instant> {
         match self.earliest(now) {
             at if at > now => Err(at),
             _ => {

@@ -10,7 +10,7 @@ use crate::messages::prices::Price;
 
 /// A backend that serves a model, and its terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The backend.
     pub backend: BackendId,
     /// Its kind.
@@ -31,7 +31,7 @@ pub struct Route {
 
 /// How a backend serves an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Service {
+pub(crate) enum Service {
     /// It has the path.
     Native,
     /// It has chat completions; request and response are translated.
@@ -41,14 +41,14 @@ pub enum Service {
 /// The position of a route in the order that the wire protocol defines: local before remote, then by kind. Load decides
 /// only among backends of the same rank. A lesser rank is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rank {
+pub(crate) struct Rank {
     is_remote: bool,
     by_kind: u8,
 }
 
 impl Rank {
     /// The rank of a kind of backend, here or elsewhere.
-    pub fn new(local: bool, kind: BackendKind) -> Self {
+    pub(crate) fn new(local: bool, kind: BackendKind) -> Self {
         let facts = kind.facts();
         Self { is_remote: !local, by_kind: if local { facts.local_rank } else { facts.remote_rank } }
     }
@@ -57,7 +57,7 @@ impl Rank {
 impl Route {
     /// How this route serves an endpoint, if it does: Anthropic's messages are translated if the backend has only chat
     /// completions.
-    pub fn serves(&self, endpoint: Endpoint) -> Option<Service> {
+    pub(crate) fn serves(&self, endpoint: Endpoint) -> Option<Service> {
         if self.endpoints.contains(endpoint) {
             Some(Service::Native)
         } else if endpoint == Endpoint::Messages && self.endpoints.contains(Endpoint::ChatCompletions) {
@@ -68,17 +68,17 @@ impl Route {
     }
 
     /// Every endpoint that it serves, including translated ones.
-    pub fn served(&self) -> Endpoints {
+    pub(crate) fn served(&self) -> Endpoints {
         Endpoint::ALL.into_iter().filter(|endpoint| self.serves(*endpoint).is_some()).collect()
     }
 
     /// Its position in the order of preference.
-    pub fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         Rank::new(self.local, self.kind)
     }
 
     /// Whether its context is known to be at least the requested one, or none is requested.
-    pub fn assures(&self, context: Option<u64>) -> bool {
+    pub(crate) fn assures(&self, context: Option<u64>) -> bool {
         context.is_none_or(|asked| self.context_window.is_some_and(|window| window >= asked))
     }
 }

@@ -40,15 +40,14 @@ mod placement;
 mod tests;
 mod view;
 
-pub use check::Broken;
-pub use effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};
+pub(crate) use effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};
 use job::{JobState, Phase};
-pub use job::{NewJob, Progress, Work};
-pub use view::RouterView;
+pub(crate) use job::{NewJob, Progress, Work};
+pub(crate) use view::RouterView;
 
 /// Constant for the life of a router.
 #[derive(Clone, Copy, Debug)]
-pub struct RouterSettings {
+pub(crate) struct RouterSettings {
     /// The agent's bounds, which are sent to the coordinator and which the ledger applies.
     pub limits: Limits,
     /// When the first capabilities are sent even if not every backend has been probed.
@@ -57,7 +56,7 @@ pub struct RouterSettings {
 
 /// Decides about jobs. `W` is the driver's part of a job.
 #[derive(Debug)]
-pub struct Router<W> {
+pub(crate) struct Router<W> {
     settings: RouterSettings,
     ledger: Ledger<JobState<W>>,
     catalog: Arc<Catalog>,
@@ -110,7 +109,7 @@ enum Drain {
 
 impl<W: Work> Router<W> {
     /// A router without a job, a backend or a connection. `keyed` keys the hashes of prompts.
-    pub fn new(settings: RouterSettings, keyed: RandomState) -> Self {
+    pub(crate) fn new(settings: RouterSettings, keyed: RandomState) -> Self {
         Self {
             ledger: Ledger::new(settings.limits.max_concurrent_total),
             budget: settings.limits.max_tokens_per_minute.map(TokenBudget::new),
@@ -133,22 +132,22 @@ impl<W: Work> Router<W> {
     }
 
     /// The next effect. To be called until there is none, after each input.
-    pub fn next_effect(&mut self) -> Option<Effect<W>> {
+    pub(crate) fn next_effect(&mut self) -> Option<Effect<W>> {
         self.effects.pop_front()
     }
 
     /// The driver's part of a job that has not ended.
-    pub fn work(&mut self, ticket: Ticket) -> Option<&mut W> {
+    pub(crate) fn work(&mut self, ticket: Ticket) -> Option<&mut W> {
         self.ledger.state(ticket).map(|state| &mut state.work)
     }
 
     /// The id of a job that has not ended.
-    pub fn job(&self, ticket: Ticket) -> Option<JobId> {
+    pub(crate) fn job(&self, ticket: Ticket) -> Option<JobId> {
         self.ledger.get(ticket).map(|entry| entry.job)
     }
 
     /// A connection is up and can send jobs. It replaces the previous one.
-    pub fn connection_up(&mut self, now: Instant, generation: Generation, agreed: Extensions) {
+    pub(crate) fn connection_up(&mut self, now: Instant, generation: Generation, agreed: Extensions) {
         let debounce = Debounce::default();
         self.connection = Some(Connection { generation, agreed, announced: None, debounce, announce_at: None });
         self.announce(now);
@@ -156,7 +155,7 @@ impl<W: Work> Router<W> {
     }
 
     /// A connection has ended, and its jobs end with it.
-    pub fn connection_down(&mut self, now: Instant, generation: Generation) {
+    pub(crate) fn connection_down(&mut self, now: Instant, generation: Generation) {
         self.connection.take_if(|connection| connection.generation == generation);
         for entry in self.ledger.end_generation(generation) {
             self.cancelled(now, entry, Cause::ConnectionLost);
@@ -167,7 +166,7 @@ impl<W: Work> Router<W> {
 
     /// The coordinator cancels a job. An unknown job has ended before, which is normal: the cancel can cross its last
     /// frame.
-    pub fn cancel(&mut self, now: Instant, generation: Generation, job: JobId) {
+    pub(crate) fn cancel(&mut self, now: Instant, generation: Generation, job: JobId) {
         if let Some(entry) = self.ledger.cancel(job, generation) {
             self.cancelled(now, entry, Cause::Cancelled);
             self.serve_queues(now);
@@ -177,7 +176,7 @@ impl<W: Work> Router<W> {
 
     /// The last frame of a job was written `duration` after its receipt, at `at` by the wall clock; or there will be none.
     /// A job that left the ledger before is ignored.
-    pub fn ended(&mut self, now: Instant, at: SystemTime, ticket: Ticket, outcome: Outcome, duration: Duration) {
+    pub(crate) fn ended(&mut self, now: Instant, at: SystemTime, ticket: Ticket, outcome: Outcome, duration: Duration) {
         let Some(mut entry) = self.ledger.end(ticket) else { return };
         self.timers.remove(&(entry.state.timer, ticket));
         if let Some(backend) = &entry.backend {
@@ -222,7 +221,7 @@ impl<W: Work> Router<W> {
     }
 
     /// A server whose load was requested at `asked` reports its active requests, of all clients.
-    pub fn load_report(&mut self, now: Instant, backend: &BackendId, active: u32, asked: Instant) {
+    pub(crate) fn load_report(&mut self, now: Instant, backend: &BackendId, active: u32, asked: Instant) {
         let ours = self.ledger.on_backend(backend);
         self.backends.on_load(backend, active, ours, asked, now);
         self.announce(now);
@@ -231,7 +230,13 @@ impl<W: Work> Router<W> {
     }
 
     /// The catalog changed, or the set of backends with workers. `complete`: every backend has been probed once.
-    pub fn routes_changed(&mut self, now: Instant, catalog: Arc<Catalog>, ready: HashSet<BackendId>, complete: bool) {
+    pub(crate) fn routes_changed(
+        &mut self,
+        now: Instant,
+        catalog: Arc<Catalog>,
+        ready: HashSet<BackendId>,
+        complete: bool,
+    ) {
         self.backends.update(&catalog);
         (self.catalog, self.ready) = (catalog, ready);
         self.settled |= complete;
@@ -242,7 +247,7 @@ impl<W: Work> Router<W> {
 
     /// A backend's workers are lost, and with them the work on its jobs. It gets no job until [`Self::routes_changed`]
     /// reports workers again.
-    pub fn pool_lost(&mut self, now: Instant, backend: &BackendId) {
+    pub(crate) fn pool_lost(&mut self, now: Instant, backend: &BackendId) {
         self.ready.remove(backend);
         let there = self.ledger.iter().filter(|entry| entry.backend.as_ref() == Some(backend));
         let tickets: Vec<Ticket> = there.map(|entry| entry.ticket).collect();
@@ -253,7 +258,7 @@ impl<W: Work> Router<W> {
     }
 
     /// The agent is shutting down: no new job is accepted.
-    pub fn stop_accepting(&mut self) {
+    pub(crate) fn stop_accepting(&mut self) {
         if self.drain == Drain::No {
             self.drain = Drain::Finishing;
         }
@@ -261,7 +266,7 @@ impl<W: Work> Router<W> {
     }
 
     /// Every job is to end now.
-    pub fn end_jobs(&mut self, now: Instant) {
+    pub(crate) fn end_jobs(&mut self, now: Instant) {
         self.drain = Drain::Ending;
         let open: Vec<(Ticket, Phase)> = self.ledger.iter().map(|entry| (entry.ticket, entry.state.phase)).collect();
         for (ticket, phase) in open {
@@ -275,7 +280,7 @@ impl<W: Work> Router<W> {
 
     /// Handles everything that is due without another input: deadlines, load polls, ends of cool-downs, delayed
     /// capabilities.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         self.wake_at = None;
         for backend in self.backends.due(now) {
             self.effects.push_back(Effect::AskLoad(backend));
@@ -290,12 +295,12 @@ impl<W: Work> Router<W> {
     }
 
     /// The figures of the last minute.
-    pub fn heartbeat(&mut self, now: Instant) -> Heartbeat {
+    pub(crate) fn heartbeat(&mut self, now: Instant) -> Heartbeat {
         self.load.heartbeat(now, self.ledger.in_flight() as u64)
     }
 
     /// The number of accepted jobs that have not ended.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.ledger.in_flight()
     }
 

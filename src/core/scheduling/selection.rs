@@ -24,7 +24,7 @@ const WARMTH: u32 = 500;
 
 /// What a job requires of a route.
 #[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
+pub(crate) struct Demand<'a> {
     /// The API path.
     pub endpoint: Endpoint,
     /// Tokens of context, by estimate: of the prompt and of the requested answer.
@@ -37,7 +37,7 @@ pub struct Demand<'a> {
 
 /// The current state of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Whether its breaker lets a job through.
     pub admits: bool,
     /// How many more jobs fit.
@@ -50,7 +50,7 @@ pub struct Standing {
 
 /// The route of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// The route.
     pub route: &'a Route,
     /// How it serves the job's endpoint.
@@ -79,7 +79,7 @@ pub enum Unrouted {
 
 /// The routes that can take the job if their backends are available: those that serve the endpoint, have enough context and
 /// have not failed it.
-pub fn fit<'a>(routes: &'a [Route], demand: &Demand<'_>) -> impl Iterator<Item = Choice<'a>> {
+pub(crate) fn fit<'a>(routes: &'a [Route], demand: &Demand<'_>) -> impl Iterator<Item = Choice<'a>> {
     let Demand { endpoint, context, tried, .. } = *demand;
     let serving =
         move || routes.iter().filter_map(move |route| Some(Choice { route, service: route.serves(endpoint)? }));
@@ -90,7 +90,7 @@ pub fn fit<'a>(routes: &'a [Route], demand: &Demand<'_>) -> impl Iterator<Item =
 }
 
 /// Chooses among a model's routes. `standing` returns the state of a backend, or `None` while it is being set up.
-pub fn choose<'a>(
+pub(crate) fn choose<'a>(
     routes: &'a [Route],
     demand: &Demand<'_>,
     standing: impl Fn(&BackendId) -> Option<Standing>,

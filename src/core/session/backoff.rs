@@ -22,7 +22,7 @@ const TELLING_FAILURE: u32 = 10;
 /// A wait that doubles with each use, up to a cap, with a random factor so that the agents of a fleet do not reconnect at
 /// the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     start: Duration,
     cap: Duration,
     /// The next wait before the random factor: `start <= base <= cap`.
@@ -31,7 +31,7 @@ pub struct Backoff {
 
 /// Why two durations are not a valid backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BackoffError {
+pub(crate) enum BackoffError {
     /// A wait that starts at zero never grows.
     #[error("the first wait is zero")]
     ZeroStart,
@@ -45,7 +45,7 @@ pub enum BackoffError {
 
 impl Backoff {
     /// Waits of `start`, doubled up to `cap`. `start` must be over zero, and `cap` between `start` and a day.
-    pub fn try_new(start: Duration, cap: Duration) -> Result<Self, BackoffError> {
+    pub(crate) fn try_new(start: Duration, cap: Duration) -> Result<Self, BackoffError> {
         if start.is_zero() {
             Err(BackoffError::ZeroStart)
         } else if cap < start {
@@ -58,13 +58,13 @@ impl Backoff {
     }
 
     /// Returns to the first wait.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.base = self.start;
     }
 
     /// The current wait, multiplied by a factor in [0.8, 1.2), but at least the wait that the peer asked for, limited by the cap
     /// and multiplied by a factor in [1, 1.2). The next wait is twice as long, up to the cap.
-    pub fn next_wait(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
+    pub(crate) fn next_wait(&mut self, asked: Duration, rng: &mut impl Rng) -> Duration {
         let jitter = rng.random_range(JITTER);
         let wait = self.base.saturating_mul(jitter) / JITTER_UNIT;
         let upwards = JITTER_UNIT + (jitter - JITTER.start) / 2;
@@ -94,7 +94,7 @@ pub enum EndClass {
 
 /// What to do before the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// The wait.
     pub wait: Duration,
     /// Failures in a row, this one included; 0 after a planned end.
@@ -105,20 +105,20 @@ pub struct Retry {
 
 /// The backoff and the failures in a row, which survive connections. There is no limit after which it gives up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reconnect {
+pub(crate) struct Reconnect {
     backoff: Backoff,
     failures: u32,
 }
 
 impl Reconnect {
     /// Without a failure, and with other waits than the default ones.
-    pub fn new(backoff: Backoff) -> Self {
+    pub(crate) fn new(backoff: Backoff) -> Self {
         Self { backoff, failures: 0 }
     }
 
     /// Records how a connection ended. A planned end resets the wait to its start, and that wait is used first: a failure
     /// right after it waits twice as long.
-    pub fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
+    pub(crate) fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
         let asked = match end {
             EndClass::FailureWithWait(asked) => asked,
             EndClass::Planned | EndClass::Failure => Duration::ZERO,

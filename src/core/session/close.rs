@@ -59,7 +59,7 @@ impl std::fmt::Display for CloseText<'_> {
 }
 
 /// The kind of an end. For the backoff, every end of an authenticated connection is planned.
-pub fn classify(end: &LinkEnd) -> CloseKind {
+pub(crate) fn classify(end: &LinkEnd) -> CloseKind {
     match end {
         LinkEnd::CloseFrame { code: Some(GOING_AWAY), reason } => match reason.as_str() {
             "drain:deploy" => CloseKind::DrainDeploy,
@@ -79,7 +79,7 @@ pub fn classify(end: &LinkEnd) -> CloseKind {
 }
 
 /// Whether such an end is a part of normal operation. These are logged as info, the others as warnings.
-pub fn is_expected(kind: CloseKind) -> bool {
+pub(crate) fn is_expected(kind: CloseKind) -> bool {
     match kind {
         CloseKind::DrainDeploy | CloseKind::DrainOperator | CloseKind::GracefulOther => true,
         CloseKind::Unexpected => false,

@@ -35,7 +35,7 @@ const NO_REASON: &str = "unknown";
 
 /// The state of the handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Handshake {
+pub(crate) enum Handshake {
     /// The connection is open; the coordinator sends first.
     #[default]
     AwaitingChallenge,
@@ -50,7 +50,7 @@ pub enum Handshake {
 
 /// A received frame.
 #[derive(Clone, Copy)]
-pub enum Received<'a> {
+pub(crate) enum Received<'a> {
     /// A whole text message.
     Text(&'a Bytes),
     /// A binary message.
@@ -65,7 +65,7 @@ pub enum Received<'a> {
 
 /// The identity of the agent. It has no `Debug`.
 #[derive(Clone, Copy)]
-pub struct Credentials<'a> {
+pub(crate) struct Credentials<'a> {
     /// The ed25519 public key.
     pub pubkey: &'a [u8; 32],
     /// Signs with the key that belongs to `pubkey`.
@@ -81,7 +81,7 @@ pub struct Credentials<'a> {
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Step {
+pub(crate) enum Step {
     /// Wait for the next frame.
     Wait,
     /// Send this frame, then wait.
@@ -132,7 +132,7 @@ pub enum HandshakeFailure {
 
 impl Handshake {
     /// Handles a received frame. Returns the new state and the next step.
-    pub fn next(self, received: Received<'_>, credentials: &Credentials<'_>) -> (Self, Step) {
+    pub(crate) fn next(self, received: Received<'_>, credentials: &Credentials<'_>) -> (Self, Step) {
         let step = match received {
             Received::Ping | Received::Pong => return (self, Step::Wait),
             Received::Binary => Err(HandshakeFailure::BinaryFrame),

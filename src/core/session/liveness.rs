@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 /// After this time without a sign of life, and with little to read, the peer is dead.
-pub const DEAD_AFTER: Duration = Duration::from_secs(45);
+pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(45);
 /// Bytes that a peer may take [`READING_TIME`] to read.
 const BLOCK: u64 = 64 * 1024;
 /// How long the slowest peer takes to read a [`BLOCK`] from the buffers.
@@ -20,7 +20,7 @@ const MAX_BLOCKS: u64 = 128;
 
 /// The signs of life of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Liveness {
+pub(crate) struct Liveness {
     /// When it last showed a sign of life.
     seen: Instant,
     /// Bytes sent since the last received byte: the peer may still have to read them.
@@ -29,34 +29,34 @@ pub struct Liveness {
 
 impl Liveness {
     /// Alive at `now`.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { seen: now, unread: 0 }
     }
 
     /// Bytes were received.
-    pub fn heard(&mut self, now: Instant) {
+    pub(crate) fn heard(&mut self, now: Instant) {
         *self = Self::new(now);
     }
 
     /// The stream took bytes at once.
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.unread = self.unread.saturating_add(bytes as u64);
     }
 
     /// The stream took bytes that had waited for room: the peer has read others.
-    pub fn made_room(&mut self, bytes: usize, now: Instant) {
+    pub(crate) fn made_room(&mut self, bytes: usize, now: Instant) {
         self.sent(bytes);
         self.seen = now;
     }
 
     /// When the peer will be dead, if nothing happens until then.
-    pub fn dead_at(&self) -> Instant {
+    pub(crate) fn dead_at(&self) -> Instant {
         let blocks = u32::try_from((self.unread / BLOCK).min(MAX_BLOCKS)).unwrap_or(u32::MAX);
         self.seen + DEAD_AFTER + READING_TIME.saturating_mul(blocks)
     }
 
     /// Whether the peer is dead.
-    pub fn is_dead(&self, now: Instant) -> bool {
+    pub(crate) fn is_dead(&self, now: Instant) -> bool {
         now >= self.dead_at()
     }
 }

@@ -1,8 +1,8 @@
 //! A connection to the coordinator: authentication, liveness, classification of its end, and the wait before the next one.
 
-pub mod backoff;
-pub mod close;
-pub mod frames;
-pub mod handshake;
-pub mod liveness;
-pub mod nonces;
+pub(crate) mod backoff;
+pub(crate) mod close;
+pub(crate) mod frames;
+pub(crate) mod handshake;
+pub(crate) mod liveness;
+pub(crate) mod nonces;

@@ -10,12 +10,12 @@ const REMEMBERED: usize = 1024;
 
 /// The last 1024 nonces that were signed. Survives connections.
 #[derive(Clone, Debug, Default)]
-pub struct SignedNonces(VecDeque<Box<[u8]>>);
+pub(crate) struct SignedNonces(VecDeque<Box<[u8]>>);
 
 impl SignedNonces {
     /// Records a nonce that is about to be signed. False if it was recorded before: then it must not be signed.
     #[must_use]
-    pub fn note(&mut self, nonce: &[u8]) -> bool {
+    pub(crate) fn note(&mut self, nonce: &[u8]) -> bool {
         if self.0.iter().any(|known| **known == *nonce) {
             return false;
         }

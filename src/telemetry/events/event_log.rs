@@ -70,7 +70,7 @@ pub struct Repeated {
     pub target: &'static str,
     /// The message of their log line.
     pub what: &'static str,
-    /// Their [`Describe::variant`].
+    /// The part of their cause by which they are counted apart.
     pub variant: &'static str,
     /// Their level.
     pub level: Level,

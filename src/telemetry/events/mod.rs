@@ -23,6 +23,7 @@ pub use connection::{
 pub(crate) use describe::Describe;
 pub use event::Event;
 pub(crate) use event_log::EventLog;
+#[cfg(feature = "testkit")]
 pub use event_log::Repeated;
 pub use jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
 pub use sink::Events;

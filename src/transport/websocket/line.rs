@@ -19,17 +19,17 @@ use tokio::time::{Instant, timeout};
 use super::super::stream::Stream;
 use super::codec::{Frame, Role};
 use super::control::ControlQueue;
-pub use super::control::LinkGone;
+pub(crate) use super::control::LinkGone;
 use super::frame_buffer::FrameBuffer;
 use crate::core::session::close::LinkEnd;
 use crate::core::session::liveness::Liveness;
 use crate::messages::wire::FromAgent;
 
 /// How long a write may make no progress.
-pub const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// Where the pump gets data frames from: everything that is neither a control frame nor made by the pump itself.
-pub trait Source {
+pub(crate) trait Source {
     /// Appends the next frames, of at most some 64 KiB. Called again until there is nothing more. Called with the line
     /// locked, so it must not call the line.
     fn append_next(&self, out: &mut FrameBuffer) -> Next;
@@ -40,7 +40,7 @@ pub trait Source {
 
 /// What a [`Source`] appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Frames, or nothing for now from a job that has just been cancelled: ask again.
     Appended,
     /// Nothing waits.

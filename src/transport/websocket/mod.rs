@@ -2,9 +2,9 @@
 //!
 //! Nothing here knows what a frame means. Driven by the connection actor.
 
-pub mod codec;
+pub(crate) mod codec;
 mod control;
-pub mod frame_buffer;
-pub mod line;
-pub mod link;
-pub mod pump;
+pub(crate) mod frame_buffer;
+pub(crate) mod line;
+pub(crate) mod link;
+pub(crate) mod pump;

@@ -23,7 +23,7 @@ const BATCH: usize = 32 * 1024;
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What takes the text frames of a connection.
-pub trait Inbox {
+pub(crate) trait Inbox {
     /// Takes one text frame; the next one is read when it is done. What it returns is sent as a control frame.
     fn text(&mut self, frame: Bytes) -> impl Future<Output = Option<FromAgent>>;
 
@@ -33,7 +33,7 @@ pub trait Inbox {
 
 /// How a pumped connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PumpEnd {
+pub(crate) enum PumpEnd {
     /// The peer or the network ended it.
     Link(LinkEnd),
     /// We closed it, and everything queued before went out.
@@ -41,7 +41,7 @@ pub enum PumpEnd {
 }
 
 /// Pumps until the connection ends: reads frames for the `inbox`, and writes those of the line and of its `source`.
-pub async fn run(mut reader: Reader, line: &Line, source: &impl Source, inbox: &mut impl Inbox) -> PumpEnd {
+pub(crate) async fn run(mut reader: Reader, line: &Line, source: &impl Source, inbox: &mut impl Inbox) -> PumpEnd {
     let _shut = ShutOnDrop { line, source };
     let urgent = Urgent::default();
     let end = tokio::select! {

@@ -4,8 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use outpost::testkit::HttpRequest;
-use outpost::transport::stream::DialError;
+use outpost::testkit::{DialError, HttpRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use outpost::transport::tls;
+use outpost::testkit::client_config;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, SupportedProtocolVersion};
@@ -36,7 +36,7 @@ impl Authority {
 
     /// What a client has that trusts it.
     pub(crate) fn trusted(&self) -> Arc<rustls::ClientConfig> {
-        tls::client_config(Some(self.file())).unwrap()
+        client_config(Some(self.file())).unwrap()
     }
 
     /// A certificate for a name or an address.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outpost::transport::stream::DialError;
+use outpost::testkit::DialError;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -4,9 +4,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use outpost::transport::stream::DialError;
-use outpost::transport::tcp::ProxyTarget;
-use outpost::transport::websocket::link::Connector;
+use outpost::testkit::{Connector, DialError, ProxyTarget};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use outpost::messages::secret::Secret;
-use outpost::transport::stream::DialError;
-use outpost::transport::tcp::ProxyTarget;
+use outpost::testkit::{DialError, ProxyTarget, Secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;

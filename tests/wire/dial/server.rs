@@ -8,12 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outpost::testkit::HttpRequest;
-use outpost::transport::dial::WebSocketConnector;
-use outpost::transport::stream::DialError;
-use outpost::transport::tcp::ProxyTarget;
-use outpost::transport::tls;
-use outpost::transport::websocket::link::{Connector, Upgraded};
+use outpost::testkit::{Connector, DialError, HttpRequest, ProxyTarget, Upgraded, WebSocketConnector, client_config};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -124,7 +119,7 @@ pub(crate) fn connector_by(proxy: ProxyTarget, url: &str, tls: Arc<ClientConfig>
 
 /// What a client has that trusts no private authority.
 pub(crate) fn untrusting() -> Arc<ClientConfig> {
-    tls::client_config(None).unwrap()
+    client_config(None).unwrap()
 }
 
 /// Dials while the other side does its part.

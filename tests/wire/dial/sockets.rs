@@ -3,8 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use outpost::transport::stream::DialError;
-use outpost::transport::websocket::link::Connector;
+use outpost::testkit::{Connector, DialError};
 use tokio::net::TcpListener;
 
 use super::server::{Server, connector, dial, left, refusal, untrusting, upgrade, within};

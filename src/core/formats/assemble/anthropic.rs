@@ -11,7 +11,7 @@ use crate::core::formats::anthropic::{Block, BlockDelta, Event, MAX_BLOCKS, Mess
 use crate::core::json::{empty_object, raw, text};
 
 /// A `message` that is being assembled.
-pub struct MessageAssembly {
+pub(crate) struct MessageAssembly {
     budget: Budget,
     has_started: bool,
     id: Kept,
@@ -46,7 +46,7 @@ enum BlockAssembly {
 
 impl MessageAssembly {
     /// An assembly that keeps at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             budget: Budget::new(limit),
             has_started: false,
@@ -61,7 +61,7 @@ impl MessageAssembly {
     }
 
     /// Handles the data of the next event, which is neither an error nor the end mark. Not to be used after an error.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
+    pub(crate) fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         let event: Event<'_, &RawValue, &RawValue> = object(data)?;
         match event.kind {
             "message_start" => self.start(object(required(event.message)?.get().as_bytes())?),
@@ -83,7 +83,7 @@ impl MessageAssembly {
     }
 
     /// The stream has ended successfully: the `message`.
-    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, AssembleError> {
         if !self.has_started {
             return Err(AssembleError::Empty);
         }

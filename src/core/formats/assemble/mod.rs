@@ -9,13 +9,14 @@ mod completion;
 mod error;
 mod parts;
 
-pub mod anthropic;
-pub mod completions;
-pub mod openai;
-pub mod responses;
+pub(crate) mod anthropic;
+pub(crate) mod completions;
+pub(crate) mod openai;
+pub(crate) mod responses;
 
-pub use assembly::{Assembly, Whole};
-pub use error::AssembleError;
+pub use assembly::Assembly;
+pub(crate) use assembly::Whole;
+pub(crate) use error::AssembleError;
 
 #[cfg(test)]
 mod tests;

@@ -5,19 +5,19 @@ use super::parts::{Budget, Kept, object};
 use crate::core::formats::openai::ResponseEvent;
 
 /// A `response` that is being received.
-pub struct LastResponse {
+pub(crate) struct LastResponse {
     budget: Budget,
     response: Kept,
 }
 
 impl LastResponse {
     /// An assembly that keeps at most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { budget: Budget::new(limit), response: Kept::default() }
     }
 
     /// Handles the data of the next event, which is not an error. Not to be used after an error.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
+    pub(crate) fn feed(&mut self, data: &[u8]) -> Result<(), AssembleError> {
         // Some servers send the end mark of another endpoint after the last event, or before it.
         if data.trim_ascii() == b"[DONE]" {
             return Ok(());
@@ -31,7 +31,7 @@ impl LastResponse {
     }
 
     /// The stream has ended successfully: the `response`.
-    pub fn finish(self) -> Result<Vec<u8>, AssembleError> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, AssembleError> {
         let response = self.response.into_inner().ok_or(AssembleError::Empty)?;
         Ok(String::from(Box::<str>::from(response)).into_bytes())
     }

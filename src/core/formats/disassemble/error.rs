@@ -6,7 +6,7 @@ use crate::core::json::object;
 
 /// Why a body cannot be converted to a stream. It contains nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DisassembleError {
+pub(crate) enum DisassembleError {
     /// The endpoint's bodies are not disassembled.
     #[error("a response of this endpoint can't be made a stream")]
     NoStream,

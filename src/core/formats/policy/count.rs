@@ -7,7 +7,7 @@ use crate::core::json::Scanner;
 use crate::messages::endpoint::Endpoint;
 
 /// The most generations of one request: a job uses one slot of its backend, whatever their number.
-pub const MOST_CHOICES: u64 = 8;
+pub(crate) const MOST_CHOICES: u64 = 8;
 /// The most inputs of one request for embeddings. OpenAI's bound.
 const MOST_INPUTS: u64 = 2048;
 
@@ -53,7 +53,7 @@ impl Demanded {
 
 /// The number of choices in the value of `n` or `best_of`: at least 1. `None` for a value that is neither a number nor
 /// null. A string is not a number, because servers differ in which strings they convert.
-pub fn choices(value: &[u8]) -> Option<u64> {
+pub(crate) fn choices(value: &[u8]) -> Option<u64> {
     if value == b"null" {
         return Some(1);
     }
@@ -66,7 +66,7 @@ pub fn choices(value: &[u8]) -> Option<u64> {
 ///
 /// A list that begins with a number is one input: the tokens of a text, which llama.cpp allows to be mixed with texts. Of
 /// any other list each element except a number is one.
-pub fn inputs(value: &[u8], most: u64) -> u64 {
+pub(crate) fn inputs(value: &[u8], most: u64) -> u64 {
     let Some(list) = value.strip_prefix(b"[") else { return 1 };
     if is_number(list.trim_ascii_start()) {
         return 1;

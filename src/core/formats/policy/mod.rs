@@ -21,8 +21,8 @@ mod names;
 mod rules;
 mod tools;
 
-pub use check::{DroppedMembers, RequestPolicy};
-pub use count::{MOST_CHOICES, choices, inputs};
-pub use error::PolicyError;
+pub use check::RequestPolicy;
+pub(crate) use count::{MOST_CHOICES, choices, inputs};
+pub(crate) use error::PolicyError;
 pub use media::RemoteMedia;
-pub use rules::{MemberRule, PartRule};
+pub(crate) use rules::MemberRule;

@@ -10,7 +10,7 @@ const REPORTED: &str = "the model's server reported an error";
 ///
 /// The message is the backend's. If there is none, for example in an HTML page, it names the status instead. The texts of
 /// this crate's own errors can be passed as bodies too.
-pub fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn error_body(status: u16, body: &[u8]) -> Vec<u8> {
     let message = ErrorBody::read(body).message();
     let message = message.unwrap_or_else(|| format!("the model's server answered {status}"));
     anthropic::ErrorBody::new(kind_of(status), message).json().into_bytes()

@@ -21,7 +21,7 @@ use crate::messages::ids::ModelId;
 use crate::messages::wire::Tokens;
 
 /// The longest event that is translated, in bytes: servers may send a whole answer in one event.
-pub const LONGEST_EVENT: usize = 16 << 20;
+pub(crate) const LONGEST_EVENT: usize = 16 << 20;
 
 /// Used if the backend's answer has no id.
 const NO_ID: &str = "msg_unnamed";
@@ -31,7 +31,7 @@ const NO_ID: &str = "msg_unnamed";
 /// It replaces the [`crate::core::formats::usage::ResponseScan`] of a response that is not translated: it also counts the
 /// tokens of the response, so its output must not be scanned again. The output depends only on the bytes of the body, not
 /// on how they are cut into pieces.
-pub struct MessageEvents {
+pub(crate) struct MessageEvents {
     splitter: SseSplitter,
     tally: Tally,
     answer: Answer,
@@ -41,7 +41,7 @@ pub struct MessageEvents {
 
 impl MessageEvents {
     /// A translation of an answer of this model, whose name the client sees.
-    pub fn new(model: &ModelId, thinking: Thinking) -> Self {
+    pub(crate) fn new(model: &ModelId, thinking: Thinking) -> Self {
         Self {
             splitter: SseSplitter::new(LONGEST_EVENT),
             tally: Tally::new(Endpoint::ChatCompletions),
@@ -52,12 +52,12 @@ impl MessageEvents {
     }
 
     /// The same, which removes the text of an error that contains this API key.
-    pub fn without_key(self, key: Option<Arc<KeyTrace>>) -> Self {
+    pub(crate) fn without_key(self, key: Option<Arc<KeyTrace>>) -> Self {
         Self { key, ..self }
     }
 
     /// Handles the next piece of the body and appends the resulting events.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) {
         let Self { splitter, tally, answer, fault, key } = self;
         if fault.is_some() || tally.is_complete() {
             return;
@@ -77,7 +77,7 @@ impl MessageEvents {
     }
 
     /// Handles the body of a server that answered a request for a stream with one JSON value.
-    pub fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
+    pub(crate) fn take_whole(&mut self, body: &[u8], out: &mut BytesMut) {
         let Self { tally, answer, fault, key, .. } = self;
         tally.take_whole(body);
         let taken = if tally.fault().is_some() {
@@ -89,12 +89,12 @@ impl MessageEvents {
     }
 
     /// Whether there was an error, which the last event reports.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.fault.is_some()
     }
 
     /// Whether the last event was written: nothing relevant follows.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.tally.is_complete() || self.fault.is_some()
     }
 
@@ -102,7 +102,7 @@ impl MessageEvents {
     /// the backend reported; failed, with an `error` event at the end; or truncated, without an `error` event and without
     /// `message_stop`. A malformed stream has failed, without a label. One that is too large is unread, and has an `error`
     /// event too.
-    pub fn finish(mut self, out: &mut BytesMut) -> Ending {
+    pub(crate) fn finish(mut self, out: &mut BytesMut) -> Ending {
         let Self { splitter, tally, answer, fault, key } = &mut self;
         if fault.is_none() && !tally.is_complete() {
             splitter.finish(|event| match take(event, tally, answer, out) {

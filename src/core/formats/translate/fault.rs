@@ -2,7 +2,7 @@
 
 /// Why a request can't be translated. All are the caller's fault. The text names what is wrong and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TranslateError {
+pub(crate) enum TranslateError {
     /// Not a JSON object, or one that has a member of the API twice.
     #[error("the request is not a JSON object with distinct members")]
     Malformed,

@@ -23,10 +23,9 @@ mod frames;
 mod request;
 mod tools;
 
-pub use error::error_body;
-pub use events::{LONGEST_EVENT, MessageEvents};
-pub use fault::TranslateError;
-pub use request::{Thinking, Translated, chat_request};
+pub(crate) use error::error_body;
+pub(crate) use events::MessageEvents;
+pub(crate) use request::{Thinking, Translated, chat_request};
 
 #[cfg(test)]
 mod tests;

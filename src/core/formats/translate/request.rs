@@ -13,7 +13,7 @@ use crate::core::json::{Writer, elements, object, parse, spelling};
 use crate::messages::ids::ModelId;
 
 /// What a request became.
-pub struct Translated {
+pub(crate) struct Translated {
     /// The body for the backend, in pieces, the large ones slices of the request.
     pub body: Vec<Bytes>,
     /// The members of the request that were ignored although they may matter to the client. For a warning in the log.
@@ -24,7 +24,7 @@ pub struct Translated {
 
 /// Whether the client gets the thinking of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thinking {
+pub(crate) enum Thinking {
     /// In separate blocks.
     Shown,
     /// Not at all: clients that did not request it read the first block as the answer.
@@ -35,7 +35,7 @@ pub enum Thinking {
 ///
 /// `top_k` is not a member of OpenAI's own API, but is passed on, because local servers accept it. Numbers are passed on
 /// unchecked; the backend checks them.
-pub fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
+pub(crate) fn chat_request(messages_request: &Bytes, model: &ModelId) -> Result<Translated, TranslateError> {
     let request: Request<'_> = object(messages_request).ok_or(TranslateError::Malformed)?;
     let model = serde_json::to_string(model).map_err(|_| TranslateError::BadModel)?;
     let mut body = Writer::new(messages_request);

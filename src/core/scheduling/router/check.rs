@@ -6,7 +6,7 @@ use crate::core::scheduling::ledger;
 
 /// A broken invariant: a bug in this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// ROUTER-1.
     #[error("ROUTER-1: {0}")]
     Ledger(#[from] ledger::Broken),
@@ -23,7 +23,7 @@ pub enum Broken {
 
 impl<W> Router<W> {
     /// Checks every invariant.
-    pub fn check(&self) -> Result<(), Broken> {
+    pub(crate) fn check(&self) -> Result<(), Broken> {
         self.ledger.check()?;
         let (mut timers, mut reservations) = (0, 0);
         for entry in self.ledger.iter() {

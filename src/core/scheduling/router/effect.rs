@@ -12,7 +12,7 @@ use crate::messages::wire::{Capabilities, ErrorCode};
 
 /// An instruction to the driver. Effects are carried out in order.
 #[derive(Debug)]
-pub enum Effect<W> {
+pub(crate) enum Effect<W> {
     /// Give the job to a worker of that backend.
     Dispatch {
         /// The job.
@@ -113,7 +113,7 @@ pub enum RouterEvent {
 
 /// Why the router ends an accepted job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailCause {
+pub(crate) enum FailCause {
     /// Its last backend failed it, and no other one takes it. The error of that backend is sent.
     Backend,
     /// It waited for a slot, and got none.
@@ -128,7 +128,7 @@ pub enum FailCause {
 
 /// The result of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Submitted {
+pub(crate) enum Submitted {
     /// It is running, or waits for a slot. Its end will be reported.
     Accepted,
     /// A job with its id has not ended: the frame is skipped.

@@ -12,7 +12,7 @@ use crate::messages::jobs::{Evidence, Failure};
 
 /// The driver's part of a job: the request, and the handle that cancels the work on drop. The router returns it at the end
 /// of the job, and reads two things from it.
-pub trait Work {
+pub(crate) trait Work {
     /// The parts of the request that determine its tokens and its conversation. Called only if a decision depends on it.
     fn outline(&self) -> Option<Outline<'_>>;
 
@@ -27,7 +27,7 @@ pub trait Work {
 
 /// How far a backend has come with a job's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// No response head yet.
     NotBegun,
     /// So many bytes of a stream were relayed.
@@ -38,7 +38,7 @@ pub enum Progress {
 
 /// A new job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewJob {
+pub(crate) struct NewJob {
     /// The coordinator's id for it.
     pub id: JobId,
     /// The requested model.

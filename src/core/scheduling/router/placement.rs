@@ -24,7 +24,7 @@ const STREAMED_TOKEN: u64 = 64;
 
 impl<W: Work> Router<W> {
     /// A job arrives on a connection. If it is not accepted, its work is dropped, and it causes no effect.
-    pub fn submit(&mut self, now: Instant, generation: Generation, job: NewJob, work: W) -> Submitted {
+    pub(crate) fn submit(&mut self, now: Instant, generation: Generation, job: NewJob, work: W) -> Submitted {
         if let Some(answer) = self.not_for_us(generation, job.id) {
             return answer;
         }
@@ -75,12 +75,12 @@ impl<W: Work> Router<W> {
     }
 
     /// A job with a readable id and an error in another field arrives on a connection.
-    pub fn submit_malformed(&self, generation: Generation, job: JobId, why: &'static str) -> Submitted {
+    pub(crate) fn submit_malformed(&self, generation: Generation, job: JobId, why: &'static str) -> Submitted {
         self.not_for_us(generation, job).unwrap_or(Submitted::Refused(Refusal::Malformed(why)))
     }
 
     /// A job failed on a backend before the first response byte. The driver has put the request back into its work.
-    pub fn failed(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
+    pub(crate) fn failed(&mut self, now: Instant, ticket: Ticket, failure: Failure) {
         let Some(state) = self.ledger.state(ticket).filter(|state| state.phase == Phase::Running) else { return };
         let token = state.token.take();
         let Some(backend) = self.ledger.unplace(ticket) else { return };

@@ -80,7 +80,7 @@ impl RouterView {
 
 impl<W: Work> Router<W> {
     /// The state of the router at `now`.
-    pub fn view(&self, now: Instant) -> RouterView {
+    pub(crate) fn view(&self, now: Instant) -> RouterView {
         let until = |at: Instant| millis(at.saturating_duration_since(now));
         let jobs = self.ledger.iter().map(|entry| JobView {
             job: entry.job,

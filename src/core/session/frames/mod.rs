@@ -10,7 +10,7 @@ mod read;
 mod target;
 mod write;
 
-pub use read::FrameError;
+pub(crate) use read::FrameError;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::grammar::check;
 use super::stream::{events, translated};
 use crate::core::formats::sse::EVENT_LIMIT;
-use crate::core::formats::translate::{LONGEST_EVENT, Thinking};
+use crate::core::formats::translate::Thinking;
+use crate::core::formats::translate::events::LONGEST_EVENT;
 use crate::core::formats::usage::Ending;
 
 /// Bytes that come out for each one that comes in, at the most, and for a stream as such: a short chunk that switches

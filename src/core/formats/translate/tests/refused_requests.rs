@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::stream::model;
-use crate::core::formats::translate::{TranslateError, chat_request, error_body};
+use crate::core::formats::translate::fault::TranslateError;
+use crate::core::formats::translate::{chat_request, error_body};
 
 use TranslateError::{Invalid, Malformed, UnsupportedContent, UnsupportedImage, UnsupportedTool};
 

@@ -9,6 +9,7 @@ pub struct ActorCount(Arc<AtomicUsize>);
 
 impl ActorCount {
     /// How many actors run now.
+    #[cfg(feature = "testkit")]
     pub fn living(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }

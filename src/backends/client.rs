@@ -31,13 +31,8 @@ pub struct HttpBackendFactory {
 }
 
 impl HttpBackendFactory {
-    /// A server that only OpenAI's API is known of. `base_url` may end in `/v1`.
-    pub fn new(id: BackendId, base_url: &Url, api_key: Option<Secret>, tls: Arc<ClientConfig>) -> Self {
-        Self::of_kind(id, BackendKind::GENERIC, base_url, api_key, tls)
-    }
-
-    /// A server of a known kind, otherwise the same.
-    pub fn of_kind(
+    /// A server of a kind. `base_url` may end in `/v1`.
+    pub fn new(
         id: BackendId,
         kind: BackendKind,
         base_url: &Url,

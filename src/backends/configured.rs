@@ -26,7 +26,7 @@ pub fn source(
     api_key: Option<Secret>,
     tls: Arc<ClientConfig>,
 ) -> Box<dyn Source> {
-    let factory = Arc::new(HttpBackendFactory::of_kind(id, kind, &base_url, api_key, tls));
+    let factory = Arc::new(HttpBackendFactory::new(id, kind, &base_url, api_key, tls));
     Box::new(Configured(Rc::new(Place { kind, factory, observer: OnceCell::new() })))
 }
 

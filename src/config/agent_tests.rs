@@ -2,8 +2,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::vars::TABLE;
 use crate::config::environment::NotUnicode;
+use crate::config::vars::TABLE;
 use crate::config::{BackendOptions, MapEnvironment};
 use crate::messages::backend::BackendKind;
 use crate::messages::prices::Price;

@@ -63,8 +63,9 @@ impl MapEnvironment {
     }
 
     /// The same with one more variable.
+    #[cfg(test)]
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.set(name, value);
         self
     }

@@ -1,11 +1,38 @@
 //! The files under `config/` and the README's table are current, and the files work as they are.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{example_agent, example_coordinator};
-use crate::config::table::with_current_table;
+use crate::config::table::fallback;
+use crate::config::variable::Scope;
+use crate::config::vars::TABLE;
 use crate::config::{AgentConfig, CoordinatorConfig, Environment, Layered, MapEnvironment, read_env_file};
+
+const OPEN: &str = "<!-- variables -->";
+const CLOSE: &str = "<!-- /variables -->";
+
+/// The whole table in Markdown, one line for each variable.
+fn markdown_table() -> String {
+    let mut table = String::from("| variable | default | meaning |\n| --- | --- | --- |\n");
+    for variable in TABLE {
+        let file = if variable.file_name().is_some() { " (`_FILE`)" } else { "" };
+        let scope = if variable.scope == Scope::Coordinator { "coordinator: " } else { "" };
+        // Writing to a String can't fail.
+        let _ =
+            writeln!(table, "| `{}`{file} | {} | {scope}{} |", variable.name, fallback(variable, "`"), variable.help());
+    }
+    table
+}
+
+/// A document whose table between the markers `<!-- variables -->` and `<!-- /variables -->` is replaced by the current one.
+/// `None` if it has no such markers.
+fn with_current_table(document: &str) -> Option<String> {
+    let (before, rest) = document.split_once(OPEN)?;
+    let (_, after) = rest.split_once(CLOSE)?;
+    Some(format!("{before}{OPEN}\n\n{}\n{CLOSE}{after}", markdown_table()))
+}
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -86,4 +113,23 @@ fn the_unit_sets_variables_that_are_known() {
     assert_eq!(settings.names(), ["OUTPOST_IDENTITY_PATH"]);
     let rest = home().with("OUTPOST_COORDINATOR_URL", "wss://coordinator.example/");
     assert_eq!(AgentConfig::from_env(&Layered { upper: &settings, lower: &rest }).unwrap().1, []);
+}
+
+#[test]
+fn a_document_gets_the_table_between_its_markers() {
+    let once = with_current_table("a\n<!-- variables -->old<!-- /variables -->\nb").unwrap();
+    assert!(once.starts_with("a\n<!-- variables -->\n\n| variable |"));
+    assert!(once.ends_with(" |\n\n<!-- /variables -->\nb"));
+    assert_eq!(with_current_table(&once).as_ref(), Some(&once));
+    assert_eq!(with_current_table("<!-- variables -->"), None);
+}
+
+#[test]
+fn no_row_breaks_the_table() {
+    for variable in TABLE {
+        let row_texts = [variable.name.as_ref(), &variable.help(), &fallback(variable, "`")].join("");
+        assert!(!row_texts.contains(['|', '\n']), "{}", variable.name);
+        assert!(!variable.help().ends_with('.'), "{}", variable.name);
+    }
+    assert_eq!(markdown_table().lines().count(), TABLE.len() + 2);
 }

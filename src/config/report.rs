@@ -24,12 +24,14 @@ impl Report {
     }
 
     /// What is wrong, in the order it was found.
-    pub fn problems(&self) -> &[Problem] {
+    #[cfg(test)]
+    pub(super) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
     /// Warnings, in the order they were found.
-    pub fn warnings(&self) -> &[Warning] {
+    #[cfg(test)]
+    pub(super) fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 }
@@ -47,7 +49,7 @@ impl fmt::Display for Report {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// The variable.
     pub variable: String,
     /// Its value, or the one entry of a list that is meant. `None` if it is not set or is a secret.
@@ -70,7 +72,7 @@ impl fmt::Display for Problem {
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
+pub(super) enum Cause {
     /// Required, and not there.
     #[error("must be set")]
     Missing,

@@ -42,5 +42,7 @@ mod server;
 mod state;
 
 pub use error::CoordinatorError;
+#[cfg(feature = "testkit")]
+pub use server::CoordinatorHandle;
 pub(crate) use server::CoordinatorServer;
-pub use server::{CoordinatorHandle, bind};
+pub use server::bind;

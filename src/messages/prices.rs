@@ -30,10 +30,3 @@ pub struct PriceList {
     /// Models with a price of their own.
     pub by_model: BTreeMap<ModelId, Price>,
 }
-
-impl PriceList {
-    /// The price of a model.
-    pub fn of(&self, model: &ModelId) -> Price {
-        self.by_model.get(model).copied().unwrap_or(self.default)
-    }
-}

@@ -9,7 +9,7 @@ use crate::messages::untrusted::Untrusted;
 
 /// A value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Field {
+pub(crate) enum Field {
     /// A count, or a time in the unit that the name gives.
     Number(u64),
     /// Text, which may be untrusted: it is escaped where it is shown.
@@ -27,28 +27,28 @@ impl ToValue for Field {
 
 /// The fields of one event, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(Vec<(&'static str, Field)>);
+pub(crate) struct Fields(Vec<(&'static str, Field)>);
 
 impl Fields {
     /// No fields.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// The same with a number.
-    pub fn number(mut self, name: &'static str, number: impl TryInto<u64>) -> Self {
+    pub(crate) fn number(mut self, name: &'static str, number: impl TryInto<u64>) -> Self {
         self.0.push((name, Field::Number(number.try_into().unwrap_or(u64::MAX))));
         self
     }
 
     /// The same with a text.
-    pub fn text(mut self, name: &'static str, text: impl Display) -> Self {
+    pub(crate) fn text(mut self, name: &'static str, text: impl Display) -> Self {
         self.0.push((name, Field::Text(text.to_string())));
         self
     }
 
     /// The same with a text, if there is one.
-    pub fn text_if(self, name: &'static str, text: Option<impl Display>) -> Self {
+    pub(crate) fn text_if(self, name: &'static str, text: Option<impl Display>) -> Self {
         match text {
             Some(text) => self.text(name, text),
             None => self,
@@ -56,12 +56,14 @@ impl Fields {
     }
 
     /// The value of a field.
-    pub fn get(&self, name: &str) -> Option<&Field> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, name: &str) -> Option<&Field> {
         self.0.iter().find(|(own, _)| *own == name).map(|(_, field)| field)
     }
 
     /// The names of the fields.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(name, _)| *name)
     }
 }

@@ -66,6 +66,7 @@ mod tests {
 
     fn line<R>(event: impl Into<Event>, read: impl FnOnce(&Line<'_, '_, &str>) -> R) -> R {
         let event = event.into();
+        let event = event.describe();
         let (fields, message) = (event.fields(), event.message());
         let mut record = Record::builder();
         record.target(event.target()).level(event.level()).key_values(&fields);

@@ -79,6 +79,7 @@ mod tests {
 
     fn is_logged(filter: &str, event: &Event) -> bool {
         let logger = env_logger::Builder::new().parse_filters(filter).build();
+        let event = event.describe();
         logger.enabled(&Metadata::builder().target(event.target()).level(event.level()).build())
     }
 

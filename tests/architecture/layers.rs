@@ -67,7 +67,7 @@ fn code(source: &str) -> String {
         }
         let indent = line.len() - line.trim_start().len();
         let Some(item) = lines.find(|line| !line.trim_start().starts_with("#[")) else { break };
-        if !item.ends_with([';', '}']) {
+        if !item.ends_with([';', '}', ',']) {
             lines.find(|line| line.trim() == "}" && line.len() - line.trim_start().len() == indent);
         }
     }

@@ -27,7 +27,7 @@ fn named(request: &Request) -> Named {
 
 fn client(server: &Server, kind: BackendKind) -> Rc<dyn Backend> {
     let tls = client_config(None).unwrap();
-    HttpBackendFactory::of_kind(BackendId::from("test"), kind, &server.url(), None, tls).open()
+    HttpBackendFactory::new(BackendId::from("test"), kind, &server.url(), None, tls).open()
 }
 
 fn request(job: JobId, endpoint: Endpoint) -> BackendRequest {

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::testkit::{BackendFactory, BackendRequest, BackendResponse, SendError, client_config};
+use outpost::testkit::{BackendFactory, BackendKind, BackendRequest, BackendResponse, SendError, client_config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,7 +22,14 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     tokio::task::spawn_local(async move { serve(listener.accept().await.unwrap().0).await });
-    let backend = HttpBackendFactory::new(BackendId::from("test"), &url, None, client_config(None).unwrap()).open();
+    let backend = HttpBackendFactory::new(
+        BackendId::from("test"),
+        BackendKind::GENERIC,
+        &url,
+        None,
+        client_config(None).unwrap(),
+    )
+    .open();
     let body = vec![Bytes::from_static(b"{"), vec![b' '; LONG].into(), Bytes::from_static(b"}")];
     within(backend.send(BackendRequest { job: JobId::random(), endpoint: Endpoint::ChatCompletions, body })).await
 }
@@ -77,7 +84,8 @@ async fn an_interim_response_is_skipped() {
     let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let server = Server::start(move |_| Reply::Bytes(answer.into())).await;
     let tls = client_config(None).unwrap();
-    let backend = HttpBackendFactory::new(BackendId::from("test"), &server.url(), None, tls).open();
+    let backend =
+        HttpBackendFactory::new(BackendId::from("test"), BackendKind::GENERIC, &server.url(), None, tls).open();
     let body = vec![Bytes::from_static(b"{}")];
     let sent = backend.send(BackendRequest { job: JobId::random(), endpoint: Endpoint::ChatCompletions, body });
     let response = within(sent).await.unwrap();

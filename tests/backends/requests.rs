@@ -8,14 +8,14 @@ use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
 use outpost::testkit::{
-    Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, Secret, SendError, client_config,
+    Backend, BackendFactory, BackendKind, BackendRequest, BackendResponse, BodyError, Secret, SendError, client_config,
 };
 
 use super::server::{Reply, Server, recording, response, within};
 
 fn backend(url: &url::Url, key: Option<&str>) -> Rc<dyn Backend> {
     let tls = client_config(None).unwrap();
-    HttpBackendFactory::new(BackendId::from("test"), url, key.map(Secret::new), tls).open()
+    HttpBackendFactory::new(BackendId::from("test"), BackendKind::GENERIC, url, key.map(Secret::new), tls).open()
 }
 
 fn request(endpoint: Endpoint, pieces: &[&'static str]) -> BackendRequest {

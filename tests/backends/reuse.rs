@@ -11,7 +11,9 @@ use futures_util::StreamExt;
 use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::testkit::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError, client_config};
+use outpost::testkit::{
+    Backend, BackendFactory, BackendKind, BackendRequest, BackendResponse, SendError, client_config,
+};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -78,7 +80,13 @@ impl Server {
                 }
             }
         });
-        let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, client_config(None).unwrap());
+        let factory = HttpBackendFactory::new(
+            BackendId::from("b"),
+            BackendKind::GENERIC,
+            &url,
+            None,
+            client_config(None).unwrap(),
+        );
         Self { seen, backend: factory.open() }
     }
 
@@ -107,7 +115,7 @@ impl Server {
             }
         });
         let config = client_config(Some(authority.path())).unwrap();
-        let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, config);
+        let factory = HttpBackendFactory::new(BackendId::from("b"), BackendKind::GENERIC, &url, None, config);
         Self { seen, backend: factory.open() }
     }
 

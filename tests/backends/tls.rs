@@ -10,7 +10,9 @@ use futures_util::StreamExt;
 use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::testkit::{BackendFactory, BackendRequest, BackendResponse, BodyError, SendError, client_config};
+use outpost::testkit::{
+    BackendFactory, BackendKind, BackendRequest, BackendResponse, BodyError, SendError, client_config,
+};
 
 use super::server::within;
 
@@ -79,7 +81,8 @@ async fn send_with(
     body: Bytes,
     config: Arc<rustls::ClientConfig>,
 ) -> Result<BackendResponse, SendError> {
-    let backend = HttpBackendFactory::new(BackendId::from("test"), &server.url, None, config).open();
+    let backend =
+        HttpBackendFactory::new(BackendId::from("test"), BackendKind::GENERIC, &server.url, None, config).open();
     let request = BackendRequest { job: JobId::random(), endpoint: Endpoint::ChatCompletions, body: vec![body] };
     within(backend.send(request)).await
 }

@@ -11,7 +11,9 @@ use futures_util::{FutureExt, StreamExt};
 use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
-use outpost::testkit::{Backend, BackendFactory, BackendRequest, BackendResponse, SendError, client_config};
+use outpost::testkit::{
+    Backend, BackendFactory, BackendKind, BackendRequest, BackendResponse, SendError, client_config,
+};
 use tokio::sync::mpsc;
 
 /// Streams that share what is there once.
@@ -90,7 +92,8 @@ async fn wait(backend: &dyn Backend, server: &mut Server, answer: Answer) -> Wai
 fn held(what: &str, answer: Answer) -> f64 {
     let mut server = Server::start(answer);
     let url = format!("http://{}", server.address).parse().unwrap();
-    let factory = HttpBackendFactory::new(BackendId::from("b"), &url, None, client_config(None).unwrap());
+    let factory =
+        HttpBackendFactory::new(BackendId::from("b"), BackendKind::GENERIC, &url, None, client_config(None).unwrap());
     let system = actix_rt::System::new();
     let backend: Rc<dyn Backend> = factory.open();
     // The first one also pays for what there is once.

@@ -96,11 +96,6 @@ impl Affinity {
     pub(crate) fn len(&self) -> usize {
         self.served.len()
     }
-
-    /// Whether there is no remembered prefix.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.served.is_empty()
-    }
 }
 
 impl Served {

@@ -103,6 +103,7 @@ impl TokenBudget {
     }
 
     /// Jobs whose estimates are reserved.
+    #[cfg(test)]
     pub(crate) fn reservations(&self) -> usize {
         self.reserved.len()
     }

@@ -156,20 +156,9 @@ impl Catalog {
         self.models().flat_map(|model| &model.routes).map(|route| (&route.backend, route)).collect()
     }
 
-    /// The offer while every backend takes as many jobs as its limit, with the endpoints of each model; in the order of
-    /// model ids.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = &ModelOffer> {
-        self.models().map(|model| &model.offer)
-    }
-
     /// Whether no model is offered.
     pub(crate) fn is_empty(&self) -> bool {
         self.models.is_empty()
-    }
-
-    /// The number of offered models.
-    pub(crate) fn len(&self) -> usize {
-        self.models.len()
     }
 }
 

@@ -74,7 +74,7 @@ pub enum NotPlaced {
 
 /// A broken invariant: a bug in this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// LEDGER-1.
     #[error("LEDGER-1: a job id does not match its entry")]
     JobOnce,
@@ -85,6 +85,7 @@ pub enum Broken {
     #[error("LEDGER-3: more entries than allowed")]
     TooMany,
     /// LEDGER-4.
+    #[cfg(test)]
     #[error("LEDGER-4: a ticket that was not given yet, or belongs to another entry")]
     TicketOnce,
     /// LEDGER-5.
@@ -203,7 +204,8 @@ impl<T> Ledger<T> {
     }
 
     /// Checks every invariant, with a walk over all entries.
-    pub fn check(&self) -> Result<(), Broken> {
+    #[cfg(test)]
+    pub(crate) fn check(&self) -> Result<(), Broken> {
         self.check_counts()?;
         let mut with_backend = 0;
         for (ticket, entry) in &self.entries {

@@ -65,7 +65,6 @@ struct Bucket {
     /// How many jobs ended; over [`SAMPLE`] only a sample of them is kept.
     ended: u64,
     errors: u64,
-    tokens: u64,
     /// All ends in order of time, or a sample of them in no order.
     sample: Vec<Sample>,
 }
@@ -76,7 +75,6 @@ struct Sample {
     duration: Duration,
     /// Output tokens per second, if tokens were reported.
     rate: Option<f64>,
-    tokens: u64,
     failed: bool,
 }
 
@@ -122,12 +120,6 @@ impl LoadWindow {
         }
     }
 
-    /// Tokens, of prompts and answers, of the jobs that ended in the 60 s before `now`. Saturates.
-    pub(crate) fn tokens_last_minute(&mut self, now: Instant) -> u64 {
-        self.advance(now);
-        self.total(|bucket| bucket.tokens)
-    }
-
     /// Moves the window on and drops what has left it. Returns the time that counts as now.
     fn advance(&mut self, now: Instant) -> Instant {
         let now = self.latest.map_or(now, |latest| latest.max(now));
@@ -156,8 +148,8 @@ impl LoadWindow {
 
 impl Bucket {
     fn new(first: Sample) -> Self {
-        let (ended, errors, tokens) = (1, u64::from(first.failed), first.tokens);
-        Self { start: first.at, last: first.at, ended, errors, tokens, sample: vec![first] }
+        let errors = u64::from(first.failed);
+        Self { start: first.at, last: first.at, ended: 1, errors, sample: vec![first] }
     }
 
     /// Counts an end and keeps it. Once the sample is full, each of all ends so far has the same probability to be in it.
@@ -165,7 +157,6 @@ impl Bucket {
         self.last = end.at;
         self.ended = self.ended.saturating_add(1);
         self.errors = self.errors.saturating_add(u64::from(end.failed));
-        self.tokens = self.tokens.saturating_add(end.tokens);
         if self.sample.len() < SAMPLE {
             self.sample.push(end);
         } else if let Some(place) = usize::try_from(chance.random_range(0..self.ended)).ok()
@@ -184,7 +175,6 @@ impl Bucket {
         self.start = self.sample.first().map_or(self.last, |sample| sample.at);
         self.ended = self.sample.len() as u64;
         self.errors = self.sample.iter().map(|sample| u64::from(sample.failed)).sum();
-        self.tokens = self.sample.iter().map(|sample| sample.tokens).fold(0, u64::saturating_add);
     }
 }
 
@@ -192,7 +182,7 @@ impl Sample {
     fn new(at: Instant, ended: &Ended) -> Self {
         let Ended { duration, tokens, error } = *ended;
         let rate = (tokens.output > 0).then(|| tokens.output as f64 / duration.max(SHORTEST).as_secs_f64());
-        Self { at, duration, rate, tokens: tokens.input.saturating_add(tokens.output), failed: error.is_some() }
+        Self { at, duration, rate, failed: error.is_some() }
     }
 }
 

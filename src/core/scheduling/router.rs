@@ -31,6 +31,7 @@ use crate::messages::ids::{BackendId, Generation, JobId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
 use crate::messages::wire::{Capabilities, Extensions, Heartbeat, Limits, Tokens};
 
+#[cfg(test)]
 mod check;
 mod effect;
 mod job;
@@ -297,11 +298,6 @@ impl<W: Work> Router<W> {
     /// The figures of the last minute.
     pub(crate) fn heartbeat(&mut self, now: Instant) -> Heartbeat {
         self.load.heartbeat(now, self.ledger.in_flight() as u64)
-    }
-
-    /// The number of accepted jobs that have not ended.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.ledger.in_flight()
     }
 
     fn event(&mut self, event: RouterEvent) {

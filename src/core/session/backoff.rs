@@ -9,8 +9,6 @@ use rand::{Rng, RngExt};
 
 const START: Duration = Duration::from_secs(1);
 const CAP: Duration = Duration::from_secs(60);
-/// The longest cap that is accepted.
-const LONGEST_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Each wait is multiplied by a random factor of `JITTER / JITTER_UNIT`, uniform in [0.8, 1.2).
 const JITTER: std::ops::Range<u32> = 800_000..1_200_000;
@@ -29,34 +27,7 @@ pub(crate) struct Backoff {
     base: Duration,
 }
 
-/// Why two durations are not a valid backoff.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BackoffError {
-    /// A wait that starts at zero never grows.
-    #[error("the first wait is zero")]
-    ZeroStart,
-    /// The cap is below the first wait.
-    #[error("the longest wait is shorter than the first")]
-    CapBelowStart,
-    /// The cap is over a day.
-    #[error("the longest wait is over a day")]
-    CapTooLong,
-}
-
 impl Backoff {
-    /// Waits of `start`, doubled up to `cap`. `start` must be over zero, and `cap` between `start` and a day.
-    pub(crate) fn try_new(start: Duration, cap: Duration) -> Result<Self, BackoffError> {
-        if start.is_zero() {
-            Err(BackoffError::ZeroStart)
-        } else if cap < start {
-            Err(BackoffError::CapBelowStart)
-        } else if cap > LONGEST_CAP {
-            Err(BackoffError::CapTooLong)
-        } else {
-            Ok(Self { start, cap, base: start })
-        }
-    }
-
     /// Returns to the first wait.
     pub(crate) fn reset(&mut self) {
         self.base = self.start;
@@ -111,11 +82,6 @@ pub(crate) struct Reconnect {
 }
 
 impl Reconnect {
-    /// Without a failure, and with other waits than the default ones.
-    pub(crate) fn new(backoff: Backoff) -> Self {
-        Self { backoff, failures: 0 }
-    }
-
     /// Records how a connection ended. A planned end resets the wait to its start, and that wait is used first: a failure
     /// right after it waits twice as long.
     pub(crate) fn after(&mut self, end: EndClass, rng: &mut impl Rng) -> Retry {
@@ -146,16 +112,6 @@ mod tests {
     /// `wait` as a part of `base`, in parts per million, rounded to the next part.
     fn ppm(wait: Duration, base: Duration) -> u128 {
         (wait.as_nanos() * 1_000_000).div_ceil(base.as_nanos())
-    }
-
-    #[test]
-    fn invalid_durations_are_refused() {
-        let (zero, second, nano) = (Duration::ZERO, Duration::from_secs(1), Duration::from_nanos(1));
-        assert_eq!(Backoff::try_new(zero, second), Err(BackoffError::ZeroStart));
-        assert_eq!(Backoff::try_new(second, second - nano), Err(BackoffError::CapBelowStart));
-        assert_eq!(Backoff::try_new(second, LONGEST_CAP + nano), Err(BackoffError::CapTooLong));
-        assert!(Backoff::try_new(LONGEST_CAP, LONGEST_CAP).is_ok());
-        assert_eq!(Backoff::try_new(START, CAP), Ok(Backoff::default()));
     }
 
     #[test]
@@ -213,7 +169,7 @@ mod tests {
     fn the_factor_uses_its_whole_range() {
         let mut rng = StdRng::seed_from_u64(7);
         let base = Duration::from_secs(60);
-        let mut backoff = Backoff::try_new(base, base).unwrap();
+        let mut backoff = Backoff { start: base, cap: base, base };
         let factors: Vec<u128> = (0..10_000).map(|_| ppm(backoff.next_wait(Duration::ZERO, &mut rng), base)).collect();
         assert!(*factors.iter().min().unwrap() < 801_000);
         assert!(*factors.iter().max().unwrap() > 1_199_000);
@@ -227,9 +183,9 @@ mod tests {
             seed: u64, start in 1_000u64..10_000_000_000, grow in 1u32..100_000, resets: [bool; 40],
         ) {
             let start = Duration::from_nanos(start);
-            let cap = start.saturating_mul(grow).min(LONGEST_CAP);
+            let cap = start * grow;
             let mut rng = StdRng::seed_from_u64(seed);
-            let mut backoff = Backoff::try_new(start, cap).unwrap();
+            let mut backoff = Backoff { start, cap, base: start };
             let mut base = start;
             for reset in resets {
                 if reset {

@@ -2,8 +2,6 @@
 
 use std::time::SystemTime;
 
-use log::Level;
-
 use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
 use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 use super::connection::{
@@ -14,7 +12,6 @@ use super::describe::Describe;
 use super::event_log::Repeated;
 use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
 use crate::telemetry::Snapshot;
-use crate::telemetry::field::Fields;
 
 macro_rules! events {
     ($($event:ident),* $(,)?) => {
@@ -37,7 +34,7 @@ macro_rules! events {
 
         impl Event {
             /// What it provides.
-            pub(super) fn describe(&self) -> &dyn Describe {
+            pub(in crate::telemetry) fn describe(&self) -> &dyn Describe {
                 match self {
                     $(Self::$event(event) => event,)*
                 }
@@ -79,29 +76,10 @@ events!(
 );
 
 impl Event {
-    /// What a log filter selects it by.
-    pub fn target(&self) -> &'static str {
-        self.describe().target()
-    }
-
     /// WARN: the agent recovers by itself. ERROR: a person is needed.
-    pub fn level(&self) -> Level {
+    #[cfg(feature = "testkit")]
+    pub fn level(&self) -> log::Level {
         self.describe().level()
-    }
-
-    /// The message of its log line.
-    pub fn message(&self) -> &'static str {
-        self.describe().message()
-    }
-
-    /// Whether only the first ones of a minute are logged.
-    pub fn is_limited(&self) -> bool {
-        self.describe().is_limited()
-    }
-
-    /// The fields of its log line.
-    pub fn fields(&self) -> Fields {
-        self.describe().fields()
     }
 
     /// Applies it to the snapshot.

@@ -70,6 +70,6 @@ impl World {
         }
         let open = self.submissions.iter().filter(|job| job.fate == Fate::Open);
         assert!(open.clone().all(|job| !job.returned));
-        assert_eq!(open.count(), self.router.in_flight(), "ONE-TERMINAL: the ledger is not what is open");
+        assert_eq!(open.count(), self.router.ledger.in_flight(), "ONE-TERMINAL: the ledger is not what is open");
     }
 }

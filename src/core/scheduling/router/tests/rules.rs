@@ -77,7 +77,7 @@ fn a_job_whose_worker_is_lost_ends_at_its_deadline() {
     world.wait(ms(1));
     assert_eq!(world.ending.len(), 1);
     world.run_all();
-    assert_eq!(world.router.in_flight(), 0);
+    assert_eq!(world.router.ledger.in_flight(), 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn no_job_is_given_to_a_pool_that_is_lost() {
     world.lose_pool(&"b1".into());
     // It would have been retried there.
     world.run_all();
-    assert_eq!((world.router.in_flight(), world.submissions[0].fate), (0, Fate::Ended));
+    assert_eq!((world.router.ledger.in_flight(), world.submissions[0].fate), (0, Fate::Ended));
     world.restore_pools();
     assert_eq!(world.whole_job(2), Fate::Ended);
 }
@@ -172,7 +172,7 @@ fn a_job_without_a_token_limit_leaves_budget_to_other_jobs() {
     world.job(1, r#"{"max_tokens":1000000000000}"#);
     assert_eq!(world.counted(), u128::from(BUDGET / 8));
     world.job(2, r#"{"max_tokens":1000000000000}"#);
-    assert_eq!(world.router.in_flight(), 2);
+    assert_eq!(world.router.ledger.in_flight(), 2);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_job_in_the_wait_queue_is_in_flight_and_its_cancel_ends_it() {
     world.job(1, "{}");
     world.cancel(id(1), ms(3000));
     world.job(2, "{}");
-    assert_eq!((world.router.in_flight(), world.running.len()), (1, 0));
+    assert_eq!((world.router.ledger.in_flight(), world.running.len()), (1, 0));
     assert_eq!(world.router.heartbeat(world.now).queue_depth, 1);
     let view = serde_json::to_value(world.router.view(world.now)).unwrap();
     assert_eq!((&view["waiting"], &view["jobs"][0]["phase"]), (&1.into(), &"waiting".into()));

@@ -215,14 +215,15 @@ fn recovers(world: &mut World) {
     ids.iter().for_each(|id| world.probe(id));
     world.wait(ms(3000));
     world.check();
-    assert_eq!((world.router.in_flight(), world.running.len(), world.ending.len()), (0, 0, 0));
+    assert_eq!((world.router.ledger.in_flight(), world.running.len(), world.ending.len()), (0, 0, 0));
     let counted = world.router.budget.as_mut().map_or(0, |budget| budget.counted(world.now));
     assert_eq!(counted, 0, "BUDGET: tokens are counted that no job has used");
     if world.draining {
         return;
     }
     let catalog = Arc::clone(&world.router.catalog);
-    let offers = catalog.offers().map(|offer| (offer.model_id.clone(), offer.endpoints.unwrap()));
+    let offers =
+        catalog.models().map(|model| &model.offer).map(|offer| (offer.model_id.clone(), offer.endpoints.unwrap()));
     let offers: Vec<(ModelId, Endpoints)> = offers.collect();
     assert!(!offers.is_empty());
     let empty = Request::new("{}");

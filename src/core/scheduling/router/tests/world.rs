@@ -353,7 +353,7 @@ impl World {
     /// Inputs of a job, a connection and a backend that the router does not know. They change nothing.
     pub(super) fn stray_inputs(&mut self, n: u64) {
         let (ticket, stale) = (Ticket(u64::MAX - n), Generation(u64::MAX - n));
-        let before = self.router.in_flight();
+        let before = self.router.ledger.in_flight();
         let (cause, code) = (Cause::BackendError, ErrorCode::Internal);
         let failure = Failure { cause, code, blame: Blame::Backend, evidence: Evidence::Backend, probe: true };
         self.router.failed(self.now, ticket, failure);
@@ -364,6 +364,6 @@ impl World {
             self.router.cancel(self.now, stale, job.id);
         }
         self.drive();
-        assert_eq!(self.router.in_flight(), before);
+        assert_eq!(self.router.ledger.in_flight(), before);
     }
 }

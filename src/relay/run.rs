@@ -92,7 +92,8 @@ async fn relay(
     // The request is kept for the upload only, unless another backend may need it: it may be large, and the answer long.
     let asked = Asked { id, model: model.clone(), endpoint, request, members };
     let Prepared { endpoint, body, translated } = prepare(asked, policy, service).await?;
-    let events = translated.map(|thinking| MessageEvents::new(&model, thinking).without_key(backend.key_trace()));
+    let new_events = |thinking| Box::new(MessageEvents::new(&model, thinking).without_key(backend.key_trace()));
+    let events = translated.map(new_events);
     let response = backend.send(BackendRequest { job: id, endpoint, body }).await?;
     if !(200..300).contains(&response.status) {
         return Err(refusal::of(response, service, backend.key_trace().as_deref()).await);
@@ -109,15 +110,17 @@ async fn relay(
             };
             return Transfer::new(watch, sender).run(body).await;
         }
-        (AnswerForm::Whole, BodyKind::Stream, Some(events)) => whole::message_of_stream(events, body).await?,
-        (_, BodyKind::Whole, Some(events)) => whole::message_of_whole(events, body, form).await?,
-        (AnswerForm::Whole, BodyKind::Stream, None) => whole::assembled(endpoint, body).await?,
+        // The state of a whole response is boxed: all jobs, most of which are streams, would be larger by it.
+        (AnswerForm::Whole, BodyKind::Stream, Some(events)) => Box::pin(whole::message_of_stream(events, body)).await?,
+        (_, BodyKind::Whole, Some(events)) => Box::pin(whole::message_of_whole(events, body, form)).await?,
+        (AnswerForm::Whole, BodyKind::Stream, None) => Box::pin(whole::assembled(endpoint, body)).await?,
         (AnswerForm::Whole, BodyKind::Whole, None) => {
-            return whole::relayed(endpoint, status, body, sender, backend.key_trace().as_deref()).await;
+            let key = backend.key_trace();
+            return Box::pin(whole::relayed(endpoint, status, body, sender, key.as_deref())).await;
         }
         // A server that ignores `stream`. Without heads the client could not tell that the response is not a stream: an error.
         (AnswerForm::Stream, BodyKind::Whole, None) if sender.carries_heads() => {
-            whole::disassembled(endpoint, body).await?
+            Box::pin(whole::disassembled(endpoint, body)).await?
         }
         (_, BodyKind::Whole | BodyKind::Other, _) => {
             return Err(Fault::backend("the backend answered something else than it was asked for"));
@@ -147,5 +150,23 @@ impl BodyKind {
             (EVENTS | "", _) => Self::Stream,
             _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function returns.
+    fn size<'a, F>(
+        _: impl FnOnce(&'a dyn Backend, RequestPolicy, Job, Service, &'a JobStream, Option<Job>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_job_at_work_has_a_small_future() {
+        let size = size(run);
+        assert!(size <= 1536, "{size} bytes");
     }
 }

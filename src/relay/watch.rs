@@ -34,8 +34,8 @@ impl Watch {
     }
 
     /// Translates.
-    pub(super) fn translated(events: MessageEvents) -> Self {
-        Self::Translated(Box::new(events))
+    pub(super) fn translated(events: Box<MessageEvents>) -> Self {
+        Self::Translated(events)
     }
 
     /// Takes the next bytes of the response and returns those to send for them: the same, or what it made of them in `made`.

@@ -144,7 +144,7 @@ pub(super) async fn disassembled(endpoint: Endpoint, body: Body) -> Result<Whole
 }
 
 /// The message that a stream of chat completions comes to.
-pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> Result<Whole, Fault> {
+pub(super) async fn message_of_stream(mut events: Box<MessageEvents>, body: Body) -> Result<Whole, Fault> {
     let mut assembly = Assembly::new(Endpoint::Messages, LIMIT);
     let mut out = BytesMut::new();
     read(body, |bytes| {
@@ -161,7 +161,11 @@ pub(super) async fn message_of_stream(mut events: MessageEvents, body: Body) -> 
 }
 
 /// The message, or the stream of its events, that one body of a chat completion comes to.
-pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form: AnswerForm) -> Result<Whole, Fault> {
+pub(super) async fn message_of_whole(
+    mut events: Box<MessageEvents>,
+    body: Body,
+    form: AnswerForm,
+) -> Result<Whole, Fault> {
     let Whole { body, tokens } = as_it_came(Endpoint::ChatCompletions, body).await?;
     let mut out = BytesMut::new();
     events.take_whole(&body, &mut out);
@@ -175,7 +179,7 @@ pub(super) async fn message_of_whole(mut events: MessageEvents, body: Body, form
     }
 }
 
-fn message(events: MessageEvents, mut assembly: Assembly, mut out: BytesMut) -> Result<Whole, Fault> {
+fn message(events: Box<MessageEvents>, mut assembly: Assembly, mut out: BytesMut) -> Result<Whole, Fault> {
     // The tokens are those that the chat completion reports, not those of the message that is made of it.
     match events.finish(&mut out) {
         Ending::Complete { tokens } => {

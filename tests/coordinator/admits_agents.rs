@@ -42,7 +42,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
 #[actix_rt::test]
 async fn an_agent_can_connect_at_the_bare_url() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, nonce) = ScriptedAgent::dial(&format!("ws://{}/", coordinator.addr), agent_key(1)).await;
+    let (mut agent, nonce) = ScriptedAgent::dial(&format!("ws://{}/", coordinator.addr()), agent_key(1)).await;
     assert_eq!(nonce.len(), 32);
     let response = agent.response(&nonce, None);
     agent.send(&FromAgent::AuthResponse(response)).await;
@@ -175,7 +175,7 @@ async fn a_stop_lets_jobs_end_and_closes_the_agents_connections_with_deploy() {
     };
     let (response, job) = futures_util::join!(soon(asking), begin);
     let mut response = response.unwrap();
-    let handle = coordinator.handle.clone();
+    let handle = coordinator.handle().clone();
     let stopping = actix_rt::spawn(async move { handle.stop().await });
     agent.settle().await;
     agent.chunk(job, "event: message_stop\ndata: {}\n\n").await;

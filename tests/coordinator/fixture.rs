@@ -3,18 +3,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use outpost::testkit::{CoordinatorConfig, CoordinatorHandle, RealCoordinator};
+use outpost::testkit::{CoordinatorConfig, CoordinatorHandle, RealCoordinator, TIMEOUT, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// What an event may take on a busy machine. Only a broken test takes it.
-const SOON: Duration = Duration::from_secs(60);
 
 /// Waits for a future, for a bounded time.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    actix_rt::time::timeout(SOON, future).await.expect("it did not happen in time")
+    within("an event", future).await
 }
 
 /// The provider id that goes with the key.
@@ -30,10 +26,8 @@ pub(crate) fn config() -> CoordinatorConfig {
 
 /// A coordinator on a free port.
 pub(crate) struct Coordinator {
-    pub(crate) addr: SocketAddr,
     agent_url: String,
-    pub(crate) handle: CoordinatorHandle,
-    _server: RealCoordinator,
+    server: RealCoordinator,
 }
 
 impl Coordinator {
@@ -46,8 +40,15 @@ impl Coordinator {
         let mut config = config();
         change(&mut config);
         let server = RealCoordinator::start(config);
-        let (agent_url, handle) = (server.agent_url(), server.handle().clone());
-        Self { addr: server.addr(), agent_url, handle, _server: server }
+        Self { agent_url: server.agent_url(), server }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    pub(crate) fn handle(&self) -> &CoordinatorHandle {
+        self.server.handle()
     }
 
     /// Where agents connect.
@@ -56,15 +57,15 @@ impl Coordinator {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        format!("http://{}{path}", self.addr())
     }
 
     pub(crate) fn get(&self, path: &str) -> awc::ClientRequest {
-        client().get(self.url(path)).timeout(SOON)
+        client().get(self.url(path)).timeout(TIMEOUT)
     }
 
     pub(crate) fn post(&self, path: &str) -> awc::ClientRequest {
-        client().post(self.url(path)).content_type("application/json").timeout(SOON)
+        client().post(self.url(path)).content_type("application/json").timeout(TIMEOUT)
     }
 
     /// Posts a body and takes the whole answer.

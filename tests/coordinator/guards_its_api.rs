@@ -111,7 +111,7 @@ async fn without_a_key_only_programs_on_this_machine_are_served() {
             "{kind}"
         );
     }
-    let host = format!("localhost:{}", coordinator.addr.port());
+    let host = format!("localhost:{}", coordinator.addr().port());
     let own = coordinator.get("/v1/models").insert_header(("host", host.clone()));
     let own = own.insert_header(("origin", format!("http://{host}")));
     assert_eq!(Answer::of(own, "").await.status, 200);

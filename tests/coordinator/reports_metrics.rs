@@ -94,7 +94,7 @@ async fn a_failed_job_counts_under_the_cause_that_its_agent_reports() {
 async fn a_job_whose_agent_disconnects_counts_as_failed() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
-    let response = posting(coordinator.addr, CHAT, REQUEST);
+    let response = posting(coordinator.addr(), CHAT, REQUEST);
     let job = agent.job().await;
     agent.chunk(job.job_id, "data: 1\n\n").await;
     agent.settle().await;

@@ -180,7 +180,7 @@ async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_no
             "\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\"",
         ),
     ] {
-        let asking = posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
+        let asking = posting(coordinator.addr(), path, r#"{"model":"m","stream":true}"#);
         let job = agent.job().await;
         agent.chunk(job.job_id, begun).await;
         agent.fail(job.job_id, ErrorCode::Internal).await;
@@ -196,7 +196,7 @@ async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
     let coordinator = Coordinator::start().await;
     for path in [CHAT, MESSAGES] {
         let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
-        let ask = || posting(coordinator.addr, path, r#"{"model":"m","stream":true}"#);
+        let ask = || posting(coordinator.addr(), path, r#"{"model":"m","stream":true}"#);
         let asking = ask();
         let job = agent.job().await.job_id;
         agent.chunk(job, HELLO).await;

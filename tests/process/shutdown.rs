@@ -1,4 +1,4 @@
-//! A process that is told to stop ends its jobs first, then the connection, then itself, with exit code 0.
+//! A process that gets a signal to stop ends its jobs first, then the connection, then itself, with exit code 0.
 
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::ErrorCode;

@@ -307,7 +307,7 @@ fn no_other_member_hides_the_usage_of_a_message() {
     for data in [
         // A member twice.
         &br#"{"type":"message_start","message":{"id":"m","model":"x","model":"x","usage":{"input_tokens":9}}}"#[..],
-        // A text that is not UTF-8, and an index that is no number.
+        // A text that is not UTF-8, and an index that is not a number.
         b"{\"type\":\"message_delta\",\"index\":\"0\",\"delta\":{\"stop_sequence\":\"\xe2\x82\"},\"usage\":{\"output_tokens\":7}}",
         br#"{"type":"message_stop"}"#,
     ] {

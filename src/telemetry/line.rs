@@ -62,14 +62,14 @@ mod tests {
     use crate::core::session::close::LinkEnd;
     use crate::messages::ids::Generation;
     use crate::telemetry::Event;
-    use crate::telemetry::events::{CapabilitiesSent, Disconnected};
+    use crate::telemetry::events::{CapabilitiesSent, Disconnected, EventKind};
 
     fn line<R>(event: impl Into<Event>, read: impl FnOnce(&Line<'_, '_, &str>) -> R) -> R {
         let event = event.into();
         let event = event.describe();
-        let (fields, message) = (event.fields(), event.message());
+        let (fields, EventKind { target, level, message, .. }) = (event.fields(), event.kind());
         let mut record = Record::builder();
-        record.target(event.target()).level(event.level()).key_values(&fields);
+        record.target(target).level(level).key_values(&fields);
         read(&Line::new("now", &record.args(format_args!("{message}")).build()))
     }
 

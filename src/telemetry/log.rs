@@ -79,8 +79,8 @@ mod tests {
 
     fn is_logged(filter: &str, event: &Event) -> bool {
         let logger = env_logger::Builder::new().parse_filters(filter).build();
-        let event = event.describe();
-        logger.enabled(&Metadata::builder().target(event.target()).level(event.level()).build())
+        let kind = event.describe().kind();
+        logger.enabled(&Metadata::builder().target(kind.target).level(kind.level).build())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::coordinator::metrics::Metrics;
 use crate::messages::ids::{ModelId, ProviderId};
 use crate::messages::wire::Extensions;
 use crate::telemetry::Fields;
-use crate::telemetry::events::Describe;
+use crate::telemetry::events::{Describe, EventKind};
 
 /// An agent was not admitted.
 #[derive(Clone, Debug)]
@@ -38,20 +38,8 @@ pub(crate) enum AgentRefusedCause {
 }
 
 impl Describe<Metrics> for AgentRefused {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "agent refused"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "agent refused").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -75,16 +63,8 @@ pub(crate) struct AgentConnected {
 }
 
 impl Describe<Metrics> for AgentConnected {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "agent connected"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "agent connected").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -109,12 +89,12 @@ pub(crate) struct AgentEnrolled {
 }
 
 impl Describe<Metrics> for AgentEnrolled {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "agent enrolled: add its public key to OUTPOST_COORDINATOR_AGENT_KEYS to know it after a restart"
+    fn kind(&self) -> EventKind {
+        EventKind::new(
+            Level::Info,
+            TARGET,
+            "agent enrolled: add its public key to OUTPOST_COORDINATOR_AGENT_KEYS to know it after a restart",
+        )
     }
 
     fn fields(&self) -> Fields {
@@ -130,20 +110,8 @@ pub(crate) struct AgentReplaced {
 }
 
 impl Describe<Metrics> for AgentReplaced {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "agent replaced by a newer connection with the same key"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "agent replaced by a newer connection with the same key").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -190,16 +158,8 @@ impl fmt::Display for SessionEnd {
 }
 
 impl Describe<Metrics> for AgentDisconnected {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "agent disconnected"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "agent disconnected").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -217,20 +177,8 @@ pub(crate) struct AgentSilent {
 }
 
 impl Describe<Metrics> for AgentSilent {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "agent silent"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "agent silent").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -248,20 +196,8 @@ pub(crate) struct ProtocolViolated {
 }
 
 impl Describe<Metrics> for ProtocolViolated {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "agent violated the protocol"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "agent violated the protocol").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -283,16 +219,8 @@ pub(crate) struct OfferReceived {
 }
 
 impl Describe<Metrics> for OfferReceived {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "offer received"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "offer received").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -317,20 +245,8 @@ pub(crate) struct AgentFrameSkipped {
 }
 
 impl Describe<Metrics> for AgentFrameSkipped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "frame skipped"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "frame skipped").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -346,20 +262,8 @@ pub(crate) struct AgentFrameIgnored {
 }
 
 impl Describe<Metrics> for AgentFrameIgnored {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "frame ignored"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "frame ignored").limited()
     }
 
     fn fields(&self) -> Fields {

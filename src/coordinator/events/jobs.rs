@@ -12,7 +12,7 @@ use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::Tokens;
 use crate::telemetry::Fields;
-use crate::telemetry::events::Describe;
+use crate::telemetry::events::{Describe, EventKind};
 
 /// A job ended. It is one attempt with one agent: a request that is sent to another agent again is another job.
 #[derive(Clone, Debug)]
@@ -36,21 +36,14 @@ pub(crate) struct JobAttemptEnded {
 }
 
 impl Describe<Metrics> for JobAttemptEnded {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        match self.result {
+    fn kind(&self) -> EventKind {
+        let level = match self.result {
             JobResult::Done | JobResult::ClientGone | JobResult::Agent(_) | JobResult::NotSent => Level::Info,
             JobResult::AgentLost | JobResult::SlowClient | JobResult::Deadline | JobResult::UnreadableResponse => {
                 Level::Warn
             }
-        }
-    }
-
-    fn message(&self) -> &'static str {
-        "job ended"
+        };
+        EventKind::new(level, TARGET, "job ended")
     }
 
     fn fields(&self) -> Fields {
@@ -86,20 +79,8 @@ pub(crate) struct RequestRefused {
 }
 
 impl Describe<Metrics> for RequestRefused {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "request refused"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "request refused").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -157,6 +138,6 @@ mod tests {
 
     #[test]
     fn every_end_of_a_job_is_logged() {
-        assert!(JobResult::all().all(|result| !ended(result).is_limited()));
+        assert!(JobResult::all().all(|result| !ended(result).kind().is_limited));
     }
 }

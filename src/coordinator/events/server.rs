@@ -8,7 +8,7 @@ use log::Level;
 use super::TARGET;
 use crate::coordinator::metrics::Metrics;
 use crate::telemetry::Fields;
-use crate::telemetry::events::Describe;
+use crate::telemetry::events::{Describe, EventKind};
 
 /// The API has no key.
 pub(crate) struct ApiWithoutKey {
@@ -17,17 +17,13 @@ pub(crate) struct ApiWithoutKey {
 }
 
 impl Describe<Metrics> for ApiWithoutKey {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "the API has no key: every user of this machine can use it, and so can anyone who reaches this port through a proxy \
-         or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY"
+    fn kind(&self) -> EventKind {
+        EventKind::new(
+            Level::Warn,
+            TARGET,
+            "the API has no key: every user of this machine can use it, and so can anyone who reaches this port through a proxy \
+ or a tunnel that adds no forwarding headers; set OUTPOST_COORDINATOR_API_KEY",
+        )
     }
 
     fn fields(&self) -> Fields {
@@ -42,12 +38,8 @@ pub(crate) struct CoordinatorListening {
 }
 
 impl Describe<Metrics> for CoordinatorListening {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "coordinator listening"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "coordinator listening")
     }
 
     fn fields(&self) -> Fields {
@@ -64,20 +56,8 @@ pub(crate) struct SocketOptionRefused {
 }
 
 impl Describe<Metrics> for SocketOptionRefused {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "socket option refused"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "socket option refused").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -92,12 +72,8 @@ pub(crate) struct CoordinatorStopping {
 }
 
 impl Describe<Metrics> for CoordinatorStopping {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "coordinator stopping"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "coordinator stopping")
     }
 
     fn fields(&self) -> Fields {
@@ -112,16 +88,8 @@ pub(crate) struct JobsCutShort {
 }
 
 impl Describe<Metrics> for JobsCutShort {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "running jobs ended early"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "running jobs ended early")
     }
 
     fn fields(&self) -> Fields {
@@ -133,12 +101,8 @@ impl Describe<Metrics> for JobsCutShort {
 pub(crate) struct CoordinatorStopped;
 
 impl Describe<Metrics> for CoordinatorStopped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "coordinator stopped"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "coordinator stopped")
     }
 
     fn fields(&self) -> Fields {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use super::describe::Describe;
+use super::describe::{Describe, EventKind};
 use crate::messages::ids::BackendId;
 use crate::messages::lifecycle::Child;
 use crate::telemetry::field::Fields;
@@ -20,16 +20,8 @@ pub struct ChildReplaced {
 }
 
 impl Describe for ChildReplaced {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "actor replaced"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "actor replaced")
     }
 
     fn fields(&self) -> Fields {
@@ -53,16 +45,8 @@ pub struct WorkerLost {
 }
 
 impl Describe for WorkerLost {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "worker lost"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "worker lost")
     }
 
     fn fields(&self) -> Fields {
@@ -79,16 +63,8 @@ impl Describe for WorkerLost {
 pub struct GivingUp;
 
 impl Describe for GivingUp {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> &'static str {
-        "too many actors ended in a short time, giving up"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Error, TARGET, "too many actors ended in a short time, giving up")
     }
 
     fn fields(&self) -> Fields {
@@ -106,12 +82,8 @@ pub struct Draining {
 }
 
 impl Describe for Draining {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "stopping, no new jobs"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "stopping, no new jobs")
     }
 
     fn fields(&self) -> Fields {
@@ -133,12 +105,8 @@ pub struct DrainProgress {
 }
 
 impl Describe for DrainProgress {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "waiting for running jobs"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "waiting for running jobs")
     }
 
     fn fields(&self) -> Fields {
@@ -154,16 +122,8 @@ pub struct DrainCutShort {
 }
 
 impl Describe for DrainCutShort {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "running jobs ended early"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "running jobs ended early")
     }
 
     fn fields(&self) -> Fields {
@@ -176,12 +136,8 @@ impl Describe for DrainCutShort {
 pub struct Stopped;
 
 impl Describe for Stopped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "stopped"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "stopped")
     }
 
     fn fields(&self) -> Fields {

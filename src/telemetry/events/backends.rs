@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use log::Level;
 
 use super::causes::BackendDownCause;
-use super::describe::Describe;
+use super::describe::{Describe, EventKind};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
 use crate::telemetry::Snapshot;
@@ -27,12 +27,8 @@ pub struct BackendUp {
 }
 
 impl Describe for BackendUp {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "backend up"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "backend up")
     }
 
     fn fields(&self) -> Fields {
@@ -66,12 +62,8 @@ pub struct CloudModelsNotOffered {
 }
 
 impl Describe for CloudModelsNotOffered {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "cloud models not offered"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "cloud models not offered")
     }
 
     fn fields(&self) -> Fields {
@@ -89,16 +81,8 @@ pub struct BackendDown {
 }
 
 impl Describe for BackendDown {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "backend down"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "backend down")
     }
 
     fn fields(&self) -> Fields {
@@ -121,16 +105,8 @@ pub struct NothingOnOffer {
 }
 
 impl Describe for NothingOnOffer {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "no model to offer: start an inference server, or set OUTPOST_BACKENDS"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "no model to offer: start an inference server, or set OUTPOST_BACKENDS")
     }
 
     fn fields(&self) -> Fields {
@@ -146,16 +122,8 @@ pub struct BreakerOpened {
 }
 
 impl Describe for BreakerOpened {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "circuit breaker opened"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "circuit breaker opened")
     }
 
     fn fields(&self) -> Fields {

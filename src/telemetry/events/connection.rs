@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use log::Level;
 
 use super::causes::{ConnectFailure, DisconnectCause, NotStored, SkipCause};
-use super::describe::Describe;
+use super::describe::{Describe, EventKind};
 use crate::core::session::close::is_expected;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::wire::Extensions;
@@ -24,12 +24,8 @@ pub struct Dialling {
 }
 
 impl Describe for Dialling {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "dialling"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "dialling")
     }
 
     fn fields(&self) -> Fields {
@@ -55,12 +51,8 @@ pub struct Connected {
 }
 
 impl Describe for Connected {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "connected"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "connected")
     }
 
     fn fields(&self) -> Fields {
@@ -90,16 +82,8 @@ pub struct ProviderIdReplaced {
 }
 
 impl Describe for ProviderIdReplaced {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "provider id replaced"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "provider id replaced")
     }
 
     fn fields(&self) -> Fields {
@@ -115,16 +99,8 @@ pub struct ProviderIdNotStored {
 }
 
 impl Describe for ProviderIdNotStored {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> &'static str {
-        "provider id not stored"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Error, TARGET, "provider id not stored")
     }
 
     fn fields(&self) -> Fields {
@@ -142,16 +118,9 @@ pub struct Disconnected {
 }
 
 impl Describe for Disconnected {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        if is_expected(self.cause.kind()) { Level::Info } else { Level::Warn }
-    }
-
-    fn message(&self) -> &'static str {
-        "disconnected"
+    fn kind(&self) -> EventKind {
+        let level = if is_expected(self.cause.kind()) { Level::Info } else { Level::Warn };
+        EventKind::new(level, TARGET, "disconnected")
     }
 
     fn fields(&self) -> Fields {
@@ -178,16 +147,8 @@ pub struct ConnectFailed {
 }
 
 impl Describe for ConnectFailed {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> &'static str {
-        "connection failed"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Error, TARGET, "connection failed")
     }
 
     fn fields(&self) -> Fields {
@@ -211,16 +172,12 @@ pub struct StillTrying {
 }
 
 impl Describe for StillTrying {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Error
-    }
-
-    fn message(&self) -> &'static str {
-        "no connection yet, still trying: check the coordinator's URL and the network"
+    fn kind(&self) -> EventKind {
+        EventKind::new(
+            Level::Error,
+            TARGET,
+            "no connection yet, still trying: check the coordinator's URL and the network",
+        )
     }
 
     fn fields(&self) -> Fields {
@@ -236,12 +193,8 @@ pub struct Retrying {
 }
 
 impl Describe for Retrying {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "next try"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "next try")
     }
 
     fn fields(&self) -> Fields {
@@ -263,12 +216,8 @@ pub struct CapabilitiesSent {
 }
 
 impl Describe for CapabilitiesSent {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "capabilities sent"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "capabilities sent")
     }
 
     fn fields(&self) -> Fields {
@@ -288,20 +237,8 @@ pub struct FrameSkipped {
 }
 
 impl Describe for FrameSkipped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn message(&self) -> &'static str {
-        "frame skipped"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "frame skipped").limited()
     }
 
     fn fields(&self) -> Fields {
@@ -321,20 +258,8 @@ pub struct StaleDropped {
 }
 
 impl Describe for StaleDropped {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "stale message dropped"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "stale message dropped").limited()
     }
 
     fn fields(&self) -> Fields {

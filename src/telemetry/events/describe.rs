@@ -9,32 +9,46 @@ use crate::telemetry::field::Fields;
 
 /// What an event provides. `S` is the state that events change: the snapshot of an agent, or the metrics of a coordinator.
 pub(crate) trait Describe<S = Snapshot> {
-    /// What a log filter selects it by.
-    fn target(&self) -> &'static str;
-
-    /// WARN: the process recovers by itself. ERROR: a person is needed.
-    fn level(&self) -> Level {
-        Level::Info
-    }
-
-    /// The message of its log line, which is the same for all events of the type.
-    fn message(&self) -> &'static str;
-
-    /// Whether a peer or a client can cause such events at will, as many as it likes. Then only some of them are logged, and
-    /// the others are counted. The end of a job always has its line.
-    fn is_limited(&self) -> bool {
-        false
-    }
-
-    /// A part of its cause, from a closed set, if limited events of different causes are counted apart: many of one cause hide
-    /// none of another.
-    fn variant(&self) -> &'static str {
-        ""
-    }
+    /// What is the same in the log lines of such events.
+    fn kind(&self) -> EventKind;
 
     /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
     fn fields(&self) -> Fields;
 
     /// What it changes.
     fn apply(&self, _state: &mut S, _at: SystemTime) {}
+}
+
+/// What the log lines of some events have in common. Limited events of one kind are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EventKind {
+    /// What a log filter selects it by.
+    pub(crate) target: &'static str,
+    /// The same for all events of a type.
+    pub(crate) message: &'static str,
+    /// A part of the cause, from a closed set, if limited events of different causes are counted apart: many of one cause hide
+    /// none of another.
+    pub(crate) variant: Option<&'static str>,
+    /// WARN: the process recovers by itself. ERROR: a person is needed.
+    pub(crate) level: Level,
+    /// Whether a peer or a client can cause such events at will, as many as it likes. Then only some of them are logged, and
+    /// the others are counted. The end of a job always has its line.
+    pub(crate) is_limited: bool,
+}
+
+impl EventKind {
+    /// A kind whose events are all logged.
+    pub(crate) fn new(level: Level, target: &'static str, message: &'static str) -> Self {
+        Self { level, target, message, variant: None, is_limited: false }
+    }
+
+    /// The same, of events that a peer or a client can cause at will.
+    pub(crate) fn limited(self) -> Self {
+        Self { is_limited: true, ..self }
+    }
+
+    /// The same, for events of this cause.
+    pub(crate) fn of_variant(self, variant: &'static str) -> Self {
+        Self { variant: Some(variant), ..self }
+    }
 }

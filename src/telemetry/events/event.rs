@@ -79,7 +79,7 @@ impl Event {
     /// WARN: the agent recovers by itself. ERROR: a person is needed.
     #[cfg(feature = "testkit")]
     pub fn level(&self) -> log::Level {
-        self.describe().level()
+        self.describe().kind().level
     }
 
     /// Applies it to the snapshot.

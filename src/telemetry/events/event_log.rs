@@ -4,22 +4,13 @@ use std::sync::{Mutex, PoisonError};
 
 use log::{Level, Record};
 
-use super::describe::Describe;
+use super::describe::{Describe, EventKind};
 use crate::telemetry::field::Fields;
 use crate::telemetry::repeats::Repeats;
 
 /// Writes the log lines of events. Of the events that a peer can cause at will, only the first ones of a kind are written
 /// until the next [`Self::next_period`].
-pub(crate) struct EventLog(Mutex<Repeats<Kind>>);
-
-/// The events that are counted together. Their log filter is that of the line that reports their number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
-    target: &'static str,
-    message: &'static str,
-    variant: &'static str,
-    level: Level,
-}
+pub(crate) struct EventLog(Mutex<Repeats<EventKind>>);
 
 impl EventLog {
     /// Writes `each` lines of a kind in a period, if a peer can cause them at will.
@@ -29,9 +20,8 @@ impl EventLog {
 
     /// Writes the line of an event, or counts the event. Returns whether it was written.
     pub(crate) fn write<S>(&self, event: &dyn Describe<S>) -> bool {
-        let (target, message, variant, level) = (event.target(), event.message(), event.variant(), event.level());
-        let kind = Kind { target, message, variant, level };
-        let is_written = !event.is_limited() || self.repeats(|repeats| repeats.note(kind));
+        let kind = event.kind();
+        let is_written = !kind.is_limited || self.repeats(|repeats| repeats.note(kind));
         if is_written {
             write_line(kind, event);
         }
@@ -42,19 +32,19 @@ impl EventLog {
     pub(crate) fn next_period(&self) -> Vec<Repeated> {
         let counts = self.repeats(Repeats::next_period).into_iter();
         let repeated = |(kind, count)| {
-            let Kind { target, message, variant, level } = kind;
+            let EventKind { target, message, variant, level, .. } = kind;
             Repeated { target, what: message, variant, level, count }
         };
         counts.map(repeated).collect()
     }
 
-    fn repeats<T>(&self, with: impl FnOnce(&mut Repeats<Kind>) -> T) -> T {
+    fn repeats<T>(&self, with: impl FnOnce(&mut Repeats<EventKind>) -> T) -> T {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn write_line<S>(kind: Kind, event: &dyn Describe<S>) {
-    let Kind { target, message, level, .. } = kind;
+fn write_line<S>(kind: EventKind, event: &dyn Describe<S>) {
+    let EventKind { target, message, level, .. } = kind;
     if log::log_enabled!(target: target, level) {
         let fields = event.fields();
         let mut record = Record::builder();
@@ -71,7 +61,7 @@ pub struct Repeated {
     /// The message of their log line.
     pub what: &'static str,
     /// The part of their cause by which they are counted apart.
-    pub variant: &'static str,
+    pub variant: Option<&'static str>,
     /// Their level.
     pub level: Level,
     /// How many were not logged.
@@ -79,21 +69,12 @@ pub struct Repeated {
 }
 
 impl<S> Describe<S> for Repeated {
-    fn target(&self) -> &'static str {
-        self.target
-    }
-
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    fn message(&self) -> &'static str {
-        "more events of one kind"
+    fn kind(&self) -> EventKind {
+        EventKind::new(self.level, self.target, "more events of one kind")
     }
 
     fn fields(&self) -> Fields {
-        let cause = Some(self.variant).filter(|variant| !variant.is_empty());
-        Fields::new().text("event", self.what).text_if("cause", cause).number("count", self.count)
+        Fields::new().text("event", self.what).text_if("cause", self.variant).number("count", self.count)
     }
 }
 
@@ -105,20 +86,8 @@ mod tests {
     struct Refused(&'static str);
 
     impl Describe<Snapshot> for Refused {
-        fn target(&self) -> &'static str {
-            "test"
-        }
-
-        fn message(&self) -> &'static str {
-            "refused"
-        }
-
-        fn is_limited(&self) -> bool {
-            true
-        }
-
-        fn variant(&self) -> &'static str {
-            self.0
+        fn kind(&self) -> EventKind {
+            EventKind::new(Level::Info, "test", "refused").limited().of_variant(self.0)
         }
 
         fn fields(&self) -> Fields {
@@ -134,7 +103,7 @@ mod tests {
         assert!(write("stopping"));
         let repeated = log.next_period();
         let counts: Vec<_> = repeated.iter().map(|repeated| (repeated.variant, repeated.count)).collect();
-        assert_eq!(counts, [("full", 2)]);
+        assert_eq!(counts, [(Some("full"), 2)]);
         assert!(log.write(&Refused("full")), "the next minute");
     }
 }

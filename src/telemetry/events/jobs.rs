@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use super::describe::Describe;
+use super::describe::{Describe, EventKind};
 use crate::core::scheduling::router::Refusal;
 use crate::messages::cause::Cause;
 use crate::messages::ids::{BackendId, JobId, ModelId};
@@ -28,16 +28,8 @@ pub struct JobAccepted {
 }
 
 impl Describe for JobAccepted {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "job accepted"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "job accepted")
     }
 
     fn fields(&self) -> Fields {
@@ -59,16 +51,8 @@ pub struct JobStarted {
 }
 
 impl Describe for JobStarted {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        Level::Debug
-    }
-
-    fn message(&self) -> &'static str {
-        "job started"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "job started")
     }
 
     fn fields(&self) -> Fields {
@@ -86,24 +70,9 @@ pub struct JobRefused {
 }
 
 impl Describe for JobRefused {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn level(&self) -> Level {
-        if self.refusal.code() == ErrorCode::OutOfCapacity { Level::Debug } else { Level::Info }
-    }
-
-    fn message(&self) -> &'static str {
-        "job refused"
-    }
-
-    fn is_limited(&self) -> bool {
-        true
-    }
-
-    fn variant(&self) -> &'static str {
-        self.refusal.cause().as_str()
+    fn kind(&self) -> EventKind {
+        let level = if self.refusal.code() == ErrorCode::OutOfCapacity { Level::Debug } else { Level::Info };
+        EventKind::new(level, TARGET, "job refused").limited().of_variant(self.refusal.cause().as_str())
     }
 
     fn fields(&self) -> Fields {
@@ -128,12 +97,8 @@ pub struct JobMoved {
 }
 
 impl Describe for JobMoved {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "job moved"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "job moved")
     }
 
     fn fields(&self) -> Fields {
@@ -181,12 +146,8 @@ impl JobEnded {
 }
 
 impl Describe for JobEnded {
-    fn target(&self) -> &'static str {
-        TARGET
-    }
-
-    fn message(&self) -> &'static str {
-        "job ended"
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "job ended")
     }
 
     fn fields(&self) -> Fields {

@@ -20,7 +20,7 @@ pub use connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
     ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
 };
-pub(crate) use describe::Describe;
+pub(crate) use describe::{Describe, EventKind};
 pub use event::Event;
 pub(crate) use event_log::EventLog;
 #[cfg(feature = "testkit")]

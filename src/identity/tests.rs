@@ -3,9 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::identity::error::{FileFault, KeyFault};
 use crate::identity::{Identity, IdentityError, Origin};
@@ -50,6 +50,11 @@ fn take(path: &Path) -> (Identity, Origin) {
 fn write(path: &Path, content: impl AsRef<[u8]>) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
+/// No process is started for it: until a child has started its program it shares the locks of the tests that run beside it.
+fn make_pipe(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -240,7 +245,7 @@ fn a_file_that_is_not_ours_is_refused() {
     symlink(place.key(), at("link")).unwrap();
     symlink(at("nowhere"), at("dangling")).unwrap();
     fs::create_dir(at("directory")).unwrap();
-    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    make_pipe(&at("pipe"));
     write(&at("large"), vec![b'x'; 16 * 1024 + 1]);
     let faults = ["link", "dangling", "directory", "pipe", "large"].map(|name| file_fault(&at(name)));
     let expected = [
@@ -267,7 +272,7 @@ fn a_lock_that_is_not_a_file_of_ours_is_refused_and_its_target_left_alone() {
             FileFault::Symlink,
         ),
         (|lock, _| fs::create_dir(lock).unwrap(), FileFault::NotRegular),
-        (|lock, _| assert!(Command::new("mkfifo").arg(lock).status().unwrap().success()), FileFault::NotRegular),
+        (|lock, _| make_pipe(lock), FileFault::NotRegular),
     ];
     for (put, expected) in puts {
         let place = Place::new();

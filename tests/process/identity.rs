@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use outpost::messages::wire::AuthResponse;
 use outpost::testkit::{CoordinatorLink, ScriptedCoordinator};
 use rustix::process::Signal;
@@ -28,6 +31,15 @@ fn limit_file_size(process: &crate::support::Outpost, bytes: Option<u64>) {
     prlimit(Some(process.pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
 }
 
+/// Where there is no openssl, the tests of the key's text form stand alone.
+fn assert_openssl_reads(key: &std::path::Path, pubkey: &str) {
+    let Ok(read) = Command::new("openssl").args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(key).output() else {
+        return;
+    };
+    assert!(read.status.success());
+    assert!(read.stdout.ends_with(&STANDARD.decode(pubkey).unwrap()));
+}
+
 #[actix_rt::test]
 async fn the_first_run_makes_a_key_that_outlives_a_kill_and_enrolls_once() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
@@ -40,6 +52,7 @@ async fn the_first_run_makes_a_key_that_outlives_a_kill_and_enrolls_once() {
     assert_eq!((mode(&home.key()), mode(&home.provider())), (0o600, 0o600));
     assert_eq!(fs::read_to_string(home.provider()).unwrap(), "prov-1\n");
     let key = fs::read(home.key()).unwrap();
+    assert_openssl_reads(&home.key(), &response.pubkey);
     first.signal(Signal::KILL);
     assert_eq!(first.finish().await.status.signal(), Some(9));
 

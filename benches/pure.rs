@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use outpost::internals::{
-    FrameReader, Ledger, Link, Outbox, RequestPolicy, ResponseScan, Role, Ticket, backend_body, encode,
+    Allowance, FrameReader, Ledger, Link, Outbox, RequestPolicy, ResponseScan, Role, Ticket, backend_body, encode,
 };
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::ids::{BackendId, Generation, JobId, ModelId};
+use outpost::messages::ids::{BackendId, Generation, JobId, ModelId, SessionId};
 use outpost::messages::wire::{Extensions, FromCoordinator};
 use outpost::testkit::{BackendKind, Frame, RemoteMedia, Upgraded};
 
@@ -30,7 +30,7 @@ fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
     let stream = Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink()));
     let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1 << 16);
     let (_reader, line) = link.split();
-    let outbox = Outbox::new(Generation(1), Extensions::NONE, line);
+    let outbox = Outbox::new(Generation(1), Extensions::NONE, line, &Allowance::of_sessions(1 << 20, 64 << 20));
     let (_handle, stream) = outbox.open(JobId::random());
     let bytes = vec![b'x'; len];
     bencher.counter(BytesCount::new(len)).bench_local(|| {
@@ -149,7 +149,7 @@ fn ledger(bencher: Bencher<'_, '_>, in_flight: u32) {
     let mut ids =
         std::iter::repeat_with(JobId::random).take(2 * in_flight as usize).collect::<Vec<_>>().into_iter().cycle();
     let mut admit = move |ledger: &mut Ledger<()>| {
-        let ticket = ledger.admit(ids.next().unwrap(), Generation(1), ()).unwrap();
+        let ticket = ledger.admit(ids.next().unwrap(), SessionId(1), ()).unwrap();
         ledger.place(ticket, &backend, in_flight).unwrap();
         ticket
     };

@@ -13,6 +13,7 @@ pub use crate::core::formats::usage::ResponseScan;
 pub use crate::core::scheduling::ledger::Ledger;
 pub use crate::dev::echo;
 pub use crate::messages::jobs::{JobEnded, Outcome, Ticket};
+pub use crate::relay::allowance::Allowance;
 pub use crate::relay::outbox::Outbox;
 pub use crate::telemetry::Events;
 pub use crate::transport::websocket::codec::{FrameReader, Role, encode};

@@ -13,19 +13,20 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::inbox::JobInbox;
 use super::guard::Guard;
-use super::messages::ConnectionUp;
-use crate::core::session::handshake::{Credentials, Handshake, Received, Step};
+use super::messages::{ConnectionUp, RouterInputs};
+use crate::core::session::handshake::{Credentials, Handshake, Received, SessionGrant, Step};
 use crate::core::session::nonces::SignedNonces;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::ids::{Generation, ProviderId};
-use crate::messages::jobs::{CancelJob, SubmitJob};
-use crate::messages::lifecycle::Stop;
+use crate::messages::lifecycle::{HandoverAnnounced, OfferSession, Stop};
 use crate::messages::secret::Secret;
-use crate::messages::wire::{Extensions, FromAgent};
+use crate::messages::wire::{Extensions, FromAgent, ResumeRequest};
+use crate::relay::allowance::Allowance;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::Events;
 use crate::telemetry::events::{
     Awaited, ConnectFailure, Connected, Dialling, DisconnectCause, NotStored, ProviderIdNotStored, ProviderIdReplaced,
+    SessionResumed,
 };
 use crate::telemetry::repeats::PERIOD;
 use crate::transport::websocket::codec::{Frame, Role};
@@ -64,6 +65,8 @@ pub(super) struct ConnectionSetup {
     pub(super) signed: Rc<RefCell<SignedNonces>>,
     pub(super) enrollment_code: Option<Secret>,
     pub(super) max_message: usize,
+    /// What the jobs of all sessions may keep.
+    pub(super) sessions: Allowance,
     pub(super) events: Events,
 }
 
@@ -71,8 +74,8 @@ pub(super) struct ConnectionSetup {
 #[derive(Clone)]
 pub(super) struct Listeners {
     pub(super) up: [Recipient<ConnectionUp>; 2],
-    pub(super) jobs: Recipient<SubmitJob>,
-    pub(super) cancels: Recipient<CancelJob>,
+    pub(super) router: RouterInputs,
+    pub(super) handovers: Recipient<HandoverAnnounced>,
     pub(super) ended: Recipient<ConnectionEnded>,
 }
 
@@ -105,18 +108,22 @@ impl Handler<Stop> for ConnectionActor {
 }
 
 async fn connect(generation: Generation, setup: ConnectionSetup, listeners: Listeners) -> ConnectionExit {
-    let Established { link, provider_id, agreed } = match establish(generation, &setup).await {
+    let established = establish(generation, &setup, &listeners.router.sessions).await;
+    let Established { link, provider_id, agreed, session } = match established {
         Ok(established) => established,
         Err(failure) => return ConnectionExit::Failed(failure),
     };
     let (reader, line) = link.split();
-    let outbox = Outbox::new(generation, agreed, Arc::clone(&line));
+    let outbox = Outbox::new(generation, agreed, Arc::clone(&line), &setup.sessions);
     setup.events.emit(Connected { generation, provider_id, extensions: agreed });
-    for listener in &listeners.up {
-        listener.do_send(ConnectionUp { outbox: outbox.clone() });
+    if let Some(jobs) = session.as_ref().and_then(|session| session.resumed.as_ref()).map(Vec::len) {
+        setup.events.emit(SessionResumed { generation, jobs });
     }
-    let (jobs, cancels) = (listeners.jobs, listeners.cancels);
-    let mut inbox = JobInbox { generation, agreed, events: setup.events.clone(), jobs, cancels };
+    for listener in &listeners.up {
+        listener.do_send(ConnectionUp { outbox: outbox.clone(), session: session.clone() });
+    }
+    let Listeners { router, handovers, .. } = listeners;
+    let mut inbox = JobInbox { generation, agreed, events: setup.events.clone(), router, handovers };
     let end = tokio::select! {
         end = pump::run(reader, &line, &outbox, &mut inbox) => end,
         never = count_repeats(&setup.events) => match never {},
@@ -141,16 +148,21 @@ struct Established {
     link: Link,
     provider_id: Option<ProviderId>,
     agreed: Extensions,
+    session: Option<SessionGrant>,
 }
 
-async fn establish(generation: Generation, setup: &ConnectionSetup) -> Result<Established, ConnectFailure> {
+async fn establish(
+    generation: Generation,
+    setup: &ConnectionSetup,
+    sessions: &Recipient<OfferSession>,
+) -> Result<Established, ConnectFailure> {
     setup.events.emit(Dialling { generation, addr: setup.connector.target().to_owned() });
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
-    match authenticate(&mut link, setup).await {
-        Ok((given, agreed)) => {
-            let provider_id = store(given, setup).await;
-            Ok(Established { link, provider_id, agreed })
+    match authenticate(&mut link, generation, setup, sessions).await {
+        Ok(Accepted { provider_id, agreed, session }) => {
+            let provider_id = store(provider_id, setup).await;
+            Ok(Established { link, provider_id, agreed, session })
         }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
@@ -161,11 +173,20 @@ async fn establish(generation: Generation, setup: &ConnectionSetup) -> Result<Es
     }
 }
 
-/// The provider id that the coordinator assigned, and the agreed extensions.
+/// What the coordinator accepted.
+struct Accepted {
+    provider_id: Option<ProviderId>,
+    agreed: Extensions,
+    session: Option<SessionGrant>,
+}
+
 async fn authenticate(
     link: &mut Link,
+    generation: Generation,
     setup: &ConnectionSetup,
-) -> Result<(Option<ProviderId>, Extensions), ConnectFailure> {
+    sessions: &Recipient<OfferSession>,
+) -> Result<Accepted, ConnectFailure> {
+    let mut resume = None;
     let mut state = Handshake::AwaitingChallenge;
     let mut limit = Instant::now() + STEP_LIMIT;
     loop {
@@ -178,10 +199,14 @@ async fn authenticate(
             Frame::Pong(_) => Received::Pong,
             Frame::Close { .. } => Received::Close,
         };
-        let (next, step) = advance(state, received, setup);
+        if state == Handshake::AwaitingChallenge && matches!(frame, Frame::Text(_)) {
+            // The challenge is answered with the jobs that are kept at this moment.
+            resume = sessions.send(OfferSession { generation }).await.ok().flatten();
+        }
+        let (next, step) = advance(state, received, setup, resume.as_ref());
         state = next;
         let answer = match step {
-            Step::Accepted { provider_id, agreed } => return Ok((provider_id, agreed)),
+            Step::Accepted { provider_id, agreed, session } => return Ok(Accepted { provider_id, agreed, session }),
             Step::Failed(failure) => return Err(failure.into()),
             Step::Send(response) => {
                 limit = Instant::now() + STEP_LIMIT;
@@ -198,7 +223,12 @@ async fn authenticate(
     }
 }
 
-fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) -> (Handshake, Step) {
+fn advance(
+    state: Handshake,
+    received: Received<'_>,
+    setup: &ConnectionSetup,
+    resume: Option<&ResumeRequest>,
+) -> (Handshake, Step) {
     let identity = &setup.identity;
     let unknown = identity.provider_id().is_none();
     state.next(
@@ -209,6 +239,7 @@ fn advance(state: Handshake, received: Received<'_>, setup: &ConnectionSetup) ->
             signed: &setup.signed,
             enrollment_code: setup.enrollment_code.as_ref().filter(|_| unknown),
             agent_version: env!("CARGO_PKG_VERSION"),
+            resume,
         },
     )
 }

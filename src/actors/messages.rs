@@ -10,8 +10,10 @@ use crate::backends::BackendFactory;
 use crate::core::scheduling::catalog::Catalog;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::RouterView;
+use crate::core::session::handshake::SessionGrant;
 use crate::messages::ids::BackendId;
-use crate::messages::jobs::{Job, JobEnded, Outcome, Ticket};
+use crate::messages::jobs::{Acknowledged, CancelJob, Job, JobEnded, Outcome, SubmitJob, Ticket};
+use crate::messages::lifecycle::OfferSession;
 use crate::relay::Fault;
 use crate::relay::job_stream::JobStream;
 use crate::relay::outbox::Outbox;
@@ -21,6 +23,17 @@ use crate::relay::outbox::Outbox;
 #[rtype(result = "()")]
 pub(super) struct ConnectionUp {
     pub(super) outbox: Outbox,
+    /// The session, where `resume` was agreed on.
+    pub(super) session: Option<SessionGrant>,
+}
+
+/// The router as a connection sees it.
+#[derive(Clone)]
+pub(super) struct RouterInputs {
+    pub(super) sessions: Recipient<OfferSession>,
+    pub(super) jobs: Recipient<SubmitJob>,
+    pub(super) cancels: Recipient<CancelJob>,
+    pub(super) acks: Recipient<Acknowledged>,
 }
 
 /// Where the end of an accepted job is reported.

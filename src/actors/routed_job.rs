@@ -7,6 +7,7 @@ use super::messages::{Admission, Dispatch, TryElsewhere};
 use crate::core::scheduling::estimate::Outline;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::router::{Progress, Work};
+use crate::core::session::delivery::Delivery;
 use crate::messages::endpoint::AnswerForm;
 use crate::messages::jobs::{Job, JobEnded, Ticket};
 use crate::relay::job_stream::JobHandle;
@@ -64,6 +65,23 @@ impl RoutedJob {
         async move { relay::give_up(&stream, fault, admission.report()).await }
     }
 
+    /// The job has ended: what could start it anew is not needed any more.
+    pub(super) fn forget_request(&mut self) {
+        (self.job, self.fault) = (None, None);
+    }
+
+    /// Lets the job's frames go to another connection, from that byte of its response.
+    pub(super) fn attach(&self, outbox: &Outbox, offset: u64) {
+        self.handle.stream().attach(outbox.clone(), offset);
+    }
+
+    /// The coordinator wants bytes that the agent does not have: ends the job, or replaces the end that it has.
+    pub(super) fn end_not_kept(&self, admission: Admission) {
+        let fault = Fault::not_kept();
+        self.handle.stream().replace_terminal(fault.job_error(self.handle.stream().job()));
+        self.end(admission, fault);
+    }
+
     /// The job ended by itself: its last frames are sent.
     pub(super) fn release(self) {
         self.handle.release();
@@ -75,6 +93,14 @@ impl Work for RoutedJob {
         self.job.as_ref().and_then(|job| Outline::of(&job.request, &job.members).ok())
     }
 
+    fn delivery(&self) -> Delivery {
+        self.handle.stream().delivery()
+    }
+
+    fn acknowledge(&mut self, offset: u64) {
+        self.handle.stream().acknowledge(offset);
+    }
+
     fn first_byte(&self) -> Option<std::time::Instant> {
         self.handle.stream().first_byte().map(Instant::into_std)
     }
@@ -83,7 +109,7 @@ impl Work for RoutedJob {
         let stream = self.handle.stream();
         match self.form {
             _ if !stream.has_begun() => Progress::NotBegun,
-            AnswerForm::Stream => Progress::Streamed(stream.written()),
+            AnswerForm::Stream => Progress::Streamed(stream.delivery().produced()),
             AnswerForm::Whole => Progress::Begun,
         }
     }

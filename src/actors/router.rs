@@ -12,9 +12,9 @@ use super::guard::Guard;
 use super::messages::{ConnectionUp, Dispatch, GetRouterView, RoutesChanged, TryElsewhere};
 use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
-use crate::messages::ids::BackendId;
-use crate::messages::jobs::{CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
-use crate::messages::lifecycle::{ConnectionDown, EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::messages::ids::{BackendId, Generation};
+use crate::messages::jobs::{Acknowledged, CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
+use crate::messages::lifecycle::{ConnectionDown, EndJobs, OfferSession, StillRunning, Stop, StopAdmitting};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery, SampleLoad};
 use crate::messages::wire::{FromAgent, JobError, MalformedJob};
 use crate::messages::workers::PoolLost;
@@ -39,7 +39,7 @@ pub(super) struct JobRouter {
     setup: RouterSetup,
     router: Router<RoutedJob>,
     pools: HashMap<BackendId, Recipient<Dispatch>>,
-    connection: Option<Outbox>,
+    connections: HashMap<Generation, Outbox>,
     /// The timer for the router's next wake-up.
     timer: Option<SpawnHandle>,
     _guard: Guard,
@@ -48,7 +48,7 @@ pub(super) struct JobRouter {
 impl JobRouter {
     pub(super) fn new(setup: RouterSetup, guard: Guard) -> Self {
         let router = Router::new(setup.settings, RandomState::new());
-        Self { setup, router, pools: HashMap::new(), connection: None, timer: None, _guard: guard }
+        Self { setup, router, pools: HashMap::new(), connections: HashMap::new(), timer: None, _guard: guard }
     }
 
     /// Carries out what the router wants done.
@@ -75,11 +75,24 @@ impl JobRouter {
                 Effect::AskLoad(backend) => self.setup.loads.do_send(AskLoad { backend }),
                 Effect::Announce { generation, capabilities } => {
                     let models = capabilities.models.len();
-                    let outbox = self.connection.as_ref().filter(|outbox| outbox.generation() == generation);
-                    let sent = outbox.map(|outbox| outbox.control(&FromAgent::Capabilities(capabilities)));
+                    let sent = self
+                        .connections
+                        .get(&generation)
+                        .map(|outbox| outbox.control(&FromAgent::Capabilities(capabilities)));
                     if let Some(Ok(())) = sent {
                         self.setup.events.emit(CapabilitiesSent { generation, models });
                     }
+                }
+                Effect::Attach { ticket, generation, offset } => {
+                    if let (Some(outbox), Some(work)) = (self.connections.get(&generation), self.router.work(ticket)) {
+                        work.attach(outbox, offset);
+                    }
+                }
+                Effect::Close { generation, now } => {
+                    let outbox = self.connections.get(&generation);
+                    // One that is gone needs no close.
+                    let _ =
+                        outbox.map(|outbox| if now { outbox.seal_and_close(1000, "") } else { outbox.close(1000, "") });
                 }
                 Effect::StillRunning(in_flight) => self.setup.supervisor.do_send(StillRunning { in_flight }),
                 Effect::WakeAt(at) => {
@@ -112,6 +125,7 @@ impl JobRouter {
             FailCause::Deadline => Fault::late(),
             FailCause::Stopping => Fault::stopping(),
             FailCause::WorkerLost => Fault::worker_lost(),
+            FailCause::NotKept => return work.end_not_kept(admission),
         };
         work.end(admission, fault);
     }
@@ -155,15 +169,19 @@ macro_rules! input {
 
 input!(ConnectionUp, |actor, up, now| {
     let (generation, agreed) = (up.outbox.generation(), up.outbox.agreed());
-    actor.connection = Some(up.outbox);
-    actor.router.connection_up(now, generation, agreed);
+    actor.connections.insert(generation, up.outbox);
+    actor.router.connection_up(now, generation, agreed, up.session);
 });
 input!(ConnectionDown, |actor, down, now| {
-    actor.connection.take_if(|outbox| outbox.generation() == down.generation);
+    actor.connections.remove(&down.generation);
     actor.router.connection_down(now, down.generation);
 });
 input!(CancelJob, |actor, cancel, now| actor.router.cancel(now, cancel.generation, cancel.job));
+input!(Acknowledged, |actor, ack, _now| actor.router.acknowledged(ack.generation, ack.job, ack.taken));
 input!(JobEnded, |actor, ended, now| {
+    if let Some(work) = actor.router.work(ended.ticket) {
+        work.forget_request();
+    }
     actor.router.ended(now, SystemTime::now(), ended.ticket, ended.outcome, ended.duration);
 });
 input!(LoadSeen, |actor, seen, now| actor.router.load_report(now, &seen.backend, seen.active_requests, seen.asked));
@@ -195,8 +213,7 @@ impl Handler<SubmitJob> for JobRouter {
 
     fn handle(&mut self, submit: SubmitJob, ctx: &mut Self::Context) -> Self::Result {
         let job_id = submit.job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
-        let current = self.connection.as_ref().filter(|outbox| outbox.generation() == submit.generation);
-        let submitted = match current.cloned() {
+        let submitted = match self.connections.get(&submit.generation).cloned() {
             Some(outbox) => self.submit(submit.job, &outbox),
             None => Submitted::Stale,
         };
@@ -204,6 +221,7 @@ impl Handler<SubmitJob> for JobRouter {
         MessageResult(match submitted {
             Submitted::Accepted => SubmitReply::Nothing,
             Submitted::AlreadyRuns => SubmitReply::AlreadyRuns,
+            Submitted::AlreadyEnded => SubmitReply::AlreadyEnded,
             Submitted::Stale => {
                 self.setup.events.emit(StaleDropped { what: "job" });
                 SubmitReply::Nothing
@@ -214,6 +232,14 @@ impl Handler<SubmitJob> for JobRouter {
                 SubmitReply::Refused(JobError { job_id, error_code, message, tokens_emitted: 0 })
             }
         })
+    }
+}
+
+impl Handler<OfferSession> for JobRouter {
+    type Result = MessageResult<OfferSession>;
+
+    fn handle(&mut self, offer: OfferSession, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.router.offer_session(Instant::now().into_std(), offer.generation))
     }
 }
 

@@ -20,35 +20,35 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, ConnectionSetup};
+use super::connection::ConnectionSetup;
 use super::discovery::DiscoveryActor;
 use super::guard::{ActorCount, Guard};
-use super::heartbeat::HeartbeatActor;
-use super::messages::{CatalogChanged, ConnectionUp, GetRouterView};
+use super::messages::{CatalogChanged, GetRouterView};
 use super::pool::WorkerPool;
 use super::router::JobRouter;
 use crate::backends::{BackendFactory, Source};
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::restart::{RestartBudget, Verdict};
 use crate::core::scheduling::router::RouterView;
-use crate::core::session::backoff::{EndClass, Reconnect};
 use crate::identity::Identity;
 use crate::messages::ids::{BackendId, Generation};
-use crate::messages::lifecycle::{Child, ConnectionDown, Stop};
+use crate::messages::lifecycle::{Child, Stop};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::messages::prices::PriceList;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
 use crate::messages::workers::PoolLost;
-use crate::relay::outbox::Outbox;
-use crate::telemetry::events::{
-    ChildReplaced, ConnectFailed, Disconnected, GivingUp, Retrying, StaleDropped, StillTrying,
-};
-use crate::telemetry::{Event, Events};
+use crate::relay::allowance::Allowance;
+use crate::telemetry::Events;
+use crate::telemetry::events::{ChildReplaced, GivingUp};
 use crate::transport::websocket::link::Connector;
 
 mod children;
+mod connections;
 mod drain;
+mod links;
+
+use links::Connections;
 
 pub(crate) use super::discovery::PolicyOf;
 
@@ -72,6 +72,10 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The largest message taken from the coordinator, in bytes.
     pub max_message: usize,
+    /// Response bytes that a job may keep until the coordinator acknowledges them.
+    pub kept_per_job: usize,
+    /// The same for all jobs together, beyond what each may always keep.
+    pub kept: usize,
     /// Whether requests may name media that backends fetch.
     pub remote_media: RemoteMedia,
 }
@@ -107,14 +111,6 @@ pub enum Exit {
     GaveUp,
 }
 
-/// What is known of the current connection.
-struct Connection {
-    addr: Addr<ConnectionActor>,
-    generation: Generation,
-    /// Set once jobs can come.
-    up: Option<(Outbox, Addr<HeartbeatActor>)>,
-}
-
 struct Pool {
     addr: Addr<WorkerPool>,
     factory: Arc<dyn BackendFactory>,
@@ -143,8 +139,7 @@ pub struct SupervisorActor {
     started: Instant,
 
     generation: Generation,
-    reconnect: Reconnect,
-    connection: Option<Connection>,
+    connections: Connections,
     router: Option<Addr<JobRouter>>,
     discovery: Option<Addr<DiscoveryActor>>,
     pools: HashMap<BackendId, Pool>,
@@ -177,6 +172,7 @@ impl SupervisorActor {
             signed: Rc::default(),
             enrollment_code: parts.enrollment_code,
             max_message: parts.settings.max_message,
+            sessions: Allowance::of_sessions(parts.settings.kept_per_job, parts.settings.kept),
             events: parts.events.clone(),
         };
         let arbiters = if parts.arbiters.is_empty() { vec![Arbiter::current()] } else { parts.arbiters };
@@ -191,8 +187,7 @@ impl SupervisorActor {
             actor_count: parts.actor_count,
             started: Instant::now(),
             generation: Generation::default(),
-            reconnect: Reconnect::default(),
-            connection: None,
+            connections: Connections::default(),
             router: None,
             discovery: None,
             pools: HashMap::new(),
@@ -204,34 +199,6 @@ impl SupervisorActor {
             done: Some(done),
         };
         (supervisor.start(), exit)
-    }
-
-    /// After the end of the current connection, whatever the cause: ends its jobs and schedules the next connection.
-    fn after_connection<E: Into<Event>>(
-        &mut self,
-        class: EndClass,
-        event: impl FnOnce(u32) -> E,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(connection) = self.connection.take() else { return };
-        self.living.remove(&Child::Connection(connection.generation));
-        if let Some((_, heartbeat)) = connection.up {
-            self.living.remove(&Child::Heartbeat(connection.generation));
-            heartbeat.do_send(Stop);
-        }
-        if let Some(router) = &self.router {
-            router.do_send(ConnectionDown { generation: connection.generation });
-        }
-        let retry = self.reconnect.after(class, &mut rand::rng());
-        self.events.emit(event(retry.failures));
-        if self.drain.is_some() {
-            return self.finish(Exit::Drained, ctx);
-        }
-        if retry.tenth {
-            self.events.emit(StillTrying { failures: retry.failures });
-        }
-        self.events.emit(Retrying { wait: retry.wait });
-        ctx.run_later(retry.wait, Self::start_connection);
     }
 }
 
@@ -261,41 +228,6 @@ impl Handler<ChildExited> for SupervisorActor {
             Verdict::GiveUp => {
                 self.events.emit(GivingUp);
                 self.finish(Exit::GaveUp, ctx);
-            }
-        }
-    }
-}
-
-impl Handler<ConnectionUp> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, up: ConnectionUp, ctx: &mut Self::Context) {
-        if self.connection.as_ref().is_none_or(|connection| connection.generation != up.outbox.generation()) {
-            return;
-        }
-        let heartbeat = self.start_heartbeat(&up.outbox, ctx);
-        if let Some(connection) = &mut self.connection {
-            connection.up = heartbeat.map(|heartbeat| (up.outbox, heartbeat));
-        }
-    }
-}
-
-impl Handler<ConnectionEnded> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let generation = ended.generation;
-        if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
-            self.events.emit(StaleDropped { what: "end of a connection" });
-            return;
-        }
-        match ended.exit {
-            ConnectionExit::Failed(cause) => {
-                let class = cause.class();
-                self.after_connection(class, |failures| ConnectFailed { generation, cause, failures }, ctx);
-            }
-            ConnectionExit::Ended(cause) => {
-                self.after_connection(EndClass::Planned, |_| Disconnected { generation, cause }, ctx);
             }
         }
     }

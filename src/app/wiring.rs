@@ -95,6 +95,8 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
         discovery_interval: config.discovery_interval,
         shutdown_grace: config.shutdown_grace,
         max_message: config.max_message_size,
+        kept_per_job: config.max_kept_per_job,
+        kept: config.max_kept,
         remote_media: if config.allow_remote_media { RemoteMedia::Allowed } else { RemoteMedia::Refused },
     }
 }

@@ -53,6 +53,10 @@ pub struct AgentConfig {
     pub proxy: Option<Proxy>,
     /// The largest message taken from the coordinator, in bytes: 64 KiB to 1 GiB.
     pub max_message_size: usize,
+    /// Bytes of a response that a job may keep until the coordinator acknowledges them.
+    pub max_kept_per_job: usize,
+    /// The same for all jobs together, beyond what each may always keep.
+    pub max_kept: usize,
     /// Whether requests may name media by URLs that backends fetch.
     pub allow_remote_media: bool,
     /// Whether the operator lets keys and jobs travel unencrypted. Already applied to the URLs here.
@@ -100,6 +104,8 @@ impl AgentConfig {
         let ca_file = reader.file(&vars::CA_FILE);
         let proxy = Proxy::read(&mut reader);
         let max_message_size = reader.parse(&vars::MAX_MESSAGE_SIZE, |text| units::size(text, 64 << 10, 1 << 30));
+        let max_kept_per_job = reader.parse(&vars::MAX_KEPT_PER_JOB, |text| units::size(text, 96 << 10, 1 << 30));
+        let max_kept = reader.parse(&vars::MAX_KEPT, |text| units::size(text, 1 << 20, 64 << 30));
         let allow_remote_media = reader.parse(&vars::ALLOW_REMOTE_MEDIA, units::boolean);
         let allow_dumps = reader.parse(&vars::ALLOW_DUMPS, units::boolean).unwrap_or_default();
         let known_backends = backends.as_ref().filter(|_| !reader.is_rejected(&vars::BACKENDS));
@@ -119,6 +125,8 @@ impl AgentConfig {
                 ca_file,
                 proxy,
                 max_message_size: max_message_size?,
+                max_kept_per_job: max_kept_per_job?,
+                max_kept: max_kept?,
                 allow_remote_media: allow_remote_media?,
                 allow_insecure,
                 allow_dumps,

@@ -48,6 +48,8 @@ fn nothing_but_the_coordinator_has_to_be_set() {
         ca_file: None,
         proxy: None,
         max_message_size: 64 * 1024 * 1024,
+        max_kept_per_job: 1024 * 1024,
+        max_kept: 64 * 1024 * 1024,
         allow_remote_media: false,
         allow_insecure: false,
         allow_dumps: false,

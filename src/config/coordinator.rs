@@ -14,6 +14,7 @@ use crate::messages::secret::Secret;
 use crate::messages::wire::Extensions;
 
 const SECOND: Duration = Duration::from_secs(1);
+const TEN_MINUTES: Duration = Duration::from_secs(10 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KIB: u64 = 1 << 10;
@@ -49,12 +50,16 @@ pub struct CoordinatorConfig {
     pub max_buffered: usize,
     /// How long a stop waits for running jobs.
     pub stop_grace: Duration,
+    /// How long the jobs of an agent wait for its return after its connection was lost, if `resume` was agreed on.
+    pub resume_window: Duration,
     /// How much longer an agent may take to report that the deadline passed, before its job is cancelled.
     pub deadline_margin: Duration,
     /// Connections at once of agents that have not proved their key. More are refused.
     pub max_in_handshake: usize,
     /// The extensions that are offered to agents.
     pub extensions: Extensions,
+    /// How often a stream that has begun gets a comment while its job waits for the return of its agent.
+    pub waiting_comments: Duration,
     /// How long an agent may take from its connection to its `auth_response`.
     pub handshake_timeout: Duration,
     /// How often agents are pinged.
@@ -94,6 +99,8 @@ impl CoordinatorConfig {
         let threads = reader.parse(&vars::COORDINATOR_THREADS, |text| units::count(text, 256));
         let stop_grace =
             reader.parse(&vars::COORDINATOR_SHUTDOWN_GRACE, |text| units::duration(text, Duration::ZERO, HOUR));
+        let resume_window =
+            reader.parse(&vars::COORDINATOR_RESUME_WINDOW, |text| units::duration(text, SECOND, TEN_MINUTES));
         // In force since the start of the process; only checked here.
         reader.parse(&vars::ALLOW_DUMPS, units::boolean);
         unknown::warn(&mut reader, None);
@@ -111,9 +118,11 @@ impl CoordinatorConfig {
                 max_agent_message: max_agent_message?,
                 max_buffered: max_buffered?,
                 stop_grace: stop_grace?,
+                resume_window: resume_window?,
                 deadline_margin: Duration::from_secs(5),
                 max_in_handshake: 256,
                 extensions: Extensions::all(),
+                waiting_comments: Duration::from_secs(10),
                 handshake_timeout: Duration::from_secs(5),
                 ping_interval: Duration::from_secs(20),
                 agent_silence: Duration::from_secs(60),
@@ -172,11 +181,13 @@ mod tests {
             ("OUTPOST_COORDINATOR_MAX_CONNECTIONS", "7", "0"),
             ("OUTPOST_COORDINATOR_THREADS", "3", "257"),
             ("OUTPOST_COORDINATOR_SHUTDOWN_GRACE", "0s", "2h"),
+            ("OUTPOST_COORDINATOR_RESUME_WINDOW", "10m", "11m"),
         ];
         let good: MapEnvironment = names.iter().map(|(name, good, _)| (*name, *good)).collect();
         let (config, _) = CoordinatorConfig::from_env(&good).unwrap();
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 1)));
         assert_eq!((config.job_timeout, config.stop_grace), (HOUR, Duration::ZERO));
+        assert_eq!(config.resume_window, TEN_MINUTES);
         assert_eq!((config.max_job_message, config.max_request_memory), (64 << 10, 64 << 30));
         assert_eq!((config.max_buffered, config.max_agent_message), (1 << 20, 2 << 20));
         assert_eq!((config.max_connections, config.threads), (7, 3));

@@ -77,6 +77,8 @@ fn lines(config: &AgentConfig, log: &LogConfig) -> Vec<Line> {
         line(&vars::CA_FILE, config.ca_file.as_ref().map(|path| path.display())),
         line(&vars::PROXY, Some(proxy(config))),
         line(&vars::MAX_MESSAGE_SIZE, Some(config.max_message_size)),
+        line(&vars::MAX_KEPT_PER_JOB, Some(config.max_kept_per_job)),
+        line(&vars::MAX_KEPT, Some(config.max_kept)),
         line(&vars::ALLOW_REMOTE_MEDIA, Some(config.allow_remote_media)),
         line(&vars::ALLOW_INSECURE, Some(config.allow_insecure)),
         line(&vars::ALLOW_DUMPS, Some(config.allow_dumps)),

@@ -112,6 +112,13 @@ pub(crate) static SHUTDOWN_GRACE: Variable = Variable::agent(
     "time that running jobs have to finish after SIGTERM, 0s to 1h",
 );
 /// See [`TABLE`].
+pub(crate) static COORDINATOR_RESUME_WINDOW: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_RESUME_WINDOW",
+    Value("60s"),
+    "2m",
+    "time that jobs wait for an agent whose connection was lost to come back, 1s to 10m",
+);
+/// See [`TABLE`].
 pub(crate) static STATUS_ADDR: Variable = Variable::agent(
     "OUTPOST_STATUS_ADDR",
     Value("127.0.0.1:9090"),
@@ -140,6 +147,20 @@ pub(crate) static MAX_MESSAGE_SIZE: Variable = Variable::agent(
     Value("64MiB"),
     "16MiB",
     "largest message accepted from the coordinator, 64KiB to 1GiB",
+);
+/// See [`TABLE`].
+pub(crate) static MAX_KEPT_PER_JOB: Variable = Variable::agent(
+    "OUTPOST_MAX_KEPT_PER_JOB",
+    Value("1MiB"),
+    "256KiB",
+    "most bytes of a response that are kept until the coordinator acknowledges them, 96KiB to 1GiB; then the backend waits",
+);
+/// See [`TABLE`].
+pub(crate) static MAX_KEPT: Variable = Variable::agent(
+    "OUTPOST_MAX_KEPT",
+    Value("64MiB"),
+    "256MiB",
+    "the same for all jobs together, 1MiB to 64GiB, beyond the 96KiB that each job may always keep",
 );
 /// See [`TABLE`].
 pub(crate) static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(
@@ -261,7 +282,7 @@ pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub(crate) static TABLE: [&Variable; 36] = [
+pub(crate) static TABLE: [&Variable; 39] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -281,6 +302,8 @@ pub(crate) static TABLE: [&Variable; 36] = [
     &CA_FILE,
     &PROXY,
     &MAX_MESSAGE_SIZE,
+    &MAX_KEPT_PER_JOB,
+    &MAX_KEPT,
     &ALLOW_REMOTE_MEDIA,
     &ALLOW_INSECURE,
     &ALLOW_DUMPS,
@@ -298,6 +321,7 @@ pub(crate) static TABLE: [&Variable; 36] = [
     &COORDINATOR_MAX_CONNECTIONS,
     &COORDINATOR_THREADS,
     &COORDINATOR_SHUTDOWN_GRACE,
+    &COORDINATOR_RESUME_WINDOW,
 ];
 
 /// The variables of the table that apply to one backend each.

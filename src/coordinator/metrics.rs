@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::error_kind::ApiErrorKind;
 use super::fleet::job_result::{JobOutcome, JobResult};
+use super::fleet::session_change::SessionChange;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 use crate::telemetry::prometheus::{Histogram, Page, SECONDS};
@@ -17,6 +18,7 @@ type Seconds = Histogram<{ SECONDS.len() }>;
 pub(crate) struct Metrics {
     jobs: HashMap<JobResult, u64>,
     refused: HashMap<ApiErrorKind, u64>,
+    sessions: HashMap<SessionChange, u64>,
     input_tokens: u64,
     output_tokens: u64,
     first_byte: BTreeMap<Endpoint, Seconds>,
@@ -30,6 +32,8 @@ pub(crate) struct Gauges {
     pub(crate) agents: usize,
     /// Jobs that have a slot.
     pub(crate) in_flight: usize,
+    /// Jobs that wait for agents without a connection.
+    pub(crate) waiting: usize,
 }
 
 impl Metrics {
@@ -58,6 +62,11 @@ impl Metrics {
         *self.refused.entry(cause).or_default() += 1;
     }
 
+    /// Counts what happened to a session that outlives a connection.
+    pub(crate) fn count_session(&mut self, change: SessionChange) {
+        *self.sessions.entry(change).or_default() += 1;
+    }
+
     /// The page for Prometheus.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut page = Page::default();
@@ -71,6 +80,15 @@ impl Metrics {
         let name = "outpost_coordinator_jobs_in_flight";
         page.head(name, "Jobs that have a slot of an agent.", "gauge");
         page.sample(name, &[], gauges.in_flight);
+        let name = "outpost_coordinator_jobs_waiting";
+        page.head(name, "Jobs that wait for an agent whose connection was lost.", "gauge");
+        page.sample(name, &[], gauges.waiting);
+        let name = "outpost_coordinator_sessions_total";
+        page.head(name, "Sessions that began to wait for their agent, and how the waits ended.", "counter");
+        for change in SessionChange::ALL {
+            let count = self.sessions.get(&change).copied().unwrap_or_default();
+            page.sample(name, &[("change", change.as_str())], count);
+        }
         let name = "outpost_coordinator_jobs_total";
         page.head(name, "Jobs that ended, by outcome and cause.", "counter");
         for result in JobResult::all() {

@@ -17,6 +17,7 @@ use super::state::CoordinatorState;
 use crate::config::CoordinatorConfig;
 use crate::coordinator::agents::link::CloseReason;
 use crate::coordinator::agents::session;
+use crate::coordinator::agents::session_lifecycle::expire_sessions;
 use crate::coordinator::api::handlers as api;
 use crate::coordinator::events::{
     ApiWithoutKey, CoordinatorEvents, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort,
@@ -25,6 +26,8 @@ use crate::coordinator::events::{
 
 /// Seconds for responses that are still being written after all jobs have ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;
+/// The shortest and the longest time that a handover may announce (protocol, section 7).
+const HANDOVER: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(600);
 
 /// A coordinator that listens on its port. It serves nothing before [`CoordinatorServer::run`].
 pub struct CoordinatorServer {
@@ -119,18 +122,26 @@ impl CoordinatorServer {
         tokio::select! {
             result = self.server => result,
             never = count_repeats_each_minute(&self.state.events) => match never {},
+            never = expire_sessions(&self.state) => match never {},
         }
     }
 }
 
 impl CoordinatorHandle {
-    /// Stops: refuses new connections and requests, waits some seconds for running jobs, closes the agents' sessions with
-    /// 1001 `drain:deploy`, and returns when all connections are closed.
+    /// Stops: refuses agents and requests with 503, announces to the agents that their connections will be closed, waits some
+    /// seconds for running jobs, closes the agents' connections with 1001 `drain:deploy`, and returns when all connections are
+    /// closed.
     pub async fn stop(&self) {
         let events = &self.state.events;
         events.emit(&CoordinatorStopping { in_flight: self.state.roster().in_flight() });
         let grace = self.state.config.stop_grace;
-        let ((), drained) = tokio::join!(self.server.pause(), tokio::time::timeout(grace, self.state.drain()));
+        self.state.begin_stop();
+        let links = self.state.roster().links();
+        for link in links {
+            link.hand_over(grace.clamp(HANDOVER.start, HANDOVER.end));
+        }
+        // New connections are still accepted, so that `/healthz` and the other paths can say that the coordinator stops.
+        let drained = tokio::time::timeout(grace, self.state.drain()).await;
         if drained.is_err() {
             events.emit(&JobsCutShort { in_flight: self.state.roster().in_flight() });
         }

@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use super::events::CoordinatorEvents;
 use super::metrics::Gauges;
 use crate::config::CoordinatorConfig;
+use crate::coordinator::agents::agent_sessions::AgentSessions;
 use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::SessionLink;
 use crate::coordinator::api::body_reader::BodyReader;
-use crate::coordinator::fleet::roster::{Roster, SessionId};
+use crate::coordinator::fleet::roster::{Released, Roster, SessionId};
 use crate::messages::ids::JobId;
 
 /// The shared state. A lock is held for one method call, and never over an await.
@@ -24,6 +25,8 @@ pub(crate) struct CoordinatorState {
     pub(crate) admission: Admission,
     /// Reads request bodies within their memory limit.
     pub(crate) body_reader: BodyReader,
+    /// The session of each agent.
+    pub(crate) sessions: AgentSessions,
     roster: Mutex<Roster<SessionLink>>,
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
@@ -40,6 +43,7 @@ impl CoordinatorState {
             events: CoordinatorEvents::new(),
             body_reader: BodyReader::new(config.max_job_message, config.max_request_memory),
             config,
+            sessions: AgentSessions::default(),
             roster: Mutex::new(Roster::new()),
             stopping: AtomicBool::new(false),
             in_handshake: Arc::default(),
@@ -56,7 +60,7 @@ impl CoordinatorState {
     /// How many agents and jobs there are.
     pub(crate) fn gauges(&self) -> Gauges {
         let roster = self.roster();
-        Gauges { agents: roster.links().len(), in_flight: roster.in_flight() }
+        Gauges { agents: roster.links().len(), in_flight: roster.in_flight(), waiting: roster.waiting() }
     }
 
     /// Admits a session whose agent has not proved its key yet. `None` if there are too many.
@@ -72,18 +76,23 @@ impl CoordinatorState {
         self.job_ended.notify_waiters();
     }
 
-    /// Frees a job's slot. `false` if it was free already.
-    pub(crate) fn release(&self, session: SessionId, job: JobId) -> bool {
-        let held = self.roster().release(session, job);
+    /// Frees a job's slot, if it had one.
+    pub(crate) fn release(&self, session: SessionId, job: JobId) -> Released<SessionLink> {
+        let released = self.roster().release(session, job);
         self.job_ended.notify_waiters();
-        held
+        released
     }
 
     /// Removes an agent and its jobs.
-    pub(crate) fn leave(&self, session: SessionId) -> bool {
-        let was_there = self.roster().leave(session);
+    pub(crate) fn leave(&self, session: SessionId) {
+        self.roster().leave(session);
         self.job_ended.notify_waiters();
-        was_there
+    }
+
+    /// Takes an agent off the roster until it returns.
+    pub(crate) fn part(&self, session: SessionId) {
+        self.roster().part(session);
+        self.job_ended.notify_waiters();
     }
 
     /// Whether new connections and requests are refused.
@@ -91,9 +100,14 @@ impl CoordinatorState {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Refuses new connections and requests, and returns when no job runs.
-    pub(crate) async fn drain(&self) {
+    /// Refuses agents and requests from now on, and ends the jobs that wait for agents without a connection.
+    pub(crate) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.stop_sessions();
+    }
+
+    /// Returns when no job runs.
+    pub(crate) async fn drain(&self) {
         loop {
             let ended = self.job_ended.notified();
             tokio::pin!(ended);

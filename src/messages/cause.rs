@@ -21,6 +21,8 @@ pub enum Cause {
     BackendsFull,
     /// The agent holds as many jobs as it may.
     AgentFull,
+    /// It arrived on a connection that a newer one has replaced.
+    OldConnection,
     /// The token budget of the minute is spent.
     BudgetSpent,
     /// The agent is stopping.
@@ -31,6 +33,8 @@ pub enum Cause {
     Cancelled,
     /// The connection to the coordinator ended.
     ConnectionLost,
+    /// The coordinator wants bytes of its response that the agent does not have.
+    NotKept,
     /// The actors that worked it have ended.
     WorkerLost,
     /// Another fault or limit of the agent.
@@ -66,11 +70,13 @@ impl Cause {
             Self::BreakersOpen => "breakers_open",
             Self::BackendsFull => "backends_full",
             Self::AgentFull => "agent_full",
+            Self::OldConnection => "old_connection",
             Self::BudgetSpent => "budget_spent",
             Self::Stopping => "stopping",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::ConnectionLost => "connection_lost",
+            Self::NotKept => "not_kept",
             Self::WorkerLost => "worker_lost",
             Self::AgentError => "agent_error",
             Self::InvalidRequest => "invalid_request",

@@ -84,7 +84,7 @@ pub enum IdError {
     NotAUuid,
     /// Not 1 to 128 characters of letters, digits, `.`, `_`, `:` and `-`.
     #[error("not 1 to 128 characters of letters, digits, '.', '_', ':' and '-'")]
-    NotAProviderId,
+    NotAToken,
 }
 
 impl FromStr for JobId {
@@ -122,34 +122,61 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
-/// The id that the coordinator assigned to this agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ProviderId(String);
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
 
-impl ProviderId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ProviderId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
-        if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(IdError::NotAProviderId)
+        impl $name {
+            /// The token as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+                if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(IdError::NotAToken)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
-impl fmt::Display for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+token! {
+    /// The id that the coordinator assigned to this agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
+    ProviderId
+}
+token! {
+    /// The name that a coordinator gave to a session: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
+    SessionName
+}
+
+impl SessionName {
+    /// The name of these bits: 32 hex digits.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(format!("{bits:032x}"))
     }
 }
 
@@ -215,6 +242,12 @@ impl fmt::Display for Generation {
         self.0.fmt(f)
     }
 }
+
+/// Counts the sessions of a process, from 1. A session is what outlives a connection: the jobs between this agent and one
+/// coordinator. Without the extension `resume` each connection has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
 
 #[cfg(test)]
 mod tests {

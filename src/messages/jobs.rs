@@ -9,7 +9,7 @@ use super::cause::Cause;
 use super::endpoint::{AnswerForm, Endpoint};
 use super::ids::{Generation, JobId, ModelId};
 use super::members::Members;
-use super::wire::{ErrorCode, JobError, MalformedJob, Tokens};
+use super::wire::{ErrorCode, JobError, MalformedJob, Taken, Tokens};
 
 /// Longer deadlines are cut to this one, which a timer can hold.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -150,6 +150,8 @@ pub(crate) enum SubmitReply {
     Nothing,
     /// Skip the frame: a job with this id is running, and an answer would end it.
     AlreadyRuns,
+    /// Skip the frame: a job with this id has ended in this session.
+    AlreadyEnded,
     /// Send this frame.
     Refused(JobError),
 }
@@ -160,4 +162,13 @@ pub(crate) enum SubmitReply {
 pub(crate) struct CancelJob {
     pub(crate) generation: Generation,
     pub(crate) job: JobId,
+}
+
+/// Connection to router: the coordinator has taken over a part of a job.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Acknowledged {
+    pub(crate) generation: Generation,
+    pub(crate) job: JobId,
+    pub(crate) taken: Taken,
 }

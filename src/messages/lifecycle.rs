@@ -1,8 +1,11 @@
 //! Messages about the start and end of connections and of the process.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::ids::{BackendId, Generation};
+use super::wire::ResumeRequest;
 
 /// A child of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -66,4 +69,19 @@ pub(crate) struct EndJobs;
 #[rtype(result = "()")]
 pub(crate) struct StillRunning {
     pub(crate) in_flight: usize,
+}
+
+/// Connection to router: its handshake has begun. The answer is the session that it may go on with.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "Option<ResumeRequest>")]
+pub(crate) struct OfferSession {
+    pub(crate) generation: Generation,
+}
+
+/// Connection to supervisor: the coordinator will close this connection at the latest after the deadline.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct HandoverAnnounced {
+    pub(crate) generation: Generation,
+    pub(crate) deadline: Duration,
 }

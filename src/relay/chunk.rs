@@ -17,76 +17,69 @@ pub(crate) const MAX_CHUNK: usize = 32 * 1024;
 
 /// The form in which the chunks of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    /// `job_chunk`, as the base protocol has it.
-    Json,
-    /// Binary frames, as the extension `binary` has it.
-    Binary,
+pub(super) struct Encoding {
+    /// Binary frames, as the extension `binary` has it. Otherwise `job_chunk`, as the base protocol has it.
+    is_binary: bool,
+    /// A `job_chunk` has its offset, as the extension `resume` has it.
+    has_offsets: bool,
 }
 
 impl Encoding {
     /// The form that goes with what was agreed on.
     pub(super) fn of(agreed: Extensions) -> Self {
-        if agreed.contains(Extension::Binary) { Self::Binary } else { Self::Json }
-    }
-
-    /// Bytes of the payload of a chunk's frame.
-    pub(super) fn size(self, job: JobId, bytes: &[u8]) -> usize {
-        match self {
-            Self::Json => HEAD.len() + job.as_str().len() + MIDDLE.len() + bytes.len().div_ceil(3) * 4 + TAIL.len(),
-            Self::Binary => BINARY_CHUNK_HEAD + bytes.len(),
-        }
+        let [is_binary, has_offsets] = [Extension::Binary, Extension::Resume].map(|one| agreed.contains(one));
+        Self { is_binary, has_offsets }
     }
 
     /// Appends the frame of a chunk that has `offset` bytes of the response before it, without intermediate copies.
     pub(super) fn append(self, out: &mut FrameBuffer, job: JobId, offset: u64, bytes: &[u8]) {
-        let size = self.size(job, bytes);
-        match self {
-            Self::Json => out.text(size, |out| {
-                out.extend_from_slice(HEAD);
-                out.extend_from_slice(job.as_str().as_bytes());
-                out.extend_from_slice(MIDDLE);
-                base64_simd::STANDARD.encode_append(bytes, out);
-                out.extend_from_slice(TAIL);
-            }),
-            Self::Binary => out.binary(size, |out| {
+        if self.is_binary {
+            return out.binary(BINARY_CHUNK_HEAD + bytes.len(), |out| {
                 out.extend_from_slice(&BinaryChunk::head(job.uuid(), offset));
                 out.extend_from_slice(bytes);
-            }),
+            });
         }
+        if self.has_offsets {
+            let offset = offset.to_string();
+            return append_text(out, &[HEAD, job.as_str().as_bytes(), OFFSET, offset.as_bytes(), MORE], bytes);
+        }
+        append_text(out, &[HEAD, job.as_str().as_bytes(), MIDDLE], bytes);
+    }
+
+    /// Appends the frame of a job's first chunk, which may be empty, with the head of its response.
+    pub(super) fn append_first(self, out: &mut FrameBuffer, job: JobId, head: &ResponseHead, bytes: &[u8]) {
+        let (status, kind) = (head.status().to_string(), head.content_type());
+        let offset = if self.has_offsets { FIRST } else { b"" };
+        let parts =
+            [HEAD, job.as_str().as_bytes(), STATUS, status.as_bytes(), TYPE, kind.as_bytes(), QUOTE, offset, MORE];
+        append_text(out, &parts, bytes);
     }
 }
 
-/// Appends the frame of a job's first chunk, which may be empty, with the head of its response.
-pub(super) fn append_first(out: &mut FrameBuffer, job: JobId, head: &ResponseHead, bytes: &[u8]) {
-    let (status, kind) = (head.status().to_string(), head.content_type());
-    let size = first_size(job, head, bytes);
+/// Appends a text frame of these parts, the bytes in base64, and what ends a chunk.
+fn append_text(out: &mut FrameBuffer, parts: &[&[u8]], bytes: &[u8]) {
+    let before: usize = parts.iter().map(|part| part.len()).sum();
+    let size = before + bytes.len().div_ceil(3) * 4 + TAIL.len();
     out.text(size, |out| {
-        for part in [HEAD, job.as_str().as_bytes(), STATUS, status.as_bytes(), TYPE, kind.as_bytes(), MIDDLE] {
-            out.extend_from_slice(part);
-        }
+        parts.iter().for_each(|part| out.extend_from_slice(part));
         base64_simd::STANDARD.encode_append(bytes, out);
         out.extend_from_slice(TAIL);
     });
 }
 
-/// Bytes of the payload of such a frame. A status has three digits.
-fn first_size(job: JobId, head: &ResponseHead, bytes: &[u8]) -> usize {
-    Encoding::Json.size(job, bytes) + STATUS.len() + 3 + TYPE.len() + head.content_type().len()
-}
-
-/// Appends a job's terminal frame, with the response bytes counted that were written before it.
-pub(super) fn append_terminal(out: &mut FrameBuffer, mut terminal: FromAgent, written: u64) {
-    if let FromAgent::JobError(error) = &mut terminal {
-        error.tokens_emitted = written;
-    }
+/// Appends a job's terminal frame.
+pub(super) fn append_terminal(out: &mut FrameBuffer, terminal: &FromAgent) {
     // Plain data with string keys always serializes.
-    out.push(&Frame::Text(serde_json::to_vec(&terminal).unwrap_or_default().into()));
+    out.push(&Frame::Text(serde_json::to_vec(terminal).unwrap_or_default().into()));
 }
 
 const HEAD: &[u8] = br#"{"type":"job_chunk","job_id":""#;
 const STATUS: &[u8] = br#"","status":"#;
 const TYPE: &[u8] = br#","content_type":""#;
+const QUOTE: &[u8] = br#"""#;
+const OFFSET: &[u8] = br#"","offset":"#;
+const FIRST: &[u8] = br#","offset":0"#;
+const MORE: &[u8] = br#","data":""#;
 const MIDDLE: &[u8] = br#"","data":""#;
 const TAIL: &[u8] = br#""}"#;
 
@@ -98,6 +91,10 @@ mod tests {
 
     use super::*;
     use crate::transport::websocket::codec::{FrameReader, Role};
+
+    const BASE: Encoding = Encoding { is_binary: false, has_offsets: false };
+    const OFFSETS: Encoding = Encoding { has_offsets: true, ..BASE };
+    const BINARY: Encoding = Encoding { is_binary: true, ..BASE };
 
     fn written(append: impl FnOnce(&mut FrameBuffer)) -> Vec<u8> {
         let mut out = FrameBuffer::new(Role::Client);
@@ -113,21 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn either_form_reads_back_and_is_as_long_as_announced() {
+    fn every_form_reads_back() {
         let job = JobId::random();
         for len in [0, 1, 2, 3, 100, 4096, MAX_CHUNK - 1, MAX_CHUNK] {
             let bytes: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
 
-            let text = written(|out| Encoding::Json.append(out, job, 7, &bytes));
-            let Frame::Text(text) = read(&text) else { panic!("no text") };
-            assert_eq!(text.len(), Encoding::Json.size(job, &bytes));
-            let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
-            assert_eq!(chunk.job_id, job);
-            assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
+            for (encoding, offset) in [(BASE, None), (OFFSETS, Some(7))] {
+                let text = written(|out| encoding.append(out, job, 7, &bytes));
+                let Frame::Text(text) = read(&text) else { panic!("no text") };
+                let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
+                assert_eq!((chunk.job_id, chunk.offset), (job, offset));
+                assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
+            }
 
-            let binary = written(|out| Encoding::Binary.append(out, job, 7, &bytes));
+            let binary = written(|out| BINARY.append(out, job, 7, &bytes));
             let Frame::Binary(frame) = read(&binary) else { panic!("not binary") };
-            assert_eq!(frame.len(), Encoding::Binary.size(job, &bytes));
             let Ok(chunk) = BinaryChunk::parse(&frame) else { panic!("no chunk") };
             assert_eq!((chunk.job, chunk.offset), (job.uuid(), 7));
             assert!(chunk.bytes == bytes, "{len}");
@@ -136,28 +133,30 @@ mod tests {
 
     #[test]
     fn a_full_chunk_is_a_frame_below_64_kib() {
-        for encoding in [Encoding::Json, Encoding::Binary] {
+        for encoding in [BASE, OFFSETS, BINARY] {
             let frame = written(|out| encoding.append(out, JobId::random(), u64::MAX, &vec![0xff; MAX_CHUNK]));
             assert!(frame.len() < 1 << 16, "{encoding:?}");
         }
     }
 
     #[test]
-    fn the_first_chunk_reads_back_with_its_head_and_is_as_long_as_announced() {
+    fn the_first_chunk_reads_back_with_its_head() {
         let job = JobId::random();
         let long = format!("application/{}", "x".repeat(84));
         for head in
             [ResponseHead::new(200, "text/event-stream"), ResponseHead::new(599, ""), ResponseHead::new(404, &long)]
         {
             for len in [0, 1, MAX_CHUNK] {
-                let bytes = vec![0xfe; len];
-                let frame = written(|out| append_first(out, job, &head, &bytes));
-                assert!(frame.len() < 1 << 16);
-                let Frame::Text(text) = read(&frame) else { panic!("no text") };
-                assert_eq!(text.len(), first_size(job, &head, &bytes));
-                let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
-                assert_eq!((chunk.job_id, ResponseHead::of(&chunk)), (job, Some(head.clone())));
-                assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
+                for (encoding, offset) in [(BASE, None), (OFFSETS, Some(0)), (BINARY, None)] {
+                    let bytes = vec![0xfe; len];
+                    let frame = written(|out| encoding.append_first(out, job, &head, &bytes));
+                    assert!(frame.len() < 1 << 16);
+                    let Frame::Text(text) = read(&frame) else { panic!("no text") };
+                    let Ok(FromAgent::JobChunk(chunk)) = serde_json::from_slice(&text) else { panic!("no chunk") };
+                    assert_eq!((chunk.job_id, ResponseHead::of(&chunk)), (job, Some(head.clone())));
+                    assert_eq!(chunk.offset, offset);
+                    assert!(STANDARD.decode(chunk.data).unwrap() == bytes, "{len}");
+                }
             }
         }
     }
@@ -170,16 +169,21 @@ mod tests {
             Frame::Text(text) => String::from_utf8(text.to_vec()).unwrap() + "\n",
             _ => panic!("not text"),
         };
-        let chunk = written(|out| Encoding::Json.append(out, job, 0, bytes));
+        let chunk = written(|out| BASE.append(out, job, 0, bytes));
         assert_eq!(text(&chunk), include_str!("../../tests/golden/wire/job_chunk.json"));
         let head = ResponseHead::new(200, "text/event-stream");
-        let first = written(|out| append_first(out, job, &head, bytes));
+        let first = written(|out| BASE.append_first(out, job, &head, bytes));
         assert_eq!(text(&first), include_str!("../../tests/golden/wire/job_chunk_head.json"));
+        let offset = written(|out| OFFSETS.append(out, job, 65_536, bytes));
+        assert_eq!(text(&offset), include_str!("../../tests/golden/wire/job_chunk_offset.json"));
     }
 
     #[test]
-    fn chunks_are_binary_only_where_that_was_agreed() {
-        assert_eq!(Encoding::of(Extensions::NONE), Encoding::Json);
-        assert_eq!(Encoding::of(Extensions::all()), Encoding::Binary);
+    fn chunks_have_the_form_that_was_agreed() {
+        let of = |agreed: &[Extension]| Encoding::of(agreed.iter().copied().collect());
+        assert_eq!(of(&[]), BASE);
+        assert_eq!(of(&[Extension::Binary, Extension::Endpoints]), BINARY);
+        assert_eq!(of(&[Extension::Resume]), OFFSETS);
+        assert_eq!(of(&[Extension::Binary, Extension::Resume]), Encoding { has_offsets: true, ..BINARY });
     }
 }

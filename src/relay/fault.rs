@@ -12,6 +12,7 @@ use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::usage::BackendFault;
 use crate::core::scheduling::router::Refusal;
 use crate::messages::cause::Cause;
+use crate::messages::ids::JobId;
 use crate::messages::jobs::{Blame, Evidence, Failure, Outcome};
 use crate::messages::wire::{ErrorCode, FromAgent, JobError};
 
@@ -23,9 +24,7 @@ pub(super) const TOO_LARGE: &str = "the backend's answer is too large to be read
 /// Ends a job with `job_error`, unless it has ended. `ended` is called as that frame is written.
 pub(crate) fn end(stream: &JobStream, fault: Fault, ended: impl FnOnce(Outcome) + Send + 'static) {
     let failure = fault.failure();
-    let (job_id, error_code, message) = (stream.job(), failure.code, fault.message);
-    let error = JobError { job_id, error_code, message, tokens_emitted: 0 };
-    stream.end(FromAgent::JobError(error), Box::new(move || ended(Outcome::Failed(failure))));
+    stream.end(fault.job_error(stream.job()), Box::new(move || ended(Outcome::Failed(failure))));
 }
 
 /// Ends a job with `job_error`, unless it ends otherwise first. The backend's error response is sent before it if the
@@ -116,6 +115,17 @@ impl Fault {
     /// The actors that worked it are gone.
     pub(crate) fn worker_lost() -> Self {
         Self::agent("the agent failed while working the job").because(Cause::WorkerLost)
+    }
+
+    /// The coordinator wants bytes of the response that are not kept.
+    pub(crate) fn not_kept() -> Self {
+        Self::agent("the coordinator wants a part of the response that the agent does not have").because(Cause::NotKept)
+    }
+
+    /// The terminal frame of a job that it ends.
+    pub(crate) fn job_error(&self, job_id: JobId) -> FromAgent {
+        let (error_code, message) = (self.failure().code, self.message.clone());
+        FromAgent::JobError(JobError { job_id, error_code, message, tokens_emitted: 0 })
     }
 
     /// This program failed.

@@ -4,9 +4,14 @@
 //! encoded and written on the worker's thread if the line is idle; else they are held, and the job waits for its turn at the
 //! pump. Bytes are encoded as they are written, for the connection that exists then.
 //!
-//! - STREAM-1: at most one terminal frame is written, behind all bytes that were appended before the end.
+//! Where `resume` was agreed on, bytes are held until the coordinator acknowledges them, and the terminal frame until the job
+//! is dropped: a later connection goes on where the coordinator wants ([`JobStream::attach`]). How far a response has come is
+//! in its [`Delivery`].
+//!
+//! - STREAM-1: at most one terminal frame is written to a connection, behind all bytes that were appended before the end.
 //! - STREAM-2: nothing of the job is written after its terminal frame, nor after a cancel.
-//! - STREAM-3: `produced >= written`, and the difference is what is held, which is bounded.
+//! - STREAM-3: what is held is bounded by the [`Allowance`].
+//! - STREAM-4: at any time one connection gets frames of the job.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -15,9 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::chunk::{self, MAX_CHUNK};
-use super::outbox::{GUARANTEED, MOST, Outbox};
-use super::segments::Segments;
+use super::allowance::Allowance;
+use super::chunk::MAX_CHUNK;
+use super::held::{Held, OnEnd};
+use super::outbox::Outbox;
+use crate::core::session::delivery::Delivery;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
 use crate::transport::websocket::frame_buffer::FrameBuffer;
@@ -27,15 +34,10 @@ const ENOUGH: usize = MAX_CHUNK - 4 * 1024;
 
 /// The job is being worked.
 const RUNNING: u8 = 0;
-/// It has a terminal frame, which waits behind its bytes.
+/// It has a terminal frame.
 const ENDED: u8 = 1;
-/// The terminal frame was written.
-const WRITTEN: u8 = 2;
 /// Nothing more of it is sent.
-const CANCELLED: u8 = 3;
-
-/// Called as a terminal frame is written, on the thread that writes it, before the peer can see the frame.
-pub(crate) type OnWritten = Box<dyn FnOnce() + Send>;
+const CANCELLED: u8 = 2;
 
 /// A worker's, a pool's or a pump's part in a job.
 #[derive(Clone)]
@@ -50,7 +52,9 @@ pub struct JobHandle {
 
 struct Shared {
     job: JobId,
-    outbox: Outbox,
+    /// A job of a connection with `endpoints` is resumed only on such a one.
+    carries_heads: bool,
+    allowance: Allowance,
     /// Changed with `held` locked.
     phase: AtomicU8,
     /// A backend has begun to answer.
@@ -58,54 +62,8 @@ struct Shared {
     held: Mutex<Held>,
     /// Wakes the worker, which alone waits, when the job was cancelled or ended by another.
     stop: Notify,
-    /// Wakes the worker when bytes were written.
+    /// Wakes the worker when less is held.
     room: Notify,
-}
-
-/// What was produced and is not written.
-#[derive(Default)]
-struct Held {
-    bytes: Segments,
-    next: NextFrame,
-    terminal: Option<(FromAgent, OnWritten)>,
-    /// It has a turn at the pump.
-    is_queued: bool,
-    /// When the first byte was appended.
-    first_byte: Option<Instant>,
-}
-
-/// What the next frame needs besides its bytes.
-#[derive(Default)]
-struct NextFrame {
-    /// The head of the response, for its first frame.
-    head: Option<ResponseHead>,
-    /// The head is sent though there are no bytes.
-    head_is_due: bool,
-    /// Response bytes written: the offset of the frame.
-    written: u64,
-}
-
-impl NextFrame {
-    /// Appends the frame with these bytes, the first one with the head of the response.
-    fn append(&mut self, job: JobId, outbox: &Outbox, out: &mut FrameBuffer, bytes: &[u8]) {
-        match self.head.take() {
-            Some(head) => chunk::append_first(out, job, &head, bytes),
-            None => outbox.encoding().append(out, job, self.written, bytes),
-        }
-        self.head_is_due = false;
-        self.written += bytes.len() as u64;
-    }
-}
-
-impl Held {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && !self.next.head_is_due && self.terminal.is_none()
-    }
-
-    /// Bytes held beyond the guaranteed part: what was borrowed for them.
-    fn borrowed(&self) -> usize {
-        self.bytes.len().saturating_sub(GUARANTEED)
-    }
 }
 
 impl fmt::Debug for JobStream {
@@ -117,8 +75,10 @@ impl fmt::Debug for JobStream {
 impl JobStream {
     pub(super) fn new(job: JobId, outbox: Outbox) -> (JobHandle, Self) {
         let (phase, begun) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
-        let (held, stop, room) = (Mutex::default(), Notify::new(), Notify::new());
-        let stream = Self(Arc::new(Shared { job, outbox, phase, begun, held, stop, room }));
+        let (allowance, carries_heads) = (outbox.allowance().clone(), outbox.carries_heads());
+        let held = Mutex::new(Held::new(outbox));
+        let (stop, room) = (Notify::new(), Notify::new());
+        let stream = Self(Arc::new(Shared { job, carries_heads, allowance, phase, begun, held, stop, room }));
         (JobHandle { stream: stream.clone(), is_released: false }, stream)
     }
 
@@ -129,7 +89,7 @@ impl JobStream {
 
     /// Whether the connection carries heads of responses.
     pub fn carries_heads(&self) -> bool {
-        self.0.outbox.carries_heads()
+        self.0.carries_heads
     }
 
     /// Whether the worker should go on.
@@ -158,13 +118,13 @@ impl JobStream {
     pub fn set_head(&self, head: ResponseHead) {
         let mut held = self.held();
         if self.carries_heads() && self.is_running() {
-            held.next.head = Some(head);
+            held.head = Some(head);
         }
     }
 
-    /// Response bytes written to the connection so far.
-    pub fn written(&self) -> u64 {
-        self.held().next.written
+    /// How far the response has come.
+    pub(crate) fn delivery(&self) -> Delivery {
+        self.held().delivery
     }
 
     /// When the first byte of the response was produced.
@@ -181,26 +141,42 @@ impl JobStream {
             return bytes.len();
         }
         held.first_byte.get_or_insert_with(Instant::now);
-        if held.is_empty() && bytes.len() >= ENOUGH {
+        if held.bytes.is_empty() && held.is_written() && !held.delivery.keeps() && bytes.len() >= ENOUGH {
             let frame = bytes.get(..MAX_CHUNK).unwrap_or(bytes);
-            if self.0.outbox.try_write(|out| held.next.append(self.0.job, &self.0.outbox, out, frame)) {
+            if self.write_through(&mut held, frame) {
                 return frame.len();
             }
         }
         let kept = self.keep(&mut held, bytes);
-        if held.bytes.len() >= ENOUGH && !self.try_write(&mut held) {
+        if held.unwritten() >= ENOUGH && !self.try_write(&mut held) {
             self.queue(held);
         }
         kept
     }
 
+    /// Writes a frame of bytes that are not held before or after, where the line is idle.
+    fn write_through(&self, held: &mut Held, bytes: &[u8]) -> bool {
+        let outbox = held.outbox.clone();
+        outbox.try_write(|out| {
+            let (offset, encoding) = (held.delivery.written(), held.outbox.encoding());
+            match held.head.take() {
+                Some(head) => encoding.append_first(out, self.0.job, &head, bytes),
+                None => encoding.append(out, self.0.job, offset, bytes),
+            }
+            held.delivery.produce(bytes.len() as u64);
+            held.delivery.wrote(bytes.len() as u64);
+        })
+    }
+
     /// Takes as many of these bytes as there is room for: those of one frame, or more where the job waits for its turn anyway.
     fn keep(&self, held: &mut Held, bytes: &[u8]) -> usize {
-        let most = if held.is_queued { MOST } else { MAX_CHUNK };
-        let fitting = bytes.len().min(most.saturating_sub(held.bytes.len()));
-        let wanted = (held.bytes.len() + fitting).saturating_sub(GUARANTEED) - held.borrowed();
-        let kept = fitting - (wanted - self.0.outbox.borrow_spare(wanted));
+        let allowance = &self.0.allowance;
+        let most = if held.is_queued { allowance.most() } else { held.kept() + MAX_CHUNK };
+        let fitting = bytes.len().min(most.min(allowance.most()).saturating_sub(held.bytes.len()));
+        let wanted = allowance.borrowed(held.bytes.len() + fitting) - allowance.borrowed(held.bytes.len());
+        let kept = fitting - (wanted - allowance.borrow(wanted));
         held.bytes.push(bytes.get(..kept).unwrap_or_default());
+        held.delivery.produce(kept as u64);
         kept
     }
 
@@ -208,7 +184,7 @@ impl JobStream {
     /// for more bytes: a stream that waits keeps no large buffer.
     pub fn flush(&self) {
         let mut held = self.held();
-        if held.is_empty() || self.try_write(&mut held) {
+        if held.is_written() || self.try_write(&mut held) {
             held.bytes.shrink();
         } else {
             self.queue(held);
@@ -218,29 +194,33 @@ impl JobStream {
     /// Has the head of the response sent also where the response has no bytes.
     pub fn need_head(&self) {
         let mut held = self.held();
-        held.next.head_is_due = held.next.head.is_some() && self.is_running();
+        if self.is_running() {
+            held.need_head();
+        }
     }
 
     /// Waits until there is room for more bytes. To be called by the worker alone, after [`Self::append`] took none.
     pub async fn room(&self) {
         loop {
-            let written = self.0.room.notified();
-            if self.held().bytes.len() < GUARANTEED {
+            let changed = self.0.room.notified();
+            let held = self.held().bytes.len();
+            if held < self.0.allowance.own() {
                 return;
             }
-            written.await;
+            changed.await;
         }
     }
 
-    /// Ends the job with its terminal frame, behind what was appended, and stops its worker. `written` is called as that frame is
-    /// written; it is not if it never is. False: the job has ended or was cancelled before, and nothing changes.
-    pub fn end(&self, terminal: FromAgent, written: OnWritten) -> bool {
+    /// Ends the job with its terminal frame, behind what was appended, and stops its worker. `on_end` is called as that frame is
+    /// written, or at once where written bytes are kept; it is not called if the frame is never written. False: the job has
+    /// ended or was cancelled before, and nothing changes.
+    pub fn end(&self, terminal: FromAgent, on_end: OnEnd) -> bool {
         let mut held = self.held();
         if !self.is_running() {
             return false;
         }
         self.0.phase.store(ENDED, Ordering::Release);
-        held.terminal = Some((terminal, written));
+        held.end(terminal, on_end);
         if !self.try_write(&mut held) {
             self.queue(held);
         }
@@ -248,63 +228,87 @@ impl JobStream {
         true
     }
 
+    /// The coordinator has taken over all bytes before `offset`: they are forgotten. Nonsense is ignored.
+    pub(crate) fn acknowledge(&self, offset: u64) {
+        let mut held = self.held();
+        if held.acknowledge(offset, &self.0.allowance) {
+            self.0.room.notify_one();
+        }
+    }
+
+    /// Goes on from `offset` on another connection, which from now on alone gets frames of the job. Where that offset is not
+    /// held, only a terminal frame can follow.
+    pub(crate) fn attach(&self, outbox: Outbox, offset: u64) {
+        let mut held = self.held();
+        if self.phase() == CANCELLED {
+            return;
+        }
+        let old = held.attach(outbox, offset, &self.0.allowance);
+        self.0.room.notify_one();
+        self.queue(held);
+        old.unqueue(self);
+    }
+
+    /// Puts another terminal frame in the place of that of a job that has ended.
+    pub(crate) fn replace_terminal(&self, terminal: FromAgent) {
+        self.held().replace_terminal(terminal);
+    }
+
     /// Writes what is held at once, at most a frame and the terminal frame, where the line is idle. False: it is not, or the job
     /// has a turn at the pump.
     fn try_write(&self, held: &mut Held) -> bool {
-        !held.is_queued
-            && self.0.outbox.try_write(|out| {
-                while !held.is_empty() {
-                    self.append_frames(held, out);
-                }
-            })
+        if held.is_queued {
+            return false;
+        }
+        let outbox = held.outbox.clone();
+        outbox.try_write(|out| {
+            while !held.is_written() {
+                self.append_frames(held, out);
+            }
+        })
     }
 
     /// Gives the job a turn at the pump, if it has something to write and has none.
     fn queue(&self, mut held: MutexGuard<'_, Held>) {
-        if !held.is_queued && !held.is_empty() {
+        if !held.is_queued && !held.is_written() {
             held.is_queued = true;
+            let outbox = held.outbox.clone();
             drop(held);
-            self.0.outbox.queue(self.clone());
+            outbox.queue(self.clone());
         }
     }
 
-    /// The job's turn: appends its next frames. True where more is left for another turn.
-    pub(super) fn append_next(&self, out: &mut FrameBuffer) -> bool {
+    /// The job's turn on a connection: appends its next frames. True where more is left for another turn there.
+    pub(super) fn append_next(&self, outbox: &Outbox, out: &mut FrameBuffer) -> bool {
         let mut held = self.held();
+        if !held.outbox.is_same(outbox) {
+            return false;
+        }
         self.append_frames(&mut held, out);
         // The worker may have nothing more for a long time.
         held.bytes.shrink();
-        held.is_queued = !held.is_empty();
+        held.is_queued = !held.is_written();
         held.is_queued
     }
 
     /// Appends a frame of the bytes held, and the terminal frame where that is all.
     fn append_frames(&self, held: &mut Held, out: &mut FrameBuffer) {
-        if !held.bytes.is_empty() || held.next.head_is_due {
-            let before = held.borrowed();
-            held.next.append(self.0.job, &self.0.outbox, out, held.bytes.front());
-            held.bytes.pop();
-            self.0.outbox.return_spare(before - held.borrowed());
+        if held.delivery.unwritten() > 0 || held.head_is_due {
+            held.append_chunk(self.0.job, &self.0.allowance, out);
             self.0.room.notify_one();
         }
-        if held.bytes.is_empty()
-            && let Some((terminal, written)) = held.terminal.take()
-        {
-            chunk::append_terminal(out, terminal, held.next.written);
-            self.0.phase.store(WRITTEN, Ordering::Release);
-            written();
-        }
+        held.append_terminal(out);
     }
 
     fn cancel(&self) {
         let mut held = self.held();
         self.0.phase.store(CANCELLED, Ordering::Release);
-        self.0.outbox.return_spare(held.borrowed());
-        let (written, first_byte, dropped) = (held.next.written, held.first_byte, std::mem::take(&mut *held));
-        (held.next.written, held.first_byte) = (written, first_byte);
+        let outbox = std::mem::take(&mut held.is_queued).then(|| held.outbox.clone());
+        let dropped = held.cancel(&self.0.allowance);
         drop(held);
-        if dropped.is_queued {
-            self.0.outbox.unqueue(self);
+        drop(dropped);
+        if let Some(outbox) = outbox {
+            outbox.unqueue(self);
         }
         self.0.stop.notify_one();
     }

@@ -1,8 +1,10 @@
 //! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
 
+pub(crate) mod allowance;
 mod body;
 pub(crate) mod chunk;
 mod fault;
+mod held;
 pub(crate) mod job_stream;
 pub(crate) mod outbox;
 mod prepare;

@@ -1,28 +1,21 @@
 //! The outbox of a connection: the jobs that have bytes to send, in the order of their turns.
 //!
 //! The pump asks it for frames while the line has room, and each job in turn gives one frame, so no job gets less than its
-//! share. It bounds memory: each job may hold [`GUARANTEED`] bytes whatever the others do, and up to [`MOST`] as long as all
-//! jobs together hold no more than 4 MiB beyond their guaranteed parts.
+//! share. What jobs hold is bounded by its [`Allowance`].
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::chunk::{Encoding, MAX_CHUNK};
+use super::allowance::Allowance;
+use super::chunk::Encoding;
 use super::job_stream::{JobHandle, JobStream};
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{Extension, Extensions, FromAgent};
 use crate::transport::websocket::codec::Frame;
 use crate::transport::websocket::frame_buffer::FrameBuffer;
 use crate::transport::websocket::line::{Line, LinkGone, Next, Source};
-
-/// Bytes that each job may hold, whatever the others hold: one full frame.
-pub(crate) const GUARANTEED: usize = MAX_CHUNK;
-/// Bytes that a job may hold at most.
-pub(crate) const MOST: usize = 8 * MAX_CHUNK;
-/// Bytes that all jobs together may hold beyond their guaranteed parts.
-const SPARE: usize = 4 * 1024 * 1024;
 
 /// Where the jobs of one connection put their bytes. Cheap to clone, for any thread.
 #[derive(Clone)]
@@ -34,8 +27,9 @@ struct Shared {
     encoding: Encoding,
     line: Arc<Line>,
     turns: Mutex<Turns>,
-    /// What is left of [`SPARE`].
-    spare: AtomicUsize,
+    allowance: Allowance,
+    /// No more response bytes are written.
+    is_sealed: AtomicBool,
 }
 
 /// Who is to be written next.
@@ -56,11 +50,13 @@ impl fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// An outbox for a connection on which these extensions were agreed.
-    pub fn new(generation: Generation, agreed: Extensions, line: Arc<Line>) -> Self {
-        let encoding = Encoding::of(agreed);
-        let (turns, spare) = (Mutex::default(), AtomicUsize::new(SPARE));
-        Self(Arc::new(Shared { generation, agreed, encoding, line, turns, spare }))
+    /// An outbox for a connection on which these extensions were agreed. With `resume` its jobs share the allowance of all
+    /// `sessions`.
+    pub fn new(generation: Generation, agreed: Extensions, line: Arc<Line>, sessions: &Allowance) -> Self {
+        let keeps = agreed.contains(Extension::Resume);
+        let allowance = if keeps { sessions.clone() } else { Allowance::of_connection() };
+        let (turns, is_sealed) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { generation, agreed, encoding: Encoding::of(agreed), line, turns, allowance, is_sealed }))
     }
 
     /// The connection it belongs to.
@@ -71,6 +67,19 @@ impl Outbox {
     /// What was agreed on for the connection.
     pub fn agreed(&self) -> Extensions {
         self.0.agreed
+    }
+
+    /// Whether jobs keep what is written until it is acknowledged: the extension `resume` was agreed on.
+    pub(crate) fn keeps(&self) -> bool {
+        self.0.agreed.contains(Extension::Resume)
+    }
+
+    pub(super) fn allowance(&self) -> &Allowance {
+        &self.0.allowance
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether a job's first chunk carries the head of the response: the extension `endpoints` was agreed on.
@@ -100,19 +109,27 @@ impl Outbox {
         Ok(())
     }
 
+    /// Writes no more response bytes on this connection, and closes it.
+    pub(crate) fn seal_and_close(&self, code: u16, reason: &'static str) -> Result<(), LinkGone> {
+        self.0.is_sealed.store(true, Ordering::Release);
+        let dropped = std::mem::take(&mut self.turns().streams);
+        drop(dropped);
+        self.close(code, reason)
+    }
+
     pub(super) fn encoding(&self) -> Encoding {
         self.0.encoding
     }
 
     /// Writes frames at once where the line is idle. False: it is not, and nothing was appended.
     pub(super) fn try_write(&self, append: impl FnOnce(&mut FrameBuffer)) -> bool {
-        self.0.line.try_write(append)
+        !self.0.is_sealed.load(Ordering::Acquire) && self.0.line.try_write(append)
     }
 
     /// Gives a job a turn. The caller sees to it that it has one at a time.
     pub(super) fn queue(&self, stream: JobStream) {
         let mut turns = self.turns();
-        if !turns.is_over {
+        if !turns.is_over && !self.0.is_sealed.load(Ordering::Acquire) {
             turns.streams.push_back(stream);
             drop(turns);
             self.0.line.wake();
@@ -122,23 +139,6 @@ impl Outbox {
     /// Takes a job's turn away.
     pub(super) fn unqueue(&self, stream: &JobStream) {
         self.turns().streams.retain(|queued| !queued.is_same(stream));
-    }
-
-    /// Takes up to `wanted` bytes of what jobs may hold beyond their guaranteed parts.
-    pub(super) fn borrow_spare(&self, wanted: usize) -> usize {
-        let mut got = 0;
-        let _ = self.0.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spare| {
-            got = wanted.min(spare);
-            (got > 0).then(|| spare - got)
-        });
-        got
-    }
-
-    /// Gives back what was borrowed.
-    pub(super) fn return_spare(&self, bytes: usize) {
-        if bytes > 0 {
-            self.0.spare.fetch_add(bytes, Ordering::Relaxed);
-        }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -155,7 +155,7 @@ impl Source for Outbox {
             return Next::Closed;
         };
         drop(turns);
-        if stream.append_next(out) {
+        if stream.append_next(self, out) {
             let mut turns = self.turns();
             if !turns.is_over {
                 turns.streams.push_back(stream);

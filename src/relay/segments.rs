@@ -1,5 +1,5 @@
-//! Bytes that wait to be written, in segments of one frame each: a segment is not moved once it is full, and it is freed
-//! as its frame is encoded.
+//! The bytes of a response that are held, in segments of one frame each: a segment is not moved once it is full, and it is
+//! freed when its last byte is no longer needed.
 
 use std::collections::VecDeque;
 
@@ -14,10 +14,12 @@ const KEPT: usize = 256;
 /// Bytes in order.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    /// The next frame's bytes. Empty only if there are no bytes.
+    /// The first segment. Empty only if there are no bytes.
     front: Vec<u8>,
-    /// The segments behind it. All but the last one are full.
+    /// The segments behind it. All segments but the last one are full.
     rest: VecDeque<Vec<u8>>,
+    /// Bytes of the first segment that are no longer needed.
+    gone: usize,
     len: usize,
 }
 
@@ -50,17 +52,30 @@ impl Segments {
         }
     }
 
-    /// The bytes of the next frame, at most [`MAX_CHUNK`].
-    pub(super) fn front(&self) -> &[u8] {
-        &self.front
+    /// The bytes from this position on, up to the end of their segment: at most [`MAX_CHUNK`].
+    pub(super) fn from(&self, position: usize) -> &[u8] {
+        let place = self.gone + position;
+        let segment = match (place / MAX_CHUNK).checked_sub(1) {
+            None => Some(&self.front),
+            Some(behind) => self.rest.get(behind),
+        };
+        segment.and_then(|segment| segment.get(place % MAX_CHUNK..)).unwrap_or_default()
     }
 
-    /// Drops the bytes of the next frame.
-    pub(super) fn pop(&mut self) {
-        self.len -= self.front.len();
-        match self.rest.pop_front() {
-            Some(next) => self.front = next,
-            None => self.front.clear(),
+    /// Drops the first bytes.
+    pub(super) fn discard(&mut self, bytes: usize) {
+        self.len -= bytes;
+        self.gone += bytes;
+        while self.gone >= MAX_CHUNK {
+            self.gone -= MAX_CHUNK;
+            match self.rest.pop_front() {
+                Some(next) => self.front = next,
+                None => self.front.clear(),
+            }
+        }
+        if self.is_empty() {
+            self.front.clear();
+            self.gone = 0;
         }
     }
 
@@ -81,31 +96,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_come_out_in_order_in_segments_of_a_frame(
-            pieces in proptest::collection::vec((prop_oneof![0_usize..300, 0..=3 * MAX_CHUNK], any::<bool>()), 0..40),
+        fn bytes_are_read_from_any_position_in_segments_of_a_frame_until_they_are_dropped(
+            pieces in proptest::collection::vec(
+                (prop_oneof![0_usize..300, 0..=3 * MAX_CHUNK], any::<bool>(), any::<prop::sample::Index>()),
+                0..40,
+            ),
         ) {
-            let (mut segments, mut appended, mut popped) = (Segments::default(), Vec::new(), Vec::new());
-            for (n, (len, pops)) in pieces.into_iter().enumerate() {
+            let (mut segments, mut appended, mut dropped) = (Segments::default(), Vec::new(), 0);
+            for (n, (len, drops, index)) in pieces.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
                 appended.extend_from_slice(&piece);
                 segments.push(&piece);
-                if pops {
-                    prop_assert!(segments.front().len() <= MAX_CHUNK);
-                    popped.extend_from_slice(segments.front());
-                    segments.pop();
+                let place = index.index(segments.len() + 1);
+                let read = segments.from(place);
+                prop_assert!(read.len() <= MAX_CHUNK && read.is_empty() == (place == segments.len()));
+                prop_assert!(appended[dropped + place..].starts_with(read));
+                if drops {
+                    segments.discard(place);
                     segments.shrink();
+                    dropped += place;
                 }
-                let held = appended.len() - popped.len();
+                let held = appended.len() - dropped;
                 prop_assert_eq!(segments.len(), held);
                 let capacity: usize = segments.rest.iter().chain([&segments.front]).map(Vec::capacity).sum();
-                prop_assert!(capacity <= 2 * MAX_CHUNK + 2 * held, "{capacity} for {held}");
+                prop_assert!(capacity <= 3 * MAX_CHUNK + 2 * held, "{capacity} for {held}");
             }
             while !segments.is_empty() {
-                prop_assert!(!segments.front().is_empty());
-                popped.extend_from_slice(segments.front());
-                segments.pop();
+                let read = segments.from(0);
+                prop_assert!(!read.is_empty() && appended[dropped..].starts_with(read));
+                let len = read.len();
+                dropped += len;
+                segments.discard(len);
             }
-            prop_assert!(popped == appended);
+            prop_assert_eq!(dropped, appended.len());
         }
     }
 }

@@ -16,10 +16,20 @@ pub(super) fn render(snapshot: &Snapshot, router: Option<&RouterView>) -> String
     page.gauge("outpost_jobs_in_flight", "Jobs that were accepted and have not ended.", snapshot.in_flight);
     if let Some(router) = router {
         page.gauge("outpost_jobs_waiting", "Accepted jobs that wait for a slot.", router.waiting() as u64);
+        page.gauge("outpost_jobs_kept", "Ended jobs that the coordinator has not acknowledged.", router.kept() as u64);
+        page.gauge(
+            "outpost_kept_bytes",
+            "Response bytes that the coordinator has not acknowledged.",
+            router.kept_bytes(),
+        );
     }
     page.gauge("outpost_models_offered", "Models in the last capabilities sent.", snapshot.models_offered as u64);
     page.gauge("outpost_connect_failures", "Failed connection attempts in a row.", u64::from(snapshot.failures));
     page.counter("outpost_connections_total", "Connections established.", snapshot.connections);
+    let resumptions = "Connections that went on with the jobs of an earlier one.";
+    page.counter("outpost_resumptions_total", resumptions, snapshot.resumptions);
+    let handovers = "Announcements of the coordinator that it will close a connection.";
+    page.counter("outpost_handovers_total", handovers, snapshot.handovers);
     page.counter("outpost_jobs_admitted_total", "Jobs accepted.", snapshot.jobs.admitted);
     page.counter("outpost_jobs_done_total", "Jobs that ended with job_done.", snapshot.jobs.done);
     page.counter(

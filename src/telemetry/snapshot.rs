@@ -40,12 +40,18 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Host and port of the coordinator.
     pub coordinator: String,
-    /// The number of the current or last connection.
+    /// The number of the current or last established connection.
     pub generation: u64,
     /// When the current connection was established, RFC 3339.
     pub connected_since: Option<String>,
     /// Connections established so far.
     pub connections: u64,
+    /// Announcements of the coordinator that it will close a connection.
+    #[serde(default)]
+    pub handovers: u64,
+    /// Connections that went on with the jobs of an earlier one.
+    #[serde(default)]
+    pub resumptions: u64,
     /// Failed connection attempts in a row.
     pub failures: u32,
     /// Why there is no connection, or why the last one ended.
@@ -126,6 +132,11 @@ impl Snapshot {
         if !matches!(self.phase, Phase::Draining | Phase::Stopped) {
             self.phase = phase;
         }
+    }
+
+    /// Whether a connection is established.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected_since.is_some()
     }
 
     pub(super) fn disconnected(&mut self, cause: String) {

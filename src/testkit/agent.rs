@@ -2,6 +2,7 @@
 //!
 //! For tests of coordinators. It sends nothing by itself, not even a pong.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::conformance::{End, Fragment, Peer};
 use crate::messages::endpoint::{Endpoint, Endpoints};
-use crate::messages::ids::{JobId, ModelId};
+use crate::messages::ids::{JobId, ModelId, SessionName};
 use crate::messages::wire::{
-    AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator, JobChunk,
-    JobDone, JobError, JobFrame, Limits, Metadata, ModelOffer, Tokens,
+    AuthOk, AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator,
+    JobChunk, JobDone, JobError, JobFrame, KeptJob, Limits, Metadata, ModelOffer, ResumeRequest, Taken, Tokens,
 };
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tls::client_config;
@@ -30,7 +31,7 @@ pub fn agent_key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
 }
 
-/// What an agent receives. Pings are not reported.
+/// What an agent receives. Pings are not reported, and acknowledgements only by [`ScriptedAgent::ack`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum AgentEvent {
     /// A message.
@@ -48,6 +49,11 @@ pub struct ScriptedAgent {
     peer: Peer,
     /// The key that it proves.
     pub key: SigningKey,
+    /// The session of its connection, if `resume` was agreed on.
+    pub session: Option<SessionName>,
+    /// With `resume`: the bytes sent of each job.
+    sent: HashMap<JobId, u64>,
+    acks: VecDeque<(JobId, Taken)>,
 }
 
 impl ScriptedAgent {
@@ -59,7 +65,8 @@ impl ScriptedAgent {
         let tls = client_config(None).unwrap_or_else(|error| panic!("no TLS: {error}"));
         let dialled = WebSocketConnector::new(url, tls, None).dial().await;
         let upgraded = dialled.unwrap_or_else(|error| panic!("no connection to the coordinator: {error}"));
-        Self { peer: Peer::new(Role::Client, upgraded), key }
+        let peer = Peer::new(Role::Client, upgraded);
+        Self { peer, key, session: None, sent: HashMap::new(), acks: VecDeque::new() }
     }
 
     /// Opens a connection and reads the challenge. Returns the nonce too.
@@ -101,12 +108,37 @@ impl ScriptedAgent {
 
     /// The agent with this number, authenticated, with these extensions agreed and nothing on offer yet.
     pub async fn agree(url: &str, number: u8, extensions: &[Extension]) -> Self {
+        Self::authenticate(url, number, extensions, None).await.0
+    }
+
+    /// The same on a new connection, with a session to go on with. Returns what the coordinator grants, too.
+    pub async fn resume(
+        url: &str,
+        number: u8,
+        extensions: &[Extension],
+        session: SessionName,
+        jobs: &[KeptJob],
+    ) -> (Self, AuthOk) {
+        let request = ResumeRequest { session, jobs: jobs.to_vec() };
+        Self::authenticate(url, number, extensions, Some(request)).await
+    }
+
+    async fn authenticate(
+        url: &str,
+        number: u8,
+        extensions: &[Extension],
+        resume: Option<ResumeRequest>,
+    ) -> (Self, AuthOk) {
         let (mut agent, nonce) = Self::dial(url, agent_key(number)).await;
         let extensions = extensions.iter().copied().collect();
-        let response = AuthResponse { extensions, ..agent.response(&nonce, None) };
+        let response = AuthResponse { extensions, resume, ..agent.response(&nonce, None) };
         agent.send(&FromAgent::AuthResponse(response)).await;
-        let FromCoordinator::AuthOk { .. } = agent.frame().await else { panic!("the agent was refused") };
-        agent
+        let FromCoordinator::AuthOk(ok) = agent.frame().await else { panic!("the agent was refused") };
+        agent.session.clone_from(&ok.session);
+        for job in ok.jobs.iter().flatten() {
+            agent.sent.insert(job.job_id, job.offset);
+        }
+        (agent, ok)
     }
 
     /// The response to a challenge, with a right signature.
@@ -117,6 +149,7 @@ impl ScriptedAgent {
             agent_version: "0.0.1".into(),
             enrollment_code: code.map(Into::into),
             extensions: Extensions::NONE,
+            resume: None,
         }
     }
 
@@ -127,6 +160,12 @@ impl ScriptedAgent {
 
     /// The same at these paths.
     pub async fn offer_at(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
+        self.send_offer(models, slots, endpoints).await;
+        self.settle().await;
+    }
+
+    /// The same, for a coordinator that may send jobs at once.
+    pub async fn send_offer(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
         let model = |id: &&str| ModelOffer {
             model_id: ModelId::from(*id),
             input_per_1m: 1,
@@ -142,7 +181,6 @@ impl ScriptedAgent {
             metadata: Metadata { agent_version: "0.0.1".into() },
         }))
         .await;
-        self.settle().await;
     }
 
     /// Waits until the coordinator has read all that was sent: it reads frames in order, and a ping gets a pong.
@@ -197,14 +235,28 @@ impl ScriptedAgent {
         assert_sent(self.peer.send_raw(bytes, Instant::now() + STEP).await);
     }
 
-    /// Sends a chunk of a job.
+    /// Sends a chunk of a job. With `resume` it has the offset behind the chunks that this method and [`Self::begin`] sent.
     pub async fn chunk(&mut self, job_id: JobId, data: &str) {
-        self.send(&FromAgent::JobChunk(JobChunk::new(job_id, STANDARD.encode(data)))).await;
+        let chunk = self.next_chunk(job_id, data);
+        self.send(&FromAgent::JobChunk(chunk)).await;
+    }
+
+    /// Sends a chunk of a job at this offset.
+    pub async fn chunk_at(&mut self, job_id: JobId, offset: u64, data: &str) {
+        let chunk = JobChunk { offset: Some(offset), ..JobChunk::new(job_id, STANDARD.encode(data)) };
+        self.send(&FromAgent::JobChunk(chunk)).await;
+    }
+
+    fn next_chunk(&mut self, job_id: JobId, data: &str) -> JobChunk {
+        let sent = self.sent.entry(job_id).or_default();
+        let offset = self.session.as_ref().map(|_| *sent);
+        *sent += data.len() as u64;
+        JobChunk { offset, ..JobChunk::new(job_id, STANDARD.encode(data)) }
     }
 
     /// Sends the first chunk of a job, with the head of its response.
     pub async fn begin(&mut self, job_id: JobId, status: u16, content_type: &str, data: &str) {
-        let chunk = JobChunk::new(job_id, STANDARD.encode(data));
+        let chunk = self.next_chunk(job_id, data);
         let (status, content_type) = (Some(status), Some(content_type.into()));
         self.send(&FromAgent::JobChunk(JobChunk { status, content_type, ..chunk })).await;
     }
@@ -225,8 +277,33 @@ impl ScriptedAgent {
         self.send(&FromAgent::JobError(error)).await;
     }
 
-    /// The next event.
+    /// The next event. Acknowledgements before it are kept for [`Self::ack`].
     pub async fn event(&mut self) -> AgentEvent {
+        loop {
+            match self.next_event().await {
+                AgentEvent::Frame(FromCoordinator::Ack { job_id, taken }) => self.acks.push_back((job_id, taken)),
+                event => return event,
+            }
+        }
+    }
+
+    /// The next acknowledgement. Other events must not be before it.
+    pub async fn ack(&mut self) -> (JobId, Taken) {
+        if let Some(ack) = self.acks.pop_front() {
+            return ack;
+        }
+        match self.next_event().await {
+            AgentEvent::Frame(FromCoordinator::Ack { job_id, taken }) => (job_id, taken),
+            other => panic!("not an acknowledgement: {other:?}"),
+        }
+    }
+
+    /// The acknowledgements that were received and not returned yet.
+    pub fn received_acks(&mut self) -> Vec<(JobId, Taken)> {
+        self.acks.drain(..).collect()
+    }
+
+    async fn next_event(&mut self) -> AgentEvent {
         let deadline = Instant::now() + STEP;
         loop {
             return match self.peer.next(deadline).await {

@@ -54,6 +54,8 @@ impl Default for AgentBuilder {
                 discovery_interval: Duration::from_secs(30),
                 shutdown_grace: Duration::from_secs(30),
                 max_message: 64 * 1024 * 1024,
+                kept_per_job: 1024 * 1024,
+                kept: 64 * 1024 * 1024,
                 remote_media: RemoteMedia::Refused,
             },
             panic_at: None,

@@ -13,8 +13,8 @@ use crate::core::json::Members;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
-    AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone, JobError,
-    JobFrame, JobTarget, ResponseHead,
+    AuthOk, AuthResponse, BinaryChunk, Capabilities, ErrorCode, FromAgent, FromCoordinator, Heartbeat, JobDone,
+    JobError, JobFrame, JobTarget, ResponseHead,
 };
 use crate::transport::websocket::codec::Frame;
 
@@ -144,7 +144,10 @@ impl CoordinatorLink {
 
     /// Lets the agent in, with a name for it if there is one.
     pub fn accept(&self, provider_id: Option<&str>) {
-        self.send(&FromCoordinator::AuthOk { provider_id: provider_id.map(str::to_owned) });
+        self.send(&FromCoordinator::AuthOk(AuthOk {
+            provider_id: provider_id.map(str::to_owned),
+            ..AuthOk::default()
+        }));
     }
 
     /// The whole handshake.

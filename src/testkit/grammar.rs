@@ -84,6 +84,12 @@ impl Grammar {
         self.offered.set(extensions);
     }
 
+    /// A job of an earlier connection goes on here, from that offset.
+    pub(super) fn resumed(&self, job: JobId, offset: u64) {
+        let account = Account { sent: 1, received: offset, begun: offset > 0, ..Account::default() };
+        self.jobs.borrow_mut().insert(job, account);
+    }
+
     /// From now on any frame of this job is a fault.
     pub(super) fn silence(&self, job: JobId) {
         self.jobs.borrow_mut().entry(job).or_default().silent = true;
@@ -101,7 +107,15 @@ impl Grammar {
             return Err(format!("a frame of type {kind}, which the base protocol does not have"));
         };
         let extends = kind == "auth_response" && !self.offered.get().is_empty();
-        let beyond_base = |key: &str| key == "type" || (extends && key == "extensions");
+        let resumes = kind == "auth_response" && self.offered.get().contains(Extension::Resume);
+        let has_offset = kind == "job_chunk" && self.agreed.get().contains(Extension::Resume);
+        let beyond_base = |key: &str| match key {
+            "type" => true,
+            "extensions" => extends,
+            "resume" => resumes,
+            "offset" => has_offset,
+            _ => false,
+        };
         check_fields(&kind, frame.keys().copied().filter(|key| !beyond_base(key)), fields)?;
         if let Some(answer) = frame.get("extensions") {
             self.check_answer(answer.get())?;
@@ -136,7 +150,13 @@ impl Grammar {
 
     /// Checks a chunk in a text frame: with binary chunks only the first one is, for its head.
     fn check_chunk(&self, chunk: &Fields<'_>, account: &mut Account) -> Result<(), String> {
-        let carries_head = self.agreed.get().contains(Extension::Endpoints) && !account.begun;
+        let resumes = self.agreed.get().contains(Extension::Resume);
+        let is_first = if resumes { account.received == 0 } else { !account.begun };
+        let carries_head = self.agreed.get().contains(Extension::Endpoints) && is_first;
+        let offset = chunk.get("offset").and_then(|offset| serde_json::from_str::<u64>(offset.get()).ok());
+        if offset != resumes.then_some(account.received) {
+            return Err(format!("a chunk at {offset:?} where {} bytes have come", account.received));
+        }
         self.check_extended("job_chunk", chunk, carries_head)?;
         if self.agreed.get().contains(Extension::Binary) && !carries_head {
             return Err("a chunk of text, though binary was agreed on".to_owned());

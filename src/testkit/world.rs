@@ -1,6 +1,6 @@
 //! Several real agents and several coordinators in one test.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -142,6 +142,14 @@ impl World {
         }
     }
 
+    /// Resets the connection of an agent to its real coordinator. A later dial succeeds.
+    pub fn reset_connection(&self, agent: usize) {
+        match self.uplinks.get(agent) {
+            Some(Some(uplink)) => uplink.reset(),
+            _ => panic!("agent {agent} has no real coordinator"),
+        }
+    }
+
     /// Ends all agents, and then the coordinators. Fails if something of an agent is left, or if one broke the protocol.
     pub async fn stop(mut self) {
         for agent in &mut self.agents {
@@ -221,7 +229,8 @@ impl RealCoordinator {
 /// An agent's way to a real coordinator, which a test can cut.
 struct Uplink {
     connector: WebSocketConnector,
-    cut: Arc<Cut>,
+    /// Of the last connection.
+    cut: RefCell<Arc<Cut>>,
     failed: Cell<bool>,
 }
 
@@ -232,12 +241,16 @@ impl Uplink {
         let tls = client_config(None).unwrap_or_else(|error| panic!("no TLS: {error}"));
         let Ok(url) = url.parse() else { panic!("not a URL: {url}") };
         let connector = WebSocketConnector::new(url, tls, None);
-        Rc::new(Self { connector, cut: Arc::default(), failed: Cell::new(false) })
+        Rc::new(Self { connector, cut: RefCell::default(), failed: Cell::new(false) })
     }
 
     fn fail(&self) {
         self.failed.set(true);
-        self.cut.with(std::io::ErrorKind::ConnectionReset);
+        self.reset();
+    }
+
+    fn reset(&self) {
+        self.cut.borrow().with(std::io::ErrorKind::ConnectionReset);
     }
 }
 
@@ -246,7 +259,8 @@ impl Connector for Uplink {
         if self.failed.get() {
             return std::future::ready(Err(DialError::TimedOut)).boxed_local();
         }
-        let (dial, cut) = (self.connector.dial(), Arc::clone(&self.cut));
+        let (dial, cut) = (self.connector.dial(), Arc::<Cut>::default());
+        self.cut.replace(Arc::clone(&cut));
         async move {
             let Upgraded { stream, leftover } = dial.await?;
             Ok(Upgraded { stream: Box::new(Wire { stream, cut }), leftover })

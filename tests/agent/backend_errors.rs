@@ -14,7 +14,7 @@ const KEY: &str = "sk-CANARY/0?x+\"y~end";
 
 async fn agent(backend: &ScriptedBackend) -> (Harness, CoordinatorLink) {
     let mut harness = Harness::builder().backend(backend).start();
-    harness.coordinator.offer(Extensions::all());
+    harness.coordinator.offer(Extensions::without_resume());
     let link = harness.connect().await;
     (harness, link)
 }

@@ -43,7 +43,7 @@ fn json(bytes: &[u8]) -> Value {
 
 #[actix_rt::test]
 async fn every_path_is_streamed_as_the_backend_streams_it() {
-    for offer in [endpoints(), Extensions::all()] {
+    for offer in [endpoints(), Extensions::without_resume()] {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend, offer).await;
         for endpoint in STREAMED {
@@ -60,7 +60,7 @@ async fn every_path_is_streamed_as_the_backend_streams_it() {
 
 #[actix_rt::test]
 async fn every_path_is_served_as_one_body_of_a_stream() {
-    for offer in [endpoints(), Extensions::all()] {
+    for offer in [endpoints(), Extensions::without_resume()] {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend, offer).await;
         for endpoint in STREAMED {
@@ -87,7 +87,7 @@ async fn every_path_is_served_as_one_body_of_a_stream() {
 #[actix_rt::test]
 async fn embeddings_are_one_body_whatever_the_job_requests() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    let (harness, mut link) = agent(&backend, Extensions::all()).await;
+    let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
     for form in [Stream, Whole] {
         let trace = served(&mut link, Endpoint::Embeddings, form).await;
         assert_eq!(trace.head, head(200, "application/json"));
@@ -104,7 +104,7 @@ async fn embeddings_are_one_body_whatever_the_job_requests() {
 async fn a_server_that_ignores_stream_serves_either_form() {
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Messages] {
         let backend = ScriptedBackend::new("box", &["m"]);
-        let (harness, mut link) = agent(&backend, Extensions::all()).await;
+        let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
         backend.reply_always(Reply::whole(endpoint, "hello"));
         let whole = served(&mut link, endpoint, Whole).await;
         assert_eq!((whole.head.clone(), whole.done().tokens), (head(200, "application/json"), Tokens::new(3, 5)));
@@ -119,7 +119,7 @@ async fn a_server_that_ignores_stream_serves_either_form() {
         harness.stop().await;
     }
     let backend = ScriptedBackend::new("box", &["m"]);
-    let (harness, mut link) = agent(&backend, Extensions::all()).await;
+    let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
     backend.reply_always(Reply::whole(Endpoint::Responses, "hello"));
     let whole = served(&mut link, Endpoint::Responses, Whole).await;
     assert_eq!(whole.bytes, whole_answer(Endpoint::Responses, "hello", 3, 5));
@@ -146,7 +146,7 @@ async fn an_answer_that_is_not_whole_sends_no_byte_of_a_body() {
         Reply::Content("text/html", "<p>".into()),
     ] {
         let backend = ScriptedBackend::new("box", &["m"]);
-        let (harness, mut link) = agent(&backend, Extensions::all()).await;
+        let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
         backend.reply([reply]);
         let trace = served(&mut link, Endpoint::ChatCompletions, Whole).await;
         assert_eq!((trace.code(), trace.error().tokens_emitted), (ErrorCode::Internal, 0));
@@ -158,7 +158,7 @@ async fn an_answer_that_is_not_whole_sends_no_byte_of_a_body() {
 #[actix_rt::test]
 async fn a_large_body_is_sent_in_chunks_and_in_order() {
     let text = "0123456789".repeat(600_000);
-    for offer in [endpoints(), Extensions::all()] {
+    for offer in [endpoints(), Extensions::without_resume()] {
         let backend = ScriptedBackend::new("box", &["m"]);
         let (harness, mut link) = agent(&backend, offer).await;
         backend.reply([Reply::whole(Endpoint::ChatCompletions, &text)]);
@@ -172,7 +172,7 @@ async fn a_large_body_is_sent_in_chunks_and_in_order() {
 #[actix_rt::test]
 async fn the_first_chunk_has_the_head_and_others_are_binary_where_both_were_agreed_on() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    let (harness, mut link) = agent(&backend, Extensions::all()).await;
+    let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
     backend.reply([Reply::ByHand]);
     let job = link.send_job(&job_frame_at(Endpoint::ChatCompletions, Stream, "m", "{}"));
     let request = backend.request().await;
@@ -207,7 +207,7 @@ async fn a_refusal_of_the_request_is_sent_with_its_status_and_its_body() {
             (404, "whatever", ErrorCode::ModelNotLoaded),
             (429, "rate_limit", ErrorCode::Internal),
         ] {
-            for offer in [endpoints(), Extensions::all()] {
+            for offer in [endpoints(), Extensions::without_resume()] {
                 let body = format!(r#"{{"error":{{"message":"too long: 9 > 8","type":"{label}"}}}}"#);
                 let backend = ScriptedBackend::new("box", &["m"]);
                 let (harness, mut link) = agent(&backend, offer).await;
@@ -227,7 +227,7 @@ async fn a_refusal_of_the_request_is_sent_with_its_status_and_its_body() {
 async fn a_job_for_a_path_that_no_backend_has_ends_with_internal() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
-    let (harness, mut link) = agent(&backend, Extensions::all()).await;
+    let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
     let asked = r#","endpoint":"/v1/chat/completions""#;
     for (fields, code) in [
         (r#","endpoint":"/v1/videos""#, ErrorCode::Internal),
@@ -246,7 +246,7 @@ async fn a_job_for_a_path_that_no_backend_has_ends_with_internal() {
 #[actix_rt::test]
 async fn a_cancel_silences_a_job_whose_body_is_being_assembled() {
     let backend = ScriptedBackend::new("box", &["m"]);
-    let (harness, mut link) = agent(&backend, Extensions::all()).await;
+    let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
     backend.reply([Reply::ByHand]);
     let job = link.send_job(&job_frame_at(Endpoint::ChatCompletions, Whole, "m", "{}"));
     let mut request = backend.request().await;

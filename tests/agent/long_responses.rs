@@ -11,7 +11,7 @@ use AnswerForm::{Stream, Whole};
 
 async fn agent(backend: &ScriptedBackend) -> (Harness, CoordinatorLink) {
     let mut harness = Harness::builder().backend(backend).start();
-    harness.coordinator.offer(Extensions::all());
+    harness.coordinator.offer(Extensions::without_resume());
     let link = harness.connect().await;
     (harness, link)
 }

@@ -28,6 +28,20 @@ fn chat(addr: SocketAddr) -> actix_rt::task::JoinHandle<(u16, String)> {
     })
 }
 
+/// Waits until the coordinator has read the offer of an agent.
+async fn until_listed(addr: SocketAddr) {
+    let client = awc::Client::default();
+    let listed = async {
+        loop {
+            let mut models = client.get(format!("http://{addr}/v1/models")).send().await.expect("a response");
+            if models.body().await.expect("a body").windows(6).any(|text| text == b"\"id\":\"") {
+                return;
+            }
+        }
+    };
+    within("a model", listed).await;
+}
+
 /// Answers a request with a complete stream that contains `text`.
 fn complete(request: &Request, text: &str) {
     request.head();
@@ -38,10 +52,45 @@ fn complete(request: &Request, text: &str) {
 }
 
 #[actix_rt::test]
-async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_the_other_is_lost() {
-    let (left, right) = (backend("left"), backend("right"));
+async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_sees_one_request() {
+    let box_ = backend("box");
     let mut world = World::builder()
         .real_coordinator(RealCoordinator::config())
+        .agent(0, Harness::builder().backend(&box_))
+        .start();
+    let addr = world.real(0).addr();
+    world.agents[0].until(|state| state.models_offered == 1).await;
+    until_listed(addr).await;
+    let response = chat(addr);
+    let mut request = box_.request().await;
+    request.head();
+    let event = |n| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{n} \"}}}}]}}\n\n");
+    let pieces: Vec<String> = (0..120).map(event).chain(["data: [DONE]\n\n".to_owned()]).collect();
+    let whole = pieces.concat();
+    for (n, piece) in pieces.into_iter().enumerate() {
+        request.piece(piece);
+        request.taken(n + 1).await;
+        if n % 50 == 20 {
+            world.reset_connection(0);
+            let resets = n as u64 / 50 + 1;
+            world.agents[0].until(|state| state.resumptions == resets).await;
+        }
+    }
+    request.end();
+    let (status, body) = within("a response", response).await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body, whole);
+    assert_eq!(box_.requests().len(), 1);
+    world.stop().await;
+}
+
+#[actix_rt::test]
+async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_the_other_is_lost() {
+    let (left, right) = (backend("left"), backend("right"));
+    let mut config = RealCoordinator::config();
+    config.resume_window = Duration::from_secs(1);
+    let mut world = World::builder()
+        .real_coordinator(config)
         .agent(0, Harness::builder().backend(&left))
         .agent(0, Harness::builder().backend(&right))
         .start();
@@ -60,9 +109,10 @@ async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_th
     let on_second = other.request().await;
 
     world.cut_off(lost);
+    let moved = other.request().await;
+    // The agent that is cut off works on until the coordinator keeps its session no longer.
     let mut abandoned = on_first.1;
     abandoned.dropped().await;
-    let moved = other.request().await;
     complete(&moved, "moved");
     complete(&on_second, "stayed");
     for (response, text) in [(first, "moved"), (second, "stayed")] {

@@ -83,7 +83,7 @@ impl Bench {
         .await;
         let source = source(&server, kind, Some("key"));
         let mut harness = Harness::builder().clock(Clock::Unchanged).source(source).start();
-        harness.coordinator.offer(Extensions::all());
+        harness.coordinator.offer(Extensions::without_resume());
         let mut link = within(harness.coordinator.welcome()).await;
         let mut offer = within(link.capabilities()).await;
         // A look may take longer than the first offer waits.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use outpost::internals::{CoordinatorError, bind};
-use outpost::messages::wire::{FromAgent, FromCoordinator, Heartbeat};
+use outpost::messages::wire::{AuthOk, FromAgent, FromCoordinator, Heartbeat};
 use outpost::testkit::{AgentEvent, CoordinatorConfig, ScriptedAgent, Secret, agent_key};
 
 use super::fixture::{Answer, Coordinator, config, provider_id, soon};
@@ -19,7 +19,7 @@ async fn is_refused(agent: &mut ScriptedAgent) {
 
 async fn is_admitted(agent: &mut ScriptedAgent) {
     let provider_id = Some(provider_id(&agent.key));
-    assert_eq!(agent.frame().await, FromCoordinator::AuthOk { provider_id });
+    assert_eq!(agent.frame().await, FromCoordinator::AuthOk(AuthOk { provider_id, ..AuthOk::default() }));
 }
 
 #[actix_rt::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outpost::conformance::Fragment;
 use outpost::messages::ids::JobId;
-use outpost::messages::wire::{FromAgent, FromCoordinator, JobChunk};
+use outpost::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator, JobChunk, KeptJob};
 use outpost::testkit::{AgentEvent, Frame, ScriptedAgent, agent_key};
 
 use super::fixture::{Answer, Coordinator, soon};
@@ -33,10 +33,22 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
 
 #[actix_rt::test]
 async fn an_agent_that_has_not_proved_its_key_may_send_little() {
+    for (offer, too_much) in [(Extensions::NONE, 17 << 10), (Extensions::all(), 513 << 10)] {
+        let coordinator = Coordinator::start_with(|config| config.extensions = offer).await;
+        let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+        agent.text("x".repeat(too_much)).await;
+        assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
+    }
+}
+
+#[actix_rt::test]
+async fn an_agent_may_list_as_many_jobs_as_it_keeps() {
     let coordinator = Coordinator::start().await;
-    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
-    agent.text("x".repeat(17 << 10)).await;
-    assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
+    let session = ScriptedAgent::agree(coordinator.agent_url(), 1, &[Extension::Resume]).await.session.unwrap();
+    let kept = || KeptJob { job_id: JobId::random(), offset: u64::MAX, ended: false };
+    let jobs: Vec<KeptJob> = (0..4096).map(|_| kept()).collect();
+    let (agent, _) = ScriptedAgent::resume(coordinator.agent_url(), 1, &[Extension::Resume], session, &jobs).await;
+    assert!(agent.session.is_some());
 }
 
 #[actix_rt::test]

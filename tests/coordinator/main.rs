@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation ends the test")]
 #![allow(clippy::disallowed_methods, reason = "a test owns its runtime, and tasks that it spawns end with it")]
 
+mod acknowledges_responses;
 mod admits_agents;
 mod chooses_agents;
 mod conformance;
 mod fixture;
 mod guards_its_api;
+mod hands_over;
 mod keeps_its_bounds;
 mod reports_metrics;
+mod resumes_sessions;
 mod serves_clients;
 mod serves_endpoints;
 mod takes_binary_chunks;

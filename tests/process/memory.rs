@@ -76,7 +76,7 @@ async fn a_coordinator_that_stops_reading_holds_back_200_mb_at_the_backends() {
 async fn a_line_of_50_mb_is_passed_on_and_not_kept() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     // Without base64 the test takes less time.
-    coordinator.offer(Extensions::all());
+    coordinator.offer(Extensions::without_resume());
     let backend = backend("m").await;
     let process = agent(&coordinator, &home, &entry(&backend)).start();
     let mut link = coordinator.serving("m").await;

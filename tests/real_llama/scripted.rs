@@ -5,7 +5,7 @@ use actix_http::ws::{Codec, Frame, Message, hash_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
-use outpost::messages::wire::{Capabilities, Extensions, FromAgent, FromCoordinator};
+use outpost::messages::wire::{AuthOk, Capabilities, Extensions, FromAgent, FromCoordinator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,7 +53,7 @@ impl Scripted {
         })
         .await;
         assert!(matches!(line.frame().await, FromAgent::AuthResponse(_)));
-        line.send(&FromCoordinator::AuthOk { provider_id: None }).await;
+        line.send(&FromCoordinator::AuthOk(AuthOk::default())).await;
         line
     }
 }

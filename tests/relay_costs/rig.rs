@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use outpost::internals::{ActorCount, Events, FrameReader, Parts, Role, SupervisorActor, encode};
 use outpost::messages::ids::JobId;
-use outpost::messages::wire::{Extensions, FromAgent, FromCoordinator, Limits};
+use outpost::messages::wire::{AuthOk, Extensions, FromAgent, FromCoordinator, Limits};
 use outpost::testkit::{
     BackendPolicy, Connector, DialError, Frame, Identity, Price, PriceList, RemoteMedia, ScriptedBackend, Settings,
     Upgraded, job_frame,
@@ -102,6 +102,8 @@ impl Rig {
                 discovery_interval: Duration::from_secs(3600),
                 shutdown_grace: Duration::ZERO,
                 max_message: 1 << 20,
+                kept_per_job: 1 << 20,
+                kept: 64 << 20,
                 remote_media: RemoteMedia::Refused,
             },
         });
@@ -113,7 +115,7 @@ impl Rig {
         })
         .await;
         rig.until(|message| matches!(message, FromAgent::AuthResponse(_))).await;
-        rig.send(&FromCoordinator::AuthOk { provider_id: None }).await;
+        rig.send(&FromCoordinator::AuthOk(AuthOk::default())).await;
         rig.until(|message| matches!(message, FromAgent::Capabilities(_))).await;
         rig
     }

@@ -15,8 +15,9 @@ use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::ids::JobId;
 use outpost::messages::members::Members;
 use outpost::messages::wire::{
-    AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, Heartbeat, JobChunk,
-    JobDone, JobError, JobFrame, JobTarget, Limits, Metadata, ModelOffer, Tokens,
+    AuthOk, AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, Heartbeat,
+    JobChunk, JobDone, JobError, JobFrame, JobTarget, KeptJob, Limits, Metadata, ModelOffer, ResumeRequest, Taken,
+    Tokens, WantedJob,
 };
 
 const JOB: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
@@ -40,13 +41,22 @@ fn from_coordinator() -> Vec<(&'static str, FromCoordinator)> {
             target,
         })
     };
+    let session = |jobs: Option<Vec<WantedJob>>| {
+        FromCoordinator::AuthOk(AuthOk {
+            provider_id: Some("provider-7".into()),
+            session: Some("session-3".parse().unwrap()),
+            resume_window: Some(Duration::from_mins(1)),
+            resumed: jobs.is_some(),
+            jobs,
+        })
+    };
     let chat = br#"{"messages":[{"role":"user","content":"2+2?"}]}"#;
     let messages = br#"{"max_tokens":16,"messages":[{"role":"user","content":"2+2?"}]}"#;
     vec![
         ("auth_challenge", challenge(Extensions::NONE)),
         ("auth_challenge_extensions", challenge(Extensions::all())),
-        ("auth_ok", FromCoordinator::AuthOk { provider_id: Some("provider-7".into()) }),
-        ("auth_ok_without_id", FromCoordinator::AuthOk { provider_id: None }),
+        ("auth_ok", FromCoordinator::AuthOk(AuthOk { provider_id: Some("provider-7".into()), ..AuthOk::default() })),
+        ("auth_ok_without_id", FromCoordinator::AuthOk(AuthOk::default())),
         ("auth_failed", FromCoordinator::AuthFailed { reason: Some("unknown public key".into()) }),
         ("auth_failed_without_reason", FromCoordinator::AuthFailed { reason: None }),
         ("job", job(Endpoint::ChatCompletions, 60_000, JobTarget::BASE, chat)),
@@ -61,6 +71,11 @@ fn from_coordinator() -> Vec<(&'static str, FromCoordinator)> {
             ),
         ),
         ("job_cancel", FromCoordinator::JobCancel { job_id: job_id() }),
+        ("auth_ok_session", session(None)),
+        ("auth_ok_resumed", session(Some(vec![WantedJob { job_id: job_id(), offset: 65_536 }]))),
+        ("ack", FromCoordinator::Ack { job_id: job_id(), taken: Taken::Bytes(65_536) }),
+        ("ack_final", FromCoordinator::Ack { job_id: job_id(), taken: Taken::Terminal }),
+        ("handover", FromCoordinator::Handover { deadline: Some(Duration::from_secs(30)) }),
     ]
 }
 
@@ -72,9 +87,13 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         agent_version: "0.1.0".into(),
         enrollment_code: None,
         extensions: Extensions::NONE,
+        resume: None,
     };
     let enrolling = AuthResponse { enrollment_code: Some("welcome-2026".into()), ..response.clone() };
     let extended = AuthResponse { extensions: Extensions::all(), ..response.clone() };
+    let kept = KeptJob { job_id: job_id(), offset: 98_304, ended: false };
+    let resume = Some(ResumeRequest { session: "session-3".parse().unwrap(), jobs: vec![kept] });
+    let resuming = AuthResponse { resume, ..extended.clone() };
     let capabilities = |models, max_tokens_per_minute| {
         FromAgent::Capabilities(Capabilities {
             models,
@@ -111,10 +130,12 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
     };
     let chunk = JobChunk::new(job_id(), STANDARD.encode(DATA));
     let head = JobChunk { status: Some(200), content_type: Some("text/event-stream".into()), ..chunk.clone() };
+    let offset = JobChunk { offset: Some(65_536), ..chunk.clone() };
     vec![
         ("auth_response", FromAgent::AuthResponse(response)),
         ("auth_response_enrollment", FromAgent::AuthResponse(enrolling)),
         ("auth_response_extensions", FromAgent::AuthResponse(extended)),
+        ("auth_response_resume", FromAgent::AuthResponse(resuming)),
         ("capabilities", capabilities(vec![model, unknown_context], None)),
         ("capabilities_empty", capabilities(Vec::new(), Some(100_000))),
         ("capabilities_endpoints", capabilities(vec![with_endpoints], None)),
@@ -122,6 +143,7 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         ("heartbeat_without_errors", FromAgent::Heartbeat(Heartbeat::default())),
         ("job_chunk", FromAgent::JobChunk(chunk)),
         ("job_chunk_head", FromAgent::JobChunk(head)),
+        ("job_chunk_offset", FromAgent::JobChunk(offset)),
         ("job_done", FromAgent::JobDone(JobDone { job_id: job_id(), tokens: Tokens::new(12, 34), duration_ms: 1780 })),
         (
             "job_error",

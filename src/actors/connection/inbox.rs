@@ -4,11 +4,13 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::actors::messages::RouterInputs;
 use crate::core::session::frames::FrameError;
 use crate::messages::ids::Generation;
-use crate::messages::jobs::{CancelJob, Job, SubmitJob, SubmitReply};
+use crate::messages::jobs::{Acknowledged, CancelJob, Job, SubmitJob, SubmitReply};
+use crate::messages::lifecycle::HandoverAnnounced;
 use crate::messages::untrusted::Label;
-use crate::messages::wire::{Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
+use crate::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator, JobFrame, MalformedJob};
 use crate::telemetry::Events;
 use crate::telemetry::events::{FrameSkipped, SkipCause};
 use crate::transport::websocket::pump::Inbox;
@@ -21,8 +23,8 @@ pub(super) struct JobInbox {
     pub(super) generation: Generation,
     pub(super) agreed: Extensions,
     pub(super) events: Events,
-    pub(super) jobs: Recipient<SubmitJob>,
-    pub(super) cancels: Recipient<CancelJob>,
+    pub(super) router: RouterInputs,
+    pub(super) handovers: Recipient<HandoverAnnounced>,
 }
 
 impl JobInbox {
@@ -33,10 +35,14 @@ impl JobInbox {
     /// The refusal to send, if the job is refused. Without a router there is none, and no connection for long.
     async fn submit(&self, job: Result<Job, MalformedJob>) -> Option<FromAgent> {
         let id = job.as_ref().map_or_else(|malformed| malformed.job_id, |job| job.id);
-        match self.jobs.send(SubmitJob { generation: self.generation, job }).await {
+        match self.router.jobs.send(SubmitJob { generation: self.generation, job }).await {
             Ok(SubmitReply::Refused(error)) => Some(FromAgent::JobError(error)),
             Ok(SubmitReply::AlreadyRuns) => {
                 self.skip(SkipCause::JobRuns(id));
+                None
+            }
+            Ok(SubmitReply::AlreadyEnded) => {
+                self.skip(SkipCause::JobEnded(id));
                 None
             }
             Ok(SubmitReply::Nothing) | Err(_) => None,
@@ -53,15 +59,25 @@ impl Inbox for JobInbox {
             Ok(FromCoordinator::JobCancel { job_id }) => {
                 // Awaited, so that whatever is read after it is answered after the job has fallen silent. Without a router
                 // there is no job either.
-                let _ = self.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
+                let _ = self.router.cancels.send(CancelJob { generation: self.generation, job: job_id }).await;
+            }
+            Ok(FromCoordinator::Ack { job_id: job, taken }) if self.agreed.contains(Extension::Resume) => {
+                let _ = self.router.acks.send(Acknowledged { generation: self.generation, job, taken }).await;
+            }
+            Ok(FromCoordinator::Handover { deadline }) if self.agreed.contains(Extension::Handover) => match deadline {
+                Some(deadline) => {
+                    self.handovers.do_send(HandoverAnnounced { generation: self.generation, deadline });
+                }
+                None => self.skip(SkipCause::HandoverDeadline),
+            },
+            Ok(FromCoordinator::Ack { .. } | FromCoordinator::Handover { .. }) => {
+                log::debug!("frame of an extension that was not agreed on ignored");
             }
             Ok(FromCoordinator::Unknown { kind }) => {
                 log::debug!("frame of an unknown type ignored type={}", Label(&kind));
             }
             Ok(
-                FromCoordinator::AuthChallenge { .. }
-                | FromCoordinator::AuthOk { .. }
-                | FromCoordinator::AuthFailed { .. },
+                FromCoordinator::AuthChallenge { .. } | FromCoordinator::AuthOk(_) | FromCoordinator::AuthFailed { .. },
             ) => self.skip(SkipCause::HandshakeOver),
             Err(error) => self.skip(error.into()),
         }

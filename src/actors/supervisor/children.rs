@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::{ChildExited, Connection, Pool, SETTLE, SupervisorActor};
-use crate::actors::connection::{ConnectionActor, Listeners};
+use super::{ChildExited, Pool, SETTLE, SupervisorActor};
 use crate::actors::discovery::{DiscoveryActor, DiscoverySetup};
 use crate::actors::guard::Guard;
 use crate::actors::heartbeat::HeartbeatActor;
@@ -17,11 +16,11 @@ use crate::backends::BackendFactory;
 use crate::core::formats::policy::RequestPolicy;
 use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
-use crate::core::session::backoff::EndClass;
+use crate::messages::ids::Generation;
 use crate::messages::lifecycle::{Child, Stop, StopAdmitting};
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
-use crate::telemetry::events::{ConnectFailed, Disconnected, InternalEnd};
+use crate::telemetry::events::InternalEnd;
 
 impl SupervisorActor {
     pub(super) fn guard(&mut self, child: Child, ctx: &Context<Self>) -> Guard {
@@ -80,25 +79,6 @@ impl SupervisorActor {
         self.pools.insert(backend, Pool { addr: pool.start(), factory: Arc::clone(factory) });
     }
 
-    pub(super) fn start_connection(&mut self, ctx: &mut Context<Self>) {
-        let Some(router) = self.router.clone() else { return };
-        if self.drain.is_some() || self.connection.is_some() {
-            return;
-        }
-        self.generation = self.generation.next();
-        let generation = self.generation;
-        let guard = self.guard(Child::Connection(generation), ctx);
-        let listeners = Listeners {
-            up: [router.clone().recipient(), ctx.address().recipient()],
-            jobs: router.clone().recipient(),
-            cancels: router.recipient(),
-            ended: ctx.address().recipient(),
-        };
-        let setup = self.connection_setup.clone();
-        let addr = ConnectionActor { generation, setup, listeners, _guard: guard }.start();
-        self.connection = Some(Connection { addr, generation, up: None });
-    }
-
     pub(super) fn start_heartbeat(&mut self, outbox: &Outbox, ctx: &Context<Self>) -> Option<Addr<HeartbeatActor>> {
         let router = self.router.clone()?.recipient();
         let guard = self.guard(Child::Heartbeat(outbox.generation()), ctx);
@@ -118,11 +98,10 @@ impl SupervisorActor {
             Child::Discovery => self.start_discovery(ctx),
             Child::Router => {
                 // Its ledger is gone, and every job with it; a connection without jobs is of no use.
-                if let Some(connection) = &self.connection {
-                    connection.addr.do_send(Stop);
-                }
+                let lost: Vec<Generation> = self.connections.all().map(|connection| connection.generation).collect();
+                self.connections.all().for_each(|connection| connection.addr.do_send(Stop));
                 self.start_router(ctx);
-                self.give_up_connection(InternalEnd::RouterReplaced, ctx);
+                lost.into_iter().for_each(|it| self.give_up_connection(it, InternalEnd::RouterReplaced, ctx));
             }
             Child::Pool(backend) => {
                 if let Some(router) = &self.router {
@@ -134,27 +113,14 @@ impl SupervisorActor {
                 self.publish_routes();
             }
             Child::Heartbeat(generation) => {
-                let current = self.connection.as_ref().filter(|connection| connection.generation == generation);
-                let Some((outbox, _)) = current.and_then(|connection| connection.up.as_ref()) else { return };
-                let outbox = outbox.clone();
+                let outbox = self.connections.get(generation).and_then(|connection| connection.outbox().cloned());
+                let Some(outbox) = outbox else { return };
                 let heartbeat = self.start_heartbeat(&outbox, ctx);
-                if let Some(connection) = &mut self.connection {
+                if let Some(connection) = self.connections.get(generation) {
                     connection.up = heartbeat.map(|heartbeat| (outbox, heartbeat));
                 }
             }
-            Child::Connection(_) => self.give_up_connection(InternalEnd::ActorEnded, ctx),
-        }
-    }
-
-    /// Closes the current connection for an internal reason.
-    fn give_up_connection(&mut self, cause: InternalEnd, ctx: &mut Context<Self>) {
-        let Some(connection) = &self.connection else { return };
-        let generation = connection.generation;
-        if connection.up.is_some() {
-            self.after_connection(EndClass::Planned, |_| Disconnected { generation, cause: cause.into() }, ctx);
-        } else {
-            let event = |failures| ConnectFailed { generation, cause: cause.into(), failures };
-            self.after_connection(EndClass::Failure, event, ctx);
+            Child::Connection(generation) => self.give_up_connection(generation, InternalEnd::ActorEnded, ctx),
         }
     }
 }

@@ -21,12 +21,12 @@ impl SupervisorActor {
             return;
         };
         drain.closing = true;
-        match self.connection.as_ref().and_then(|connection| connection.up.as_ref()) {
-            Some((outbox, _)) if outbox.close(1000, "").is_ok() => {
-                ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
-            }
-            _ => self.finish(Exit::Drained, ctx),
+        let outboxes = self.connections.all().filter_map(|connection| connection.outbox());
+        let closing = outboxes.filter(|outbox| outbox.close(1000, "").is_ok()).count();
+        if closing == 0 {
+            return self.finish(Exit::Drained, ctx);
         }
+        ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
     }
 
     /// Ends what still runs, and soon after that everything, even if the coordinator does not take the last frames.
@@ -47,12 +47,7 @@ impl SupervisorActor {
         let Some(done) = self.done.take() else { return };
         // Nothing that ends from here on is replaced.
         self.living.clear();
-        if let Some(connection) = self.connection.take() {
-            connection.addr.do_send(Stop);
-            if let Some((_, heartbeat)) = connection.up {
-                heartbeat.do_send(Stop);
-            }
-        }
+        std::mem::take(&mut self.connections).all().for_each(|connection| connection.stop());
         if let Some(router) = self.router.take() {
             router.do_send(Stop);
         }
@@ -78,16 +73,16 @@ impl Handler<Drain> for SupervisorActor {
         if self.drain.is_some() {
             return self.end_jobs(ctx);
         }
-        let grace = self.settings.shutdown_grace;
+        let (grace, is_resumable) = (self.settings.shutdown_grace, self.connections.is_resumable());
         self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, hurry: false, closing: false });
         match &self.router {
             Some(router) => router.do_send(StopAdmitting),
             None => return self.finish(Exit::Drained, ctx),
         }
-        // A connection that is being made has no jobs and is not waited for.
-        if let Some(connection) = self.connection.take_if(|connection| connection.up.is_none()) {
+        // A connection that is being made is not waited for, unless jobs wait to go on there.
+        if let Some(connection) = self.connections.next.take_if(|_| !is_resumable) {
             self.living.remove(&Child::Connection(connection.generation));
-            connection.addr.do_send(Stop);
+            connection.stop();
             if let Some(router) = &self.router {
                 // It may have come up in this very moment, and the router have heard of that first.
                 router.do_send(ConnectionDown { generation: connection.generation });

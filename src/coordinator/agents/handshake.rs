@@ -191,6 +191,7 @@ mod tests {
             agent_version: "1".into(),
             enrollment_code: code.map(Into::into),
             extensions: Extensions::NONE,
+            resume: None,
         }
     }
 
@@ -244,6 +245,7 @@ mod tests {
             agent_version: String::new(),
             enrollment_code: None,
             extensions: Extensions::NONE,
+            resume: None,
         };
         let result = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
         assert_eq!(result, Err(AdmissionError::BadSignature));

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 
+use super::agent_session::SharedSession;
 use crate::coordinator::fleet::response_channel::ResponseSender;
 use crate::messages::ids::JobId;
 
@@ -29,6 +31,10 @@ pub(crate) enum SessionCommand {
     Run(RunJob),
     /// The client no longer wants the response.
     Cancel(JobId),
+    /// The client took over bytes of this job's response.
+    Acknowledge(JobId),
+    /// The coordinator will close the connection after this time.
+    Handover(Duration),
     /// Close the connection.
     Close(CloseReason),
 }
@@ -40,6 +46,8 @@ pub(crate) enum CloseReason {
     Deploy,
     /// The key has a newer session.
     Replaced,
+    /// The session goes on over a newer connection.
+    Resumed,
 }
 
 /// A handle to a session.
@@ -49,12 +57,14 @@ pub(crate) struct SessionLink {
     /// Bytes of job frames in the session's mailbox. A session does not run while its socket accepts no bytes, so the
     /// mailbox needs a bound of its own.
     unsent: Arc<AtomicUsize>,
+    /// The session, which may outlive this connection.
+    jobs: SharedSession,
 }
 
 impl SessionLink {
     /// A link to a session. The session subtracts from `unsent` when it takes a job from its mailbox.
-    pub(crate) fn new(session: Recipient<SessionCommand>, unsent: Arc<AtomicUsize>) -> Self {
-        Self { session, unsent }
+    pub(crate) fn new(session: Recipient<SessionCommand>, unsent: Arc<AtomicUsize>, jobs: SharedSession) -> Self {
+        Self { session, unsent, jobs }
     }
 
     /// Sends a job to the session. `false`, and the sender is dropped, if too many bytes of earlier jobs wait there.
@@ -72,6 +82,21 @@ impl SessionLink {
     /// Cancels a job. Does nothing if the session has ended.
     pub(crate) fn cancel(&self, job: JobId) {
         self.session.do_send(SessionCommand::Cancel(job));
+    }
+
+    /// Removes a job whose client disconnected while the agent has no connection.
+    pub(crate) fn forget(&self, job: JobId) {
+        self.jobs.forget(job);
+    }
+
+    /// Has the session acknowledge what the client of a job took over.
+    pub(crate) fn acknowledge(&self, job: JobId) {
+        self.session.do_send(SessionCommand::Acknowledge(job));
+    }
+
+    /// Announces to the agent that the connection will be closed after this time.
+    pub(crate) fn hand_over(&self, deadline: Duration) {
+        self.session.do_send(SessionCommand::Handover(deadline));
     }
 
     /// Closes the session. Does nothing if it has ended.

@@ -1,5 +1,7 @@
 //! The agents' connections: admission, WebSocket sessions, and the frames of agents.
 
+mod agent_session;
+pub(crate) mod agent_sessions;
 mod failed_codes;
 mod frame_scanner;
 pub(crate) mod frames;
@@ -8,4 +10,5 @@ mod inbound;
 pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod session;
+pub(crate) mod session_lifecycle;
 mod workload;

@@ -6,11 +6,12 @@
 //! handles both), it does not answer a close, and its outgoing queue has no bound
 //! ([`SessionLink`](super::link::SessionLink) has one).
 //!
-//! A session ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
-//! the agent from the roster and drops the senders of its jobs, so that their clients get an error.
+//! A connection ends once. A close by either side, an error, a timeout and a panic all run [`Session::leave`], which removes
+//! the agent from the roster. Its jobs wait for the agent in their session, or end as lost, as
+//! [`session_lifecycle`](super::session_lifecycle) describes.
 //!
-//! The states of a session are in three files: this one has the actor, [`admit`] the handshake, [`frames_in`] the frames
-//! of an admitted agent.
+//! The states of a connection are in four files: this one has the actor, [`admit`] the handshake, [`frames_in`] the frames
+//! of an admitted agent, [`frames_out`] the frames to it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,13 +25,14 @@ use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext, WsResponseBuilder};
 
+use super::agent_session::ConnectionJobs;
 use super::frame_scanner::HeaderError;
 use super::frames::{self, FrameError};
-use super::handshake::Nonce;
+use super::handshake::{AgentKey, Nonce};
 use super::inbound::{Assembled, FragmentError, Fragments, Meter, Metered};
 use super::link::{CloseReason, SessionCommand};
 use super::peer::Peer;
-use super::workload::Workload;
+use super::workload::MissingJob;
 use crate::coordinator::events::{
     AgentDisconnected, AgentFrameSkipped, AgentRefused, AgentRefusedCause, AgentSilent, ProtocolViolated, SessionEnd,
 };
@@ -38,13 +40,16 @@ use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::coordinator::state::{CoordinatorState, HandshakePermit};
 use crate::messages::ids::ProviderId;
-use crate::messages::wire::{Extensions, FromAgent, FromCoordinator};
+use crate::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator};
 
 mod admit;
 mod frames_in;
+mod frames_out;
 
 /// The largest frame of an agent that has not proved its key, in bytes.
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
+/// The same where `resume` is offered: the frame may list 4,096 jobs, of at most 94 bytes each.
+const MAX_RESUMING_FRAME: usize = 512 << 10;
 /// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -55,7 +60,7 @@ pub(crate) async fn accept(
     state: Data<CoordinatorState>,
 ) -> Result<HttpResponse, Error> {
     if state.is_stopping() {
-        return Ok(HttpResponse::ServiceUnavailable().finish());
+        return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).finish());
     }
     // Any web page can make a browser open a WebSocket to this host, and would receive prompts. Browsers send an Origin
     // header, agents do not.
@@ -65,7 +70,8 @@ pub(crate) async fn accept(
     let Some(permit) = state.begin_handshake() else {
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
-    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+    let offers_resume = state.config.extensions.contains(Extension::Resume);
+    let meter = Meter::new(if offers_resume { MAX_RESUMING_FRAME } else { MAX_HANDSHAKE_FRAME });
     let peer = Peer(req.peer_addr());
     let max_message = state.config.max_agent_message;
     let session = Session::new(state.into_inner(), permit, meter.clone(), peer);
@@ -78,9 +84,19 @@ enum Stage {
     /// The challenge was sent.
     Handshake(Nonce),
     /// The agent is on the roster.
-    Admitted { id: SessionId, provider: ProviderId, agreed: Extensions },
+    Admitted(Rc<Admitted>),
     /// A close was sent. All frames but the answer to it are ignored.
     Closing,
+}
+
+/// An agent that has proved its key.
+struct Admitted {
+    id: SessionId,
+    key: AgentKey,
+    provider: ProviderId,
+    agreed: Extensions,
+    /// The jobs of its session, as long as no other connection has it.
+    jobs: ConnectionJobs,
 }
 
 struct Session {
@@ -90,7 +106,10 @@ struct Session {
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
-    jobs: Workload,
+    /// Jobs of a session that goes on which the agent does not have. They end with its offer, and may then be sent to it again.
+    missing: Vec<MissingJob>,
+    /// Whether a timer runs that acknowledges what clients take over.
+    acknowledges_later: bool,
     /// Shared with the [`SessionLink`](super::link::SessionLink)s to this session: they add to it, the session subtracts.
     unsent: Arc<AtomicUsize>,
     peer: Peer,
@@ -135,7 +154,8 @@ impl Session {
             meter,
             fragments: Fragments::default(),
             stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
-            jobs: Workload::default(),
+            missing: Vec::new(),
+            acknowledges_later: false,
             unsent: Arc::default(),
             peer,
         }
@@ -154,15 +174,21 @@ impl Session {
         }
     }
 
-    /// Removes the agent from the roster and drops its jobs. The second call does nothing.
+    /// Removes the agent from the roster. Its jobs wait or are lost. The second call does nothing.
     fn leave(&mut self, cause: SessionEnd) {
-        if let Stage::Admitted { id, provider, .. } = std::mem::replace(&mut self.stage, Stage::Closing) {
-            let jobs_lost = self.jobs.len();
-            // A session that was replaced is no longer on the roster.
-            self.state.leave(id);
+        if let Stage::Admitted(admitted) = std::mem::replace(&mut self.stage, Stage::Closing) {
+            let jobs_lost = self.state.leave_session(admitted.key, &admitted.jobs);
+            let provider = admitted.provider.clone();
             self.state.events.emit(&AgentDisconnected { provider, jobs_lost, cause });
         }
-        self.jobs.clear();
+        self.finish_missing();
+    }
+
+    fn admitted(&self) -> Option<Rc<Admitted>> {
+        match &self.stage {
+            Stage::Admitted(admitted) => Some(Rc::clone(admitted)),
+            Stage::Handshake(_) | Stage::Closing => None,
+        }
     }
 
     /// Sends a close and waits a short time for the answer.
@@ -185,15 +211,16 @@ impl Session {
                 self.authenticate(ctx, &nonce, &response);
             }
             (_, Stage::Handshake(_)) => self.violation(ctx, CloseCode::Protocol, "expected auth_response"),
-            (Ok(frame), Stage::Admitted { id, provider, agreed }) => {
-                let (id, provider, agreed) = (*id, provider.clone(), *agreed);
-                self.frame(ctx, id, &provider, agreed, frame);
+            (Ok(frame), Stage::Admitted(admitted)) => {
+                let admitted = Rc::clone(admitted);
+                self.frame(ctx, &admitted, frame);
             }
-            (Err(error), Stage::Admitted { id, provider, .. }) => {
-                let (id, provider) = (*id, provider.clone());
+            (Err(error), Stage::Admitted(admitted)) => {
+                let admitted = Rc::clone(admitted);
+                let provider = admitted.provider.clone();
                 self.state.events.emit(&AgentFrameSkipped { provider, bytes: text.len(), cause: error });
                 if let FrameError::BadFieldOfJob(job) = error {
-                    self.give_up(ctx, id, job, ResponseEnd::Unreadable);
+                    self.give_up(ctx, &admitted, job, ResponseEnd::Unreadable);
                 }
             }
         }
@@ -206,14 +233,13 @@ impl Handler<SessionCommand> for Session {
     fn handle(&mut self, message: SessionCommand, ctx: &mut Context) {
         match message {
             SessionCommand::Run(job) => self.run(ctx, job),
-            SessionCommand::Cancel(job_id) => {
-                if self.jobs.forget(job_id) {
-                    send(ctx, &FromCoordinator::JobCancel { job_id });
-                }
-            }
+            SessionCommand::Cancel(job) => self.cancel(ctx, job),
+            SessionCommand::Acknowledge(job) => self.acknowledge(ctx, job),
+            SessionCommand::Handover(deadline) => self.hand_over(ctx, deadline),
             SessionCommand::Close(_) if matches!(self.stage, Stage::Closing) => {}
             SessionCommand::Close(CloseReason::Deploy) => self.close(ctx, CloseCode::Away, "drain:deploy"),
             SessionCommand::Close(CloseReason::Replaced) => self.close(ctx, CloseCode::Policy, "replaced"),
+            SessionCommand::Close(CloseReason::Resumed) => self.close(ctx, CloseCode::Normal, "replaced"),
         }
     }
 }

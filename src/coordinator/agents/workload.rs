@@ -1,24 +1,25 @@
-//! The jobs that an agent runs, and their responses as they arrive. No sockets: the session calls it.
+//! The jobs that an agent runs, and their responses as they arrive. No sockets: the session's connection calls it.
 //!
 //! With the extension `endpoints` the first chunk of a job may have the head of the response; a head in another chunk is
 //! ignored. With `binary` too that first chunk is a JSON `job_chunk`, and its bytes count for the offsets of the binary
-//! chunks after it.
+//! chunks after it. With `resume` a chunk may begin before the bytes that were received, because the agent sent it again on
+//! another connection: only its new bytes are passed on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::coordinator::fleet::response_channel::{PushError, ResponseEnd, ResponseSender};
+use crate::core::session::delivery::Receipt;
 use crate::messages::ids::JobId;
-use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, ResponseHead};
+use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, KeptJob, ResponseHead, WantedJob};
 
 /// A job that was sent to the agent and has not ended.
 struct ActiveJob {
     sender: ResponseSender,
-    /// Bytes of its response that were received.
-    received: u64,
+    receipt: Receipt,
     /// Whether a chunk was received.
     begun: bool,
 }
@@ -36,21 +37,31 @@ pub(crate) enum ChunkError {
     Violation(&'static str),
 }
 
+/// A job that the agent no longer has, with how it ends.
+pub(crate) struct MissingJob {
+    /// The job.
+    pub(crate) job: JobId,
+    sender: ResponseSender,
+    end: ResponseEnd,
+}
+
+impl MissingJob {
+    /// Sends the end to the client's side.
+    pub(crate) fn finish(self) {
+        self.sender.finish(self.end);
+    }
+}
+
 impl Workload {
     /// Adds a job that is being sent.
     pub(crate) fn begin(&mut self, job: JobId, sender: ResponseSender) {
         sender.mark_sent();
-        self.0.insert(job, ActiveJob { sender, received: 0, begun: false });
+        self.0.insert(job, ActiveJob { sender, receipt: Receipt::default(), begun: false });
     }
 
     /// The number of jobs.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// Removes all jobs, which ends them as lost.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
     }
 
     /// Removes a job whose client disconnected. `false` if there is no such job.
@@ -67,93 +78,118 @@ impl Workload {
     pub(crate) fn take(&mut self, chunk: &JobChunk, agreed: Extensions) -> Result<(), ChunkError> {
         let job = chunk.job_id;
         let Some(active) = self.0.get_mut(&job) else { return Ok(()) };
-        let Ok(bytes) = STANDARD.decode(&chunk.data) else {
-            return Err(ChunkError::GiveUp(job, ResponseEnd::Unreadable));
+        let unreadable = || ChunkError::GiveUp(job, ResponseEnd::Unreadable);
+        let bytes = STANDARD.decode(&chunk.data).map_err(|_| unreadable())?;
+        let received = active.receipt.received();
+        let offset = match chunk.offset {
+            _ if !agreed.contains(Extension::Resume) => received,
+            Some(offset) => offset,
+            // A first chunk is at 0. Any other may have been sent before.
+            None if received == 0 => 0,
+            None => return Err(unreadable()),
         };
-        let head = ResponseHead::of(chunk).filter(|_| !active.begun && agreed.contains(Extension::Endpoints));
-        if let Some(head) = head {
-            active.sender.begin(head);
-        }
-        active.pass_on(job, bytes.into())
+        let head = ResponseHead::of(chunk).filter(|_| agreed.contains(Extension::Endpoints));
+        active.receive(job, offset, bytes.into(), head)
     }
 
-    /// Accepts a binary chunk. The same rules apply.
-    pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk) -> Result<(), ChunkError> {
+    /// Accepts a binary chunk. The same rules apply. Without `resume` no chunk is sent twice.
+    pub(crate) fn take_binary(&mut self, chunk: &BinaryChunk, agreed: Extensions) -> Result<(), ChunkError> {
         let job = JobId::from(chunk.job);
         let Some(active) = self.0.get_mut(&job) else { return Ok(()) };
-        if chunk.offset != active.received {
+        if chunk.offset != active.receipt.received() && !agreed.contains(Extension::Resume) {
             return Err(ChunkError::Violation("chunk at a wrong offset"));
         }
         // A copy: a few bytes that wait for a slow client must not keep the whole read buffer in memory.
-        active.pass_on(job, Bytes::copy_from_slice(&chunk.bytes))
+        active.receive(job, chunk.offset, Bytes::copy_from_slice(&chunk.bytes), None)
+    }
+
+    /// The offset to acknowledge for a job, if its client took over bytes since the last one.
+    pub(crate) fn acknowledge(&mut self, job: JobId) -> Option<u64> {
+        self.0.get_mut(&job)?.take_over().acknowledge()
+    }
+
+    /// The same for all jobs.
+    pub(crate) fn acknowledge_all(&mut self) -> Vec<(JobId, u64)> {
+        self.acknowledge_each(Receipt::acknowledge)
+    }
+
+    /// The offsets to acknowledge on a new connection, where earlier acknowledgements may not have arrived.
+    pub(crate) fn acknowledge_again(&mut self) -> Vec<(JobId, u64)> {
+        self.acknowledge_each(Receipt::acknowledge_again)
+    }
+
+    fn acknowledge_each(&mut self, offset: fn(&mut Receipt) -> Option<u64>) -> Vec<(JobId, u64)> {
+        self.0.iter_mut().filter_map(|(job, active)| Some((*job, offset(active.take_over())?))).collect()
+    }
+
+    /// Whether bytes were received that are not acknowledged.
+    pub(crate) fn has_unacknowledged(&self) -> bool {
+        self.0.values().any(|active| active.receipt.unacknowledged() > 0)
+    }
+
+    /// Tells the clients' sides that the agent has no connection.
+    pub(crate) fn wait_for_agent(&self) {
+        self.0.values().for_each(|active| active.sender.set_waiting(true));
+    }
+
+    /// The agent has a new connection, and still keeps these jobs. Returns those that it is to go on with, and removes the others:
+    /// those without a client, and those that it does not have.
+    pub(crate) fn resume(&mut self, kept: &[KeptJob]) -> (Vec<WantedJob>, Vec<MissingJob>) {
+        self.drop_abandoned();
+        let kept: HashSet<JobId> = kept.iter().map(|kept| kept.job_id).collect();
+        let missing = self.0.extract_if(|job, _| !kept.contains(job)).map(|(job, ActiveJob { sender, begun, .. })| {
+            // The frame of a job without a byte of a response did not arrive.
+            let end = if begun { ResponseEnd::AgentLost } else { ResponseEnd::NotSent };
+            MissingJob { job, sender, end }
+        });
+        let missing = missing.collect();
+        let wanted = self.0.iter().map(|(job, active)| {
+            active.sender.set_waiting(false);
+            WantedJob { job_id: *job, offset: active.receipt.received() }
+        });
+        (wanted.collect(), missing)
+    }
+
+    /// The agent has opened another session. Removes the jobs without a byte of a response, which may be sent again.
+    pub(crate) fn take_unbegun(&mut self) -> Vec<MissingJob> {
+        let unbegun = self.0.extract_if(|_, active| !active.begun);
+        unbegun.map(|(job, active)| MissingJob { job, sender: active.sender, end: ResponseEnd::AgentLost }).collect()
+    }
+
+    /// Drops the jobs without a client.
+    pub(crate) fn drop_abandoned(&mut self) {
+        self.0.retain(|_, active| !active.sender.is_abandoned());
     }
 }
 
 impl ActiveJob {
-    fn pass_on(&mut self, job: JobId, bytes: Bytes) -> Result<(), ChunkError> {
+    fn receive(
+        &mut self,
+        job: JobId,
+        offset: u64,
+        mut bytes: Bytes,
+        head: Option<ResponseHead>,
+    ) -> Result<(), ChunkError> {
+        let known = self.receipt.receive(offset, bytes.len() as u64);
+        let known = known.map_err(|_| ChunkError::GiveUp(job, ResponseEnd::Unreadable))?;
+        if let Some(head) = head.filter(|_| !self.begun) {
+            self.sender.begin(head);
+        }
         self.begun = true;
-        self.received += bytes.len() as u64;
+        bytes.advance(known as usize);
         match self.sender.push(bytes) {
             // Gone: the job is being cancelled, because the owner of the receiver also owns the handle.
             Ok(()) | Err(PushError::Gone) => Ok(()),
             Err(PushError::Full) => Err(ChunkError::GiveUp(job, ResponseEnd::SlowClient)),
         }
     }
+
+    /// Counts what the client took over.
+    fn take_over(&mut self) -> &mut Receipt {
+        self.receipt.take(self.sender.newly_taken());
+        &mut self.receipt
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::coordinator::fleet::response_channel::{ResponsePart, ResponseReceiver, response_channel};
-    use crate::messages::wire::Tokens;
-
-    fn active() -> (Workload, ResponseReceiver, JobId) {
-        let (mut workload, job) = (Workload::default(), JobId::random());
-        let (sender, receiver) = response_channel(1000);
-        workload.begin(job, sender);
-        (workload, receiver, job)
-    }
-
-    fn chunk(job: JobId, data: &str, status: Option<u16>) -> JobChunk {
-        let content_type = status.map(|_| "application/json".to_owned());
-        JobChunk { status, content_type, ..JobChunk::new(job, STANDARD.encode(data)) }
-    }
-
-    #[actix_rt::test]
-    async fn a_head_is_read_from_the_first_chunk_if_it_was_agreed_on() {
-        let head = ResponseHead::new(404, "application/json");
-        for (agreed, heads) in [(Extensions::all(), vec![ResponsePart::Head(head)]), (Extensions::NONE, vec![])] {
-            let (mut workload, mut receiver, job) = active();
-            workload.take(&chunk(job, "a", Some(404)), agreed).unwrap();
-            workload.take(&chunk(job, "b", Some(500)), agreed).unwrap();
-            workload.end(job).unwrap().finish(ResponseEnd::Done(Tokens::default()));
-            let mut seen = heads;
-            seen.extend(["a", "b"].map(|text| ResponsePart::Chunk(text.into())));
-            seen.push(ResponsePart::End(ResponseEnd::Done(Tokens::default())));
-            for want in seen {
-                assert_eq!(receiver.next().await, want);
-            }
-        }
-    }
-
-    #[test]
-    fn offsets_count_the_bytes_of_json_and_binary_chunks() {
-        let (mut workload, _receiver, job) = active();
-        let binary = |offset| BinaryChunk { job: job.uuid(), offset, bytes: Bytes::from_static(b"xy") };
-        workload.take(&chunk(job, "abc", Some(200)), Extensions::all()).unwrap();
-        assert_eq!(workload.take_binary(&binary(0)), Err(ChunkError::Violation("chunk at a wrong offset")));
-        assert_eq!((workload.take_binary(&binary(3)), workload.take_binary(&binary(5))), (Ok(()), Ok(())));
-    }
-
-    #[test]
-    fn an_unreadable_chunk_or_a_full_relay_ends_the_job_and_a_chunk_of_an_unknown_job_is_ignored() {
-        let (mut workload, _receiver, job) = active();
-        let garbled = JobChunk::new(job, "not base64".into());
-        assert_eq!(workload.take(&garbled, Extensions::NONE), Err(ChunkError::GiveUp(job, ResponseEnd::Unreadable)));
-        let long = chunk(job, &"x".repeat(900), None);
-        assert_eq!(workload.take(&long, Extensions::NONE), Ok(()));
-        assert_eq!(workload.take(&long, Extensions::NONE), Err(ChunkError::GiveUp(job, ResponseEnd::SlowClient)));
-        assert!(workload.forget(job) && !workload.forget(job) && workload.len() == 0);
-        assert_eq!(workload.take(&garbled, Extensions::NONE), Ok(()));
-    }
-}
+mod tests;

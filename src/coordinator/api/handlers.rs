@@ -70,7 +70,7 @@ struct Health {
 
 /// `GET /healthz`: needs no key, and returns 503 while the coordinator stops.
 pub(crate) async fn healthz(state: Data<CoordinatorState>) -> HttpResponse {
-    let Gauges { agents, in_flight } = state.gauges();
+    let Gauges { agents, in_flight, .. } = state.gauges();
     if state.is_stopping() {
         HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight })
     } else {

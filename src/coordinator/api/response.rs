@@ -23,6 +23,9 @@ use crate::messages::wire::ResponseHead;
 const MAX_WHOLE: usize = 64 << 20;
 /// How long an error event may take to reach a slow client before the connection is cut after it.
 const ERROR_EVENT_TIME: Duration = Duration::from_millis(500);
+/// A comment between two events, and one within an event. Clients of server-sent events skip both.
+const WAITING: &[u8] = b": waiting\n\n";
+const WAITING_IN_EVENT: &[u8] = b":\n";
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
@@ -139,7 +142,14 @@ impl SseBody {
         loop {
             let part = match self.first.take() {
                 Some(first) => ResponsePart::Chunk(first),
-                None => self.running.next().await,
+                None => match self.running.next_or_waited().await {
+                    Some(part) => part,
+                    // So that nothing between takes the connection for dead.
+                    None => match self.tail.comment() {
+                        Some(comment) => return Some((Bytes::from_static(comment), Rest::Response(self))),
+                        None => continue,
+                    },
+                },
             };
             match part {
                 ResponsePart::Head(_) => {}
@@ -174,11 +184,14 @@ struct Tail {
     breaks: usize,
     /// Whether any bytes were sent.
     begun: bool,
+    /// Whether the last byte is the first half of a line break, or all of it.
+    ends_in_return: bool,
 }
 
 impl Tail {
     fn pass(&mut self, piece: &[u8]) {
         self.begun = true;
+        self.ends_in_return = piece.last() == Some(&b'\r');
         let mut backwards = piece.iter().rev().filter(|byte| **byte != b'\r');
         self.breaks = match (backwards.next(), backwards.next()) {
             (None, _) => self.breaks,
@@ -187,6 +200,17 @@ impl Tail {
             (Some(b'\n'), Some(_)) => 1,
             (Some(_), _) => 0,
         };
+    }
+
+    /// A comment that may be sent now, which is only at the start of a line.
+    fn comment(&self) -> Option<&'static [u8]> {
+        match self.breaks {
+            _ if self.ends_in_return => None,
+            _ if !self.begun => Some(WAITING),
+            0 => None,
+            1 => Some(WAITING_IN_EVENT),
+            _ => Some(WAITING),
+        }
     }
 
     /// The line breaks that complete an incomplete event, so that the next event is separate.
@@ -211,9 +235,29 @@ mod tests {
             (&["\n\ndata"], "\n\n"),
             (&["data: 1\n\n", "d"], "\n\n"),
         ] {
-            let mut tail = Tail::default();
-            pieces.iter().for_each(|piece| tail.pass(piece.as_bytes()));
-            assert_eq!(tail.completion(), want, "{pieces:?}");
+            assert_eq!(tail(pieces).completion(), want, "{pieces:?}");
+        }
+    }
+
+    fn tail(pieces: &[&str]) -> Tail {
+        let mut tail = Tail::default();
+        pieces.iter().for_each(|piece| tail.pass(piece.as_bytes()));
+        tail
+    }
+
+    #[test]
+    fn a_comment_is_sent_only_at_the_start_of_a_line() {
+        for (pieces, want) in [
+            (&[][..], Some(WAITING)),
+            (&["data: 1\n\n"], Some(WAITING)),
+            (&["data: 1\r\n", "\r\n"], Some(WAITING)),
+            (&["event: a\n"], Some(WAITING_IN_EVENT)),
+            (&["event: a\r\n"], Some(WAITING_IN_EVENT)),
+            (&["event: a\r"], None),
+            (&["event: a\r\n\r"], None),
+            (&["data: 1\n\n", "d"], None),
+        ] {
+            assert_eq!(tail(pieces).comment(), want, "{pieces:?}");
         }
     }
 }

@@ -107,6 +107,8 @@ impl Describe<Metrics> for AgentEnrolled {
 pub(crate) struct AgentReplaced {
     /// The agent's name.
     pub(crate) provider: ProviderId,
+    /// Jobs of the earlier connection. They have failed.
+    pub(crate) jobs_lost: usize,
 }
 
 impl Describe<Metrics> for AgentReplaced {
@@ -115,7 +117,7 @@ impl Describe<Metrics> for AgentReplaced {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("provider_id", &self.provider)
+        Fields::new().text("provider_id", &self.provider).number("jobs_lost", self.jobs_lost)
     }
 }
 

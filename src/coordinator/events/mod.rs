@@ -7,6 +7,7 @@
 mod agents;
 mod jobs;
 mod server;
+mod sessions;
 mod sink;
 
 pub(crate) use agents::{
@@ -17,6 +18,7 @@ pub(crate) use jobs::{JobAttemptEnded, RequestRefused};
 pub(crate) use server::{
     ApiWithoutKey, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort, SocketOptionRefused,
 };
+pub(crate) use sessions::{SessionEndedWaiting, SessionResumed, SessionWaits};
 pub(crate) use sink::{CoordinatorEvents, count_repeats_each_minute};
 
 /// What a log filter selects the events of a coordinator by.

@@ -75,7 +75,7 @@ mod tests {
     fn a_flood_of_one_kind_is_cut_and_leaves_the_others() {
         let events = CoordinatorEvents::new();
         assert_eq!(logged(&events, &RequestRefused { cause: ApiErrorKind::Key }, 1000), 100);
-        assert_eq!(logged(&events, &AgentReplaced { provider: "agent-1".parse().unwrap() }, 1), 1);
+        assert_eq!(logged(&events, &AgentReplaced { provider: "agent-1".parse().unwrap(), jobs_lost: 0 }, 1), 1);
         // No one else causes these.
         assert_eq!(logged(&events, &CoordinatorListening { addr: ([127, 0, 0, 1], 1).into() }, 1000), 1000);
         let counts: Vec<_> = events.log.next_period().iter().map(|repeated| repeated.count).collect();
@@ -98,7 +98,7 @@ mod tests {
     fn an_event_that_is_not_logged_is_still_in_the_metrics() {
         let events = CoordinatorEvents::new();
         (0..1000).for_each(|_| events.emit(&RequestRefused { cause: ApiErrorKind::Key }));
-        let page = events.metrics_page(Gauges { agents: 0, in_flight: 0 });
+        let page = events.metrics_page(Gauges { agents: 0, in_flight: 0, waiting: 0 });
         let line = r#"outpost_coordinator_requests_refused_total{cause="invalid_api_key"} 1000"#;
         assert!(page.lines().any(|found| found == line), "{page}");
     }

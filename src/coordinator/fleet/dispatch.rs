@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::job_result::JobResult;
-use super::response_channel::{ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
-use super::roster::{Assignment, NoAgent, SessionId};
+use super::response_channel::{PartOrLoss, ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
+use super::roster::{Assignment, NoAgent, Released, SessionId};
 use crate::coordinator::agents::link::{RunJob, SessionLink};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use crate::coordinator::api::body_reader::Body;
@@ -29,6 +29,9 @@ const LARGE: usize = 1 << 20;
 /// How often a request is sent again after the connection of its agent was lost.
 const MOST_RESENDS: usize = 2;
 
+/// With the extension `resume`: bytes of a response that a client took over are acknowledged when there are so many.
+const ACK_BYTES: u64 = 16 << 10;
+
 /// Owns a booked slot. Its drop before the end of the job cancels the job.
 struct JobHandle {
     state: Arc<CoordinatorState>,
@@ -44,8 +47,11 @@ struct JobHandle {
 
 impl Drop for JobHandle {
     fn drop(&mut self) {
-        if self.state.release(self.session, self.job) {
-            self.link.cancel(self.job);
+        match self.state.release(self.session, self.job) {
+            // The link of the connection that the session has now, which may not be that of the booking.
+            Released::Connected(link) => link.cancel(self.job),
+            Released::Away => self.link.forget(self.job),
+            Released::NotHeld => {}
         }
     }
 }
@@ -73,8 +79,40 @@ impl RunningJob {
 
     /// The next part of the response.
     pub(crate) async fn next(&mut self) -> ResponsePart {
+        self.acknowledge();
         let next = tokio::time::timeout_at(self.until, self.receiver.next()).await;
-        let next = next.unwrap_or(ResponsePart::End(ResponseEnd::Deadline));
+        self.seen(next.unwrap_or(ResponsePart::End(ResponseEnd::Deadline)))
+    }
+
+    /// The next part, or the loss of the agent's connection if that comes first.
+    async fn next_or_away(&mut self) -> PartOrLoss {
+        match tokio::time::timeout_at(self.until, self.receiver.next_or_away()).await {
+            Ok(PartOrLoss::Part(part)) => PartOrLoss::Part(self.seen(part)),
+            Ok(PartOrLoss::AgentAway) => PartOrLoss::AgentAway,
+            Err(_) => PartOrLoss::Part(self.seen(ResponsePart::End(ResponseEnd::Deadline))),
+        }
+    }
+
+    /// The next part. `None` each time that the job has waited so long for an agent that has no connection.
+    pub(crate) async fn next_or_waited(&mut self) -> Option<ResponsePart> {
+        self.acknowledge();
+        let wait = self.handle.state.config.waiting_comments;
+        let next = tokio::time::timeout_at(self.until, self.receiver.next_or_waited(wait)).await;
+        next.unwrap_or(Some(ResponsePart::End(ResponseEnd::Deadline))).map(|part| self.seen(part))
+    }
+
+    /// Has the agent's session acknowledge what was taken over, if it is enough.
+    fn acknowledge(&mut self) {
+        if self.handle.extensions.contains(Extension::Resume) && self.receiver.owes_acknowledgement(ACK_BYTES) {
+            // Not the link of the booking: the session may have another connection by now.
+            let link = self.handle.state.roster().link(self.handle.session);
+            if let Some(link) = link {
+                link.acknowledge(self.handle.job);
+            }
+        }
+    }
+
+    fn seen(&mut self, next: ResponsePart) -> ResponsePart {
         match &next {
             ResponsePart::Head(_) => {}
             ResponsePart::Chunk(_) => {
@@ -126,7 +164,7 @@ pub(crate) struct StartedJob {
 
 /// Starts a job and waits for the first bytes of its response. Before these bytes, the request goes to the next agent if an
 /// agent refuses it or disconnects; if the agent had got the job, only a few times. Each agent gets it once. If there is no
-/// other agent, the last failure is returned.
+/// other agent, the last failure is returned; but if the session of an agent that disconnected may go on, the job waits for that.
 pub(crate) async fn start(
     state: &Arc<CoordinatorState>,
     request: &RequestInfo,
@@ -138,11 +176,13 @@ pub(crate) async fn start(
     let mut tried = Vec::new();
     let mut resends = 0;
     let mut failure = None;
+    // The next slot, if it was booked because an agent was lost.
+    let mut booked = None;
     loop {
         if state.is_stopping() {
             return Err(ApiError::Stopping);
         }
-        let handle = match book(state, &request.model, endpoint, &tried) {
+        let handle = match booked.take().map_or_else(|| book(state, &request.model, endpoint, &tried), Ok) {
             Ok(handle) => handle,
             Err(no_agent) => {
                 return Err(failure.unwrap_or_else(|| match no_agent {
@@ -152,7 +192,8 @@ pub(crate) async fn start(
                 }));
             }
         };
-        tried.push(handle.session);
+        let session = handle.session;
+        tried.push(session);
         let frame = JobFrame {
             members: Members::default(),
             job_id: handle.job,
@@ -174,13 +215,28 @@ pub(crate) async fn start(
             failure = Some(ApiError::Full);
             continue;
         }
-        let error = match begin(running).await {
-            Ok(started) => return Ok(started),
-            Err(error) => error,
+        let may_resend = || resends < MOST_RESENDS && Instant::now() < deadline;
+        let mut beginning = BeginningJob { running, head: None };
+        let error = loop {
+            match beginning.begin(may_resend).await {
+                Ok(started) => return Ok(started),
+                Err(NotBegun::Failed(error)) => break error,
+                Err(NotBegun::AgentAway(away)) => match book(state, &request.model, endpoint, &tried) {
+                    Ok(handle) => {
+                        booked = Some(handle);
+                        break away.give_up();
+                    }
+                    Err(_) => beginning = *away,
+                },
+            }
         };
+        if matches!(error, ApiError::Lost { sent: false }) {
+            // It did not get the request, so it may get it when it is back.
+            tried.retain(|other| *other != session);
+        }
         resends += match error.retry() {
             Retry::NotTaken => 0,
-            Retry::Lost if resends < MOST_RESENDS && Instant::now() < deadline => 1,
+            Retry::Lost if may_resend() => 1,
             Retry::Lost | Retry::No => return Err(error),
         };
         failure = Some(error);
@@ -203,16 +259,44 @@ fn book(
     Ok(JobHandle { state: state.clone(), session, provider, link, extensions, job, since: Instant::now() })
 }
 
-/// Waits for the first bytes of a successful response.
-async fn begin(mut running: RunningJob) -> Result<StartedJob, ApiError> {
-    let mut head = None;
-    loop {
-        match running.next().await {
-            ResponsePart::Head(given) if given.is_success() => head = Some(given),
-            ResponsePart::Head(given) => return Err(refused(running, &given).await),
-            ResponsePart::Chunk(first) => return Ok(StartedJob { running, head, first }),
-            ResponsePart::End(end) => return Err(ApiError::of(end)),
+/// A job that was sent to an agent and of whose response no byte was received.
+struct BeginningJob {
+    running: RunningJob,
+    head: Option<ResponseHead>,
+}
+
+/// Why a response has not begun.
+enum NotBegun {
+    /// It can't.
+    Failed(ApiError),
+    /// The connection of the agent was lost. The job can wait for its return.
+    AgentAway(Box<BeginningJob>),
+}
+
+impl BeginningJob {
+    /// Waits for the first bytes of a successful response.
+    async fn begin(mut self, may_resend: impl Fn() -> bool) -> Result<StartedJob, NotBegun> {
+        loop {
+            let part = match self.running.next_or_away().await {
+                PartOrLoss::AgentAway if may_resend() => return Err(NotBegun::AgentAway(Box::new(self))),
+                PartOrLoss::AgentAway => continue,
+                PartOrLoss::Part(part) => part,
+            };
+            match part {
+                ResponsePart::Head(given) if given.is_success() => self.head = Some(given),
+                ResponsePart::Head(given) => return Err(NotBegun::Failed(refused(self.running, &given).await)),
+                ResponsePart::Chunk(first) => {
+                    return Ok(StartedJob { running: self.running, head: self.head, first });
+                }
+                ResponsePart::End(end) => return Err(NotBegun::Failed(ApiError::of(end))),
+            }
         }
+    }
+
+    /// The request goes to another agent: this job is not wanted any more.
+    fn give_up(mut self) -> ApiError {
+        self.running.result = JobResult::AgentLost;
+        ApiError::Lost { sent: true }
     }
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod dispatch;
 pub(crate) mod job_result;
 pub(crate) mod response_channel;
 pub(crate) mod roster;
+pub(crate) mod session_change;

@@ -2,12 +2,16 @@
 //!
 //! The base protocol has no flow control, so the bytes that wait for a slow client are bounded here: if the channel is full,
 //! the session cancels the job.
+//!
+//! With the extension `resume` there is: the channel counts the bytes that the client's side took over, which the session
+//! acknowledges to the agent. It also tells the client's side while the job waits for an agent that has no connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::messages::wire::{ErrorCode, ResponseHead, Tokens};
 
@@ -56,6 +60,11 @@ pub(crate) struct ResponseSender {
     waiting: Arc<AtomicUsize>,
     /// Whether the job was sent to the agent. Written before `items` is dropped, read after.
     sent: Arc<AtomicBool>,
+    /// Bytes that the receiving end took over and the sending end has not counted. The receiving end adds, the sending end
+    /// takes them away.
+    taken: Arc<AtomicU64>,
+    /// Whether the job waits for an agent that has no connection.
+    agent_away: watch::Sender<bool>,
     limit: usize,
 }
 
@@ -64,6 +73,21 @@ pub(crate) struct ResponseReceiver {
     items: mpsc::UnboundedReceiver<ResponsePart>,
     waiting: Arc<AtomicUsize>,
     sent: Arc<AtomicBool>,
+    taken: Arc<AtomicU64>,
+    agent_away: watch::Receiver<bool>,
+    /// Bytes of the last item. They count as taken over when the next item is requested.
+    in_hand: u64,
+    /// Bytes taken over since [`Self::owes_acknowledgement`] returned true.
+    unreported: u64,
+}
+
+/// What a receiving end waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PartOrLoss {
+    /// The next item.
+    Part(ResponsePart),
+    /// The connection of the agent was lost, and the job waits for its return. Reported once each time.
+    AgentAway,
 }
 
 /// Why a chunk was not accepted.
@@ -81,8 +105,19 @@ pub(crate) fn response_channel(limit: usize) -> (ResponseSender, ResponseReceive
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let sent = Arc::new(AtomicBool::new(false));
-    let sender = ResponseSender { items: sender, waiting: waiting.clone(), sent: sent.clone(), limit };
-    (sender, ResponseReceiver { items: receiver, waiting, sent })
+    let taken = Arc::new(AtomicU64::new(0));
+    let (away_sender, away) = watch::channel(false);
+    let sender = ResponseSender {
+        items: sender,
+        waiting: waiting.clone(),
+        sent: sent.clone(),
+        taken: taken.clone(),
+        agent_away: away_sender,
+        limit,
+    };
+    let receiver =
+        ResponseReceiver { items: receiver, waiting, sent, taken, agent_away: away, in_hand: 0, unreported: 0 };
+    (sender, receiver)
 }
 
 impl ResponseSender {
@@ -110,6 +145,21 @@ impl ResponseSender {
         self.items.send(ResponsePart::Chunk(chunk)).map_err(|_| PushError::Gone)
     }
 
+    /// The bytes that the receiving end took over since the last call.
+    pub(crate) fn newly_taken(&self) -> u64 {
+        self.taken.swap(0, Ordering::Relaxed)
+    }
+
+    /// Whether the receiving end was dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.items.is_closed()
+    }
+
+    /// Reports whether the job waits for an agent that has no connection.
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.agent_away.send_replace(waiting);
+    }
+
     /// Sends the end.
     pub(crate) fn finish(self, end: ResponseEnd) {
         // An error means that the receiving end was dropped, and needs no handling.
@@ -118,17 +168,79 @@ impl ResponseSender {
 }
 
 impl ResponseReceiver {
-    /// The next item. After the end every item is an end.
+    /// The next item. After the end every item is an end. A call that was dropped before it returned lost no item.
     pub(crate) async fn next(&mut self) -> ResponsePart {
-        let item = match self.items.recv().await {
+        self.take_over();
+        let item = self.items.recv().await;
+        self.received(item)
+    }
+
+    /// The next item, or the loss of the agent's connection if that comes first.
+    pub(crate) async fn next_or_away(&mut self) -> PartOrLoss {
+        self.take_over();
+        loop {
+            tokio::select! {
+                biased;
+                item = self.items.recv() => return PartOrLoss::Part(self.received(item)),
+                Ok(()) = self.agent_away.changed() => {
+                    if *self.agent_away.borrow_and_update() {
+                        return PartOrLoss::AgentAway;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next item. `None` if none comes while the job waits for its agent for this time.
+    pub(crate) async fn next_or_waited(&mut self, time: Duration) -> Option<ResponsePart> {
+        self.take_over();
+        tokio::select! {
+            biased;
+            item = self.items.recv() => Some(self.received(item)),
+            () = waits_for_agent(&mut self.agent_away, time) => None,
+        }
+    }
+
+    /// Whether so many bytes were taken over since the last time that it returned true.
+    pub(crate) fn owes_acknowledgement(&mut self, least: u64) -> bool {
+        self.take_over();
+        let owes = self.unreported >= least;
+        if owes {
+            self.unreported = 0;
+        }
+        owes
+    }
+
+    fn received(&mut self, item: Option<ResponsePart>) -> ResponsePart {
+        let item = match item {
             Some(item) => item,
             None if self.sent.load(Ordering::Acquire) => ResponsePart::End(ResponseEnd::AgentLost),
             None => ResponsePart::End(ResponseEnd::NotSent),
         };
         if let ResponsePart::Chunk(chunk) = &item {
             self.waiting.fetch_sub(chunk.len() + ITEM_COST, Ordering::Relaxed);
+            self.in_hand = chunk.len() as u64;
         }
         item
+    }
+
+    fn take_over(&mut self) {
+        let bytes = std::mem::take(&mut self.in_hand);
+        self.unreported += bytes;
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Returns after the agent was away for this time.
+async fn waits_for_agent(agent_away: &mut watch::Receiver<bool>, time: Duration) {
+    loop {
+        if agent_away.wait_for(|away| *away).await.is_err() {
+            // The sending end is gone, so an item comes.
+            return std::future::pending().await;
+        }
+        if tokio::time::timeout(time, agent_away.wait_for(|away| !*away)).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -177,6 +289,52 @@ mod tests {
         let (sender, _receiver) = response_channel(1000);
         let taken = (0..1000).take_while(|_| sender.push(chunk(1)).is_ok()).count();
         assert_eq!(taken, 1000 / (1 + ITEM_COST));
+    }
+
+    #[actix_rt::test]
+    async fn bytes_are_taken_over_when_the_next_item_is_requested() {
+        let (sender, mut receiver) = response_channel(1000);
+        sender.push(chunk(5)).unwrap();
+        sender.push(chunk(7)).unwrap();
+        receiver.next().await;
+        assert_eq!(sender.newly_taken(), 0);
+        receiver.next().await;
+        assert_eq!((sender.newly_taken(), sender.newly_taken()), (5, 0));
+        assert!(receiver.owes_acknowledgement(12) && !receiver.owes_acknowledgement(1));
+        assert_eq!(sender.newly_taken(), 7);
+    }
+
+    #[actix_rt::test]
+    async fn the_loss_of_the_agent_is_reported_once_each_time_and_after_what_it_sent() {
+        let (sender, mut receiver) = response_channel(1000);
+        sender.push(chunk(1)).unwrap();
+        sender.set_waiting(true);
+        assert_eq!(receiver.next_or_away().await, PartOrLoss::Part(ResponsePart::Chunk(chunk(1))));
+        assert_eq!(receiver.next_or_away().await, PartOrLoss::AgentAway);
+        sender.set_waiting(false);
+        sender.push(chunk(2)).unwrap();
+        assert_eq!(receiver.next_or_away().await, PartOrLoss::Part(ResponsePart::Chunk(chunk(2))));
+        sender.set_waiting(true);
+        assert_eq!(receiver.next_or_away().await, PartOrLoss::AgentAway);
+        drop(sender);
+        assert_eq!(receiver.next_or_away().await, PartOrLoss::Part(ResponsePart::End(ResponseEnd::NotSent)));
+    }
+
+    #[actix_rt::test]
+    async fn the_wait_for_an_agent_is_counted_from_its_loss_and_ends_with_its_return() {
+        tokio::time::pause();
+        let (sender, mut receiver) = response_channel(1000);
+        let (short, long) = (Duration::from_secs(9), Duration::from_secs(10));
+        assert!(tokio::time::timeout(long, receiver.next_or_waited(short)).await.is_err(), "the agent is there");
+        sender.set_waiting(true);
+        assert!(tokio::time::timeout(short, receiver.next_or_waited(long)).await.is_err());
+        assert_eq!(tokio::time::timeout(long, receiver.next_or_waited(short)).await, Ok(None));
+        sender.set_waiting(false);
+        assert!(tokio::time::timeout(long, receiver.next_or_waited(short)).await.is_err());
+        sender.set_waiting(true);
+        drop(sender);
+        let end = ResponsePart::End(ResponseEnd::NotSent);
+        assert_eq!(receiver.next_or_waited(Duration::ZERO).await, Some(end));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The connected agents, their offers and their jobs. Pure: no sockets, no clock, no locks.
 //!
 //! The roster is generic over the link to an agent, so that its tests need no sessions. The jobs of an agent are a set. Their
-//! number is the size of the set and is not stored anywhere else.
+//! number is the size of the set and is not stored anywhere else. An agent whose session waits for its return is not on the
+//! roster, and gets no jobs, but it keeps its number and its set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -21,7 +22,7 @@ const MOST_JOBS: usize = 4096;
 /// The most slots of a new agent that count when agents are compared.
 const FIRST_SLOTS: usize = 8;
 
-/// The number of a session in this process. An agent that reconnects gets another one.
+/// The number of a session in this process. An agent that reconnects gets another one, unless its session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
@@ -40,6 +41,14 @@ pub(crate) struct AgentInfo<L> {
     pub(crate) since: SystemTime,
     /// The link to its session.
     pub(crate) link: L,
+}
+
+impl AgentInfo<()> {
+    /// The same with a link.
+    pub(crate) fn linked<L>(self, link: L) -> AgentInfo<L> {
+        let Self { key, provider, version, extensions, since, link: () } = self;
+        AgentInfo { key, provider, version, extensions, since, link }
+    }
 }
 
 /// An agent's offer of one model.
@@ -90,6 +99,8 @@ impl<L> Agent<L> {
 /// The connected agents and their jobs.
 pub(crate) struct Roster<L> {
     agents: BTreeMap<SessionId, Agent<L>>,
+    /// Agents without a connection, whose jobs wait for their return.
+    away: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
     assignments: u64,
 }
@@ -105,6 +116,17 @@ pub(crate) struct Assignment<L> {
     pub(crate) link: L,
     /// The extensions that were agreed on.
     pub(crate) extensions: Extensions,
+}
+
+/// Whether a job had a slot until now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Released<L> {
+    /// It had one with the agent of this link.
+    Connected(L),
+    /// It had one with an agent that has no connection.
+    Away,
+    /// It had none: it has ended, or the session of its agent has.
+    NotHeld,
 }
 
 /// Why no agent can get a job. If there are several reasons, the greatest one is reported.
@@ -157,13 +179,14 @@ pub(crate) struct AgentSummary {
 impl<L: Clone> Roster<L> {
     /// A roster without agents.
     pub(crate) fn new() -> Self {
-        Self { agents: BTreeMap::new(), sessions: 0, assignments: 0 }
+        Self { agents: BTreeMap::new(), away: BTreeMap::new(), sessions: 0, assignments: 0 }
     }
 
-    /// Adds an agent without offers. An older session of the same key is removed, and its link is returned.
+    /// Adds an agent without offers. An older session of the same key is removed, and its link is returned if it has a connection.
     pub(crate) fn join(&mut self, info: AgentInfo<L>) -> (SessionId, Option<L>) {
         let older = self.agents.iter().find(|(_, agent)| agent.info.key == info.key).map(|(session, _)| *session);
         let replaced = older.and_then(|session| self.agents.remove(&session)).map(|agent| agent.info.link);
+        self.away.retain(|_, agent| agent.info.key != info.key);
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let agent = Agent {
@@ -179,9 +202,27 @@ impl<L: Clone> Roster<L> {
         (session, replaced)
     }
 
-    /// Removes an agent and its jobs. `false` if it was not there.
-    pub(crate) fn leave(&mut self, session: SessionId) -> bool {
-        self.agents.remove(&session).is_some()
+    /// Removes an agent and its jobs.
+    pub(crate) fn leave(&mut self, session: SessionId) {
+        self.agents.remove(&session);
+        self.away.remove(&session);
+    }
+
+    /// Takes an agent off the roster until it returns. Its jobs stay.
+    pub(crate) fn part(&mut self, session: SessionId) {
+        let parted = self.agents.remove(&session);
+        self.away.extend(parted.map(|agent| (session, agent)));
+    }
+
+    /// The session of an agent goes on over another connection. The agent keeps its jobs, and offers nothing until it sends its
+    /// offer again. Returns the link of its old connection, if that still exists.
+    pub(crate) fn rejoin(&mut self, session: SessionId, info: AgentInfo<L>) -> Option<L> {
+        let connected = self.agents.remove(&session);
+        let link = connected.as_ref().map(|agent| agent.info.link.clone());
+        let agent = connected.or_else(|| self.away.remove(&session));
+        let rejoined = agent.map(|agent| (session, Agent { info, offers: BTreeMap::new(), limit: 0, ..agent }));
+        self.agents.extend(rejoined);
+        link
     }
 
     /// Replaces an agent's offer. Its jobs stay. A model without paths is offered at those of the base protocol, and so are all
@@ -251,17 +292,35 @@ impl<L: Clone> Roster<L> {
         }
     }
 
-    /// Frees a job's slot. `false` if the job is no longer held, because it has ended or its agent is gone.
-    pub(crate) fn release(&mut self, session: SessionId, job: JobId) -> bool {
-        self.agents.get_mut(&session).is_some_and(|agent| agent.jobs.remove(&job).is_some())
+    /// Frees a job's slot.
+    pub(crate) fn release(&mut self, session: SessionId, job: JobId) -> Released<L> {
+        let free = |agents: &mut BTreeMap<SessionId, Agent<L>>| {
+            let agent = agents.get_mut(&session)?;
+            agent.jobs.remove(&job).map(|_| agent.info.link.clone())
+        };
+        match (free(&mut self.agents), free(&mut self.away)) {
+            (Some(link), _) => Released::Connected(link),
+            (None, Some(_)) => Released::Away,
+            (None, None) => Released::NotHeld,
+        }
     }
 
-    /// Jobs over all agents.
+    /// The link to an agent that has a connection.
+    pub(crate) fn link(&self, session: SessionId) -> Option<L> {
+        self.agents.get(&session).map(|agent| agent.info.link.clone())
+    }
+
+    /// Jobs over all connected agents.
     pub(crate) fn in_flight(&self) -> usize {
         self.agents.values().map(|agent| agent.jobs.len()).sum()
     }
 
-    /// The links to all agents.
+    /// Jobs that wait for agents without a connection.
+    pub(crate) fn waiting(&self) -> usize {
+        self.away.values().map(|agent| agent.jobs.len()).sum()
+    }
+
+    /// The links to all connected agents.
     pub(crate) fn links(&self) -> Vec<L> {
         self.agents.values().map(|agent| agent.info.link.clone()).collect()
     }

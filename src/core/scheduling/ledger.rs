@@ -1,12 +1,12 @@
 //! The only record of accepted jobs.
 //!
-//! A job is in the ledger from its acceptance until its terminal frame, its cancel, or the loss of its connection, also
+//! A job is in the ledger from its acceptance until its terminal frame, its cancel, or the end of its session, also
 //! while it has no slot. Its entry holds the driver's part of the job, so the removal of the entry ends the job. Each slot
 //! is freed exactly once, and no other module counts jobs. Used only by the router.
 //!
 //! Invariants, see [`Broken`]:
 //!
-//! - LEDGER-1: a job id is in the ledger at most once, whatever its generation.
+//! - LEDGER-1: a job id is in the ledger at most once, whatever its session.
 //! - LEDGER-2: a backend's count is the number of entries that have a slot there.
 //! - LEDGER-3: there are never more entries than `max_total`.
 //! - LEDGER-4: a ticket is given once: each one in the ledger is older than the next one to be given.
@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::messages::ids::{BackendId, Generation, JobId};
+use crate::messages::ids::{BackendId, JobId, SessionId};
 use crate::messages::jobs::Ticket;
 
 /// An accepted job that has not ended.
@@ -24,8 +24,8 @@ use crate::messages::jobs::Ticket;
 pub struct Entry<T> {
     /// The coordinator's id of the job.
     pub job: JobId,
-    /// The connection that sent it.
-    pub generation: Generation,
+    /// The session that it belongs to.
+    pub session: SessionId,
     /// The backend where it has a slot. `None` while it waits for one.
     pub backend: Option<BackendId>,
     /// This admission.
@@ -52,7 +52,7 @@ pub struct Ledger<T> {
 /// Why a job was not admitted. Nothing of it was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A job with this id is running, on this connection or an older one. It goes on; an answer to the new job would end
+    /// A job with this id is running, in this session or another one. It goes on; an answer to the new job would end
     /// it.
     #[error("a job with this id is already running")]
     Duplicate,
@@ -107,7 +107,7 @@ impl<T> Ledger<T> {
     }
 
     /// Accepts a job, without a slot, if its id is not in the ledger and the agent is not full, checked in this order.
-    pub fn admit(&mut self, job: JobId, generation: Generation, state: T) -> Result<Ticket, Refused> {
+    pub fn admit(&mut self, job: JobId, session: SessionId, state: T) -> Result<Ticket, Refused> {
         if self.by_job.contains_key(&job) {
             return Err(Refused::Duplicate);
         }
@@ -117,7 +117,7 @@ impl<T> Ledger<T> {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.by_job.insert(job, ticket);
-        self.entries.insert(ticket, Entry { job, generation, backend: None, ticket, state });
+        self.entries.insert(ticket, Entry { job, session, backend: None, ticket, state });
         debug_assert_eq!(self.check_counts(), Ok(()));
         Ok(ticket)
     }
@@ -158,7 +158,7 @@ impl<T> Ledger<T> {
         self.entries.get_mut(&ticket).map(|entry| &mut entry.state)
     }
 
-    /// Whether a job with this id is in the ledger, whatever its generation.
+    /// Whether a job with this id is in the ledger, whatever its session.
     pub fn contains(&self, job: JobId) -> bool {
         self.by_job.contains_key(&job)
     }
@@ -174,16 +174,22 @@ impl<T> Ledger<T> {
         Some(entry)
     }
 
-    /// Removes a job that its own connection cancels. `None` if it is not in the ledger, or belongs to another connection.
-    pub fn cancel(&mut self, job: JobId, generation: Generation) -> Option<Entry<T>> {
+    /// Removes a job that its own session cancels. `None` if it is not in the ledger, or belongs to another session.
+    pub fn cancel(&mut self, job: JobId, session: SessionId) -> Option<Entry<T>> {
         let ticket = *self.by_job.get(&job)?;
-        self.entries.get(&ticket).filter(|entry| entry.generation == generation)?;
+        self.entries.get(&ticket).filter(|entry| entry.session == session)?;
         self.end(ticket)
     }
 
-    /// Removes every job of a connection, in the order of admission.
-    pub fn end_generation(&mut self, generation: Generation) -> Vec<Entry<T>> {
-        let of = self.iter().filter(|entry| entry.generation == generation);
+    /// The driver's part of a job of that session, mutable. `None` if it is not in the ledger, or belongs to another session.
+    pub fn of_session(&mut self, job: JobId, session: SessionId) -> Option<&mut T> {
+        let ticket = *self.by_job.get(&job)?;
+        self.entries.get_mut(&ticket).filter(|entry| entry.session == session).map(|entry| &mut entry.state)
+    }
+
+    /// Removes every job of a session, in the order of admission.
+    pub fn end_session(&mut self, session: SessionId) -> Vec<Entry<T>> {
+        let of = self.iter().filter(|entry| entry.session == session);
         let tickets: Vec<Ticket> = of.map(|entry| entry.ticket).collect();
         tickets.into_iter().filter_map(|ticket| self.end(ticket)).collect()
     }

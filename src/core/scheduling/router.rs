@@ -13,7 +13,7 @@
 //!   queue.
 //! - ROUTER-4: the tokens that the budget has reserved are those reserved by the jobs in the ledger.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,20 +23,21 @@ use super::backend_states::BackendStates;
 use super::breaker::{BreakerToken, Verdict};
 use super::budget::TokenBudget;
 use super::catalog::Catalog;
-use super::debounce::Debounce;
 use super::ledger::{Entry, Ledger};
 use super::load::{Ended, LoadWindow};
 use crate::messages::cause::Cause;
-use crate::messages::ids::{BackendId, Generation, JobId};
+use crate::messages::ids::{BackendId, Generation, JobId, SessionId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
-use crate::messages::wire::{Capabilities, Extensions, Heartbeat, Limits, Tokens};
+use crate::messages::wire::{Heartbeat, Limits, Tokens};
 
 #[cfg(test)]
 mod check;
+mod connections;
 mod effect;
 mod job;
 mod offers;
 mod placement;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -44,6 +45,7 @@ mod view;
 pub(crate) use effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};
 use job::{JobState, Phase};
 pub(crate) use job::{NewJob, Progress, Work};
+use sessions::{Connection, Session};
 pub(crate) use view::RouterView;
 
 /// Constant for the life of a router.
@@ -65,7 +67,9 @@ pub(crate) struct Router<W> {
     ready: HashSet<BackendId>,
     /// Every backend was probed once, or `settle_at` has passed.
     settled: bool,
-    connection: Option<Connection>,
+    /// The live connections.
+    connections: BTreeMap<Generation, Connection>,
+    sessions: BTreeMap<SessionId, Session<W>>,
     backends: BackendStates,
     affinity: Affinity,
     budget: Option<TokenBudget>,
@@ -82,19 +86,6 @@ pub(crate) struct Router<W> {
     /// The time of the last [`Effect::WakeAt`] that is not due yet.
     wake_at: Option<Instant>,
     effects: VecDeque<Effect<W>>,
-}
-
-/// The connection on which jobs arrive.
-#[derive(Debug)]
-struct Connection {
-    generation: Generation,
-    agreed: Extensions,
-    /// The capabilities that were sent last.
-    announced: Option<Capabilities>,
-    /// Spaces further capabilities.
-    debounce: Debounce,
-    /// When delayed capabilities are due.
-    announce_at: Option<Instant>,
 }
 
 /// How far the agent is with its shutdown.
@@ -118,7 +109,8 @@ impl<W: Work> Router<W> {
             catalog: Arc::default(),
             ready: HashSet::new(),
             settled: false,
-            connection: None,
+            connections: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             backends: BackendStates::default(),
             affinity: Affinity::new(keyed),
             wait_queue: VecDeque::new(),
@@ -137,42 +129,17 @@ impl<W: Work> Router<W> {
         self.effects.pop_front()
     }
 
-    /// The driver's part of a job that has not ended.
+    /// The driver's part of a job that has not ended, or is kept until it is acknowledged.
     pub(crate) fn work(&mut self, ticket: Ticket) -> Option<&mut W> {
-        self.ledger.state(ticket).map(|state| &mut state.work)
+        if let Some(state) = self.ledger.state(ticket) {
+            return Some(&mut state.work);
+        }
+        self.sessions.values_mut().find_map(|session| session.kept.get_mut(&ticket)).map(|(_, work)| work)
     }
 
     /// The id of a job that has not ended.
     pub(crate) fn job(&self, ticket: Ticket) -> Option<JobId> {
         self.ledger.get(ticket).map(|entry| entry.job)
-    }
-
-    /// A connection is up and can send jobs. It replaces the previous one.
-    pub(crate) fn connection_up(&mut self, now: Instant, generation: Generation, agreed: Extensions) {
-        let debounce = Debounce::default();
-        self.connection = Some(Connection { generation, agreed, announced: None, debounce, announce_at: None });
-        self.announce(now);
-        self.schedule(now);
-    }
-
-    /// A connection has ended, and its jobs end with it.
-    pub(crate) fn connection_down(&mut self, now: Instant, generation: Generation) {
-        self.connection.take_if(|connection| connection.generation == generation);
-        for entry in self.ledger.end_generation(generation) {
-            self.cancelled(now, entry, Cause::ConnectionLost);
-        }
-        self.serve_queues(now);
-        self.schedule(now);
-    }
-
-    /// The coordinator cancels a job. An unknown job has ended before, which is normal: the cancel can cross its last
-    /// frame.
-    pub(crate) fn cancel(&mut self, now: Instant, generation: Generation, job: JobId) {
-        if let Some(entry) = self.ledger.cancel(job, generation) {
-            self.cancelled(now, entry, Cause::Cancelled);
-            self.serve_queues(now);
-            self.schedule(now);
-        }
     }
 
     /// The last frame of a job was written `duration` after its receipt, at `at` by the wall clock; or there will be none.
@@ -215,8 +182,14 @@ impl<W: Work> Router<W> {
             Outcome::Failed(failure) => Some(failure.cause),
             Outcome::Cancelled => Some(Cause::Cancelled),
         };
-        let work = self.report_end(entry, outcome, cause, duration);
-        self.effects.push_back(Effect::Release { work });
+        let (session, job) = (entry.session, entry.job);
+        let mut work = Some(self.report_end(entry, outcome, cause, duration));
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.note_end(now, job);
+            work = work.and_then(|work| session.keep(ticket, job, work));
+        }
+        self.effects.extend(work.map(|work| Effect::Release { work }));
+        self.close_retired();
         self.serve_queues(now);
         self.schedule(now);
     }
@@ -290,6 +263,7 @@ impl<W: Work> Router<W> {
             self.timers.remove(&(at, ticket));
             self.timer_fired(now, ticket);
         }
+        self.end_due_sessions(now);
         self.announce(now);
         self.serve_queues(now);
         self.schedule(now);
@@ -362,13 +336,6 @@ impl<W: Work> Router<W> {
                 self.event(RouterEvent::BreakerOpened { backend: backend.clone() });
             }
             self.announce(now);
-        }
-    }
-
-    fn report_running(&mut self) {
-        if self.drain != Drain::No && self.still_running != Some(self.ledger.in_flight()) {
-            self.still_running = Some(self.ledger.in_flight());
-            self.effects.push_back(Effect::StillRunning(self.ledger.in_flight()));
         }
     }
 }

@@ -13,6 +13,7 @@
 //! that it returns, and ends the connection if a step takes too long.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,9 +21,9 @@ use bytes::Bytes;
 
 use crate::core::session::frames::FrameError;
 use crate::core::session::nonces::SignedNonces;
-use crate::messages::ids::ProviderId;
+use crate::messages::ids::{ProviderId, SessionName};
 use crate::messages::secret::Secret;
-use crate::messages::wire::{AuthResponse, Extensions, FromCoordinator};
+use crate::messages::wire::{AuthOk, AuthResponse, Extension, Extensions, FromCoordinator, ResumeRequest, WantedJob};
 
 /// Sizes of a nonce that is signed, in bytes.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
@@ -43,6 +44,8 @@ pub(crate) enum Handshake {
     AwaitingVerdict {
         /// The extensions that the response names.
         agreed: Extensions,
+        /// The response names a session to go on with.
+        resumes: bool,
     },
     /// Accepted or failed. No further frame belongs to the handshake.
     Over,
@@ -76,6 +79,19 @@ pub(crate) struct Credentials<'a> {
     pub enrollment_code: Option<&'a Secret>,
     /// The agent's version.
     pub agent_version: &'a str,
+    /// The session to go on with, if the agent keeps jobs. Sent only where `resume` is offered.
+    pub resume: Option<&'a ResumeRequest>,
+}
+
+/// The session of an accepted connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionGrant {
+    /// Its name on the wire.
+    pub name: SessionName,
+    /// How long the coordinator keeps it after the connection has ended.
+    pub window: Duration,
+    /// The jobs that the coordinator still wants, if the session goes on that the response named. `None`: it is a new one.
+    pub resumed: Option<Vec<WantedJob>>,
 }
 
 /// The next step.
@@ -92,6 +108,8 @@ pub(crate) enum Step {
         provider_id: Option<ProviderId>,
         /// The extensions that were agreed on.
         agreed: Extensions,
+        /// The session, if `resume` was agreed on.
+        session: Option<SessionGrant>,
     },
     /// Close the connection.
     Failed(HandshakeFailure),
@@ -116,6 +134,9 @@ pub enum HandshakeFailure {
     /// The provider id is not a string of 1 to 128 allowed characters.
     #[error("the provider id is not 1 to 128 characters of letters, digits, '.', '_', ':' and '-'")]
     BadProviderId,
+    /// `resume` was agreed on, and `session`, `resume_window_ms` or, with `resumed`, `jobs` is missing, malformed or out of range.
+    #[error("the coordinator agreed to keep sessions, and its auth_ok has no valid session")]
+    BadSession,
     /// A binary frame.
     #[error("received a binary frame during the handshake")]
     BinaryFrame,
@@ -140,7 +161,10 @@ impl Handshake {
             Received::Text(text) => self.read(text, credentials),
         };
         match step {
-            Ok(Step::Send(response)) => (Self::AwaitingVerdict { agreed: response.extensions }, Step::Send(response)),
+            Ok(Step::Send(response)) => {
+                let (agreed, resumes) = (response.extensions, response.resume.is_some());
+                (Self::AwaitingVerdict { agreed, resumes }, Step::Send(response))
+            }
             Ok(step) => (Self::Over, step),
             Err(failure) => (Self::Over, Step::Failed(failure)),
         }
@@ -151,9 +175,13 @@ impl Handshake {
             (Self::AwaitingChallenge, Ok(FromCoordinator::AuthChallenge { nonce, extensions })) => {
                 Ok(Step::Send(answer(&nonce, extensions, credentials)?))
             }
-            (Self::AwaitingVerdict { agreed }, Ok(FromCoordinator::AuthOk { provider_id })) => {
-                let provider_id = provider_id.map(|id| id.parse()).transpose();
-                Ok(Step::Accepted { provider_id: provider_id.map_err(|_| HandshakeFailure::BadProviderId)?, agreed })
+            (Self::AwaitingVerdict { agreed, resumes }, Ok(FromCoordinator::AuthOk(mut ok))) => {
+                let provider_id = ok.provider_id.take().map(|id| id.parse()).transpose();
+                let provider_id = provider_id.map_err(|_| HandshakeFailure::BadProviderId)?;
+                let has_session = agreed.contains(Extension::Resume);
+                let session =
+                    has_session.then(|| session(ok, resumes).ok_or(HandshakeFailure::BadSession)).transpose()?;
+                Ok(Step::Accepted { provider_id, agreed, session })
             }
             // Also before the challenge, where it is unexpected: the operator needs its reason.
             (_, Ok(FromCoordinator::AuthFailed { reason })) => Err(rejected(reason, credentials.enrollment_code)),
@@ -185,7 +213,17 @@ fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Re
         agent_version: credentials.agent_version.to_owned(),
         enrollment_code: credentials.enrollment_code.map(|code| code.reveal().to_owned()),
         extensions: offered,
+        resume: credentials.resume.filter(|_| offered.contains(Extension::Resume)).cloned(),
     })
+}
+
+/// The session that an `auth_ok` opens, or goes on with if the response asked for that. `None` if its fields are not complete.
+fn session(ok: AuthOk, resumes: bool) -> Option<SessionGrant> {
+    let resumed = match (ok.resumed, ok.jobs) {
+        (true, None) => return None,
+        (resumed, jobs) => jobs.filter(|_| resumed && resumes),
+    };
+    Some(SessionGrant { name: ok.session?, window: ok.resume_window?, resumed })
 }
 
 fn rejected(reason: Option<String>, code: Option<&Secret>) -> HandshakeFailure {

@@ -17,17 +17,23 @@ pub enum Extension {
     Binary = 1,
     /// Jobs name the API path and the form of the response, offers the paths of each model, and the first chunk the status.
     Endpoints = 1 << 1,
+    /// The coordinator announces that it will close the connection, and the agent changes to a new one without a gap.
+    Handover = 1 << 2,
+    /// Jobs outlive their connection: the agent keeps what the coordinator has not acknowledged.
+    Resume = 1 << 3,
 }
 
 impl Extension {
     /// Every extension.
-    pub const ALL: [Self; 2] = [Self::Binary, Self::Endpoints];
+    pub const ALL: [Self; 4] = [Self::Binary, Self::Endpoints, Self::Handover, Self::Resume];
 
     /// The name as the wire spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Binary => "binary",
             Self::Endpoints => "endpoints",
+            Self::Handover => "handover",
+            Self::Resume => "resume",
         }
     }
 }
@@ -43,6 +49,12 @@ impl Extensions {
     /// All extensions of this version.
     pub fn all() -> Self {
         Extension::ALL.into_iter().collect()
+    }
+
+    /// All but `resume`: jobs end with their connection, as in the base protocol.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn without_resume() -> Self {
+        Self(Self::all().0 & !(Extension::Resume as u8))
     }
 
     /// Whether it is one of them.
@@ -164,9 +176,9 @@ mod tests {
             let text = serde_json::to_string(&set).unwrap();
             assert_eq!(serde_json::from_str::<Extensions>(&text).unwrap(), set);
         }
-        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary","endpoints"]"#);
+        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary","endpoints","handover","resume"]"#);
         let shown = (Extensions::all().to_string(), Extensions::NONE.to_string());
-        assert_eq!(shown, ("binary,endpoints".into(), "none".into()));
+        assert_eq!(shown, ("binary,endpoints,handover,resume".into(), "none".into()));
     }
 
     #[test]

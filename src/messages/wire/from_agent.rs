@@ -4,7 +4,7 @@ use serde::de::SeqAccess;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{self, FieldValue};
-use super::{ErrorCode, Extension, Extensions};
+use super::{ErrorCode, Extension, Extensions, ResumeRequest};
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId};
 
@@ -49,6 +49,9 @@ pub struct AuthResponse {
     /// The offered ones that the agent will use. Left out if there are none.
     #[serde(default, skip_serializing_if = "Extensions::is_empty", deserialize_with = "Extensions::lenient")]
     pub extensions: Extensions,
+    /// The session to go on with, where the extension `resume` is used and the agent keeps jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ResumeRequest>,
 }
 
 impl std::fmt::Debug for AuthResponse {
@@ -158,6 +161,9 @@ pub struct JobChunk {
     /// The type of the content, without parameters: in the same chunk as the status.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
     pub content_type: Option<String>,
+    /// Response bytes before this chunk: only where the extension `resume` was agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub offset: Option<u64>,
     /// Base64 of the bytes as the backend sent them.
     pub data: String,
 }
@@ -165,7 +171,7 @@ pub struct JobChunk {
 impl JobChunk {
     /// A chunk without the head of the response.
     pub fn new(job_id: JobId, data: String) -> Self {
-        Self { job_id, data, status: None, content_type: None }
+        Self { job_id, data, status: None, content_type: None, offset: None }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Extensions;
+use super::{AuthOk, Extensions};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::members::Members;
@@ -21,10 +21,7 @@ pub enum FromCoordinator {
         extensions: Extensions,
     },
     /// The agent is authenticated.
-    AuthOk {
-        /// The assigned id, as received; not validated yet.
-        provider_id: Option<String>,
-    },
+    AuthOk(AuthOk),
     /// The agent is refused.
     AuthFailed {
         /// Why, as received.
@@ -39,11 +36,33 @@ pub enum FromCoordinator {
         /// Which.
         job_id: JobId,
     },
+    /// Bytes or the terminal frame of a job were taken over. Only where the extension `resume` was agreed on.
+    Ack {
+        /// The job.
+        job_id: JobId,
+        /// What was taken over.
+        taken: Taken,
+    },
+    /// The coordinator will close this connection: the agent changes to a new one before. Only where the extension
+    /// `handover` was agreed on.
+    Handover {
+        /// How long the old connection may last. `None` if it is missing or not from 1 s to 10 min.
+        deadline: Option<Duration>,
+    },
     /// A type that this build does not know.
     Unknown {
         /// The type as received.
         kind: String,
     },
+}
+
+/// What a coordinator acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All response bytes before this offset.
+    Bytes(u64),
+    /// The terminal frame, and with it everything.
+    Terminal,
 }
 
 /// A well-formed job.

@@ -32,6 +32,12 @@ impl FieldValue for u16 {
     }
 }
 
+impl FieldValue for u64 {
+    fn of_number(number: u64) -> Option<Self> {
+        Some(number)
+    }
+}
+
 impl FieldValue for String {
     fn of_text(text: &str) -> Option<Self> {
         Some(text.to_owned())

@@ -9,6 +9,7 @@ mod from_agent;
 mod from_coordinator;
 mod lenient;
 mod response_head;
+mod resume;
 
 pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
@@ -17,5 +18,6 @@ pub use from_agent::{
     AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, LONGEST_MODEL_ID, Limits,
     MOST_MODELS, Metadata, ModelOffer, Tokens,
 };
-pub use from_coordinator::{FromCoordinator, JobFrame, JobTarget, MalformedJob, NamedPath};
+pub use from_coordinator::{FromCoordinator, JobFrame, JobTarget, MalformedJob, NamedPath, Taken};
 pub use response_head::ResponseHead;
+pub use resume::{AuthOk, KeptJob, ResumeRequest, WantedJob};

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{BinaryChunk, ErrorCode, Extensions, FromAgent, JobError};
+use crate::relay::allowance::Allowance;
 use crate::relay::job_stream::{JobHandle, JobStream};
 use crate::relay::outbox::Outbox;
 use crate::transport::websocket::codec::{Frame, FrameReader, Role};
@@ -72,7 +73,7 @@ impl Connection {
         let stream = Box::new(Counted(near, Arc::clone(&writes)));
         let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1024);
         let (reader, line) = link.split();
-        let outbox = Outbox::new(Generation(1), agreed, Arc::clone(&line));
+        let outbox = Outbox::new(Generation(1), agreed, Arc::clone(&line), &Allowance::of_sessions(1 << 20, 8 << 20));
         Self { outbox, line, reader, writes, far, frames: FrameReader::new(Role::Server, 1 << 20, BytesMut::new()) }
     }
 

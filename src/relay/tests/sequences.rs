@@ -38,7 +38,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async move {
-            let connection = Connection::new(capacity, if binary { Extensions::all() } else { Extensions::NONE });
+            let connection = Connection::new(capacity, if binary { Extensions::without_resume() } else { Extensions::NONE });
             let opened = (0..4).map(|_| connection.outbox.open(JobId::random()));
             let (handles, streams): (Vec<_>, Vec<_>) = opened.unzip();
             let mut handles: Vec<Option<JobHandle>> = handles.into_iter().map(Some).collect();

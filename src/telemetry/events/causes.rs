@@ -130,6 +130,12 @@ pub enum SkipCause {
     /// It submits a job that is running.
     #[error("job {0} runs already")]
     JobRuns(JobId),
+    /// It submits a job that has ended in this session.
+    #[error("job {0} has ended")]
+    JobEnded(JobId),
+    /// It announces a handover without a deadline of 1 s to 10 min.
+    #[error("a handover without a deadline of 1 s to 10 min")]
+    HandoverDeadline,
 }
 
 /// Why a provider id may not be on the disk.

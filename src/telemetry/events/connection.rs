@@ -33,8 +33,10 @@ impl Describe for Dialling {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.enter(Phase::Connecting);
-        snapshot.generation = self.generation.0;
+        // During a handover the earlier connection serves until the new one does.
+        if !snapshot.is_connected() {
+            snapshot.enter(Phase::Connecting);
+        }
         snapshot.coordinator.clone_from(&self.addr);
     }
 }
@@ -65,6 +67,7 @@ impl Describe for Connected {
 
     fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         snapshot.enter(Phase::Connected);
+        snapshot.generation = self.generation.0;
         snapshot.connections += 1;
         snapshot.failures = 0;
         snapshot.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
@@ -131,7 +134,9 @@ impl Describe for Disconnected {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.disconnected(self.cause.to_string());
+        if snapshot.generation == self.generation.0 {
+            snapshot.disconnected(self.cause.to_string());
+        }
     }
 }
 
@@ -159,7 +164,9 @@ impl Describe for ConnectFailed {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.disconnected(self.cause.to_string());
+        if !snapshot.is_connected() {
+            snapshot.disconnected(self.cause.to_string());
+        }
         snapshot.failures = self.failures;
     }
 }
@@ -202,7 +209,9 @@ impl Describe for Retrying {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.enter(Phase::Waiting);
+        if !snapshot.is_connected() {
+            snapshot.enter(Phase::Waiting);
+        }
     }
 }
 
@@ -226,6 +235,52 @@ impl Describe for CapabilitiesSent {
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
         snapshot.models_offered = self.models;
+    }
+}
+
+/// The coordinator announced that it will close a connection: another one is made before.
+#[derive(Clone, Debug)]
+pub struct HandoverBegun {
+    /// The connection that will be closed.
+    pub generation: Generation,
+    /// How long it may last.
+    pub deadline: Duration,
+}
+
+impl Describe for HandoverBegun {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "handover begun")
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("generation", self.generation.0).number("deadline_ms", self.deadline.as_millis())
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.handovers += 1;
+    }
+}
+
+/// A connection goes on with the jobs of an earlier one.
+#[derive(Clone, Debug)]
+pub struct SessionResumed {
+    /// The connection's number.
+    pub generation: Generation,
+    /// Jobs that the coordinator still wants.
+    pub jobs: usize,
+}
+
+impl Describe for SessionResumed {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "session resumed")
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().number("generation", self.generation.0).number("jobs", self.jobs)
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.resumptions += 1;
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
 use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 use super::connection::{
-    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
-    ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, HandoverBegun,
+    ProviderIdNotStored, ProviderIdReplaced, Retrying, SessionResumed, StaleDropped, StillTrying,
 };
 use super::describe::Describe;
 use super::event_log::Repeated;
@@ -59,6 +59,7 @@ events!(
     Draining,
     FrameSkipped,
     GivingUp,
+    HandoverBegun,
     JobAccepted,
     JobEnded,
     JobMoved,
@@ -69,6 +70,7 @@ events!(
     ProviderIdReplaced,
     Repeated,
     Retrying,
+    SessionResumed,
     StaleDropped,
     StillTrying,
     Stopped,

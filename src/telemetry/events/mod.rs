@@ -17,8 +17,8 @@ pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp,
 pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 pub use causes::{Awaited, BackendDownCause, ConnectFailure, DisconnectCause, InternalEnd, NotStored, SkipCause};
 pub use connection::{
-    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, ProviderIdNotStored,
-    ProviderIdReplaced, Retrying, StaleDropped, StillTrying,
+    CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, HandoverBegun,
+    ProviderIdNotStored, ProviderIdReplaced, Retrying, SessionResumed, StaleDropped, StillTrying,
 };
 pub(crate) use describe::{Describe, EventKind};
 pub use event::Event;

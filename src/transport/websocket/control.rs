@@ -5,6 +5,7 @@
 //! answer has a job that the peer sent, so the pump reads no further while [`MAX_ANSWERS`] wait.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ pub struct LinkGone;
 #[derive(Default)]
 pub(super) struct ControlQueue {
     waiting: Mutex<Waiting>,
+    /// Whether any waits. Read for each response byte's write, which control frames overtake.
+    has_frames: AtomicBool,
     /// Wakes the pump's reader when an answer was taken.
     room: Notify,
 }
@@ -57,6 +60,7 @@ impl ControlQueue {
             FromAgent::Heartbeat(_) => waiting.heartbeat = Some(frame),
             _ => waiting.answers.push_back(frame),
         }
+        self.has_frames.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -66,9 +70,17 @@ impl ControlQueue {
         if let Some(frame) = waiting.capabilities.take().or_else(|| waiting.heartbeat.take()) {
             return Some(frame);
         }
-        let answer = waiting.answers.pop_front()?;
+        let Some(answer) = waiting.answers.pop_front() else {
+            self.has_frames.store(false, Ordering::Release);
+            return None;
+        };
         self.room.notify_one();
         Some(answer)
+    }
+
+    /// Whether a frame waits, or the pump has not yet found that none does.
+    pub(super) fn has_frames(&self) -> bool {
+        self.has_frames.load(Ordering::Acquire)
     }
 
     /// Waits until there is room for one more answer.

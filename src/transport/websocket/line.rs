@@ -138,7 +138,7 @@ impl Line {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        if !writer.is_idle() || writer.is_closed || writer.stream.is_none() {
+        if !writer.is_idle() || writer.is_closed || writer.stream.is_none() || self.control.has_frames() {
             return false;
         }
         append(&mut writer.out);

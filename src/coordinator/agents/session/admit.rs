@@ -1,16 +1,18 @@
 //! The end of the handshake: checks an `auth_response`, and adds the agent to the roster or closes the connection.
 
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use actix::{ActorContext, AsyncContext};
 use tokio::time::Instant;
 
-use super::{CloseCode, Context, Session, Stage, send};
+use super::{Admitted, CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
 use crate::coordinator::agents::link::{CloseReason, SessionLink};
+use crate::coordinator::agents::session_lifecycle::OpenedSession;
 use crate::coordinator::events::{AgentConnected, AgentEnrolled, AgentRefused, AgentReplaced};
 use crate::coordinator::fleet::roster::AgentInfo;
-use crate::messages::wire::{AuthResponse, FromCoordinator};
+use crate::messages::wire::{AuthOk, AuthResponse, FromCoordinator};
 
 impl Session {
     pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, response: &AuthResponse) {
@@ -28,16 +30,21 @@ impl Session {
             }
         };
         let Some(provider) = key.provider_id() else { return ctx.stop() };
-        let link = SessionLink::new(ctx.address().recipient(), self.unsent.clone());
         let since = SystemTime::now();
         // Extensions that the coordinator did not offer are not agreed on.
         let agreed = response.extensions.common(self.state.config.extensions);
         let version = response.agent_version.clone();
-        let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link };
-        let (id, replaced) = self.state.roster().join(agent_info);
-        if let Some(older) = replaced {
-            self.state.events.emit(&AgentReplaced { provider: provider.clone() });
-            older.close(CloseReason::Replaced);
+        let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link: () };
+        let link = |jobs| SessionLink::new(ctx.address().recipient(), self.unsent.clone(), jobs);
+        let opened = self.state.open_session(agent_info, response.resume.as_ref(), link);
+        let OpenedSession { id, jobs, name, resumed, missing, older, jobs_lost } = opened;
+        match older {
+            Some(older) if resumed.is_some() => older.close(CloseReason::Resumed),
+            Some(older) => {
+                self.state.events.emit(&AgentReplaced { provider: provider.clone(), jobs_lost });
+                older.close(CloseReason::Replaced);
+            }
+            None => {}
         }
         self.state.events.emit(&AgentConnected {
             provider: provider.clone(),
@@ -50,8 +57,20 @@ impl Session {
             self.state.events.emit(&AgentEnrolled { provider: provider.clone(), key });
         }
         self.meter.max_frame.set(self.state.config.max_agent_message);
-        send(ctx, &FromCoordinator::AuthOk { provider_id: Some(provider.as_str().into()) });
-        self.stage = Stage::Admitted { id, provider, agreed };
+        let is_resumed = resumed.is_some();
+        let auth_ok = AuthOk {
+            provider_id: Some(provider.as_str().into()),
+            resume_window: name.is_some().then_some(self.state.config.resume_window),
+            session: name,
+            resumed: is_resumed,
+            jobs: resumed,
+        };
+        send(ctx, &FromCoordinator::AuthOk(auth_ok));
+        self.stage = Stage::Admitted(Rc::new(Admitted { id, key, provider, agreed, jobs }));
         self.permit = None;
+        self.missing = missing;
+        if is_resumed {
+            self.acknowledge_again(ctx);
+        }
     }
 }

@@ -12,9 +12,9 @@ use futures_util::Stream;
 use super::*;
 use crate::config::{CoordinatorConfig, MapEnvironment};
 use crate::coordinator::agents::handshake::AgentKey;
-use crate::coordinator::agents::link::RunJob;
+use crate::coordinator::agents::link::{RunJob, SessionLink};
 use crate::coordinator::fleet::response_channel::{ResponsePart, response_channel};
-use crate::coordinator::fleet::roster::{AgentInfo, Roster};
+use crate::coordinator::fleet::roster::AgentInfo;
 use crate::messages::ids::JobId;
 
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
@@ -76,10 +76,10 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(stage: Option<Stage>, first: &[&[u8]]) -> Self {
+    fn new(stage: fn(&Session) -> Option<Stage>, first: &[&[u8]]) -> Self {
         let meter = Meter::new(MAX_HANDSHAKE_FRAME);
         let mut session = session(meter.clone());
-        if let Some(stage) = stage {
+        if let Some(stage) = stage(&session) {
             session.stage = stage;
         }
         let taken = Rc::new(Cell::new(0));
@@ -117,18 +117,35 @@ fn session(meter: Rc<Meter>) -> Session {
 }
 
 /// The stage of an agent that has proved its key.
-fn admitted() -> Stage {
+fn admitted(session: &Session) -> Option<Stage> {
     let key = AgentKey([1; 32]);
     let provider = key.provider_id().unwrap();
-    let (version, extensions, since, link) = (String::new(), Extensions::NONE, SystemTime::now(), ());
-    let agent = AgentInfo { key, provider: provider.clone(), version, extensions, since, link };
-    let (id, _) = Roster::new().join(agent);
-    Stage::Admitted { id, provider, agreed: extensions }
+    let (version, extensions, since) = (String::new(), Extensions::NONE, SystemTime::now());
+    let agent = AgentInfo { key, provider: provider.clone(), version, extensions, since, link: () };
+    // The roster sends nothing here.
+    let recipient = Sink.start().recipient();
+    let link = |jobs| SessionLink::new(recipient, Arc::default(), jobs);
+    let opened = session.state.open_session(agent, None, link);
+    let admitted = Admitted { id: opened.id, key, provider, agreed: extensions, jobs: opened.jobs };
+    Some(Stage::Admitted(Rc::new(admitted)))
+}
+
+struct Sink;
+
+impl Actor for Sink {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<SessionCommand> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, _: SessionCommand, _: &mut Self::Context) {}
 }
 
 #[actix_rt::test]
 async fn a_flood_of_small_frames_is_read_no_faster_than_it_is_handled() {
-    for stage in [None, Some(admitted()), Some(Stage::Closing)] {
+    let stages: [fn(&Session) -> Option<Stage>; 3] = [|_| None, admitted, |_| Some(Stage::Closing)];
+    for stage in stages {
         let mut rig = Rig::new(stage, &[]);
         let polls = 40;
         for _ in 0..polls {
@@ -142,7 +159,7 @@ async fn a_flood_of_small_frames_is_read_no_faster_than_it_is_handled() {
 #[actix_rt::test]
 async fn after_a_bad_header_the_session_reads_nothing_and_does_not_spin() {
     for bad in [&BAD_HEADER[..], &[0x81, 0x01, b'x'], &[0x83, 0x80, 1, 2, 3, 4]] {
-        let mut rig = Rig::new(None, &[bad]);
+        let mut rig = Rig::new(|_| None, &[bad]);
         assert!(!rig.settles(10), "the close was not written yet");
         assert_eq!(rig.taken.get(), bad.len());
     }
@@ -150,16 +167,16 @@ async fn after_a_bad_header_the_session_reads_nothing_and_does_not_spin() {
 
 #[actix_rt::test]
 async fn an_error_while_the_session_closes_ends_it() {
-    let mut rig = Rig::new(None, &[&TEXT, &STRAY_FRAGMENT]);
+    let mut rig = Rig::new(|_| None, &[&TEXT, &STRAY_FRAGMENT]);
     assert!(rig.settles(10));
     assert!(rig.taken.get() <= TEXT.len() + STRAY_FRAGMENT.len());
 }
 
 #[actix_rt::test]
 async fn a_job_that_reaches_a_closing_session_was_not_sent() {
-    for (stage, end) in [(Stage::Closing, ResponseEnd::NotSent), (admitted(), ResponseEnd::AgentLost)] {
+    for (is_admitted, end) in [(false, ResponseEnd::NotSent), (true, ResponseEnd::AgentLost)] {
         let mut session = session(Meter::new(0));
-        session.stage = stage;
+        session.stage = admitted(&session).filter(|_| is_admitted).unwrap_or(Stage::Closing);
         let (addr, output) = WebsocketContext::create_with_addr(session, futures_util::stream::pending());
         let (sender, mut receiver) = response_channel(1);
         addr.do_send(SessionCommand::Run(RunJob { id: JobId::random(), frame: "{}".into(), sender }));

@@ -95,7 +95,7 @@ fn equal_agents_take_turns() {
         let job = JobId::random();
         let given = roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
         order.push(given.link);
-        assert!(roster.release(given.session, job));
+        assert_ne!(roster.release(given.session, job), Released::NotHeld);
     }
     assert_eq!(order, [1, 2, 3, 1, 2, 3]);
     assert_eq!(sessions.len(), 3);
@@ -134,8 +134,8 @@ fn a_slot_is_freed_only_once() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
     roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
-    assert!(roster.release(sessions[0], job));
-    assert!(!roster.release(sessions[0], job));
+    assert_eq!(roster.release(sessions[0], job), Released::Connected(1));
+    assert_eq!(roster.release(sessions[0], job), Released::NotHeld);
     assert_eq!(roster.in_flight(), 0);
 }
 
@@ -146,10 +146,10 @@ fn a_second_session_of_a_key_replaces_the_first_and_survives_its_end() {
     roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
     let (second, replaced) = roster.join(AgentInfo { link: 9, ..agent_info(1) });
     assert_eq!(replaced, Some(1));
-    assert!(!roster.leave(sessions[0]));
-    assert!(!roster.release(sessions[0], job));
+    roster.leave(sessions[0]);
+    assert_eq!(roster.release(sessions[0], job), Released::NotHeld);
     assert_eq!(roster.links(), [9]);
-    assert!(roster.leave(second));
+    roster.leave(second);
     assert!(roster.links().is_empty());
 }
 
@@ -210,4 +210,28 @@ fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_p
     assert_eq!(given(&mut roster, Endpoint::Responses), Err(NoAgent::NotAtEndpoint));
     join(&mut roster, 3, Extensions::all(), None);
     assert_eq!(given(&mut roster, Endpoint::Messages), Ok(3), "it has no job yet");
+}
+
+#[test]
+fn an_agent_that_is_away_gets_no_jobs_and_keeps_its_own_until_it_returns() {
+    let (mut roster, sessions) = serving_m(&[2]);
+    let model = ModelId::from("m");
+    let (job, other) = (JobId::random(), JobId::random());
+    roster.assign(&model, CHAT, job, &[]).unwrap();
+    roster.assign(&model, CHAT, other, &[]).unwrap();
+    roster.part(sessions[0]);
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
+    assert_eq!((roster.in_flight(), roster.waiting(), roster.links(), roster.agents().len()), (0, 2, vec![], 0));
+    assert_eq!(roster.release(sessions[0], other), Released::Away);
+    assert_eq!(roster.rejoin(sessions[0], AgentInfo { link: 7, ..agent_info(1) }), None);
+    assert_eq!((roster.in_flight(), roster.waiting(), roster.link(sessions[0])), (1, 0, Some(7)));
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown), "it has not sent its offer again");
+    roster.offer(sessions[0], offer(2, &[("m", 2, None)]));
+    assert_eq!((assign(&mut roster, &[]), assign(&mut roster, &[])), (Ok(7), Err(NoAgent::Full)));
+    assert_eq!(roster.release(sessions[0], job), Released::Connected(7));
+    // Its old connection may not have ended yet.
+    assert_eq!(roster.rejoin(sessions[0], AgentInfo { link: 8, ..agent_info(1) }), Some(7));
+    roster.part(sessions[0]);
+    roster.join(agent_info(1));
+    assert_eq!(roster.waiting(), 0, "the key has a new session");
 }

@@ -12,8 +12,8 @@ fn backend(n: u8) -> BackendId {
     BackendId::from(format!("b{n}"))
 }
 
-const FIRST: Generation = Generation(1);
-const SECOND: Generation = Generation(2);
+const FIRST: SessionId = SessionId(1);
+const SECOND: SessionId = SessionId(2);
 
 #[derive(Debug, PartialEq, Eq)]
 enum No {
@@ -22,8 +22,8 @@ enum No {
 }
 
 /// Admits and places a job. A job that gets no slot is removed.
-fn admit(ledger: &mut Ledger<()>, n: u8, generation: Generation, on: u8, limit: u32) -> Result<Ticket, No> {
-    let ticket = ledger.admit(job(n), generation, ()).map_err(No::Admission)?;
+fn admit(ledger: &mut Ledger<()>, n: u8, session: SessionId, on: u8, limit: u32) -> Result<Ticket, No> {
+    let ticket = ledger.admit(job(n), session, ()).map_err(No::Admission)?;
     ledger.place(ticket, &backend(on), limit).map(|()| ticket).map_err(|why| {
         assert!(ledger.end(ticket).is_some());
         No::Slot(why)
@@ -54,7 +54,7 @@ fn a_job_without_a_slot_counts_for_the_agent_but_not_for_a_backend() {
 }
 
 #[test]
-fn a_running_id_is_a_duplicate_in_any_generation_even_in_a_full_ledger() {
+fn a_running_id_is_a_duplicate_in_any_session_even_in_a_full_ledger() {
     let mut ledger = Ledger::new(1);
     assert!(admit(&mut ledger, 1, FIRST, 1, 1).is_ok());
     assert_eq!(admit(&mut ledger, 1, FIRST, 1, 1), Err(No::Admission(Refused::Duplicate)));
@@ -101,12 +101,12 @@ fn a_job_moves_to_a_backend_with_room_and_frees_its_slot() {
 #[test]
 fn the_jobs_of_a_lost_connection_are_returned_in_order_of_admission() {
     let mut ledger = Ledger::new(9);
-    for (n, generation, on) in [(9, FIRST, 1), (3, SECOND, 2), (7, FIRST, 2), (1, SECOND, 1), (5, FIRST, 1)] {
-        assert!(admit(&mut ledger, n, generation, on, 9).is_ok());
+    for (n, session, on) in [(9, FIRST, 1), (3, SECOND, 2), (7, FIRST, 2), (1, SECOND, 1), (5, FIRST, 1)] {
+        assert!(admit(&mut ledger, n, session, on, 9).is_ok());
     }
     let jobs = |gone: Vec<Entry<()>>| gone.into_iter().map(|entry| entry.job).collect::<Vec<_>>();
-    assert_eq!(jobs(ledger.end_generation(FIRST)), [job(9), job(7), job(5)]);
-    assert_eq!(jobs(ledger.end_generation(SECOND)), [job(3), job(1)]);
+    assert_eq!(jobs(ledger.end_session(FIRST)), [job(9), job(7), job(5)]);
+    assert_eq!(jobs(ledger.end_session(SECOND)), [job(3), job(1)]);
     assert_eq!((ledger.in_flight(), ledger.on_backend(&backend(1)), ledger.check()), (0, 0, Ok(())));
 }
 
@@ -165,14 +165,14 @@ fn the_check_detects_each_broken_invariant() {
 enum Op {
     Admit {
         job: u8,
-        generation: u64,
+        session: u64,
     },
     /// Ends the nth admission of the run, which may have ended before.
     End(usize),
     EndUnknown(u64),
     Cancel {
         job: u8,
-        generation: u64,
+        session: u64,
     },
     /// Places the nth admission of the run.
     Place {
@@ -181,23 +181,23 @@ enum Op {
         limit: u32,
     },
     Unplace(usize),
-    EndGeneration(u64),
+    EndSessionId(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let (job, generation, on) = (0u8..12, 1u64..4, 0u8..4);
+    let (job, session, on) = (0u8..12, 1u64..4, 0u8..4);
     prop_oneof![
-        12 => (job.clone(), generation.clone()).prop_map(|(job, generation)| Op::Admit { job, generation }),
+        12 => (job.clone(), session.clone()).prop_map(|(job, session)| Op::Admit { job, session }),
         6 => (0usize..64).prop_map(Op::End),
         1 => any::<u64>().prop_map(Op::EndUnknown),
         12 => (0usize..64, on, 0u32..5).prop_map(|(nth, backend, limit)| Op::Place { nth, backend, limit }),
         3 => (0usize..64).prop_map(Op::Unplace),
-        4 => (job, generation.clone()).prop_map(|(job, generation)| Op::Cancel { job, generation }),
-        1 => generation.prop_map(Op::EndGeneration),
+        4 => (job, session.clone()).prop_map(|(job, session)| Op::Cancel { job, session }),
+        1 => session.prop_map(Op::EndSessionId),
     ]
 }
 
-/// The expected content: job, generation, backend, ticket.
+/// The expected content: job, session, backend, ticket.
 type Model = Vec<(u8, u64, Option<u8>, Ticket)>;
 
 /// Removes the jobs for which `gone` is true from the model, and returns them.
@@ -216,7 +216,7 @@ proptest! {
         let (mut model, mut issued): (Model, Vec<Ticket>) = Default::default();
         for op in ops {
             match op {
-                Op::Admit { job: n, generation } => {
+                Op::Admit { job: n, session } => {
                     let want = if model.iter().any(|entry| entry.0 == n) {
                         Err(Refused::Duplicate)
                     } else if model.len() >= max_total as usize {
@@ -224,12 +224,12 @@ proptest! {
                     } else {
                         Ok(())
                     };
-                    let outcome = ledger.admit(job(n), Generation(generation), ());
+                    let outcome = ledger.admit(job(n), SessionId(session), ());
                     prop_assert_eq!(outcome.map(|_| ()), want);
                     if let Ok(ticket) = outcome {
                         prop_assert!(issued.last().is_none_or(|last| *last < ticket));
                         issued.push(ticket);
-                        model.push((n, generation, None, ticket));
+                        model.push((n, session, None, ticket));
                     }
                 }
                 Op::End(nth) => {
@@ -241,9 +241,9 @@ proptest! {
                     let want = drain(&mut model, |entry| entry.3 == Ticket(ticket));
                     prop_assert_eq!(ledger.end(Ticket(ticket)).is_some(), !want.is_empty());
                 }
-                Op::Cancel { job: n, generation } => {
-                    let want = drain(&mut model, |entry| entry.0 == n && entry.1 == generation);
-                    prop_assert_eq!(ledger.cancel(job(n), Generation(generation)).is_some(), !want.is_empty());
+                Op::Cancel { job: n, session } => {
+                    let want = drain(&mut model, |entry| entry.0 == n && entry.1 == session);
+                    prop_assert_eq!(ledger.cancel(job(n), SessionId(session)).is_some(), !want.is_empty());
                 }
                 Op::Place { nth, backend: on, limit } => {
                     let Some(ticket) = issued.get(nth).copied() else { continue };
@@ -263,9 +263,9 @@ proptest! {
                     let want = model.iter_mut().find(|entry| entry.3 == ticket).and_then(|entry| entry.2.take());
                     prop_assert_eq!(ledger.unplace(ticket), want.map(backend));
                 }
-                Op::EndGeneration(generation) => {
-                    let want = drain(&mut model, |entry| entry.1 == generation);
-                    let got = ledger.end_generation(Generation(generation));
+                Op::EndSessionId(session) => {
+                    let want = drain(&mut model, |entry| entry.1 == session);
+                    let got = ledger.end_session(SessionId(session));
                     prop_assert_eq!(got.iter().map(|entry| entry.job).collect::<Vec<_>>(), want);
                 }
             }

@@ -53,7 +53,23 @@ pub(crate) enum Effect<W> {
         /// What to send.
         capabilities: Capabilities,
     },
-    /// While draining: the number of jobs that have not ended.
+    /// Let the frames of a job go to that connection from now on, from that byte of its response.
+    Attach {
+        /// The job.
+        ticket: Ticket,
+        /// The connection.
+        generation: Generation,
+        /// Where the response goes on.
+        offset: u64,
+    },
+    /// Close that connection.
+    Close {
+        /// The connection.
+        generation: Generation,
+        /// At once, or behind what waits to be written.
+        now: bool,
+    },
+    /// While draining: the number of jobs that have not ended or are not acknowledged.
     StillRunning(usize),
     /// Call [`Router::tick`](super::Router::tick) at that time. It replaces an earlier request for a later time.
     WakeAt(Instant),
@@ -124,6 +140,8 @@ pub(crate) enum FailCause {
     Stopping,
     /// Its worker or pool was lost.
     WorkerLost,
+    /// The coordinator wants bytes of it that the agent does not have. Of an ended job this replaces the terminal frame.
+    NotKept,
 }
 
 /// The result of a submission.
@@ -133,6 +151,8 @@ pub(crate) enum Submitted {
     Accepted,
     /// A job with its id has not ended: the frame is skipped.
     AlreadyRuns,
+    /// A job with its id has ended in this session: the frame is skipped.
+    AlreadyEnded,
     /// It is from a connection that is not the current one: nothing is sent.
     Stale,
     /// It is answered with `job_error`.
@@ -160,6 +180,9 @@ pub enum Refusal {
     /// No backend of the model takes it.
     #[error(transparent)]
     NoSlot(#[from] Unrouted),
+    /// It arrived on a connection that a newer one has replaced.
+    #[error("a newer connection takes the jobs")]
+    OldConnection,
     /// The token budget has no room for it.
     #[error("the token budget of this minute is spent")]
     BudgetSpent,
@@ -174,6 +197,7 @@ impl Refusal {
             Self::Stopping => Cause::Stopping,
             Self::AgentFull => Cause::AgentFull,
             Self::NotServed => Cause::ModelNotServed,
+            Self::OldConnection => Cause::OldConnection,
             Self::BudgetSpent => Cause::BudgetSpent,
             Self::NoSlot(Unrouted::NoneServes) => Cause::EndpointNotServed,
             Self::NoSlot(Unrouted::AllTried) => Cause::BackendsFailed,
@@ -190,9 +214,11 @@ impl Refusal {
             Self::NotOffered
             | Self::NotServed
             | Self::NoSlot(Unrouted::NoneReady | Unrouted::AllTried | Unrouted::AllBroken) => ErrorCode::ModelNotLoaded,
-            Self::Stopping | Self::AgentFull | Self::BudgetSpent | Self::NoSlot(Unrouted::AllFull) => {
-                ErrorCode::OutOfCapacity
-            }
+            Self::Stopping
+            | Self::AgentFull
+            | Self::OldConnection
+            | Self::BudgetSpent
+            | Self::NoSlot(Unrouted::AllFull) => ErrorCode::OutOfCapacity,
         }
     }
 }

@@ -6,18 +6,25 @@ use crate::core::scheduling::affinity::PrefixHashes;
 use crate::core::scheduling::breaker::BreakerToken;
 use crate::core::scheduling::budget::Reservation;
 use crate::core::scheduling::estimate::{Estimate, Outline};
+use crate::core::session::delivery::Delivery;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId, ModelId};
 use crate::messages::jobs::{Evidence, Failure};
 
 /// The driver's part of a job: the request, and the handle that cancels the work on drop. The router returns it at the end
-/// of the job, and reads two things from it.
+/// of the job.
 pub(crate) trait Work {
     /// The parts of the request that determine its tokens and its conversation. Called only if a decision depends on it.
     fn outline(&self) -> Option<Outline<'_>>;
 
     /// How far a backend has come with the response.
     fn progress(&self) -> Progress;
+
+    /// How far its response has come on its way to the coordinator.
+    fn delivery(&self) -> Delivery;
+
+    /// The coordinator has taken over all bytes before this offset.
+    fn acknowledge(&mut self, offset: u64);
 
     /// When the first byte of its answer was produced.
     fn first_byte(&self) -> Option<Instant> {

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::Router;
 use super::effect::Effect;
 use super::job::Work;
-use super::{Connection, Router};
 use crate::core::scheduling::debounce::{Debounce, Due};
 use crate::messages::ids::BackendId;
 use crate::messages::wire::{Capabilities, Metadata};
@@ -15,7 +15,8 @@ impl<W: Work> Router<W> {
         if !self.settled && now < self.settings.settle_at {
             return;
         }
-        let Some(connection) = &mut self.connection else { return };
+        let Some(generation) = self.current().map(|(generation, _)| generation) else { return };
+        let Some(connection) = self.connections.get_mut(&generation) else { return };
         self.settled = true;
         connection.announce_at = None;
         let usable = |backend: &BackendId| self.backends.usable(backend, now);
@@ -35,7 +36,7 @@ impl<W: Work> Router<W> {
             return;
         }
         connection.announced = Some(capabilities.clone());
-        self.effects.push_back(Effect::Announce { generation: connection.generation, capabilities });
+        self.effects.push_back(Effect::Announce { generation, capabilities });
     }
 
     /// Requests a wake-up for the next time at which something is due without another input.
@@ -47,13 +48,13 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// The next time at which something is due: a job's timer, delayed capabilities, the first capabilities, a load poll,
+    /// The next time at which something is due: a job's timer, the end of a session's window, delayed capabilities, the first capabilities, a load poll,
     /// the end of a cool-down.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
-        let settle_at = self.connection.as_ref().filter(|_| !self.settled).map(|_| self.settings.settle_at);
-        let announce_at = self.connection.as_ref().and_then(|Connection { announce_at, .. }| *announce_at);
+        let settle_at = self.current().filter(|_| !self.settled).map(|_| self.settings.settle_at);
+        let announce_at = self.current().and_then(|(_, connection)| connection.announce_at);
         let timer = self.timers.first().map(|(at, _)| *at);
         let backends = [self.backends.next_poll(now), self.backends.next_trial(now)];
-        [timer, announce_at, settle_at].into_iter().chain(backends).flatten().min()
+        [timer, announce_at, settle_at, self.next_session_end()].into_iter().chain(backends).flatten().min()
     }
 }

@@ -10,7 +10,8 @@ use crate::core::scheduling::breaker::Verdict;
 use crate::core::scheduling::estimate::Estimate;
 use crate::core::scheduling::route::{Route, Service};
 use crate::core::scheduling::selection::{Demand, Standing, Unrouted, choose, fit};
-use crate::messages::ids::{BackendId, Generation, JobId};
+use crate::core::session::sessions::MOST_KEPT;
+use crate::messages::ids::{BackendId, Generation, JobId, SessionId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
 use crate::messages::wire::ErrorCode;
 
@@ -25,10 +26,11 @@ const STREAMED_TOKEN: u64 = 64;
 impl<W: Work> Router<W> {
     /// A job arrives on a connection. If it is not accepted, its work is dropped, and it causes no effect.
     pub(crate) fn submit(&mut self, now: Instant, generation: Generation, job: NewJob, work: W) -> Submitted {
-        if let Some(answer) = self.not_for_us(generation, job.id) {
-            return answer;
-        }
-        if self.connection.as_ref().is_none_or(|connection| connection.announced.is_none()) {
+        let session = match self.session_for(generation, job.id) {
+            Ok(session) => session,
+            Err(answer) => return answer,
+        };
+        if self.current().is_none_or(|(_, connection)| connection.announced.is_none()) {
             return Submitted::Refused(Refusal::NotOffered);
         }
         if self.drain != Drain::No {
@@ -52,7 +54,7 @@ impl<W: Work> Router<W> {
             suspects: Vec::new(),
             reservation: None,
         };
-        let ticket = match self.ledger.admit(id, generation, state) {
+        let ticket = match self.ledger.admit(id, session, state) {
             Ok(ticket) => ticket,
             Err(refused) => return refused.into(),
         };
@@ -76,7 +78,7 @@ impl<W: Work> Router<W> {
 
     /// A job with a readable id and an error in another field arrives on a connection.
     pub(crate) fn submit_malformed(&self, generation: Generation, job: JobId, why: &'static str) -> Submitted {
-        self.not_for_us(generation, job).unwrap_or(Submitted::Refused(Refusal::Malformed(why)))
+        self.session_for(generation, job).err().unwrap_or(Submitted::Refused(Refusal::Malformed(why)))
     }
 
     /// A job failed on a backend before the first response byte. The driver has put the request back into its work.
@@ -155,13 +157,24 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// Whether a new job gets no answer: it is from another connection, or its id is already running. Checked before
-    /// anything that is answered, because an answer would end the running job.
-    fn not_for_us(&self, generation: Generation, job: JobId) -> Option<Submitted> {
-        if self.connection.as_ref().is_none_or(|connection| connection.generation != generation) {
-            return Some(Submitted::Stale);
+    /// The session of a new job. Otherwise the job gets no answer, because it is from a connection that has ended, or because
+    /// an answer would end the job that has the id; or its connection takes no more jobs, or too many are kept.
+    fn session_for(&self, generation: Generation, job: JobId) -> Result<SessionId, Submitted> {
+        let id = self.session_of(generation).ok_or(Submitted::Stale)?;
+        let session = self.sessions.get(&id).ok_or(Submitted::Stale)?;
+        if self.ledger.contains(job) {
+            return Err(Submitted::AlreadyRuns);
         }
-        self.ledger.contains(job).then_some(Submitted::AlreadyRuns)
+        if session.has_ended(job) {
+            return Err(Submitted::AlreadyEnded);
+        }
+        if self.current().is_none_or(|(current, _)| current != generation) {
+            return Err(Submitted::Refused(Refusal::OldConnection));
+        }
+        if self.ledger.in_flight() + self.kept() >= MOST_KEPT && session.grant.is_some() {
+            return Err(Submitted::Refused(Refusal::AgentFull));
+        }
+        Ok(id)
     }
 
     /// Reads the size and the conversation of a request, if a decision depends on them.

@@ -4,5 +4,6 @@ mod invariants;
 mod rules;
 mod sequences;
 mod server;
+mod sessions;
 mod submission;
 mod world;

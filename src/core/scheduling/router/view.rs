@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::job::{Phase, Work};
+use super::sessions::Session;
 use super::{Drain, Router};
 use crate::core::scheduling::backend_states::BackendView;
-use crate::messages::ids::{BackendId, JobId, ModelId};
+use crate::messages::ids::{BackendId, JobId, ModelId, SessionId};
 use crate::messages::wire::ModelOffer;
 
 /// The state of a router at one moment. Times are milliseconds relative to that moment.
@@ -20,6 +21,8 @@ pub struct RouterView {
     drain: Drain,
     /// The connection on which jobs arrive.
     connection: Option<ConnectionView>,
+    /// The sessions, which outlive connections where `resume` was agreed on.
+    sessions: Vec<SessionView>,
     /// Accepted jobs that have not ended, in the order of acceptance.
     jobs: Vec<JobView>,
     /// How many of them wait for their first slot.
@@ -45,6 +48,19 @@ struct ConnectionView {
     announced: Option<Vec<ModelOffer>>,
     /// When delayed capabilities will be sent.
     announce_in_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct SessionView {
+    session: SessionId,
+    /// The connection that carries its frames.
+    connection: Option<u64>,
+    /// Ended jobs that the coordinator has not acknowledged.
+    kept: usize,
+    /// Response bytes of all its jobs that are not acknowledged.
+    kept_bytes: u64,
+    /// Without a connection: when it ends with its jobs. `None` during a handshake that may go on with it.
+    ends_in_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,6 +92,16 @@ impl RouterView {
     pub fn waiting(&self) -> usize {
         self.waiting + self.retrying
     }
+
+    /// Ended jobs that the coordinator has not acknowledged.
+    pub fn kept(&self) -> usize {
+        self.sessions.iter().map(|session| session.kept).sum()
+    }
+
+    /// Response bytes that the coordinator has not acknowledged.
+    pub fn kept_bytes(&self) -> u64 {
+        self.sessions.iter().map(|session| session.kept_bytes).sum()
+    }
 }
 
 impl<W: Work> Router<W> {
@@ -97,6 +123,13 @@ impl<W: Work> Router<W> {
             deadline_in_ms: until(entry.state.deadline),
             estimate: (entry.state.estimate.prompt, entry.state.estimate.answers()),
         });
+        let session = |(id, session): (&SessionId, &Session<W>)| SessionView {
+            session: *id,
+            connection: session.presence.connection().map(|connection| connection.0),
+            kept: session.kept.len(),
+            kept_bytes: self.kept_bytes(*id, session),
+            ends_in_ms: session.presence.ends_at().map(until),
+        };
         let in_phase =
             |wanted: fn(&Phase) -> bool| self.ledger.iter().filter(|entry| wanted(&entry.state.phase)).count();
         let mut ready: Vec<BackendId> = self.ready.iter().cloned().collect();
@@ -104,11 +137,12 @@ impl<W: Work> Router<W> {
         RouterView {
             max_concurrent_total: self.settings.limits.max_concurrent_total,
             drain: self.drain,
-            connection: self.connection.as_ref().map(|connection| ConnectionView {
-                generation: connection.generation.0,
+            connection: self.current().map(|(generation, connection)| ConnectionView {
+                generation: generation.0,
                 announced: connection.announced.as_ref().map(|announced| announced.models.clone()),
                 announce_in_ms: connection.announce_at.map(until),
             }),
+            sessions: self.sessions.iter().map(session).collect(),
             jobs: jobs.collect(),
             waiting: in_phase(|phase| *phase == Phase::Waiting),
             retrying: in_phase(|phase| matches!(phase, Phase::Retrying(_))),
@@ -122,6 +156,14 @@ impl<W: Work> Router<W> {
             remembered_prefixes: self.affinity.len(),
             due_in_ms: self.due_at(now).map(until),
         }
+    }
+}
+
+impl<W: Work> Router<W> {
+    fn kept_bytes(&self, id: SessionId, session: &Session<W>) -> u64 {
+        let running = self.ledger.iter().filter(|entry| entry.session == id).map(|entry| &entry.state.work);
+        let works = running.chain(session.kept.values().map(|(_, work)| work));
+        works.map(|work| work.delivery()).map(|delivery| delivery.produced() - delivery.acknowledged()).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 //! then the type decides which of them count. A prompt is never parsed here.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,15 @@ use serde::Deserialize;
 use crate::core::json::{Malformed, Members, Scanner, salvage};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
-use crate::messages::wire::{Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob};
+use crate::messages::wire::{
+    AuthOk, Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob, Taken,
+};
 
 /// The deadline of a job without one, or whose deadline is not an integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What `resume_window_ms` and the deadline of a handover may be, in milliseconds.
+const DEADLINES: RangeInclusive<u64> = 1_000..=600_000;
 
 /// Why a text frame can't be read. Never holds any of the frame's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +51,13 @@ impl FromCoordinator {
                 let nonce = fields.nonce.and_then(text).map(Cow::into_owned).unwrap_or_default();
                 Self::AuthChallenge { nonce, extensions: fields.extensions() }
             }
-            "auth_ok" => Self::AuthOk { provider_id: optional(fields.provider_id, "provider_id")? },
+            "auth_ok" => Self::AuthOk(AuthOk {
+                provider_id: optional(fields.provider_id, "provider_id")?,
+                session: fields.session.and_then(text).and_then(|name| name.parse().ok()),
+                resume_window: fields.resume_window_ms.and_then(|raw| in_range(raw, &DEADLINES)),
+                resumed: fields.resumed == Some(b"true"),
+                jobs: fields.jobs.and_then(|raw| serde_json::from_slice(raw).ok()),
+            }),
             "auth_failed" => Self::AuthFailed { reason: optional(fields.reason, "reason").unwrap_or_default() },
             "job" => {
                 let job_id = fields.job_id()?;
@@ -55,6 +67,8 @@ impl FromCoordinator {
                 }
             }
             "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
+            "ack" => Self::Ack { job_id: fields.job_id()?, taken: fields.taken()? },
+            "handover" => Self::Handover { deadline: fields.deadline_ms.and_then(|raw| in_range(raw, &DEADLINES)) },
             _ => Self::Unknown { kind: kind.into_owned() },
         })
     }
@@ -90,11 +104,25 @@ struct Fields<'a> {
     deadline_ms: Option<&'a [u8]>,
     endpoint: Option<&'a [u8]>,
     stream: Option<&'a [u8]>,
+    session: Option<&'a [u8]>,
+    resume_window_ms: Option<&'a [u8]>,
+    resumed: Option<&'a [u8]>,
+    jobs: Option<&'a [u8]>,
+    offset: Option<&'a [u8]>,
+    is_final: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
     fn job_id(&self) -> Result<JobId, FrameError> {
         self.job_id.and_then(readable_id).ok_or(FrameError::NoJobId)
+    }
+
+    fn taken(&self) -> Result<Taken, FrameError> {
+        if self.is_final == Some(b"true") {
+            return Ok(Taken::Terminal);
+        }
+        let offset = self.offset.and_then(|raw| serde_json::from_slice(raw).ok());
+        offset.map(Taken::Bytes).ok_or(FrameError::WrongType("offset"))
     }
 
     fn extensions(&self) -> Extensions {
@@ -160,6 +188,12 @@ impl<'a> Fields<'a> {
                 "deadline_ms" => &mut fields.deadline_ms,
                 "endpoint" => &mut fields.endpoint,
                 "stream" => &mut fields.stream,
+                "session" => &mut fields.session,
+                "resume_window_ms" => &mut fields.resume_window_ms,
+                "resumed" => &mut fields.resumed,
+                "jobs" => &mut fields.jobs,
+                "offset" => &mut fields.offset,
+                "final" => &mut fields.is_final,
                 _ => return Ok(()),
             };
             *field = Some(value);
@@ -168,6 +202,12 @@ impl<'a> Fields<'a> {
         scanner.end()?;
         Ok(fields)
     }
+}
+
+/// A time in milliseconds, if it is a whole number in the range.
+fn in_range(raw: &[u8], range: &RangeInclusive<u64>) -> Option<Duration> {
+    let ms = serde_json::from_slice::<u64>(raw).ok()?;
+    range.contains(&ms).then(|| Duration::from_millis(ms))
 }
 
 fn text(raw: &[u8]) -> Option<Cow<'_, str>> {

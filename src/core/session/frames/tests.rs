@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::JobId;
-use crate::messages::wire::{Extensions, FromCoordinator, JobFrame};
+use crate::messages::wire::{AuthOk, Extensions, FromCoordinator, JobFrame, Taken, WantedJob};
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 
@@ -99,6 +99,33 @@ fn what_can_not_be_answered_is_an_error() {
 }
 
 #[test]
+fn an_acknowledgement_has_an_offset_or_is_final() {
+    let ack = |fields: &str| parse(&format!(r#"{{"type":"ack","job_id":"{ID}"{fields}}}"#));
+    let taken = |taken| Ok(FromCoordinator::Ack { job_id: ID.parse().unwrap(), taken });
+    assert_eq!(ack(r#","offset":7"#), taken(Taken::Bytes(7)));
+    assert_eq!(ack(r#","offset":7,"final":true"#), taken(Taken::Terminal));
+    assert_eq!(ack(r#","offset":7,"final":1"#), taken(Taken::Bytes(7)));
+    for fields in
+        ["", r#","final":false"#, r#","offset":-1"#, r#","offset":"7""#, r#","offset":1.5"#, r#","offset":null"#]
+    {
+        assert_eq!(ack(fields), Err(FrameError::WrongType("offset")), "{fields}");
+    }
+    assert_eq!(parse(r#"{"type":"ack","offset":7}"#), Err(FrameError::NoJobId));
+}
+
+#[test]
+fn the_deadline_of_a_handover_is_one_second_to_ten_minutes() {
+    let handover = |fields: &str| parse(&format!(r#"{{"type":"handover"{fields}}}"#));
+    for (ms, deadline) in
+        [("1000", Some(1)), ("600000", Some(600)), ("999", None), ("600001", None), ("\"2000\"", None)]
+    {
+        let deadline = deadline.map(Duration::from_secs);
+        assert_eq!(handover(&format!(r#","deadline_ms":{ms}"#)), Ok(FromCoordinator::Handover { deadline }), "{ms}");
+    }
+    assert_eq!(handover(""), Ok(FromCoordinator::Handover { deadline: None }));
+}
+
+#[test]
 fn an_id_is_echoed_in_the_letters_it_came_in() {
     let upper = ID.to_uppercase();
     let parsed = parse(&format!(r#"{{"type":"job_cancel","job_id":"{upper}"}}"#));
@@ -112,10 +139,21 @@ fn a_frame_reads_back_as_it_was_written() {
     for frame in [
         FromCoordinator::AuthChallenge { nonce: "bm9uY2U=".into(), extensions: Extensions::NONE },
         FromCoordinator::AuthChallenge { nonce: "bm9uY2U=".into(), extensions: Extensions::all() },
-        FromCoordinator::AuthOk { provider_id: Some("p-1".into()) },
-        FromCoordinator::AuthOk { provider_id: None },
+        FromCoordinator::AuthOk(AuthOk { provider_id: Some("p-1".into()), ..AuthOk::default() }),
+        FromCoordinator::AuthOk(AuthOk::default()),
         FromCoordinator::AuthFailed { reason: None },
         FromCoordinator::JobCancel { job_id: job.job_id },
+        FromCoordinator::Ack { job_id: job.job_id, taken: Taken::Bytes(u64::MAX) },
+        FromCoordinator::Ack { job_id: job.job_id, taken: Taken::Terminal },
+        FromCoordinator::Handover { deadline: Some(Duration::from_secs(30)) },
+        FromCoordinator::Handover { deadline: None },
+        FromCoordinator::AuthOk(AuthOk {
+            provider_id: None,
+            session: Some("s-1".parse().unwrap()),
+            resume_window: Some(Duration::from_mins(1)),
+            resumed: true,
+            jobs: Some(vec![WantedJob { job_id: job.job_id, offset: 7 }]),
+        }),
         FromCoordinator::Job(job),
         FromCoordinator::Unknown { kind: "news".into() },
     ] {

@@ -5,7 +5,7 @@ use serde::ser::{Error, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use crate::messages::endpoint::AnswerForm;
-use crate::messages::wire::{FromCoordinator, JobTarget, NamedPath};
+use crate::messages::wire::{FromCoordinator, JobTarget, NamedPath, Taken};
 
 /// Writes the frame. A variant that only a receiver makes is written as the frame that was received.
 impl Serialize for FromCoordinator {
@@ -19,10 +19,22 @@ impl Serialize for FromCoordinator {
                     map.serialize_entry("extensions", extensions)?;
                 }
             }
-            Self::AuthOk { provider_id } => {
+            Self::AuthOk(ok) => {
                 map.serialize_entry("type", "auth_ok")?;
-                if let Some(id) = provider_id {
+                if let Some(id) = &ok.provider_id {
                     map.serialize_entry("provider_id", id)?;
+                }
+                if let Some(session) = &ok.session {
+                    map.serialize_entry("session", session)?;
+                }
+                if let Some(window) = ok.resume_window {
+                    map.serialize_entry("resume_window_ms", &window.as_millis())?;
+                }
+                if ok.resumed {
+                    map.serialize_entry("resumed", &true)?;
+                }
+                if let Some(jobs) = &ok.jobs {
+                    map.serialize_entry("jobs", jobs)?;
                 }
             }
             Self::AuthFailed { reason } => {
@@ -53,6 +65,20 @@ impl Serialize for FromCoordinator {
             Self::JobCancel { job_id } => {
                 map.serialize_entry("type", "job_cancel")?;
                 map.serialize_entry("job_id", job_id)?;
+            }
+            Self::Ack { job_id, taken } => {
+                map.serialize_entry("type", "ack")?;
+                map.serialize_entry("job_id", job_id)?;
+                match taken {
+                    Taken::Bytes(offset) => map.serialize_entry("offset", offset)?,
+                    Taken::Terminal => map.serialize_entry("final", &true)?,
+                }
+            }
+            Self::Handover { deadline } => {
+                map.serialize_entry("type", "handover")?;
+                if let Some(deadline) = deadline {
+                    map.serialize_entry("deadline_ms", &deadline.as_millis())?;
+                }
             }
             Self::Unknown { kind } => map.serialize_entry("type", kind)?,
         }

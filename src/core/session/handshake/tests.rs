@@ -6,16 +6,17 @@ use ed25519_dalek::{Signature, Signer, SigningKey, Verifier};
 use proptest::prelude::*;
 
 use super::*;
-use crate::messages::wire::FromAgent;
+use crate::messages::wire::{FromAgent, KeptJob};
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 const CODE: &str = "canary-code-7f3a";
-const VERDICT: Handshake = Handshake::AwaitingVerdict { agreed: Extensions::NONE };
+const VERDICT: Handshake = Handshake::AwaitingVerdict { agreed: Extensions::NONE, resumes: false };
 
 /// An agent with a real key, and the nonces that it signed.
 struct Agent {
     key: SigningKey,
     code: Option<Secret>,
+    resume: Option<ResumeRequest>,
     signed: RefCell<Vec<Vec<u8>>>,
     nonces: RefCell<SignedNonces>,
     state: Cell<Handshake>,
@@ -24,7 +25,8 @@ struct Agent {
 impl Agent {
     fn in_state(state: Handshake) -> Self {
         let key = SigningKey::from_bytes(&[7; 32]);
-        Self { key, code: None, signed: RefCell::default(), nonces: RefCell::default(), state: Cell::new(state) }
+        let (signed, nonces, state) = (RefCell::default(), RefCell::default(), Cell::new(state));
+        Self { key, code: None, resume: None, signed, nonces, state }
     }
 
     fn receives(&self, received: Received<'_>) -> Step {
@@ -39,6 +41,7 @@ impl Agent {
             signed: &self.nonces,
             enrollment_code: self.code.as_ref(),
             agent_version: "1.2.3",
+            resume: self.resume.as_ref(),
         };
         let (state, step) = self.state.get().next(received, &credentials);
         self.state.set(state);
@@ -78,6 +81,7 @@ fn a_challenge_is_answered_with_a_signature_over_the_raw_nonce() {
 
 #[test]
 fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_none() {
+    let both = [Extension::Binary, Extension::Endpoints].into_iter().collect();
     for (offer, agreed) in [
         ("", Extensions::NONE),
         (r#","extensions":[]"#, Extensions::NONE),
@@ -86,8 +90,8 @@ fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_non
         (r#","extensions":{"binary":1}"#, Extensions::NONE),
         (r#","extensions":["binary",7]"#, Extensions::NONE),
         (r#","extensions":null"#, Extensions::NONE),
-        (r#","extensions":["endpoints","binary"]"#, Extensions::all()),
-        (r#","extensions":["weather","binary","endpoints"]"#, Extensions::all()),
+        (r#","extensions":["endpoints","binary"]"#, both),
+        (r#","extensions":["weather","binary","endpoints"]"#, both),
     ] {
         let agent = Agent::in_state(Handshake::default());
         let nonce = STANDARD.encode([1; 32]);
@@ -96,9 +100,9 @@ fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_non
         let sent = serde_json::to_value(FromAgent::AuthResponse(response)).unwrap();
         let names = (!agreed.is_empty()).then(|| serde_json::json!(["binary", "endpoints"]));
         assert_eq!(sent.get("extensions"), names.as_ref(), "{offer}");
-        assert_eq!(agent.state.get(), Handshake::AwaitingVerdict { agreed }, "{offer}");
+        assert_eq!(agent.state.get(), Handshake::AwaitingVerdict { agreed, resumes: false }, "{offer}");
         let accepted = agent.reads(r#"{"type":"auth_ok","extensions":["binary"]}"#);
-        assert_eq!(accepted, Step::Accepted { provider_id: None, agreed }, "{offer}");
+        assert_eq!(accepted, Step::Accepted { provider_id: None, agreed, session: None }, "{offer}");
     }
 }
 
@@ -151,8 +155,70 @@ fn auth_ok_admits_the_agent_with_or_without_a_provider_id() {
     ] {
         let agent = Agent::in_state(VERDICT);
         let step = agent.reads(&format!(r#"{{"type":"auth_ok"{field}}}"#));
-        assert_eq!(step, Step::Accepted { provider_id: id.map(|id| id.parse().unwrap()), agreed: Extensions::NONE });
+        let provider_id = id.map(|id| id.parse().unwrap());
+        assert_eq!(step, Step::Accepted { provider_id, agreed: Extensions::NONE, session: None });
         assert_eq!(agent.state.get(), Handshake::Over);
+    }
+}
+
+fn kept_jobs() -> ResumeRequest {
+    let job = KeptJob { job_id: ID.parse().unwrap(), offset: 7, ended: false };
+    ResumeRequest { session: "s-1".parse().unwrap(), jobs: vec![job] }
+}
+
+/// What an agent that keeps jobs or none reads in an `auth_ok` with these fields.
+fn verdict(offer: &str, keeps: bool, fields: &str) -> Result<Option<SessionGrant>, HandshakeFailure> {
+    let mut agent = Agent::in_state(Handshake::default());
+    agent.resume = keeps.then(kept_jobs);
+    let nonce = STANDARD.encode([1; 32]);
+    let step = agent.reads(&format!(r#"{{"type":"auth_challenge","nonce":"{nonce}","extensions":[{offer}]}}"#));
+    let Step::Send(response) = step else { panic!("no answer") };
+    assert_eq!(response.resume, agent.resume.clone().filter(|_| !offer.is_empty()));
+    match agent.reads(&format!(r#"{{"type":"auth_ok"{fields}}}"#)) {
+        Step::Accepted { session, .. } => Ok(session),
+        other => Err(failed(other)),
+    }
+}
+
+#[test]
+fn an_agreed_session_is_opened_or_resumed() {
+    let open = r#","session":"s-2","resume_window_ms":60000"#;
+    let resumed = format!(r#"{open},"resumed":true,"jobs":[{{"job_id":"{ID}","offset":5}}]"#);
+    let grant = |resumed| SessionGrant { name: "s-2".parse().unwrap(), window: Duration::from_mins(1), resumed };
+    let wanted = vec![WantedJob { job_id: ID.parse().unwrap(), offset: 5 }];
+    let offer = r#""resume""#;
+    assert_eq!(verdict(offer, false, open), Ok(Some(grant(None))));
+    assert_eq!(verdict(offer, true, open), Ok(Some(grant(None))));
+    assert_eq!(verdict(offer, true, &format!(r#"{open},"resumed":false,"jobs":7"#)), Ok(Some(grant(None))));
+    assert_eq!(verdict(offer, true, &resumed), Ok(Some(grant(Some(wanted)))));
+    assert_eq!(verdict(offer, true, &format!(r#"{open},"resumed":true,"jobs":[]"#)), Ok(Some(grant(Some(Vec::new())))));
+    assert_eq!(verdict(offer, false, &resumed), Ok(Some(grant(None))), "nothing was asked for");
+    assert_eq!(verdict("", true, &resumed), Ok(None), "it was not agreed on");
+}
+
+#[test]
+fn an_incomplete_session_fails_the_handshake() {
+    let long = "s".repeat(129);
+    for fields in [
+        "",
+        r#","session":"s""#,
+        r#","resume_window_ms":60000"#,
+        r#","session":"","resume_window_ms":60000"#,
+        r#","session":"a b","resume_window_ms":60000"#,
+        r#","session":7,"resume_window_ms":60000"#,
+        &format!(r#","session":"{long}","resume_window_ms":60000"#),
+        r#","session":"s","resume_window_ms":999"#,
+        r#","session":"s","resume_window_ms":600001"#,
+        r#","session":"s","resume_window_ms":-1"#,
+        r#","session":"s","resume_window_ms":1e4"#,
+        r#","session":"s","resume_window_ms":"60000""#,
+        r#","session":"s","resume_window_ms":60000,"resumed":true"#,
+        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":{}"#,
+        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[7]"#,
+        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[{"job_id":"x","offset":1}]"#,
+        &format!(r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[{{"job_id":"{ID}","offset":-1}}]"#),
+    ] {
+        assert_eq!(verdict(r#""resume""#, true, fields), Err(HandshakeFailure::BadSession), "{fields}");
     }
 }
 

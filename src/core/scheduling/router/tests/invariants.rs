@@ -9,6 +9,7 @@ use super::world::{AGENT, BUDGET, World, ms};
 use crate::core::scheduling::catalog::Model;
 use crate::core::scheduling::selection::{Demand, Standing, choose};
 use crate::messages::endpoint::Endpoints;
+use crate::messages::wire::Capabilities;
 
 impl World {
     /// The offer is correct for an agent without jobs: every endpoint has a route, and as many jobs of the full context as

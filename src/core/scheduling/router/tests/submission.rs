@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::super::{Progress, Work};
 use crate::core::scheduling::estimate::Outline;
+use crate::core::session::delivery::Delivery;
 use crate::messages::ids::{Generation, JobId};
 use crate::messages::wire::{FromCoordinator, JobFrame};
 
@@ -25,6 +26,7 @@ pub(super) struct Prompt {
     pub(super) submission: usize,
     pub(super) request: Request,
     pub(super) progress: Progress,
+    pub(super) delivery: Delivery,
 }
 
 impl Work for Prompt {
@@ -34,6 +36,14 @@ impl Work for Prompt {
 
     fn progress(&self) -> Progress {
         self.progress
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    fn acknowledge(&mut self, offset: u64) {
+        self.delivery.acknowledge(offset);
     }
 }
 

@@ -9,10 +9,11 @@ use super::super::*;
 use super::server::{Answer, Known, Server};
 use super::submission::{Fate, Prompt, Request, Submission};
 use crate::core::scheduling::catalog::{Catalog, Seen, Terms};
+use crate::core::session::delivery::Delivery;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::jobs::Blame;
 use crate::messages::prices::{Price, PriceList};
-use crate::messages::wire::ErrorCode;
+use crate::messages::wire::{ErrorCode, Extensions};
 
 pub(super) const AGENT: u32 = 12;
 pub(super) const BUDGET: u64 = 20_000;
@@ -145,7 +146,7 @@ impl World {
     pub(super) fn connect(&mut self) {
         self.generation = self.generation.next();
         (self.connected, self.announced) = (true, Vec::new());
-        self.router.connection_up(self.now, self.generation, Extensions::all());
+        self.router.connection_up(self.now, self.generation, Extensions::without_resume(), None);
         self.drive();
     }
 
@@ -176,7 +177,7 @@ impl World {
         let submission = self.submissions.len();
         let (received, deadline) = (self.now, self.now + deadline);
         self.submissions.push(Submission { id, generation: self.generation, fate: Fate::Open, returned: false });
-        let work = Prompt { submission, request, progress: Progress::NotBegun };
+        let work = Prompt { submission, request, progress: Progress::NotBegun, delivery: Delivery::new(false) };
         let job = NewJob { id, model: model.into(), endpoint, received, deadline };
         match self.router.submit(self.now, self.generation, job, work) {
             Submitted::Accepted => {}
@@ -185,6 +186,7 @@ impl World {
                 assert_eq!(self.submissions.iter().filter(same).count(), 2, "only a job that runs is a duplicate");
                 self.submissions[submission].fate = Fate::Refused;
             }
+            Submitted::AlreadyEnded => panic!("nothing is remembered without a session"),
             Submitted::Stale => {
                 assert!(!self.connected);
                 self.submissions[submission].fate = Fate::Refused;
@@ -310,6 +312,7 @@ impl World {
                     asked.push(backend);
                 }
                 Effect::Announce { generation, capabilities } => self.take_offer(generation, &capabilities),
+                Effect::Attach { .. } | Effect::Close { .. } => panic!("a session outlives its connection"),
                 Effect::StillRunning(jobs) => assert!(self.draining && jobs <= AGENT as usize),
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 Effect::Event(event) => self.take_event(&event),

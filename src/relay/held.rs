@@ -1,0 +1,165 @@
+//! What a job's stream holds: the bytes that are still needed, and what the next frame needs besides them.
+
+use tokio::time::Instant;
+
+use super::allowance::Allowance;
+use super::chunk;
+use super::outbox::Outbox;
+use super::segments::Segments;
+use crate::core::session::delivery::Delivery;
+use crate::messages::ids::JobId;
+use crate::messages::wire::{FromAgent, ResponseHead};
+use crate::transport::websocket::frame_buffer::FrameBuffer;
+
+/// Called on the thread that writes a terminal frame, before the peer can see it; where written bytes are kept, as soon as the
+/// job has ended.
+pub(crate) type OnEnd = Box<dyn FnOnce() + Send>;
+
+/// What was produced and is still needed.
+pub(super) struct Held {
+    /// Where the job's frames go now.
+    pub(super) outbox: Outbox,
+    pub(super) delivery: Delivery,
+    /// The bytes from the acknowledged ones on.
+    pub(super) bytes: Segments,
+    /// The head of the response, for each frame that begins with its first byte.
+    pub(super) head: Option<ResponseHead>,
+    /// The head is sent though there are no bytes.
+    needs_head: bool,
+    /// That frame is to be written.
+    pub(super) head_is_due: bool,
+    terminal: Option<FromAgent>,
+    on_end: Option<OnEnd>,
+    /// It has a turn at the pump.
+    pub(super) is_queued: bool,
+    /// When the first byte was appended.
+    pub(super) first_byte: Option<Instant>,
+}
+
+impl Held {
+    pub(super) fn new(outbox: Outbox) -> Self {
+        Self {
+            delivery: Delivery::new(outbox.keeps()),
+            outbox,
+            bytes: Segments::default(),
+            head: None,
+            needs_head: false,
+            head_is_due: false,
+            terminal: None,
+            on_end: None,
+            is_queued: false,
+            first_byte: None,
+        }
+    }
+
+    /// Whether there is nothing to write now.
+    pub(super) fn is_written(&self) -> bool {
+        self.delivery.unwritten() == 0 && !self.head_is_due && !self.delivery.terminal_is_due()
+    }
+
+    /// Bytes that are not written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.bytes.len() - self.kept()
+    }
+
+    /// Bytes that are written and kept.
+    pub(super) fn kept(&self) -> usize {
+        (self.delivery.written() - self.delivery.acknowledged()) as usize
+    }
+
+    /// Appends the next frame of the response, the one that begins with its first byte with the head.
+    pub(super) fn append_chunk(&mut self, job: JobId, allowance: &Allowance, out: &mut FrameBuffer) {
+        let offset = self.delivery.written();
+        let bytes = self.bytes.from(self.kept());
+        let encoding = self.outbox.encoding();
+        match &self.head {
+            Some(head) if offset == 0 => encoding.append_first(out, job, head, bytes),
+            _ => encoding.append(out, job, offset, bytes),
+        }
+        self.head_is_due = false;
+        let freed = self.delivery.wrote(bytes.len() as u64);
+        if !self.delivery.keeps() {
+            self.head = None;
+        }
+        self.free(allowance, freed);
+    }
+
+    /// Appends the terminal frame, if it is next.
+    pub(super) fn append_terminal(&mut self, out: &mut FrameBuffer) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.delivery.terminal_is_due()) {
+            chunk::append_terminal(out, terminal);
+            self.delivery.wrote_terminal();
+            if let Some(on_end) = self.on_end.take() {
+                on_end();
+            }
+        }
+    }
+
+    /// Has the head of the response sent also where the response has no bytes.
+    pub(super) fn need_head(&mut self) {
+        self.needs_head = self.head.is_some() && self.delivery.produced() == 0;
+        self.head_is_due = self.needs_head;
+    }
+
+    /// The response has ended with this frame.
+    pub(super) fn end(&mut self, terminal: FromAgent, on_end: OnEnd) {
+        self.terminal = Some(counted(terminal, &self.delivery));
+        self.delivery.end();
+        if self.delivery.keeps() {
+            on_end();
+        } else {
+            self.on_end = Some(on_end);
+        }
+    }
+
+    /// Puts another terminal frame in the place of the one that is held.
+    pub(super) fn replace_terminal(&mut self, terminal: FromAgent) {
+        self.terminal = self.terminal.take().map(|_| counted(terminal, &self.delivery));
+    }
+
+    /// Forgets the bytes before `offset`. False: there are none, or the offset is nonsense.
+    pub(super) fn acknowledge(&mut self, offset: u64, allowance: &Allowance) -> bool {
+        let freed = self.delivery.acknowledge(offset);
+        if freed > 0 {
+            self.head = None;
+            self.free(allowance, freed);
+            self.bytes.shrink();
+        }
+        freed > 0
+    }
+
+    /// Goes on from `offset` on another connection. Returns the outbox of the earlier one.
+    pub(super) fn attach(&mut self, outbox: Outbox, offset: u64, allowance: &Allowance) -> Outbox {
+        self.is_queued = false;
+        if self.delivery.resume(offset).is_err() {
+            self.delivery.give_up();
+            self.free(allowance, self.bytes.len() as u64);
+            (self.head, self.needs_head) = (None, false);
+        }
+        self.head_is_due = self.needs_head && self.delivery.produced() == 0;
+        std::mem::replace(&mut self.outbox, outbox)
+    }
+
+    /// Forgets everything. What is returned is for the caller to drop, without the lock.
+    pub(super) fn cancel(&mut self, allowance: &Allowance) -> impl Sized + use<> {
+        allowance.give_back(allowance.borrowed(self.bytes.len()));
+        self.delivery.cancel();
+        (self.needs_head, self.head_is_due) = (false, false);
+        (std::mem::take(&mut self.bytes), self.head.take(), self.terminal.take(), self.on_end.take())
+    }
+
+    /// Forgets the first bytes.
+    fn free(&mut self, allowance: &Allowance, bytes: u64) {
+        let before = allowance.borrowed(self.bytes.len());
+        self.bytes.discard(bytes as usize);
+        allowance.give_back(before - allowance.borrowed(self.bytes.len()));
+    }
+}
+
+/// A terminal frame with the response bytes before it counted in it.
+fn counted(mut terminal: FromAgent, delivery: &Delivery) -> FromAgent {
+    if let FromAgent::JobError(error) = &mut terminal {
+        error.tokens_emitted = delivery.produced();
+    }
+    terminal
+}

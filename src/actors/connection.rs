@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::inbox::JobInbox;
 use super::guard::Guard;
 use super::messages::{ConnectionUp, RouterInputs};
+use crate::core::session::auth2::CLIENT_NONCE;
 use crate::core::session::handshake::{Credentials, Handshake, Received, SessionGrant, Step};
 use crate::core::session::nonces::SignedNonces;
 use crate::identity::{Identity, IdentityError};
@@ -64,6 +65,7 @@ pub(super) struct ConnectionSetup {
     pub(super) identity: Identity,
     pub(super) signed: Rc<RefCell<SignedNonces>>,
     pub(super) enrollment_code: Option<Secret>,
+    pub(super) requires_auth2: bool,
     pub(super) max_message: usize,
     /// What the jobs of all sessions may keep.
     pub(super) sessions: Allowance,
@@ -186,6 +188,7 @@ async fn authenticate(
     setup: &ConnectionSetup,
     sessions: &Recipient<OfferSession>,
 ) -> Result<Accepted, ConnectFailure> {
+    let client_nonce = rand::random();
     let mut resume = None;
     let mut state = Handshake::AwaitingChallenge;
     let mut limit = Instant::now() + STEP_LIMIT;
@@ -203,7 +206,7 @@ async fn authenticate(
             // The challenge is answered with the jobs that are kept at this moment.
             resume = sessions.send(OfferSession { generation }).await.ok().flatten();
         }
-        let (next, step) = advance(state, received, setup, resume.as_ref());
+        let (next, step) = advance(state, received, setup, &client_nonce, resume.as_ref());
         state = next;
         let answer = match step {
             Step::Accepted { provider_id, agreed, session } => return Ok(Accepted { provider_id, agreed, session }),
@@ -227,6 +230,7 @@ fn advance(
     state: Handshake,
     received: Received<'_>,
     setup: &ConnectionSetup,
+    client_nonce: &[u8; CLIENT_NONCE],
     resume: Option<&ResumeRequest>,
 ) -> (Handshake, Step) {
     let identity = &setup.identity;
@@ -240,6 +244,9 @@ fn advance(
             enrollment_code: setup.enrollment_code.as_ref().filter(|_| unknown),
             agent_version: env!("CARGO_PKG_VERSION"),
             resume,
+            coordinator: setup.connector.target(),
+            client_nonce,
+            requires_auth2: setup.requires_auth2,
         },
     )
 }

@@ -16,7 +16,7 @@ use crate::messages::ids::{BackendId, Generation};
 use crate::messages::jobs::{Acknowledged, CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
 use crate::messages::lifecycle::{ConnectionDown, EndJobs, OfferSession, StillRunning, Stop, StopAdmitting};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery, SampleLoad};
-use crate::messages::wire::{FromAgent, JobError, MalformedJob};
+use crate::messages::wire::{DrainNotice, FromAgent, JobError, MalformedJob};
 use crate::messages::workers::PoolLost;
 use crate::relay::Fault;
 use crate::relay::outbox::Outbox;
@@ -93,6 +93,11 @@ impl JobRouter {
                     // One that is gone needs no close.
                     let _ =
                         outbox.map(|outbox| if now { outbox.seal_and_close(1000, "") } else { outbox.close(1000, "") });
+                }
+                Effect::AnnounceDrain { generation, in_flight } => {
+                    let notice = DrainNotice { in_flight: in_flight as u64 };
+                    // A connection that has ended needs no notice.
+                    let _ = self.connections.get(&generation).map(|outbox| outbox.control(&FromAgent::Drain(notice)));
                 }
                 Effect::StillRunning(in_flight) => self.setup.supervisor.do_send(StillRunning { in_flight }),
                 Effect::WakeAt(at) => {
@@ -194,7 +199,7 @@ input!(PoolLost, |actor, lost, now| {
     actor.pools.remove(&lost.backend);
     actor.router.pool_lost(now, &lost.backend);
 });
-input!(StopAdmitting, |actor, _stop, _now| actor.router.stop_accepting());
+input!(StopAdmitting, |actor, _stop, now| actor.router.stop_accepting(now));
 input!(EndJobs, |actor, _end, now| actor.router.end_jobs(now));
 input!(TryElsewhere, |actor, failed, now| {
     // It was cancelled meanwhile, or another actor has ended it.

@@ -62,7 +62,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// Figures that hold for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The agent's limits, as sent to the coordinator and enforced by the ledger.
+    /// The agent's limits, as sent to the coordinator and enforced by the ledger; the largest message is `max_message`.
     pub limits: Limits,
     /// What models cost.
     pub prices: PriceList,
@@ -78,6 +78,8 @@ pub struct Settings {
     pub kept: usize,
     /// Whether requests may name media that backends fetch.
     pub remote_media: RemoteMedia,
+    /// Whether only signatures that name the coordinator are made: a coordinator without the extension `auth2` gets none.
+    pub requires_auth2: bool,
 }
 
 /// What an agent is made of.
@@ -171,6 +173,7 @@ impl SupervisorActor {
             identity: parts.identity,
             signed: Rc::default(),
             enrollment_code: parts.enrollment_code,
+            requires_auth2: parts.settings.requires_auth2,
             max_message: parts.settings.max_message,
             sessions: Allowance::of_sessions(parts.settings.kept_per_job, parts.settings.kept),
             events: parts.events.clone(),

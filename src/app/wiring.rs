@@ -90,6 +90,7 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
         limits: Limits {
             max_concurrent_total: config.max_concurrent,
             max_tokens_per_minute: config.max_tokens_per_minute,
+            max_message_bytes: None,
         },
         prices: config.prices.clone(),
         discovery_interval: config.discovery_interval,
@@ -98,6 +99,7 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
         kept_per_job: config.max_kept_per_job,
         kept: config.max_kept,
         remote_media: if config.allow_remote_media { RemoteMedia::Allowed } else { RemoteMedia::Refused },
+        requires_auth2: config.require_auth2,
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) fn run(Conformance { url, own_key }: &Conformance, env: &dyn Environm
         Ok((config, _)) => config,
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
+    if *own_key && config.require_auth2 {
+        return fail(ExitStatus::Configuration, "--own-key signs bare nonces, which OUTPOST_REQUIRE_AUTH2 forbids");
+    }
     let identity = match own_key.then(|| Identity::load(&config.identity_path)).transpose() {
         Ok(identity) => identity,
         Err(error) => return fail(ExitStatus::Identity, error),

@@ -61,6 +61,8 @@ pub struct AgentConfig {
     pub allow_remote_media: bool,
     /// Whether the operator lets keys and jobs travel unencrypted. Already applied to the URLs here.
     pub allow_insecure: bool,
+    /// Whether only signatures that name the coordinator are made.
+    pub require_auth2: bool,
     /// Whether core dumps and debuggers may read the process's memory.
     pub allow_dumps: bool,
 }
@@ -107,6 +109,7 @@ impl AgentConfig {
         let max_kept_per_job = reader.parse(&vars::MAX_KEPT_PER_JOB, |text| units::size(text, 96 << 10, 1 << 30));
         let max_kept = reader.parse(&vars::MAX_KEPT, |text| units::size(text, 1 << 20, 64 << 30));
         let allow_remote_media = reader.parse(&vars::ALLOW_REMOTE_MEDIA, units::boolean);
+        let require_auth2 = reader.parse(&vars::REQUIRE_AUTH2, units::boolean);
         let allow_dumps = reader.parse(&vars::ALLOW_DUMPS, units::boolean).unwrap_or_default();
         let known_backends = backends.as_ref().filter(|_| !reader.is_rejected(&vars::BACKENDS));
         unknown::warn(&mut reader, known_backends);
@@ -129,6 +132,7 @@ impl AgentConfig {
                 max_kept: max_kept?,
                 allow_remote_media: allow_remote_media?,
                 allow_insecure,
+                require_auth2: require_auth2?,
                 allow_dumps,
             })
         };

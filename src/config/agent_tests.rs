@@ -52,6 +52,7 @@ fn nothing_but_the_coordinator_has_to_be_set() {
         max_kept: 64 * 1024 * 1024,
         allow_remote_media: false,
         allow_insecure: false,
+        require_auth2: false,
         allow_dumps: false,
     };
     assert_eq!(config, expected);
@@ -110,6 +111,7 @@ fn values_out_of_bounds_are_refused() {
     assert!(matches!(cause("OUTPOST_MAX_MESSAGE_SIZE", "63KiB"), Cause::NotASize { .. }));
     assert!(matches!(cause("OUTPOST_BACKEND_OLLAMA_MARKUP", "10.5"), Cause::NotANumber { .. }));
     assert_eq!(cause("OUTPOST_ALLOW_INSECURE", "maybe"), Cause::NotABool);
+    assert_eq!(cause("OUTPOST_REQUIRE_AUTH2", "maybe"), Cause::NotABool);
     assert_eq!(cause("OUTPOST_ALLOW_REMOTE_MEDIA", "maybe"), Cause::NotABool);
 }
 

@@ -10,6 +10,7 @@ use super::logging::LogConfig;
 use super::reader::{Reader, SecretUse};
 use super::report::{Cause, Report, Warning};
 use super::{units, unknown, vars};
+use crate::messages::host_port::HostPort;
 use crate::messages::secret::Secret;
 use crate::messages::wire::Extensions;
 
@@ -20,6 +21,15 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+/// The names by which agents reach a coordinator: what the signatures of the extension `auth2` must name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentHosts {
+    /// These. Without one the extension is not offered.
+    Named(Vec<HostPort>),
+    /// The address where it listens, as programs on the same machine reach it.
+    OwnAddress,
+}
 
 /// Settings of a coordinator. The values without a variable follow from the protocol; tests change them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +42,16 @@ pub struct CoordinatorConfig {
     pub enrollment_code: Option<Secret>,
     /// Public keys of agents that are admitted without a code. If there are some and there is no code, only they are admitted.
     pub agent_keys: Vec<[u8; 32]>,
+    /// The names by which agents reach it.
+    pub agent_hosts: AgentHosts,
     /// Threads that serve connections, at least 1.
     pub threads: usize,
     /// Connections at once, at least 1, of clients and agents together. More wait until one ends.
     pub max_connections: usize,
     /// How long a job may take.
     pub job_timeout: Duration,
-    /// The largest `job` message, in bytes, and so the largest request body. An agent closes its connection when a message
-    /// is over its own limit.
+    /// The largest `job` message, in bytes, and so the largest request body. An agent whose own limit is smaller reports it
+    /// with the extension `sizes`; without it, the agent closes its connection when a message is over its limit.
     pub max_job_message: usize,
     /// Bytes of all request bodies held at once. A body is held from its first byte until its response begins. Buffers and
     /// the messages made from the bodies need a few times as much.
@@ -56,7 +68,7 @@ pub struct CoordinatorConfig {
     pub deadline_margin: Duration,
     /// Connections at once of agents that have not proved their key. More are refused.
     pub max_in_handshake: usize,
-    /// The extensions that are offered to agents.
+    /// The extensions that are offered to agents. `auth2` only if the names by which agents reach it are known.
     pub extensions: Extensions,
     /// How often a stream that has begun gets a comment while its job waits for the return of its agent.
     pub waiting_comments: Duration,
@@ -80,6 +92,7 @@ impl CoordinatorConfig {
         let api_key = reader.secret(&vars::COORDINATOR_API_KEY, SecretUse::Header);
         let enrollment_code = reader.secret(&vars::COORDINATOR_ENROLLMENT_CODE, SecretUse::Json);
         let agent_keys = reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default();
+        let agent_hosts = reader.list(&vars::COORDINATOR_HOSTS, |text| text.parse().map_err(|_| Cause::NotAHostPort));
         let job_timeout = reader.parse(&vars::COORDINATOR_JOB_TIMEOUT, |text| units::duration(text, SECOND, DAY));
         let mut size = |variable, min, max| reader.parse(variable, |text| units::size(text, min, max));
         let max_job_message = size(&vars::COORDINATOR_MAX_JOB_SIZE, 64 * KIB, GIB);
@@ -110,6 +123,7 @@ impl CoordinatorConfig {
                 api_key,
                 enrollment_code,
                 agent_keys,
+                agent_hosts: AgentHosts::Named(agent_hosts.unwrap_or_default()),
                 threads: threads?,
                 max_connections: max_connections?,
                 job_timeout: job_timeout?,
@@ -213,6 +227,22 @@ mod tests {
             let expected = expected.map(|(memory, job_size)| Cause::LessThanOneJob { memory, job_size });
             assert_eq!(causes.collect::<Vec<_>>(), Vec::from_iter(expected.map(|cause| (memory.to_owned(), cause))));
         }
+    }
+
+    #[test]
+    fn the_names_by_which_agents_reach_it_are_canonical_and_have_a_port() {
+        let name = "OUTPOST_COORDINATOR_HOSTS";
+        let env = MapEnvironment::from([(name, "Coordinator.Example:443, [::1]:7700,")]);
+        let (config, warnings) = CoordinatorConfig::from_env(&env).unwrap();
+        let names = ["coordinator.example:443", "[::1]:7700"].map(|name| name.parse().unwrap());
+        assert_eq!((config.agent_hosts, warnings), (AgentHosts::Named(names.into()), vec![]));
+        let (config, _) = CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap();
+        assert_eq!(config.agent_hosts, AgentHosts::Named(vec![]));
+        let env = MapEnvironment::from([(name, "a.example,wss://b.example,c.example:443")]);
+        let report = CoordinatorConfig::from_env(&env).unwrap_err();
+        let problems: Vec<_> =
+            report.problems().iter().map(|problem| (problem.value.as_deref(), &problem.cause)).collect();
+        assert_eq!(problems, [Some("a.example"), Some("wss://b.example")].map(|value| (value, &Cause::NotAHostPort)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) mod vars;
 pub use agent::AgentConfig;
 pub(crate) use agent::StatusAddr;
 pub(crate) use backends::{BackendConfig, BackendOptions, Backends};
-pub use coordinator::CoordinatorConfig;
+pub use coordinator::{AgentHosts, CoordinatorConfig};
 pub(crate) use effective::print_effective;
 pub(crate) use env_file::read_env_file;
 pub use environment::MapEnvironment;

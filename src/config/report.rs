@@ -192,6 +192,9 @@ pub(super) enum Cause {
     /// Not 32 bytes in base64.
     #[error("must be a public key: 32 bytes in base64, as `outpost identity` prints it")]
     NotAPublicKey,
+    /// Not `host:port`.
+    #[error("must be a host and its port, such as coordinator.example:443, without a scheme and a path")]
+    NotAHostPort,
     /// Not what `env_logger` takes.
     #[error("must be a level (off, error, warn, info, debug, trace) or a list of module=level")]
     NotAFilter,

@@ -177,6 +177,13 @@ pub(crate) static ALLOW_INSECURE: Variable = Variable::agent(
     "allow unencrypted connections to other hosts, for keys and jobs",
 );
 /// See [`TABLE`].
+pub(crate) static REQUIRE_AUTH2: Variable = Variable::agent(
+    "OUTPOST_REQUIRE_AUTH2",
+    Value("false"),
+    "true",
+    "connect only to a coordinator with the extension auth2, so that no other coordinator can use this agent's signature",
+);
+/// See [`TABLE`].
 pub(crate) static ALLOW_DUMPS: Variable = Variable::agent(
     "OUTPOST_ALLOW_DUMPS",
     Value("false"),
@@ -227,6 +234,14 @@ pub(crate) static COORDINATOR_AGENT_KEYS: Variable = Variable::coordinator(
     "comma list of the public keys (base64) of agents that are always admitted",
 );
 /// See [`TABLE`].
+pub(crate) static COORDINATOR_HOSTS: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_HOSTS",
+    Unset,
+    "coordinator.example:443,10.0.0.7:7700",
+    "comma list of `host:port`, all names by which agents reach the coordinator, as in their OUTPOST_COORDINATOR_URL and with \
+     the port; offers the extension auth2",
+);
+/// See [`TABLE`].
 pub(crate) static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_JOB_TIMEOUT",
     Value("10m"),
@@ -238,8 +253,8 @@ pub(crate) static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_JOB_SIZE",
     Value("48MiB"),
     "8MiB",
-    "largest job message to an agent, and so the largest request, 64KiB to 1GiB; not more than the agents' \
-     OUTPOST_MAX_MESSAGE_SIZE",
+    "largest job message to an agent, and so the largest request, 64KiB to 1GiB; less for an agent that \
+     reports a smaller OUTPOST_MAX_MESSAGE_SIZE",
 );
 /// See [`TABLE`].
 pub(crate) static COORDINATOR_MAX_REQUEST_MEMORY: Variable = Variable::coordinator(
@@ -282,7 +297,7 @@ pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub(crate) static TABLE: [&Variable; 39] = [
+pub(crate) static TABLE: [&Variable; 41] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -306,6 +321,7 @@ pub(crate) static TABLE: [&Variable; 39] = [
     &MAX_KEPT,
     &ALLOW_REMOTE_MEDIA,
     &ALLOW_INSECURE,
+    &REQUIRE_AUTH2,
     &ALLOW_DUMPS,
     &LOG,
     &LOG_FORMAT,
@@ -313,6 +329,7 @@ pub(crate) static TABLE: [&Variable; 39] = [
     &COORDINATOR_API_KEY,
     &COORDINATOR_ENROLLMENT_CODE,
     &COORDINATOR_AGENT_KEYS,
+    &COORDINATOR_HOSTS,
     &COORDINATOR_JOB_TIMEOUT,
     &COORDINATOR_MAX_JOB_SIZE,
     &COORDINATOR_MAX_REQUEST_MEMORY,

@@ -3,11 +3,13 @@
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 
+use self::extensions::{auth2, auth2_bare, auth2_nonce, auth2_other, binary_job, drain, sizes, unknown_extension};
 use super::conversation::{Target, capabilities};
 use super::finding::{Finding, Outcome};
 use crate::messages::ids::JobId;
-use crate::messages::wire::BinaryChunk;
 use crate::transport::websocket::codec::Frame;
+
+mod extensions;
 
 type Run = for<'a> fn(&'a Target) -> LocalBoxFuture<'a, Result<Outcome, Finding>>;
 
@@ -82,6 +84,12 @@ impl Check {
         check!("newer-connection", End, "a second connection of the same key is accepted", newer_connection),
         check!("unknown-extension", Extensions, "extensions that were not offered are ignored", unknown_extension),
         check!("binary-unknown-job", Extensions, "binary chunks of a job that has ended are ignored", binary_job),
+        check!("drain", Extensions, "an agent that announces a drain gets no new job and can finish", drain),
+        check!("sizes", Extensions, "no frame is larger than the agent reports that it takes", sizes),
+        check!("auth2", Extensions, "a statement that names the coordinator as in its URL is accepted", auth2),
+        check!("auth2-other-coordinator", Extensions, "a statement that names another one is refused", auth2_other),
+        check!("auth2-bare-nonce", Extensions, "a signature of the nonce alone is refused with auth2", auth2_bare),
+        check!("auth2-client-nonce", Extensions, "a statement with another client_nonce is refused", auth2_nonce),
     ];
 
     /// Runs the check.
@@ -259,30 +267,5 @@ async fn reconnect(target: &Target) -> Result<Outcome, Finding> {
 async fn newer_connection(target: &Target) -> Result<Outcome, Finding> {
     let _older = target.joined().await?;
     target.joined().await?.stays().await?;
-    Ok(Outcome::Ok)
-}
-
-/// The extensions that the coordinator offers.
-async fn offered(target: &Target) -> Result<Vec<String>, Finding> {
-    Ok(target.challenged().await?.1.extensions)
-}
-
-async fn unknown_extension(target: &Target) -> Result<Outcome, Finding> {
-    if offered(target).await?.is_empty() {
-        return Ok(Outcome::NotOffered);
-    }
-    let mut conversation = target.joined_with(|response| response["extensions"] = json!(["x_conformance"])).await?;
-    conversation.stays().await?;
-    Ok(Outcome::Ok)
-}
-
-async fn binary_job(target: &Target) -> Result<Outcome, Finding> {
-    if !offered(target).await?.iter().any(|name| name == "binary") {
-        return Ok(Outcome::NotOffered);
-    }
-    let mut conversation = target.joined_with(|response| response["extensions"] = json!(["binary"])).await?;
-    let head = BinaryChunk::head(JobId::random().uuid(), 0);
-    conversation.send_frame(&Frame::Binary([&head[..], b"hello"].concat().into())).await?;
-    conversation.stays().await?;
     Ok(Outcome::Ok)
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::finding::{Finding, Received};
 use super::peer::{End, Fragment, Peer};
+use crate::core::session::auth2::statement;
 use crate::identity::Identity;
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
@@ -48,13 +49,18 @@ pub(super) struct Challenge {
 pub(super) struct Conversation {
     peer: Peer,
     step: Duration,
+    /// The largest message that the agent takes, in bytes.
+    largest: usize,
+    /// Whether the agent takes jobs, which it refuses.
+    takes_jobs: bool,
 }
 
 impl Target {
     /// Opens a connection.
     pub(super) async fn open(&self) -> Result<Conversation, Finding> {
         let upgraded = self.connector.dial().await.map_err(Finding::NoConnection)?;
-        Ok(Conversation { peer: Peer::new(Role::Client, upgraded), step: self.step })
+        let (peer, step) = (Peer::new(Role::Client, upgraded), self.step);
+        Ok(Conversation { peer, step, largest: usize::MAX, takes_jobs: true })
     }
 
     /// Opens a connection and reads the challenge.
@@ -77,6 +83,17 @@ impl Target {
         conversation.send(&response).await?;
         conversation.accepted().await?;
         Ok(conversation)
+    }
+
+    /// The response to a challenge that agrees on `auth2`. Its statement names this host and port.
+    pub(super) fn statement(&self, challenge: &Challenge, coordinator: &str) -> Value {
+        let client_nonce = rand::random();
+        let signature = self.identity.sign(&statement(coordinator, &challenge.nonce, &client_nonce));
+        let mut response = self.response(&challenge.nonce);
+        response["extensions"] = json!(["auth2"]);
+        response["client_nonce"] = STANDARD.encode(client_nonce).into();
+        response["signature"] = STANDARD.encode(signature).into();
+        response
     }
 
     /// The response to a challenge.
@@ -109,6 +126,16 @@ pub(super) fn capabilities(price: Option<u64>) -> Value {
 impl Conversation {
     fn deadline(&self) -> Instant {
         Instant::now() + self.step
+    }
+
+    /// From now on a larger message is a violation.
+    pub(super) fn takes_up_to(&mut self, bytes: usize) {
+        self.largest = bytes;
+    }
+
+    /// From now on a job is a violation.
+    pub(super) fn takes_no_jobs(&mut self) {
+        self.takes_jobs = false;
     }
 
     /// Sends a message.
@@ -222,9 +249,15 @@ impl Conversation {
     /// Takes a frame of the steady state: a JSON object with a type. A job is refused.
     async fn take(&mut self, frame: &Frame) -> Result<(), Finding> {
         let unexpected = || Err(Finding::Received("a frame of the steady state", Received::of(frame)));
+        if let Frame::Text(text) = frame
+            && text.len() > self.largest
+        {
+            return Err(Finding::TooLarge(text.len()));
+        }
         let Some(message) = object(frame) else { return unexpected() };
         match message["type"].as_str() {
             None | Some("auth_challenge" | "auth_ok" | "auth_failed") => unexpected(),
+            Some("job") if !self.takes_jobs => Err(Finding::Received("no job", Received::of(frame))),
             Some("job") => {
                 let refusal = json!({"type": "job_error", "job_id": message["job_id"],
                     "error_code": "out_of_capacity", "message": "conformance check", "tokens_emitted": 0});

@@ -34,6 +34,9 @@ pub enum Finding {
     /// An optional field has another type or form than the protocol gives it.
     #[error("the field `{0}` is malformed")]
     Field(&'static str),
+    /// A frame is larger than the agent reported that it takes.
+    #[error("received a frame of {0} bytes, more than the agent takes")]
+    TooLarge(usize),
     /// The coordinator accepted an agent that did not prove its key.
     #[error("the agent was accepted without a proof of its key")]
     Accepted,

@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
 pub(crate) struct Gauges {
     /// Agents on the roster.
     pub(crate) agents: usize,
+    /// Those of them that are draining.
+    pub(crate) draining: usize,
     /// Jobs that have a slot.
     pub(crate) in_flight: usize,
     /// Jobs that wait for agents without a connection.
@@ -77,6 +79,9 @@ impl Metrics {
         let name = "outpost_coordinator_agents";
         page.head(name, "Agents that are connected and admitted.", "gauge");
         page.sample(name, &[], gauges.agents);
+        let name = "outpost_coordinator_agents_draining";
+        page.head(name, "Agents that announced that they will stop, and get no new job.", "gauge");
+        page.sample(name, &[], gauges.draining);
         let name = "outpost_coordinator_jobs_in_flight";
         page.head(name, "Jobs that have a slot of an agent.", "gauge");
         page.sample(name, &[], gauges.in_flight);

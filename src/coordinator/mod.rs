@@ -8,8 +8,9 @@
 //!
 //! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/body_reader`
 //!    reads the body, `api/request` finds the fields that the coordinator needs.
-//! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path from the `fleet/roster`, books a slot,
-//!    and sends the job to the mailbox of that agent's `agents/session`. A handle owns the slot.
+//! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path and takes a frame of the job's length
+//!    (`fleet/job_frame`) from the `fleet/roster`, books a slot, and sends the job to the mailbox of that agent's
+//!    `agents/session`. A handle owns the slot.
 //! 3. The connection's actor writes the `job` frame and keeps the job in the `agents/workload` of the agent's session. The
 //!    chunks of the response go through a `fleet/response_channel`, bounded in bytes, to the thread of the request. A job
 //!    that is refused, not sent, or lost before its first chunk is sent to the next best agent.
@@ -33,7 +34,8 @@
 //!
 //! Agents are not trusted. A web page cannot be an agent (its browser sends an `Origin`). Frames are bounded before they are
 //! read into memory (`agents/inbound`, `agents/frame_scanner`) and parsed without amplification (`agents/frames`). A violation
-//! of the protocol closes the connection.
+//! of the protocol closes the connection. With the extension `auth2` an agent's signature must name this coordinator
+//! (`agents/handshake`), so that another coordinator can't make its agents sign for this one.
 //!
 //! A second connection with the same public key replaces the first, which is closed with 1008 and the reason `replaced`, or
 //! with 1000 if the second one goes on with its session. The usual cause is that the network of the first connection

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use actix_web::http::header::SERVER;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::{self, CoordinatorError};
 use super::state::CoordinatorState;
-use crate::config::CoordinatorConfig;
+use crate::config::{AgentHosts, CoordinatorConfig};
 use crate::coordinator::agents::link::CloseReason;
 use crate::coordinator::agents::session;
 use crate::coordinator::agents::session_lifecycle::expire_sessions;
@@ -23,7 +24,10 @@ use crate::coordinator::events::{
     ApiWithoutKey, CoordinatorEvents, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort,
     SocketOptionRefused, count_repeats_each_minute,
 };
+use crate::transport::tcp::reachable;
 
+/// Connections that the system holds until they are accepted.
+const BACKLOG: i32 = 2048;
 /// Seconds for responses that are still being written after all jobs have ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;
 /// The shortest and the longest time that a handover may announce (protocol, section 7).
@@ -51,7 +55,13 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     let threads = config.threads.max(1);
     let connections = config.max_connections.div_ceil(threads).max(1);
     let silence = config.agent_silence;
-    let state = CoordinatorState::new(config);
+    let listener = listener(listen).map_err(in_bind)?;
+    let local_addr = listener.local_addr().map_err(in_bind)?;
+    let names = match &config.agent_hosts {
+        AgentHosts::Named(names) => names.clone(),
+        AgentHosts::OwnAddress => reachable(local_addr).to_string().parse().into_iter().collect(),
+    };
+    let state = CoordinatorState::new(config, names);
     if state.config.api_key.is_none() {
         state.events.emit(&ApiWithoutKey { listen });
     }
@@ -72,10 +82,19 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     .h1_allow_half_closed(false)
     .shutdown_timeout(SHUTDOWN_TIMEOUT)
     .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence, &events.events))
-    .bind(listen)
+    .listen(listener)
     .map_err(in_bind)?;
-    let local_addr = server.addrs().first().copied().unwrap_or(listen);
     Ok(CoordinatorServer { server: server.run(), state, local_addr })
+}
+
+/// A socket that listens. It is made here, so that its address is known before the server is.
+fn listener(listen: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
+    // A coordinator that restarts gets its port back while connections of the last one time out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn routes(app: &mut ServiceConfig) {

@@ -13,7 +13,9 @@ use crate::coordinator::agents::handshake::Admission;
 use crate::coordinator::agents::link::SessionLink;
 use crate::coordinator::api::body_reader::BodyReader;
 use crate::coordinator::fleet::roster::{Released, Roster, SessionId};
+use crate::messages::host_port::HostPort;
 use crate::messages::ids::JobId;
+use crate::messages::wire::{Extension, Extensions};
 
 /// The shared state. A lock is held for one method call, and never over an await.
 pub(crate) struct CoordinatorState {
@@ -23,6 +25,8 @@ pub(crate) struct CoordinatorState {
     pub(crate) events: CoordinatorEvents,
     /// Which agents are admitted.
     pub(crate) admission: Admission,
+    /// The extensions that are offered to agents.
+    pub(crate) extensions: Extensions,
     /// Reads request bodies within their memory limit.
     pub(crate) body_reader: BodyReader,
     /// The session of each agent.
@@ -36,10 +40,14 @@ pub(crate) struct CoordinatorState {
 }
 
 impl CoordinatorState {
-    /// A state without agents.
-    pub(crate) fn new(config: CoordinatorConfig) -> Arc<Self> {
+    /// A state without agents, of a coordinator that agents reach by these names.
+    pub(crate) fn new(config: CoordinatorConfig, names: Vec<HostPort>) -> Arc<Self> {
+        let admission = Admission::new(&config.agent_keys, config.enrollment_code.clone(), names);
+        let extensions = config.extensions;
+        let extensions = if admission.knows_its_names() { extensions } else { extensions.without(Extension::Auth2) };
         Arc::new(Self {
-            admission: Admission::new(&config.agent_keys, config.enrollment_code.clone()),
+            admission,
+            extensions,
             events: CoordinatorEvents::new(),
             body_reader: BodyReader::new(config.max_job_message, config.max_request_memory),
             config,
@@ -60,7 +68,8 @@ impl CoordinatorState {
     /// How many agents and jobs there are.
     pub(crate) fn gauges(&self) -> Gauges {
         let roster = self.roster();
-        Gauges { agents: roster.links().len(), in_flight: roster.in_flight(), waiting: roster.waiting() }
+        let (agents, draining) = (roster.links().len(), roster.draining());
+        Gauges { agents, draining, in_flight: roster.in_flight(), waiting: roster.waiting() }
     }
 
     /// Admits a session whose agent has not proved its key yet. `None` if there are too many.

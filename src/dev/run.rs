@@ -1,7 +1,7 @@
 //! Bringing the two ends up, and telling the person at the terminal what runs.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::select_all;
@@ -11,12 +11,15 @@ use tokio::time::timeout;
 use super::echo::{self, Echo};
 use super::prompt::{self, Client, PromptError};
 use crate::app::{self, Agent, ExitStatus, Signals, StartError};
-use crate::config::{AgentConfig, Backends, CoordinatorConfig, Environment, Layered, MapEnvironment, Report};
+use crate::config::{
+    AgentConfig, AgentHosts, Backends, CoordinatorConfig, Environment, Layered, MapEnvironment, Report,
+};
 use crate::coordinator::{CoordinatorError, bind};
 use crate::identity::Identity;
 use crate::messages::untrusted::{Untrusted, UntrustedJson};
 use crate::status::StatusServer;
 use crate::telemetry::Snapshot;
+use crate::transport::tcp::reachable;
 use crate::transport::tls::client_config;
 
 /// How long a probe for backends may take before the built-in echo is used.
@@ -83,6 +86,7 @@ pub(crate) async fn run(
         // Only its own agent is admitted.
         enrollment_code: None,
         agent_keys: vec![identity.pubkey()],
+        agent_hosts: AgentHosts::OwnAddress,
         threads: 1,
         stop_grace: Duration::from_secs(1),
         ..config
@@ -276,14 +280,4 @@ async fn finds_any(config: &AgentConfig) -> Result<bool, StartError> {
         false
     };
     Ok(timeout(PROBE_LIMIT, any).await.unwrap_or(false))
-}
-
-/// Where a client of this host reaches what listens on `addr`.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
 }

@@ -6,6 +6,7 @@ pub(crate) mod backend;
 pub(crate) mod cause;
 pub(crate) mod discovery;
 pub mod endpoint;
+pub(crate) mod host_port;
 pub mod ids;
 pub(crate) mod jobs;
 pub(crate) mod lifecycle;

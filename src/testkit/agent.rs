@@ -11,12 +11,15 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use tokio::time::Instant;
 
+use super::agent_event::AgentEvent;
 use crate::conformance::{End, Fragment, Peer};
+use crate::core::session::auth2::statement;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId, SessionName};
 use crate::messages::wire::{
-    AuthOk, AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extension, Extensions, FromAgent, FromCoordinator,
-    JobChunk, JobDone, JobError, JobFrame, KeptJob, Limits, Metadata, ModelOffer, ResumeRequest, Taken, Tokens,
+    AuthOk, AuthResponse, BinaryChunk, Capabilities, DrainNotice, ErrorCode, Extension, Extensions, FromAgent,
+    FromCoordinator, JobChunk, JobDone, JobError, JobFrame, KeptJob, Limits, Metadata, ModelOffer, ResumeRequest,
+    Taken, Tokens,
 };
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tls::client_config;
@@ -31,19 +34,6 @@ pub fn agent_key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
 }
 
-/// What an agent receives. Pings are not reported, and acknowledgements only by [`ScriptedAgent::ack`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum AgentEvent {
-    /// A message.
-    Frame(FromCoordinator),
-    /// The answer to a ping.
-    Pong,
-    /// A close frame, with its code and reason where it has them.
-    Close(Option<(u16, String)>),
-    /// The end of the stream.
-    Eof,
-}
-
 /// An agent on one connection. Every wait panics at its deadline.
 pub struct ScriptedAgent {
     peer: Peer,
@@ -54,6 +44,10 @@ pub struct ScriptedAgent {
     /// With `resume`: the bytes sent of each job.
     sent: HashMap<JobId, u64>,
     acks: VecDeque<(JobId, Taken)>,
+    /// The coordinator's `host:port`, which its signatures name with `auth2`: that of the URL, until a test changes it.
+    pub coordinator: String,
+    /// What the challenge offered.
+    pub offered: Extensions,
 }
 
 impl ScriptedAgent {
@@ -63,16 +57,21 @@ impl ScriptedAgent {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let Ok(url) = url.parse() else { panic!("not a URL: {url}") };
         let tls = client_config(None).unwrap_or_else(|error| panic!("no TLS: {error}"));
-        let dialled = WebSocketConnector::new(url, tls, None).dial().await;
+        let connector = WebSocketConnector::new(url, tls, None);
+        let dialled = connector.dial().await;
         let upgraded = dialled.unwrap_or_else(|error| panic!("no connection to the coordinator: {error}"));
-        let peer = Peer::new(Role::Client, upgraded);
-        Self { peer, key, session: None, sent: HashMap::new(), acks: VecDeque::new() }
+        let (peer, coordinator) = (Peer::new(Role::Client, upgraded), connector.target().to_owned());
+        let (session, sent, acks) = (None, HashMap::new(), VecDeque::new());
+        Self { peer, key, session, sent, acks, coordinator, offered: Extensions::NONE }
     }
 
     /// Opens a connection and reads the challenge. Returns the nonce too.
     pub async fn dial(url: &str, key: SigningKey) -> (Self, Vec<u8>) {
         let mut agent = Self::open(url, key).await;
-        let FromCoordinator::AuthChallenge { nonce, .. } = agent.frame().await else { panic!("not a challenge") };
+        let FromCoordinator::AuthChallenge { nonce, extensions } = agent.frame().await else {
+            panic!("not a challenge")
+        };
+        agent.offered = extensions;
         let nonce = STANDARD.decode(nonce).unwrap_or_else(|error| panic!("a malformed nonce: {error}"));
         (agent, nonce)
     }
@@ -99,7 +98,7 @@ impl ScriptedAgent {
         agent
     }
 
-    /// The same with all extensions agreed, and with the model `m` at these paths on offer.
+    /// The same with all extensions agreed that can be, and with the model `m` at these paths on offer.
     pub async fn join_at(url: &str, number: u8, endpoints: &[Endpoint]) -> Self {
         let mut agent = Self::agree(url, number, &Extension::ALL).await;
         agent.offer_at(&["m"], 4, Some(endpoints.iter().copied().collect())).await;
@@ -130,8 +129,8 @@ impl ScriptedAgent {
         resume: Option<ResumeRequest>,
     ) -> (Self, AuthOk) {
         let (mut agent, nonce) = Self::dial(url, agent_key(number)).await;
-        let extensions = extensions.iter().copied().collect();
-        let response = AuthResponse { extensions, resume, ..agent.response(&nonce, None) };
+        let response = agent.response_with(&nonce, extensions.iter().copied().collect());
+        let response = AuthResponse { resume, ..response };
         agent.send(&FromAgent::AuthResponse(response)).await;
         let FromCoordinator::AuthOk(ok) = agent.frame().await else { panic!("the agent was refused") };
         agent.session.clone_from(&ok.session);
@@ -150,6 +149,26 @@ impl ScriptedAgent {
             enrollment_code: code.map(Into::into),
             extensions: Extensions::NONE,
             resume: None,
+            client_nonce: None,
+        }
+    }
+
+    /// The response to a challenge that names these extensions, with a right signature. It names `auth2` only if that was
+    /// offered.
+    pub fn response_with(&self, nonce: &[u8], extensions: Extensions) -> AuthResponse {
+        let response = AuthResponse { extensions, ..self.response(nonce, None) };
+        if !extensions.contains(Extension::Auth2) {
+            return response;
+        }
+        if !self.offered.contains(Extension::Auth2) {
+            return AuthResponse { extensions: extensions.without(Extension::Auth2), ..response };
+        }
+        let client_nonce = rand::random();
+        let signature = self.key.sign(&statement(&self.coordinator, nonce, &client_nonce));
+        AuthResponse {
+            signature: STANDARD.encode(signature.to_bytes()),
+            client_nonce: Some(STANDARD.encode(client_nonce)),
+            ..response
         }
     }
 
@@ -166,6 +185,22 @@ impl ScriptedAgent {
 
     /// The same, for a coordinator that may send jobs at once.
     pub async fn send_offer(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
+        self.announce(models, slots, endpoints, None).await;
+    }
+
+    /// The same at the paths of the base protocol, with the largest frame that the agent takes, in bytes.
+    pub async fn offer_up_to(&mut self, models: &[&str], slots: u32, max_message_bytes: u64) {
+        self.announce(models, slots, None, Some(max_message_bytes)).await;
+        self.settle().await;
+    }
+
+    async fn announce(
+        &mut self,
+        models: &[&str],
+        slots: u32,
+        endpoints: Option<Endpoints>,
+        max_message_bytes: Option<u64>,
+    ) {
         let model = |id: &&str| ModelOffer {
             model_id: ModelId::from(*id),
             input_per_1m: 1,
@@ -177,7 +212,7 @@ impl ScriptedAgent {
         };
         self.send(&FromAgent::Capabilities(Capabilities {
             models: models.iter().map(model).collect(),
-            limits: Limits { max_concurrent_total: slots, max_tokens_per_minute: None },
+            limits: Limits { max_concurrent_total: slots, max_tokens_per_minute: None, max_message_bytes },
             metadata: Metadata { agent_version: "0.0.1".into() },
         }))
         .await;
@@ -233,6 +268,11 @@ impl ScriptedAgent {
     /// Sends bytes as they are, frames or not.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
         assert_sent(self.peer.send_raw(bytes, Instant::now() + STEP).await);
+    }
+
+    /// Announces a drain.
+    pub async fn drain(&mut self, in_flight: u64) {
+        self.send(&FromAgent::Drain(DrainNotice { in_flight })).await;
     }
 
     /// Sends a chunk of a job. With `resume` it has the offset behind the chunks that this method and [`Self::begin`] sent.

@@ -49,7 +49,7 @@ impl Default for AgentBuilder {
             backends: Vec::new(),
             policy: Rc::new(|_, _| BackendPolicy { local: true, ..BackendPolicy::default() }),
             settings: Settings {
-                limits: Limits { max_concurrent_total: 8, max_tokens_per_minute: None },
+                limits: Limits { max_concurrent_total: 8, max_tokens_per_minute: None, max_message_bytes: None },
                 prices: PriceList { default: price, by_model: std::collections::BTreeMap::new() },
                 discovery_interval: Duration::from_secs(30),
                 shutdown_grace: Duration::from_secs(30),
@@ -57,6 +57,7 @@ impl Default for AgentBuilder {
                 kept_per_job: 1024 * 1024,
                 kept: 64 * 1024 * 1024,
                 remote_media: RemoteMedia::Refused,
+                requires_auth2: false,
             },
             panic_at: None,
         }

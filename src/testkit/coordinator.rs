@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::coordinator_listener::accept_all;
 use super::faults::Faults;
 use super::link::CoordinatorLink;
-use super::wire::{DialFault, MemoryConnector, Network, Opened};
+use super::wire::{DialFault, MemoryConnector, Network, Opened, TARGET};
 use super::within::within;
 use crate::messages::wire::Extensions;
 use crate::transport::websocket::link::Connector;
@@ -74,7 +74,8 @@ impl ScriptedCoordinator {
     pub async fn next_connection(&mut self) -> CoordinatorLink {
         let opened = within("a connection from the agent", self.arrivals.recv()).await;
         let Some(opened) = opened else { panic!("the agent's connector is gone") };
-        CoordinatorLink::open(opened, self.faults.clone(), self.offer.get())
+        let name = self.addr.map_or_else(|| TARGET.to_owned(), |addr| addr.to_string());
+        CoordinatorLink::open(opened, self.faults.clone(), self.offer.get(), name)
     }
 
     /// The next connection, with its handshake done.

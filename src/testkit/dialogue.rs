@@ -10,6 +10,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::link::{CoordinatorLink, message};
 use crate::core::json::Members;
+use crate::core::session::auth2::statement;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
@@ -126,7 +127,8 @@ impl CoordinatorLink {
         self.send(&FromCoordinator::AuthChallenge { nonce: STANDARD.encode(nonce), extensions: self.offer });
     }
 
-    /// Waits for the answer to the challenge, which must be the next message, and verifies its signature.
+    /// Waits for the answer to the challenge, which must be the next message, and verifies its signature: over the nonce, or with
+    /// `auth2` over the statement that names this coordinator.
     pub async fn expect_auth(&mut self) -> AuthResponse {
         let FromAgent::AuthResponse(response) = self.next().await else {
             panic!("the agent sent another message than auth_response before auth_ok")
@@ -138,7 +140,14 @@ impl CoordinatorLink {
         let key = decode(&response.pubkey).try_into().ok().and_then(|key| VerifyingKey::from_bytes(&key).ok());
         let signature = Signature::from_slice(&decode(&response.signature)).ok();
         let (Some(key), Some(signature)) = (key, signature) else { panic!("no key or no signature in auth_response") };
-        assert!(key.verify_strict(&self.nonce, &signature).is_ok(), "the signature is not of the challenge's nonce");
+        let signed = match &response.client_nonce {
+            None => self.nonce.clone(),
+            Some(client_nonce) => match decode(client_nonce).try_into() {
+                Ok(client_nonce) => statement(&self.name, &self.nonce, &client_nonce),
+                Err(_) => panic!("the client nonce of auth_response has not 32 bytes"),
+            },
+        };
+        assert!(key.verify_strict(&signed, &signature).is_ok(), "the signature is not of this challenge");
         response
     }
 
@@ -185,6 +194,15 @@ impl CoordinatorLink {
     pub async fn heartbeat(&mut self) -> Heartbeat {
         self.take_message("a heartbeat", |message| match message {
             FromAgent::Heartbeat(heartbeat) => Some(heartbeat),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until the agent announces that it drains. Returns how many jobs it reports.
+    pub async fn draining(&mut self) -> u64 {
+        self.take_message("the announcement of a drain", |message| match message {
+            FromAgent::Drain(notice) => Some(notice.in_flight),
             _ => None,
         })
         .await

@@ -18,8 +18,8 @@ use crate::messages::ids::JobId;
 use crate::messages::wire::{BinaryChunk, Extension, Extensions};
 
 /// The types that an agent sends and their fields; those with a question mark may be left out.
-const TYPES: [(&str, &[&str]); 6] = [
-    ("auth_response", &["pubkey", "signature", "agent_version", "enrollment_code?"]),
+const TYPES: [(&str, &[&str]); 7] = [
+    ("auth_response", &["pubkey", "signature", "agent_version", "enrollment_code?", "client_nonce?"]),
     ("capabilities", &["models", "limits", "metadata"]),
     (
         "heartbeat",
@@ -36,6 +36,7 @@ const TYPES: [(&str, &[&str]); 6] = [
     ("job_chunk", &["job_id", "data", "status?", "content_type?"]),
     ("job_done", &["job_id", "tokens", "duration_ms"]),
     ("job_error", &["job_id", "error_code", "message", "tokens_emitted"]),
+    ("drain", &["in_flight"]),
 ];
 /// The objects within them.
 const WITHIN: [(&str, &str, &[&str]); 4] = [
@@ -44,13 +45,19 @@ const WITHIN: [(&str, &str, &[&str]); 4] = [
         "models",
         &["model_id", "input_per_1m", "output_per_1m", "max_concurrent", "backend", "context_window?", "endpoints?"],
     ),
-    ("capabilities", "limits", &["max_concurrent_total", "max_tokens_per_minute"]),
+    ("capabilities", "limits", &["max_concurrent_total", "max_tokens_per_minute", "max_message_bytes?"]),
     ("capabilities", "metadata", &["agent_version"]),
     ("job_done", "tokens", &["input", "output", "input_tokens", "output_tokens"]),
 ];
 
-/// Those of the fields above that the extension `endpoints` adds. Where it was agreed on they must be there.
-const OF_ENDPOINTS: [(&str, &[&str]); 2] = [("models", &["endpoints"]), ("job_chunk", &["status", "content_type"])];
+/// Those of the fields above that extensions add, and the objects that have them. If the extension was agreed on, they must be
+/// there.
+const EXTENDED: [(Extension, &str, &[&str]); 4] = [
+    (Extension::Endpoints, "models", &["endpoints"]),
+    (Extension::Endpoints, "job_chunk", &["status", "content_type"]),
+    (Extension::Sizes, "limits", &["max_message_bytes"]),
+    (Extension::Auth2, "auth_response", &["client_nonce"]),
+];
 
 /// The fields of an object, unparsed.
 type Fields<'a> = HashMap<&'a str, &'a RawValue>;
@@ -61,6 +68,8 @@ pub(super) struct Grammar {
     jobs: RefCell<HashMap<JobId, Account>>,
     offered: Cell<Extensions>,
     agreed: Cell<Extensions>,
+    /// A drain was announced.
+    draining: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -104,8 +113,11 @@ impl Grammar {
             return Err("a frame without a type".to_owned());
         };
         let Some((_, fields)) = TYPES.iter().find(|(name, _)| *name == kind) else {
-            return Err(format!("a frame of type {kind}, which the base protocol does not have"));
+            return Err(format!("a frame of type {kind}, which the protocol does not have"));
         };
+        if kind == "drain" {
+            self.check_drain()?;
+        }
         let extends = kind == "auth_response" && !self.offered.get().is_empty();
         let resumes = kind == "auth_response" && self.offered.get().contains(Extension::Resume);
         let has_offset = kind == "job_chunk" && self.agreed.get().contains(Extension::Resume);
@@ -120,13 +132,16 @@ impl Grammar {
         if let Some(answer) = frame.get("extensions") {
             self.check_answer(answer.get())?;
         }
+        if kind == "auth_response" {
+            self.check_extended(&kind, &frame, true)?;
+        }
         for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
             let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
             let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
             match list.or_else(|_| serde_json::from_str::<Fields<'_>>(value).map(|one| vec![one])) {
                 Ok(items) => items.iter().try_for_each(|item| {
                     check_fields(field, item.keys().copied(), fields)?;
-                    self.check_extended(field, item, *field == "models")
+                    self.check_extended(field, item, true)
                 })?,
                 Err(_) => return Err(format!("{kind}.{field} is not an object")),
             }
@@ -168,15 +183,17 @@ impl Grammar {
         Ok(())
     }
 
-    /// Checks that an object has the fields of the extension `endpoints` if it must have them, and none otherwise.
+    /// Checks that an object has the fields of the extensions that were agreed on if it may have any, and no others.
     fn check_extended(&self, name: &str, object: &Fields<'_>, may: bool) -> Result<(), String> {
-        let must = may && self.agreed.get().contains(Extension::Endpoints);
-        let fields = OF_ENDPOINTS.iter().filter(|(object, _)| *object == name).flat_map(|(_, fields)| *fields);
-        match fields.copied().find(|field| object.contains_key(*field) != must) {
-            Some(field) if must => Err(format!("{name} lacks {field}, though endpoints was agreed on")),
-            Some(field) => Err(format!("{name} has {field}, which has no place there")),
-            None => Ok(()),
+        for (extension, _, fields) in EXTENDED.iter().filter(|(_, object, _)| *object == name) {
+            let must = may && self.agreed.get().contains(*extension);
+            match fields.iter().find(|field| object.contains_key(**field) != must) {
+                Some(field) if must => return Err(format!("{name} lacks {field}, though it was agreed on")),
+                Some(field) => return Err(format!("{name} has {field}, which has no place there")),
+                None => {}
+            }
         }
+        Ok(())
     }
 
     /// Checks one binary frame of the agent.
@@ -198,6 +215,14 @@ impl Grammar {
         account.begun = true;
         account.received += chunk.bytes.len() as u64;
         Ok(())
+    }
+
+    /// Checks that a drain may be announced.
+    fn check_drain(&self) -> Result<(), String> {
+        if !self.agreed.get().contains(Extension::Drain) {
+            return Err("a drain, though that was not agreed on".to_owned());
+        }
+        if self.draining.replace(true) { Err("a second drain".to_owned()) } else { Ok(()) }
     }
 
     /// Checks the names in an answer to a challenge: some of those that were offered.
@@ -244,107 +269,4 @@ fn check_fields<'a>(name: &str, keys: impl Iterator<Item = &'a str> + Clone, fie
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
-
-    #[test]
-    fn a_field_or_a_type_outside_the_base_protocol_is_a_fault() {
-        let grammar = Grammar::default();
-        grammar.sent(ID.parse().unwrap());
-        let chunk = |more: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":""{more}}}"#);
-        assert_eq!(grammar.check(chunk("").as_bytes()), Ok(()));
-        assert!(grammar.check(chunk(r#","offset":0"#).as_bytes()).is_err());
-        assert!(grammar.check(br#"{"type":"drain","in_flight":0}"#).is_err());
-        assert!(grammar.check(br#"{"type":"job_chunk","data":""}"#).is_err());
-        let done = r#"{"type":"job_done","tokens":{"input":0,"output":0},"duration_ms":1,"job_id":""#;
-        assert!(grammar.check(format!("{done}{ID}\"}}").as_bytes()).is_err(), "two of the tokens' fields are missing");
-    }
-
-    #[test]
-    fn an_extension_that_was_not_offered_is_a_fault() {
-        let response = |more: &str| {
-            format!(r#"{{"type":"auth_response","pubkey":"","signature":"","agent_version":""{more}}}"#).into_bytes()
-        };
-        let taken = response(r#","extensions":["binary"]"#);
-        let grammar = Grammar::default();
-        assert_eq!(grammar.check(&response("")), Ok(()));
-        assert!(grammar.check(&taken).is_err(), "there was no offer");
-        grammar.offered(Extensions::all());
-        assert_eq!(grammar.check(&response("")), Ok(()), "an offer may be left");
-        assert!(grammar.check(&response(r#","extensions":["weather"]"#)).is_err());
-        assert!(grammar.check(&response(r#","extensions":[]"#)).is_err());
-        assert_eq!(grammar.check(&taken), Ok(()));
-    }
-
-    #[test]
-    fn binary_chunks_are_agreed_on_and_without_a_gap() {
-        let grammar = Grammar::default();
-        let job: JobId = ID.parse().unwrap();
-        let chunk = |offset| Bytes::from([&BinaryChunk::head(job.uuid(), offset)[..], b"abc"].concat());
-        grammar.sent(job);
-        assert!(grammar.check_binary(&chunk(0)).is_err(), "not agreed on");
-        let binary: Extensions = [Extension::Binary].into_iter().collect();
-        grammar.offered(binary);
-        grammar.agreed.set(binary);
-        assert_eq!(grammar.check_binary(&chunk(0)), Ok(()));
-        assert!(grammar.check_binary(&chunk(0)).is_err(), "again");
-        assert!(grammar.check_binary(&chunk(4)).is_err(), "a gap");
-        assert_eq!(grammar.check_binary(&chunk(3)), Ok(()));
-        assert!(grammar.check_binary(&Bytes::from_static(b"\x01")).is_err());
-        let text = format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":""}}"#);
-        assert!(grammar.check(text.as_bytes()).is_err(), "text, though binary was agreed on");
-        grammar.silence(job);
-        assert!(grammar.check_binary(&chunk(6)).is_err());
-    }
-
-    #[test]
-    fn the_first_chunk_has_a_head_only_if_endpoints_was_agreed_on() {
-        let chunk = |head: &str| format!(r#"{{"type":"job_chunk","job_id":"{ID}","data":"aGk="{head}}}"#).into_bytes();
-        let (bare, headed) = (chunk(""), chunk(r#","status":200,"content_type":"""#));
-        let half = chunk(r#","status":200"#);
-        let job: JobId = ID.parse().unwrap();
-        let binary = |offset| Bytes::from([&BinaryChunk::head(job.uuid(), offset)[..], b"abc"].concat());
-        for with_binary in [false, true] {
-            let grammar = Grammar::default();
-            grammar.sent(job);
-            assert!(grammar.check(&headed).is_err(), "not agreed on");
-            let agreed = [Extension::Endpoints].into_iter().chain(with_binary.then_some(Extension::Binary));
-            grammar.agreed.set(agreed.collect());
-            assert!(grammar.check(&bare).is_err() && grammar.check(&half).is_err(), "no head");
-            assert!(grammar.check_binary(&binary(0)).is_err(), "no head");
-            assert_eq!(grammar.check(&headed), Ok(()));
-            assert!(grammar.check(&headed).is_err(), "a second head");
-            assert_eq!(grammar.check(&bare).is_err(), with_binary);
-            assert_eq!(grammar.check_binary(&binary(2)).is_ok(), with_binary);
-        }
-    }
-
-    #[test]
-    fn offers_list_paths_only_if_endpoints_was_agreed_on() {
-        let offer = |more: &str| {
-            let model = r#""model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"b""#;
-            let limits = r#"{"max_concurrent_total":1,"max_tokens_per_minute":null}"#;
-            let rest = format!(r#""limits":{limits},"metadata":{{"agent_version":"1"}}"#);
-            format!(r#"{{"type":"capabilities","models":[{{{model}{more}}}],{rest}}}"#).into_bytes()
-        };
-        let (base, extended) = (offer(""), offer(r#","endpoints":[]"#));
-        let grammar = Grammar::default();
-        assert_eq!((grammar.check(&base).is_ok(), grammar.check(&extended).is_ok()), (true, false));
-        grammar.agreed.set([Extension::Endpoints].into_iter().collect());
-        assert_eq!((grammar.check(&base).is_ok(), grammar.check(&extended).is_ok()), (false, true));
-    }
-
-    #[test]
-    fn a_frame_of_a_job_that_was_not_sent_or_has_ended_is_a_fault() {
-        let grammar = Grammar::default();
-        let error = format!(
-            r#"{{"type":"job_error","job_id":"{ID}","error_code":"internal","message":"","tokens_emitted":0}}"#
-        );
-        assert!(grammar.check(error.as_bytes()).is_err());
-        grammar.sent(ID.parse().unwrap());
-        assert_eq!(grammar.check(error.as_bytes()), Ok(()));
-        assert!(grammar.check(error.as_bytes()).is_err());
-    }
-}
+mod tests;

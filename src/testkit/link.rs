@@ -46,6 +46,8 @@ pub struct CoordinatorLink {
     pub nonce: Vec<u8>,
     /// What its challenges offer.
     pub(super) offer: Extensions,
+    /// The `host:port` by which the agent reaches it.
+    pub(super) name: String,
     faults: Faults,
     incoming: mpsc::UnboundedReceiver<Frame>,
     inbox: VecDeque<Frame>,
@@ -83,7 +85,7 @@ impl Outgoing {
 
 impl CoordinatorLink {
     #[expect(clippy::disallowed_methods, reason = "bounded by what one test sends")]
-    pub(super) fn open(opened: Opened, faults: Faults, offer: Extensions) -> Self {
+    pub(super) fn open(opened: Opened, faults: Faults, offer: Extensions, name: String) -> Self {
         let (read, write) = tokio::io::split(opened.upgraded.stream);
         let (frames, incoming) = mpsc::unbounded_channel();
         let (queue, to_send) = mpsc::unbounded_channel();
@@ -96,7 +98,7 @@ impl CoordinatorLink {
         io.spawn_local(reader.run(read, opened.upgraded.leftover, may_read));
         io.spawn_local(write_all(write, to_send, out.unsent.clone()));
         let (nonce, inbox, line) = (Vec::new(), VecDeque::new(), opened.line);
-        Self { grammar, nonce, offer, faults, incoming, inbox, out, reading, line, io }
+        Self { grammar, nonce, offer, name, faults, incoming, inbox, out, reading, line, io }
     }
 
     /// Sends a message.

@@ -54,6 +54,7 @@
 #![expect(clippy::panic, reason = "a wait or a check that fails ends the test")]
 
 mod agent;
+mod agent_event;
 mod backend;
 mod backend_listener;
 mod builder;
@@ -77,7 +78,8 @@ mod wire;
 mod within;
 mod world;
 
-pub use agent::{AgentEvent, ScriptedAgent, agent_key};
+pub use agent::{ScriptedAgent, agent_key};
+pub use agent_event::AgentEvent;
 pub use backend::{Health, ScriptedBackend};
 pub use builder::AgentBuilder;
 pub use clock::Clock;
@@ -101,7 +103,7 @@ pub use crate::actors::{Exit, Settings};
 pub use crate::backends::{
     Backend, BackendFactory, BackendRequest, BackendResponse, BodyError, ProbeResult, SendError, Source,
 };
-pub use crate::config::CoordinatorConfig;
+pub use crate::config::{AgentHosts, CoordinatorConfig};
 pub use crate::coordinator::CoordinatorHandle;
 pub use crate::core::formats::policy::RemoteMedia;
 pub use crate::core::scheduling::catalog::BackendPolicy;
@@ -110,6 +112,7 @@ pub use crate::core::session::handshake::HandshakeFailure;
 pub use crate::identity::Identity;
 pub use crate::messages::backend::{BackendKind, Format};
 pub use crate::messages::discovery::{BackendReport, ModelReport, ProbeError};
+pub use crate::messages::host_port::HostPort;
 pub use crate::messages::lifecycle::{Child, CloseKind};
 pub use crate::messages::prices::{Price, PriceList};
 pub use crate::messages::secret::Secret;

@@ -26,6 +26,7 @@ use super::stream::{DialError, Stream, UpgradeFault};
 use super::tcp::{self, ProxyTarget};
 use super::websocket::link::{Connector, Upgraded};
 use crate::core::session::liveness::DEAD_AFTER;
+use crate::messages::host_port::HostPort;
 
 /// Everything up to the answer to the upgrade: no step can take longer, so none needs a limit of its own.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
@@ -59,7 +60,7 @@ impl WebSocketConnector {
     pub fn new(url: Url, tls: Arc<rustls::ClientConfig>, proxy: Option<ProxyTarget>) -> Self {
         let shown = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
-        let target = format!("{shown}:{port}");
+        let target = HostPort::of(&url).map(|target| target.to_string()).unwrap_or_default();
         let authority = url.port().map_or_else(|| shown.to_owned(), |port| format!("{shown}:{port}"));
         let (host, name) = match url.host() {
             Some(Host::Domain(name)) => (name.to_owned(), ServerName::try_from(name.to_owned()).ok()),

@@ -2,7 +2,7 @@
 //! socket set up for small frames that must not wait.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -31,6 +31,16 @@ pub struct ProxyTarget {
     pub port: u16,
     /// The value of `Proxy-Authorization`.
     pub authorization: Option<Secret>,
+}
+
+/// Where a client of this host reaches what listens on `addr`. Without the scope of an IPv6 address, which no URL has.
+pub(crate) fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
 }
 
 /// Connects to whichever address of the host answers first; each has a head start before the next. The caller bounds the whole.
@@ -143,6 +153,18 @@ mod tests {
         assert_eq!(interleaved(found), mixed);
         let found = addresses(["1.0.0.1:1", "[::1]:1", "[::2]:1", "[::3]:1", "[::4]:1"]);
         assert_eq!(interleaved(found.clone()), found);
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_reached_on_this_host() {
+        for (listens, reached) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+            ("[fe80::1%3]:1", "[fe80::1]:1"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
+        }
     }
 
     fn closed_port() -> SocketAddr {

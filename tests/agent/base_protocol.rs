@@ -83,5 +83,13 @@ async fn all_base_frames_together_are_of_six_types() {
         seen.iter().map(String::as_str).collect::<Vec<_>>(),
         ["capabilities", "job_chunk", "job_done", "job_error"]
     );
+    let limits = frames.iter().filter_map(|frame| match frame {
+        Frame::Text(text) => serde_json::from_slice::<Value>(text).ok()?.get("limits").cloned(),
+        _ => None,
+    });
+    for limits in limits {
+        let keys: Vec<_> = limits.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["max_concurrent_total", "max_tokens_per_minute"]);
+    }
     harness.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::messages::endpoint::Endpoint;
-use outpost::messages::wire::ErrorCode;
+use outpost::messages::wire::{ErrorCode, Extension, FromAgent};
 use outpost::testkit::{
     CoordinatorLink, DialFault, Event, Exit, Harness, LinkFault, Phase, Reply, Request, ScriptedBackend, answer,
     job_frame,
@@ -12,9 +12,15 @@ use tokio::time::Instant;
 
 /// An agent with one running job, whose answer is in the test's hands.
 async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids::JobId) {
+    working_with(&[]).await
+}
+
+/// The same with these extensions on offer.
+async fn working_with(offer: &[Extension]) -> (Harness, CoordinatorLink, Request, outpost::messages::ids::JobId) {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
+    harness.coordinator.offer(offer.iter().copied().collect());
     let link = harness.connect().await;
     let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(600);
@@ -182,5 +188,49 @@ async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     harness.drain();
     assert_eq!(harness.exit().await, Exit::Drained);
     assert!(told.elapsed() <= Duration::from_secs(6), "{:?}", told.elapsed());
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_drain_is_announced_once_where_that_was_agreed_on_and_running_jobs_finish() {
+    let (mut harness, mut link, request, job) = working_with(&[Extension::Drain]).await;
+    harness.drain();
+    assert_eq!(link.draining().await, 1);
+    // A job that crossed the announcement on the wire.
+    let late = link.job("m", "{}");
+    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
+    link.heartbeat().await;
+    finish(&request);
+    link.outcome_of(job).await.done();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_idle_agent_announces_a_drain_of_no_jobs_and_closes() {
+    let mut harness = Harness::builder().start();
+    harness.coordinator.offer([Extension::Drain].into_iter().collect());
+    let mut link = harness.coordinator.welcome().await;
+    harness.until(|state| state.phase == Phase::Connected).await;
+    harness.drain();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    let sent = link.unread_messages();
+    let [FromAgent::Capabilities(_), FromAgent::Drain(notice)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(notice.in_flight, 0);
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_second_drain_after_the_announcement_ends_running_jobs_at_once() {
+    let (mut harness, mut link, mut request, job) = working_with(&[Extension::Drain]).await;
+    harness.drain();
+    assert_eq!(link.draining().await, 1);
+    harness.drain();
+    assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
+    request.dropped().await;
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
     harness.stop().await;
 }

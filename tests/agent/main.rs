@@ -1,5 +1,6 @@
 //! A whole agent between a scripted coordinator and scripted backends, on a paused clock: each file is a behaviour.
 
+mod auth2;
 mod backend_errors;
 mod base_protocol;
 mod breaker;
@@ -24,6 +25,7 @@ mod many_agents;
 mod moving;
 mod request_policy;
 mod resume;
+mod sizes;
 mod stranded;
 mod supervision;
 mod translated;

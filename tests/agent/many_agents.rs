@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use outpost::messages::wire::ErrorCode;
 use outpost::testkit::{
-    DialFault, Harness, LinkFault, RealCoordinator, Reply, Request, ScriptedBackend, World, answer, within,
+    DialFault, Exit, Harness, LinkFault, RealCoordinator, Reply, Request, ScriptedBackend, World, answer, within,
 };
 
 /// A backend that offers `m` and answers by hand.
@@ -40,6 +40,14 @@ async fn until_listed(addr: SocketAddr) {
         }
     };
     within("a model", listed).await;
+}
+
+/// How many agents the coordinator knows to drain.
+async fn draining(addr: SocketAddr) -> usize {
+    let mut response =
+        awc::Client::default().get(format!("http://{addr}/api/agents")).send().await.expect("a response");
+    let agents: Vec<serde_json::Value> = response.json().await.expect("a list");
+    agents.iter().filter(|agent| agent["draining"] == true).count()
 }
 
 /// Answers a request with a complete stream that contains `text`.
@@ -173,5 +181,42 @@ async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
         }
     }
     assert!(backends.iter().all(|backend| backend.requests().len() == 1));
+    world.stop().await;
+}
+
+#[actix_rt::test]
+async fn the_coordinator_gives_an_agent_that_drains_no_new_job_and_waits_for_its_running_ones() {
+    let (left, right) = (backend("left"), backend("right"));
+    let mut world = World::builder()
+        .real_coordinator(RealCoordinator::config())
+        .agent(0, Harness::builder().backend(&left))
+        .agent(0, Harness::builder().backend(&right))
+        .start();
+    let addr = world.real(0).addr();
+    for agent in &mut world.agents {
+        agent.until(|state| state.models_offered == 1).await;
+    }
+    let first = chat(addr);
+    let on_first = tokio::select! {
+        request = left.request() => (0, request),
+        request = right.request() => (1, request),
+    };
+    let (drains, stays) = (on_first.0, if on_first.0 == 0 { &right } else { &left });
+    world.agents[drains].drain();
+    within("the announcement", async { while draining(addr).await == 0 {} }).await;
+    for _ in 0..3 {
+        let next = chat(addr);
+        complete(&stays.request().await, "stayed");
+        assert_eq!(within("a response", next).await.unwrap().0, 200);
+    }
+    let stayed = 1 - drains;
+    world.agents[stayed].drain();
+    assert_eq!(world.agents[stayed].exit().await, Exit::Drained);
+    let (status, body) = within("a response", chat(addr)).await.unwrap();
+    assert_eq!((status, body.contains("model_unavailable")), (503, true), "{body}");
+    complete(&on_first.1, "finished");
+    let (status, body) = within("a response", first).await.unwrap();
+    assert_eq!((status, body.contains("finished")), (200, true), "{body}");
+    assert_eq!(world.agents[drains].exit().await, Exit::Drained);
     world.stop().await;
 }

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ed25519_dalek::{Signature, VerifyingKey};
 use outpost::conformance::{Check, End, Finding, Outcome, Peer, Target};
 use outpost::internals::Role;
-use outpost::testkit::{Frame, Identity, Secret, WebSocketConnector, accept_websocket, client_config};
+use outpost::messages::ids::JobId;
+use outpost::testkit::{AgentHosts, Frame, Identity, Secret, WebSocketConnector, accept_websocket, client_config};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -52,6 +53,12 @@ enum Flaw {
     RefusesSecondConnections,
     RefusesUnknownExtensions,
     RefusesBinaryChunks,
+    SendsTooLarge,
+    IgnoresDrain,
+    RefusesDrain,
+    RefusesStatements,
+    AcceptsAnyStatement,
+    AcceptsBareNonces,
 }
 
 /// Each flaw, and the check that finds it.
@@ -83,6 +90,13 @@ const FOUND_BY: &[(Flaw, &str)] = &[
     (Flaw::RefusesSecondConnections, "newer-connection"),
     (Flaw::RefusesUnknownExtensions, "unknown-extension"),
     (Flaw::RefusesBinaryChunks, "binary-unknown-job"),
+    (Flaw::IgnoresDrain, "drain"),
+    (Flaw::RefusesDrain, "drain"),
+    (Flaw::SendsTooLarge, "sizes"),
+    (Flaw::RefusesStatements, "auth2"),
+    (Flaw::AcceptsAnyStatement, "auth2-other-coordinator"),
+    (Flaw::AcceptsBareNonces, "auth2-bare-nonce"),
+    (Flaw::AcceptsAnyStatement, "auth2-client-nonce"),
 ];
 
 /// What the connections of one scripted coordinator share: for each key, how often it joined and how often it is there.
@@ -93,6 +107,8 @@ struct Script {
     flaw: Flaw,
     handshake: Duration,
     keys: Keys,
+    /// Its host and port.
+    name: String,
 }
 
 /// Why a scripted coordinator ends a connection.
@@ -119,7 +135,7 @@ impl Script {
             _ => rand::random::<[u8; 32]>().to_vec(),
         };
         let engine = if self.flaw == Flaw::UnpaddedNonce { &STANDARD_NO_PAD } else { &STANDARD };
-        let extensions = ["binary", "x_other"];
+        let extensions = ["auth2", "binary", "drain", "sizes", "x_other"];
         self.send(json!({"type": "auth_challenge", "nonce": engine.encode(&nonce), "extensions": extensions})).await?;
         let key = self.authenticate(&nonce).await?;
         let (joined, there) = self.keys.borrow().get(&key).copied().unwrap_or_default();
@@ -162,7 +178,20 @@ impl Script {
         let field = |name: &str| STANDARD.decode(response[name].as_str().unwrap()).unwrap();
         let key = VerifyingKey::try_from(field("pubkey").as_slice()).unwrap();
         let signature = Signature::from_slice(&field("signature")).unwrap();
-        let is_signed = key.verify_strict(nonce, &signature).is_ok() || self.flaw == Flaw::AcceptsAnySignature;
+        let is_of = |bytes: &[u8]| key.verify_strict(bytes, &signature).is_ok();
+        let is_signed = match response.get("client_nonce") {
+            None => is_of(nonce),
+            Some(_) => {
+                let signed = statement(&self.name, nonce, &field("client_nonce"));
+                match self.flaw {
+                    Flaw::RefusesStatements => false,
+                    Flaw::AcceptsAnyStatement => !is_of(nonce),
+                    Flaw::AcceptsBareNonces => is_of(&signed) || is_of(nonce),
+                    _ => is_of(&signed),
+                }
+            }
+        };
+        let is_signed = is_signed || self.flaw == Flaw::AcceptsAnySignature;
         let is_known = response.get("x_conformance").is_none() || self.flaw != Flaw::RefusesUnknownAuthFields;
         let is_offered = response["extensions"][0] != "x_conformance" || self.flaw != Flaw::RefusesUnknownExtensions;
         if !(is_signed && is_known && is_offered) {
@@ -193,6 +222,12 @@ impl Script {
                 Frame::Text(text) => {
                     let message: Value = serde_json::from_slice(&text).unwrap();
                     offers += u32::from(message["type"] == "capabilities");
+                    if self.flaw == Flaw::IgnoresDrain && message["type"] == "capabilities" {
+                        self.send(job(0)).await?;
+                    }
+                    if let (Flaw::SendsTooLarge, Some(most)) = (self.flaw, largest(&message)) {
+                        self.send(job(most)).await?;
+                    }
                     match message["type"].as_str().unwrap() {
                         "capabilities" if self.flaw == Flaw::NeedsModels => message["models"] == json!([]),
                         "capabilities" if self.flaw == Flaw::RefusesChanges => offers > 1,
@@ -201,6 +236,7 @@ impl Script {
                         }
                         "heartbeat" => self.flaw == Flaw::RefusesHeartbeats,
                         "x_conformance" => self.flaw == Flaw::RefusesUnknownTypes,
+                        "drain" => self.flaw == Flaw::RefusesDrain,
                         "job_chunk" | "job_done" | "job_error" => self.flaw == Flaw::RefusesUnknownJobs,
                         "auth_response" if self.flaw == Flaw::RepeatsAuthOk => {
                             self.send(json!({"type": "auth_ok"})).await?;
@@ -217,9 +253,28 @@ impl Script {
     }
 }
 
+/// The largest frame that an agent takes, in bytes, if its message reports it.
+fn largest(message: &Value) -> Option<usize> {
+    message["limits"]["max_message_bytes"].as_u64().map(|bytes| bytes as usize)
+}
+
+/// A job with a request of more than so many bytes.
+fn job(bytes: usize) -> Value {
+    let request = json!({"x": "y".repeat(bytes)});
+    json!({"type": "job", "job_id": JobId::random(), "model_id": "outpost-conformance", "request": request})
+}
+
+/// What `auth2` signs.
+fn statement(coordinator: &str, nonce: &[u8], client_nonce: &[u8]) -> Vec<u8> {
+    let length = |part: &[u8]| (part.len() as u32).to_be_bytes().to_vec();
+    let parts = [coordinator.as_bytes(), nonce, client_nonce].map(|part| [length(part), part.to_vec()].concat());
+    [b"outpost/auth/v2\0".to_vec(), parts.concat()].concat()
+}
+
 async fn serve(stream: TcpStream, flaw: Flaw, handshake: Duration, keys: Keys) {
+    let name = stream.local_addr().unwrap().to_string();
     let Ok(upgraded) = accept_websocket(stream).await else { return };
-    let mut script = Script { peer: Peer::new(Role::Server, upgraded), flaw, handshake, keys };
+    let mut script = Script { peer: Peer::new(Role::Server, upgraded), flaw, handshake, keys, name };
     if let Err(Leave::Close(code)) = script.run().await {
         let close = Frame::Close { code: Some(code), reason: String::new() };
         // The agent may have left already.
@@ -271,6 +326,7 @@ async fn our_coordinator_conforms() {
         Coordinator::start_with(|config| {
             config.enrollment_code = Some(Secret::new(CODE));
             config.handshake_timeout = handshake;
+            config.agent_hosts = AgentHosts::OwnAddress;
         })
         .await
     };

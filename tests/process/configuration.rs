@@ -161,3 +161,11 @@ async fn help_and_version_go_to_stdout() {
     script.assert_code(0);
     assert!(script.stdout.contains("complete -F _outpost"), "{}", script.stdout);
 }
+
+#[tokio::test]
+async fn the_agents_own_key_signs_no_bare_nonces_for_a_check_where_auth2_is_required() {
+    let url = "ws://127.0.0.1:9/agent";
+    let refused = check(&["conformance", "--own-key", url]).env("OUTPOST_REQUIRE_AUTH2", "true").finish().await;
+    refused.assert_code(64);
+    assert_says(&refused, &["--own-key", "OUTPOST_REQUIRE_AUTH2"]);
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use futures_util::future::join_all;
 use outpost::internals::{Role, encode};
+use outpost::messages::wire::Extension;
 use outpost::testkit::{DialFault, Frame, HttpRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -102,4 +103,19 @@ async fn small_frames_wait_neither_for_the_coordinator_nor_for_a_backend() {
     link.chunk_of(job).await;
     assert_eq!(nodelay(&process, coordinator.addr()), [true]);
     assert_eq!(nodelay(&process, backend.addr()), [true]);
+}
+
+#[actix_rt::test]
+async fn an_agent_that_requires_auth2_gives_a_coordinator_without_it_no_signature() {
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let mut process = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_REQUIRE_AUTH2", "true").start();
+    let mut link = coordinator.next_connection().await;
+    link.challenge();
+    process.logged("does not offer the extension auth2, and OUTPOST_REQUIRE_AUTH2 is set").await;
+    link.ended().await;
+    assert!(link.unread_messages().is_empty());
+    coordinator.offer([Extension::Auth2].into_iter().collect());
+    // Verifies that the signature names the address in the URL.
+    let _link = coordinator.welcome().await;
+    process.logged("extensions=auth2").await;
 }

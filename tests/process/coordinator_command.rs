@@ -72,6 +72,8 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     let [first, second] = agents;
     first.signal(Signal::TERM);
     first.finish().await.assert_code(0);
+    let draining = coordinator.event_with("in_flight").await;
+    assert_eq!((&draining["message"], &draining["in_flight"]), (&json!("agent draining"), &json!(0)));
     within("end of the first agent's model", async { while models(addr).await != ["two"] {} }).await;
     coordinator.signal(Signal::TERM);
     let coordinator = coordinator.finish().await;
@@ -80,7 +82,7 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
         assert!(!coordinator.stderr.contains(secret), "{secret}: {}", coordinator.stderr);
     }
     let mut second = second;
-    second.logged("extensions=binary,endpoints").await;
+    second.logged("extensions=binary,endpoints,sizes,drain").await;
     second.logged("disconnected generation=1").await;
 }
 
@@ -95,6 +97,18 @@ async fn clients_without_the_key_and_agents_without_the_code_are_refused() {
     agent.logged("the coordinator refuses this agent").await;
     assert!(!agent.log().contains("code-2"));
     assert_eq!(home.files(), ["identity.key"]);
+}
+
+#[actix_rt::test]
+async fn an_agent_that_reaches_it_by_a_name_that_it_does_not_know_is_refused() {
+    let mut coordinator = Setup::coordinator().env("OUTPOST_COORDINATOR_HOSTS", "coordinator.test:443").start();
+    let addr = coordinator.coordinator_addr().await;
+    let (home, backend) = (Home::new(), backend("m").await);
+    let mut agent = agent_of(addr, &home, &backend, CODE).start();
+    agent.logged("the coordinator refuses this agent: the signature is not of an auth2 statement").await;
+    let refused = coordinator.event_with("peer").await;
+    assert_eq!(refused["message"], "agent refused");
+    assert!(refused["cause"].as_str().unwrap().contains("OUTPOST_COORDINATOR_HOSTS"), "{refused}");
 }
 
 #[actix_rt::test]

@@ -172,3 +172,21 @@ async fn a_prompt_needs_no_status_page() {
     finish(&request);
     process.finish().await.assert_code(0);
 }
+
+#[actix_rt::test]
+async fn its_agent_proves_its_key_to_its_coordinator_by_name() {
+    for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let backend = backend("m").await;
+        let mut process = Setup::new(&["dev", "--listen", listen, "--prompt", "hi"])
+            .env("OUTPOST_BACKENDS", entry(&backend))
+            .env("OUTPOST_REQUIRE_AUTH2", "true")
+            .env("OUTPOST_COORDINATOR_API_KEY", "key-1")
+            .start();
+        let request = backend.request().await;
+        request.head();
+        request.piece(token("hello\n"));
+        process.printed("hello").await;
+        finish(&request);
+        process.finish().await.assert_code(0);
+    }
+}

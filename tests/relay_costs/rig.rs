@@ -97,7 +97,7 @@ impl Rig {
             events: Events::new(drop),
             actor_count: ActorCount::default(),
             settings: Settings {
-                limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None },
+                limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None, max_message_bytes: None },
                 prices: PriceList { default: price, by_model: BTreeMap::new() },
                 discovery_interval: Duration::from_secs(3600),
                 shutdown_grace: Duration::ZERO,
@@ -105,6 +105,7 @@ impl Rig {
                 kept_per_job: 1 << 20,
                 kept: 64 << 20,
                 remote_media: RemoteMedia::Refused,
+                requires_auth2: false,
             },
         });
         let frames = FrameReader::new(Role::Server, 1 << 20, BytesMut::new());

@@ -1,6 +1,7 @@
 //! The golden files of the wire protocol in `tests/golden/wire`, one a frame: each is read into the type of the frame, and
 //! the type is written as exactly these bytes. A `.json` file holds the text of a frame and a final line break, a `.hex`
-//! file the bytes of a binary frame in hexadecimal digits. They are the examples of the protocol's documentation.
+//! file bytes in hexadecimal digits: a binary frame, and what the signature of a frame covers. They are the examples of the
+//! protocol's documentation.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,22 +11,35 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use outpost::messages::endpoint::{AnswerForm, Endpoint, Endpoints};
 use outpost::messages::ids::JobId;
 use outpost::messages::members::Members;
 use outpost::messages::wire::{
-    AuthOk, AuthResponse, BinaryChunk, Capabilities, ErrorCode, Extensions, FromAgent, FromCoordinator, Heartbeat,
-    JobChunk, JobDone, JobError, JobFrame, JobTarget, KeptJob, Limits, Metadata, ModelOffer, ResumeRequest, Taken,
-    Tokens, WantedJob,
+    AuthOk, AuthResponse, BinaryChunk, Capabilities, DrainNotice, ErrorCode, Extension, Extensions, FromAgent,
+    FromCoordinator, Heartbeat, JobChunk, JobDone, JobError, JobFrame, JobTarget, KeptJob, Limits, Metadata,
+    ModelOffer, ResumeRequest, Taken, Tokens, WantedJob,
 };
 
 const JOB: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 const NONCE: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+const CLIENT_NONCE: &[u8; 32] = &[9; 32];
 const DATA: &[u8] = b"data: {\"choices\":[]}\n\n";
 
 fn job_id() -> JobId {
     JOB.parse().unwrap()
+}
+
+/// What `auth2` signs: the parts, each after its length.
+fn statement() -> Vec<u8> {
+    let host = b"coordinator.example:443";
+    let length = |part: &[u8]| (part.len() as u32).to_be_bytes();
+    let mut bytes = b"outpost/auth/v2\0".to_vec();
+    for part in [&host[..], NONCE, CLIENT_NONCE] {
+        bytes.extend(length(part));
+        bytes.extend(part);
+    }
+    bytes
 }
 
 fn from_coordinator() -> Vec<(&'static str, FromCoordinator)> {
@@ -88,18 +102,22 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         enrollment_code: None,
         extensions: Extensions::NONE,
         resume: None,
+        client_nonce: None,
     };
     let enrolling = AuthResponse { enrollment_code: Some("welcome-2026".into()), ..response.clone() };
-    let extended = AuthResponse { extensions: Extensions::all(), ..response.clone() };
+    let extended = AuthResponse { extensions: Extensions::all().without(Extension::Auth2), ..response.clone() };
+    let with_statement = AuthResponse {
+        signature: STANDARD.encode(key.sign(&statement()).to_bytes()),
+        extensions: [Extension::Auth2].into_iter().collect(),
+        client_nonce: Some(STANDARD.encode(CLIENT_NONCE)),
+        ..response.clone()
+    };
     let kept = KeptJob { job_id: job_id(), offset: 98_304, ended: false };
     let resume = Some(ResumeRequest { session: "session-3".parse().unwrap(), jobs: vec![kept] });
     let resuming = AuthResponse { resume, ..extended.clone() };
-    let capabilities = |models, max_tokens_per_minute| {
-        FromAgent::Capabilities(Capabilities {
-            models,
-            limits: Limits { max_concurrent_total: 8, max_tokens_per_minute },
-            metadata: Metadata { agent_version: "0.1.0".into() },
-        })
+    let limits = Limits { max_concurrent_total: 8, max_tokens_per_minute: None, max_message_bytes: None };
+    let capabilities = |models, limits| {
+        FromAgent::Capabilities(Capabilities { models, limits, metadata: Metadata { agent_version: "0.1.0".into() } })
     };
     let model = ModelOffer {
         model_id: "llama3.2:3b".into(),
@@ -136,9 +154,11 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
         ("auth_response_enrollment", FromAgent::AuthResponse(enrolling)),
         ("auth_response_extensions", FromAgent::AuthResponse(extended)),
         ("auth_response_resume", FromAgent::AuthResponse(resuming)),
-        ("capabilities", capabilities(vec![model, unknown_context], None)),
-        ("capabilities_empty", capabilities(Vec::new(), Some(100_000))),
-        ("capabilities_endpoints", capabilities(vec![with_endpoints], None)),
+        ("auth_response_auth2", FromAgent::AuthResponse(with_statement)),
+        ("capabilities", capabilities(vec![model.clone(), unknown_context], limits)),
+        ("capabilities_empty", capabilities(Vec::new(), Limits { max_tokens_per_minute: Some(100_000), ..limits })),
+        ("capabilities_endpoints", capabilities(vec![with_endpoints], limits)),
+        ("capabilities_sizes", capabilities(vec![model], Limits { max_message_bytes: Some(64 << 20), ..limits })),
         ("heartbeat", FromAgent::Heartbeat(heartbeat)),
         ("heartbeat_without_errors", FromAgent::Heartbeat(Heartbeat::default())),
         ("job_chunk", FromAgent::JobChunk(chunk)),
@@ -154,6 +174,7 @@ fn from_agent() -> Vec<(&'static str, FromAgent)> {
                 tokens_emitted: 0,
             }),
         ),
+        ("drain", FromAgent::Drain(DrainNotice { in_flight: 3 })),
     ]
 }
 
@@ -185,12 +206,28 @@ fn frames_of_the_agent_are_read_and_written_as_in_their_files() {
     }
 }
 
+/// The bytes of a file in hexadecimal digits.
+fn golden_bytes(file: &str) -> Bytes {
+    let text = fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let digits: String = text.split_whitespace().collect();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn the_signature_of_auth2_covers_the_bytes_in_its_file() {
+    let signed = golden_bytes("auth_response_auth2.hex");
+    assert_eq!(statement(), signed);
+    let response: serde_json::Value = serde_json::from_str(&golden("auth_response_auth2")).unwrap();
+    let field = |name: &str| STANDARD.decode(response[name].as_str().unwrap()).unwrap();
+    let key = VerifyingKey::from_bytes(&field("pubkey").try_into().unwrap()).unwrap();
+    let signature = Signature::from_slice(&field("signature")).unwrap();
+    assert!(key.verify_strict(&signed, &signature).is_ok());
+    assert_eq!(field("client_nonce"), CLIENT_NONCE);
+}
+
 #[test]
 fn a_binary_chunk_is_read_and_written_as_in_its_file() {
-    let text = fs::read_to_string(path("job_chunk_binary.hex")).unwrap();
-    let digits: String = text.split_whitespace().collect();
-    let pairs = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
-    let frame: Bytes = pairs.collect();
+    let frame = golden_bytes("job_chunk_binary.hex");
     let (job, offset) = (job_id().uuid(), 1024);
     assert_eq!([&BinaryChunk::head(job, offset)[..], DATA].concat(), frame);
     let Ok(chunk) = BinaryChunk::parse(&frame) else { panic!("not a chunk") };
@@ -208,6 +245,9 @@ fn every_file_belongs_to_a_frame_and_is_named_after_its_type() {
     }
     let files = fs::read_dir(path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<String> = files.collect();
-    let known = names.iter().map(|name| format!("{name}.json")).chain(["job_chunk_binary.hex".to_owned()]);
+    let known = names
+        .iter()
+        .map(|name| format!("{name}.json"))
+        .chain(["auth_response_auth2.hex", "job_chunk_binary.hex"].map(str::to_owned));
     assert_eq!(files, known.collect());
 }

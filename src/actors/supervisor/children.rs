@@ -18,6 +18,7 @@ use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::messages::ids::Generation;
 use crate::messages::lifecycle::{Child, Stop, StopAdmitting};
+use crate::messages::wire::Limits;
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
 use crate::telemetry::events::InternalEnd;
@@ -50,8 +51,9 @@ impl SupervisorActor {
 
     pub(super) fn start_router(&mut self, ctx: &mut Context<Self>) {
         let guard = self.guard(Child::Router, ctx);
+        let limits = Limits { max_message_bytes: Some(self.settings.max_message as u64), ..self.settings.limits };
         let setup = RouterSetup {
-            settings: RouterSettings { limits: self.settings.limits, settle_at: (self.started + SETTLE).into_std() },
+            settings: RouterSettings { limits, settle_at: (self.started + SETTLE).into_std() },
             events: self.events.clone(),
             discovery: ctx.address().recipient(),
             loads: ctx.address().recipient(),

@@ -18,6 +18,8 @@ use crate::messages::wire::{
 
 /// The longest version, kind of backend and time, in bytes.
 const MAX_WORD: usize = 64;
+/// A smaller limit of an agent's messages counts as none, in bytes: hardly any frame would be within it.
+const LEAST_MESSAGE: u64 = 1024;
 /// Characters of an error message that are kept.
 const MAX_MESSAGE: usize = 500;
 
@@ -54,6 +56,7 @@ pub(crate) fn read(frame: &[u8]) -> Result<FromAgent, FrameError> {
         "job_chunk" => FromAgent::JobChunk(fields_of_job(frame)?),
         "job_done" => FromAgent::JobDone(fields_of_job(frame)?),
         "job_error" => FromAgent::JobError(fields_of_job(frame).map(bounded_message)?),
+        "drain" => FromAgent::Drain(fields(frame)?),
         _ => FromAgent::Unknown,
     })
 }
@@ -83,7 +86,8 @@ struct Offer {
 
 impl Offer {
     fn bounded(self) -> Capabilities {
-        let Self { models: Models(models), limits, metadata: Metadata { agent_version } } = self;
+        let Self { models: Models(models), mut limits, metadata: Metadata { agent_version } } = self;
+        limits.max_message_bytes = limits.max_message_bytes.filter(|bytes| *bytes >= LEAST_MESSAGE);
         Capabilities { models, limits, metadata: Metadata { agent_version: cut(agent_version) } }
     }
 }
@@ -144,7 +148,7 @@ fn bounded_message(mut error: JobError) -> JobError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::wire::ErrorCode;
+    use crate::messages::wire::{DrainNotice, ErrorCode};
 
     #[test]
     fn a_frame_of_an_unknown_type_is_unknown_whatever_it_contains() {
@@ -165,6 +169,18 @@ mod tests {
         let text = format!(r#"{{"offset":5,"type":"job_chunk","job_id":"{id}","data":"aGk="}}"#);
         let Ok(FromAgent::JobChunk(chunk)) = read(text.as_bytes()) else { panic!("no chunk") };
         assert_eq!((chunk.job_id, chunk.data.as_str()), (id, "aGk="));
+    }
+
+    #[test]
+    fn a_drain_without_the_number_of_its_jobs_is_not_read() {
+        let drain = |field: &str| read(format!(r#"{{"type":"drain"{field}}}"#).as_bytes());
+        for (field, in_flight) in [(r#","in_flight":0"#, 0), (r#","in_flight":7,"more":[]"#, 7)] {
+            assert_eq!(drain(field), Ok(FromAgent::Drain(DrainNotice { in_flight })));
+        }
+        for value in ["-1", "1.5", "null", r#""1""#, "[1]", "18446744073709551616"] {
+            assert_eq!(drain(&format!(r#","in_flight":{value}"#)), Err(FrameError::BadField), "{value}");
+        }
+        assert_eq!(drain(""), Err(FrameError::BadField));
     }
 
     const MODEL: &str = r#"{"model_id":"m","input_per_1m":1,"output_per_1m":1,"max_concurrent":1,"backend":"ollama"}"#;
@@ -196,6 +212,23 @@ mod tests {
             [&named("a"), &named(""), &named(&longest), &named(&(longest.clone() + "m")), &long_kind, "7", &named("b")];
         assert_eq!(offered(&models.join(",")), ["a", longest.as_str(), "b"]);
         assert_eq!(read(offer("", "1").replace("[]", "7").as_bytes()), Err(FrameError::BadField));
+    }
+
+    #[test]
+    fn a_largest_message_that_makes_no_sense_is_no_limit() {
+        let largest = |value: &str| {
+            let limits = format!(r#""limits":{{"max_message_bytes":{value},"#);
+            let offer = offer(MODEL, "1").replace(r#""limits":{"#, &limits);
+            let Ok(FromAgent::Capabilities(offer)) = read(offer.as_bytes()) else { panic!("no offer: {value}") };
+            assert_eq!(offer.models.len(), 1, "{value}");
+            offer.limits.max_message_bytes
+        };
+        assert_eq!(largest("1024"), Some(1024));
+        assert_eq!(largest("18446744073709551615"), Some(u64::MAX));
+        for value in ["0", "1", "1023", "-1", "1e9", "65536.5", "18446744073709551616", "null", r#""65536""#, "[9999]"]
+        {
+            assert_eq!(largest(value), None, "{value}");
+        }
     }
 
     #[test]

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use super::failed_codes::FailedCodes;
 use super::peer::Network;
+use crate::core::session::auth2::{self, CLIENT_NONCE};
+use crate::messages::host_port::HostPort;
 use crate::messages::ids::ProviderId;
 use crate::messages::secret::Secret;
-use crate::messages::wire::AuthResponse;
+use crate::messages::wire::{AuthResponse, Extension, Extensions};
 
 /// The bytes that an agent must sign.
 #[derive(Clone)]
@@ -89,6 +91,13 @@ pub(crate) enum AdmissionError {
     /// Not base64 of 64 bytes, or a signature of another key or nonce.
     #[error("signature does not verify")]
     BadSignature,
+    /// The extension `auth2` is agreed on, and the signature is not of a statement that names this coordinator: it names another
+    /// one, is of the bare nonce, or is a bad one.
+    #[error(
+        "the signature is not of an auth2 statement for this coordinator: the agent must reach it by one of the names in \
+         OUTPOST_COORDINATOR_HOSTS"
+    )]
+    BadStatement,
     /// Its key is not on the list, and it sent no code or there is none.
     #[error("not enrolled: add the public key to the coordinator's list, or send an enrollment code")]
     NotEnrolled,
@@ -102,6 +111,8 @@ pub(crate) enum AdmissionError {
 
 /// The rules of enrollment, and the keys that have enrolled since the start.
 pub(crate) struct Admission {
+    /// The names by which agents reach this coordinator.
+    names: Vec<HostPort>,
     listed: HashSet<AgentKey>,
     code: Option<Secret>,
     enrollment: Mutex<Enrollment>,
@@ -115,26 +126,48 @@ struct Enrollment {
 }
 
 impl Admission {
-    /// Rules from a list of public keys and an optional code.
-    pub(crate) fn new(listed: &[[u8; 32]], code: Option<Secret>) -> Self {
-        Self { listed: listed.iter().copied().map(AgentKey).collect(), code, enrollment: Mutex::default() }
+    /// Rules from a list of public keys and an optional code, for a coordinator with these names.
+    pub(crate) fn new(listed: &[[u8; 32]], code: Option<Secret>, names: Vec<HostPort>) -> Self {
+        let listed = listed.iter().copied().map(AgentKey).collect();
+        Self { names, listed, code, enrollment: Mutex::default() }
     }
 
-    /// Checks a response to `nonce` from this network. The signature is checked first, so that only the owner of the key learns
-    /// the other results.
+    /// Whether a statement of `auth2` can be checked.
+    pub(crate) fn knows_its_names(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Checks a response to `nonce` from this network, with these extensions agreed. The signature is checked first, so that only
+    /// the owner of the key learns the other results.
     pub(crate) fn admit(
         &self,
         nonce: &Nonce,
         response: &AuthResponse,
+        agreed: Extensions,
         network: Network,
         now: Instant,
     ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
         let bytes: [u8; 32] = decode(&response.pubkey).ok_or(AdmissionError::BadKey)?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| AdmissionError::BadKey)?;
         let signature: [u8; 64] = decode(&response.signature).ok_or(AdmissionError::BadSignature)?;
-        key.verify_strict(&nonce.0, &Signature::from_bytes(&signature)).map_err(|_| AdmissionError::BadSignature)?;
+        let is_signed = |bytes: &[u8]| key.verify_strict(bytes, &Signature::from_bytes(&signature)).is_ok();
+        if !agreed.contains(Extension::Auth2) {
+            if !is_signed(&nonce.0) {
+                return Err(AdmissionError::BadSignature);
+            }
+        } else if !self.statements(nonce, response).any(|statement| is_signed(&statement)) {
+            return Err(AdmissionError::BadStatement);
+        }
         let key = AgentKey(bytes);
         Ok((key, self.reason(key, response.enrollment_code.as_deref(), network, now)?))
+    }
+
+    /// The statements that the agent may have signed, one for each name of this coordinator.
+    fn statements(&self, nonce: &Nonce, response: &AuthResponse) -> impl Iterator<Item = Vec<u8>> {
+        let client_nonce: Option<[u8; CLIENT_NONCE]> = response.client_nonce.as_deref().and_then(decode);
+        let statement =
+            move |name: &HostPort| client_nonce.map(|bytes| auth2::statement(name.as_str(), &nonce.0, &bytes));
+        self.names.iter().filter_map(statement)
     }
 
     fn reason(
@@ -182,7 +215,6 @@ mod tests {
 
     use super::super::peer::Peer;
     use super::*;
-    use crate::messages::wire::Extensions;
 
     fn response(key: &SigningKey, nonce: &Nonce, code: Option<&str>) -> AuthResponse {
         AuthResponse {
@@ -192,6 +224,7 @@ mod tests {
             enrollment_code: code.map(Into::into),
             extensions: Extensions::NONE,
             resume: None,
+            client_nonce: None,
         }
     }
 
@@ -204,7 +237,7 @@ mod tests {
         nonce: &Nonce,
         response: &AuthResponse,
     ) -> Result<(AgentKey, AdmissionReason), AdmissionError> {
-        admission.admit(nonce, response, Peer(None).network(), Instant::now())
+        admission.admit(nonce, response, Extensions::NONE, Peer(None).network(), Instant::now())
     }
 
     fn reason(admission: &Admission, seed: u8, code: Option<&str>) -> Result<AdmissionReason, AdmissionError> {
@@ -214,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_signature_of_another_nonce_or_key_is_refused() {
-        let admission = Admission::new(&[], None);
+        let admission = Admission::new(&[], None, vec![]);
         let (nonce, other) = (Nonce([1; 32]), Nonce([2; 32]));
         let good = response(&key(1), &nonce, None);
         assert_eq!(
@@ -233,6 +266,51 @@ mod tests {
         );
     }
 
+    const SEVEN: [u8; 32] = [7; 32];
+
+    fn statement(key: &SigningKey, name: &str, nonce: &Nonce) -> AuthResponse {
+        let signature = key.sign(&auth2::statement(name, &nonce.0, &SEVEN));
+        AuthResponse {
+            signature: STANDARD.encode(signature.to_bytes()),
+            client_nonce: Some(STANDARD.encode(SEVEN)),
+            ..response(key, nonce, None)
+        }
+    }
+
+    #[test]
+    fn with_auth2_only_a_statement_with_a_name_of_this_coordinator_admits() {
+        let names = ["coordinator.example:443", "10.0.0.7:7700"];
+        let admission = Admission::new(&[], None, names.map(|name| name.parse().unwrap()).into());
+        let (auth2, nonce) = (Extensions::from_iter([Extension::Auth2]), Nonce([1; 32]));
+        let admit = |response: &AuthResponse, agreed| {
+            let admitted = admission.admit(&nonce, response, agreed, Peer(None).network(), Instant::now());
+            admitted.map(|(_, reason)| reason)
+        };
+        for name in names {
+            let good = statement(&key(1), name, &nonce);
+            assert_eq!(admit(&good, auth2), Ok(AdmissionReason::Open), "{name}");
+            assert_eq!(admit(&good, Extensions::NONE), Err(AdmissionError::BadSignature), "{name}");
+        }
+        let good = statement(&key(1), names[0], &nonce);
+        let with_nonce = |client_nonce: Option<String>| AuthResponse { client_nonce, ..good.clone() };
+        for (what, bad) in [
+            ("another name", statement(&key(1), "other.example:443", &nonce)),
+            ("another port", statement(&key(1), "coordinator.example:444", &nonce)),
+            ("another challenge", statement(&key(1), names[0], &Nonce([2; 32]))),
+            ("another key", AuthResponse { pubkey: response(&key(2), &nonce, None).pubkey, ..good.clone() }),
+            ("another client nonce", with_nonce(Some(STANDARD.encode([8; 32])))),
+            ("a short client nonce", with_nonce(Some(STANDARD.encode([7; 31])))),
+            ("no client nonce", with_nonce(None)),
+            (
+                "the bare nonce",
+                AuthResponse { client_nonce: good.client_nonce.clone(), ..response(&key(1), &nonce, None) },
+            ),
+        ] {
+            assert_eq!(admit(&bad, auth2), Err(AdmissionError::BadStatement), "{what}");
+        }
+        assert_eq!(admit(&response(&key(1), &nonce, None), Extensions::NONE), Ok(AdmissionReason::Open));
+    }
+
     #[test]
     fn a_key_of_small_order_is_refused() {
         let mut pubkey = [0; 32];
@@ -246,14 +324,15 @@ mod tests {
             enrollment_code: None,
             extensions: Extensions::NONE,
             resume: None,
+            client_nonce: None,
         };
-        let result = admit(&Admission::new(&[], None), &Nonce([7; 32]), &forged);
+        let result = admit(&Admission::new(&[], None, vec![]), &Nonce([7; 32]), &forged);
         assert_eq!(result, Err(AdmissionError::BadSignature));
     }
 
     #[test]
     fn a_code_enrolls_once_and_is_not_needed_again() {
-        let admission = Admission::new(&[], Some(Secret::new("open sesame")));
+        let admission = Admission::new(&[], Some(Secret::new("open sesame")), vec![]);
         assert_eq!(reason(&admission, 1, None), Err(AdmissionError::NotEnrolled));
         assert_eq!(reason(&admission, 1, Some("open barley")), Err(AdmissionError::WrongCode));
         assert_eq!(reason(&admission, 1, Some("open sesame")), Ok(AdmissionReason::Code));
@@ -264,7 +343,7 @@ mod tests {
     #[test]
     fn after_many_wrong_codes_a_network_can_not_enroll_for_a_minute() {
         let listed = [key(1).verifying_key().to_bytes()];
-        let admission = Admission::new(&listed, Some(Secret::new("open sesame")));
+        let admission = Admission::new(&listed, Some(Secret::new("open sesame")), vec![]);
         assert_eq!(reason(&admission, 2, Some("open sesame")), Ok(AdmissionReason::Code));
         let guess = || reason(&admission, 3, Some("open barley"));
         let wrong =
@@ -277,16 +356,16 @@ mod tests {
         let nonce = Nonce([1; 32]);
         let elsewhere = Peer(Some(([192, 0, 2, 1], 1).into())).network();
         let response = response(&key(4), &nonce, Some("open sesame"));
-        let result = admission.admit(&nonce, &response, elsewhere, Instant::now());
+        let result = admission.admit(&nonce, &response, Extensions::NONE, elsewhere, Instant::now());
         assert_eq!(result.map(|(_, reason)| reason), Ok(AdmissionReason::Code));
     }
 
     #[test]
     fn a_listed_key_needs_no_code_and_a_list_without_a_code_excludes_all_other_keys() {
         let listed = [key(1).verifying_key().to_bytes()];
-        let with_code = Admission::new(&listed, Some(Secret::new("c")));
+        let with_code = Admission::new(&listed, Some(Secret::new("c")), vec![]);
         assert_eq!(reason(&with_code, 1, None), Ok(AdmissionReason::Listed));
-        let alone = Admission::new(&listed, None);
+        let alone = Admission::new(&listed, None, vec![]);
         assert_eq!(reason(&alone, 1, None), Ok(AdmissionReason::Listed));
         assert_eq!(reason(&alone, 2, Some("c")), Err(AdmissionError::NotEnrolled));
     }

@@ -122,7 +122,7 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Context) {
         let Stage::Handshake(nonce) = &self.stage else { return };
-        let extensions = self.state.config.extensions;
+        let extensions = self.state.extensions;
         send(ctx, &FromCoordinator::AuthChallenge { nonce: nonce.to_base64(), extensions });
         ctx.run_later(self.state.config.handshake_timeout, |session, ctx| {
             if matches!(session.stage, Stage::Handshake(_)) {

@@ -16,7 +16,7 @@ pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
         ApiErrorKind::Forbidden => "permission_error",
         ApiErrorKind::Capacity => "rate_limit_error",
         ApiErrorKind::Overloaded => "overloaded_error",
-        ApiErrorKind::Stopping | ApiErrorKind::Upstream => "api_error",
+        ApiErrorKind::Unavailable | ApiErrorKind::Stopping | ApiErrorKind::Upstream => "api_error",
         ApiErrorKind::Timeout => "timeout_error",
     };
     ErrorBody::new(word, message).json()

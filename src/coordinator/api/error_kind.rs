@@ -23,6 +23,8 @@ pub(crate) enum ApiErrorKind {
     Forbidden,
     /// 415: the content type is not accepted.
     MediaType,
+    /// 503: no agent offers the model now, but one may again soon.
+    Unavailable,
     /// 503: the memory for request bodies is in use.
     Overloaded,
     /// 503: the coordinator is stopping.
@@ -35,7 +37,7 @@ pub(crate) enum ApiErrorKind {
 
 impl ApiErrorKind {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Key,
         Self::Endpoint,
         Self::Size,
@@ -45,6 +47,7 @@ impl ApiErrorKind {
         Self::Capacity,
         Self::Forbidden,
         Self::MediaType,
+        Self::Unavailable,
         Self::Overloaded,
         Self::Stopping,
         Self::Upstream,
@@ -61,7 +64,7 @@ impl ApiErrorKind {
             Self::Capacity => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Overloaded | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -79,6 +82,7 @@ impl ApiErrorKind {
             Self::Capacity => "out_of_capacity",
             Self::Forbidden => "forbidden",
             Self::MediaType => "unsupported_media_type",
+            Self::Unavailable => "model_unavailable",
             Self::Overloaded => "overloaded",
             Self::Stopping => "shutting_down",
             Self::Upstream => "upstream_error",

@@ -70,6 +70,9 @@ pub(crate) enum ApiError {
         /// The path.
         endpoint: Endpoint,
     },
+    /// All agents that offer the model are draining: they take no new job, and may come back.
+    #[error("no agent offers the model \"{}\" now: those that did are being stopped", Untrusted(.0.as_str()))]
+    NotOfferedNow(ModelId),
     /// All agents that offer the model are at their limits.
     #[error("all agents that offer this model are busy")]
     Full,
@@ -144,6 +147,7 @@ impl ApiError {
             Self::NoBody | Self::Request(_) => ApiErrorKind::Request,
             Self::UnknownModel(_) => ApiErrorKind::Model,
             Self::UnknownPath { .. } => ApiErrorKind::Path,
+            Self::NotOfferedNow(_) => ApiErrorKind::Unavailable,
             Self::Full => ApiErrorKind::Capacity,
             Self::Backend(_) => ApiErrorKind::Request,
             Self::Stopping => ApiErrorKind::Stopping,
@@ -174,6 +178,7 @@ impl ApiError {
             | Self::Request(_)
             | Self::UnknownModel(_)
             | Self::UnknownPath { .. }
+            | Self::NotOfferedNow(_)
             | Self::Full
             | Self::Stopping => true,
             Self::Agent { .. }
@@ -208,7 +213,11 @@ impl ApiError {
         }
         let kind = self.kind();
         let mut response = HttpResponse::build(kind.status());
-        if matches!(kind, ApiErrorKind::Capacity | ApiErrorKind::Overloaded | ApiErrorKind::Stopping) {
+        let is_temporary = matches!(
+            kind,
+            ApiErrorKind::Capacity | ApiErrorKind::Unavailable | ApiErrorKind::Overloaded | ApiErrorKind::Stopping
+        );
+        if is_temporary {
             response.insert_header((RETRY_AFTER, "1"));
         }
         response.content_type("application/json").body(self.body(format))

@@ -3,18 +3,20 @@
 use std::time::UNIX_EPOCH;
 
 use super::error_kind::ApiErrorKind;
-use crate::coordinator::fleet::roster::ModelSummary;
+use crate::coordinator::fleet::summaries::ModelSummary;
 use crate::core::formats::openai::{ErrorBody, Model, ModelList};
 
 /// An error body.
 pub(crate) fn error(kind: ApiErrorKind, message: &str) -> String {
-    let param = matches!(kind, ApiErrorKind::Model | ApiErrorKind::Path).then_some("model");
+    let param = matches!(kind, ApiErrorKind::Model | ApiErrorKind::Path | ApiErrorKind::Unavailable).then_some("model");
     let code = Some(kind.code());
     let kind = match kind {
         ApiErrorKind::Capacity => "rate_limit_error",
-        ApiErrorKind::Overloaded | ApiErrorKind::Stopping | ApiErrorKind::Upstream | ApiErrorKind::Timeout => {
-            "server_error"
-        }
+        ApiErrorKind::Unavailable
+        | ApiErrorKind::Overloaded
+        | ApiErrorKind::Stopping
+        | ApiErrorKind::Upstream
+        | ApiErrorKind::Timeout => "server_error",
         _ => "invalid_request_error",
     };
     ErrorBody::new(kind, message, param, code).json()

@@ -121,6 +121,25 @@ impl Describe<Metrics> for AgentReplaced {
     }
 }
 
+/// An agent announced that it will stop. It gets no new job.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentDraining {
+    /// Its name.
+    pub(crate) provider: ProviderId,
+    /// Jobs that it has, as it reported.
+    pub(crate) in_flight: u64,
+}
+
+impl Describe<Metrics> for AgentDraining {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "agent draining").limited()
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("provider_id", &self.provider).number("in_flight", self.in_flight)
+    }
+}
+
 /// The connection of an admitted agent ended.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentDisconnected {
@@ -256,7 +275,7 @@ impl Describe<Metrics> for AgentFrameSkipped {
     }
 }
 
-/// A frame of an agent is of an unknown type, or comes too late, and was ignored.
+/// A frame of an agent is of a type that is unknown or was not agreed on, or comes too late, and was ignored.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentFrameIgnored {
     /// The agent's name.

@@ -11,8 +11,8 @@ mod sessions;
 mod sink;
 
 pub(crate) use agents::{
-    AgentConnected, AgentDisconnected, AgentEnrolled, AgentFrameIgnored, AgentFrameSkipped, AgentRefused,
-    AgentRefusedCause, AgentReplaced, AgentSilent, OfferReceived, ProtocolViolated, SessionEnd,
+    AgentConnected, AgentDisconnected, AgentDraining, AgentEnrolled, AgentFrameIgnored, AgentFrameSkipped,
+    AgentRefused, AgentRefusedCause, AgentReplaced, AgentSilent, OfferReceived, ProtocolViolated, SessionEnd,
 };
 pub(crate) use jobs::{JobAttemptEnded, RequestRefused};
 pub(crate) use server::{

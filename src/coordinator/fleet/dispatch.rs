@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::job_frame::{JobDraft, NotEncoded};
 use super::job_result::JobResult;
 use super::response_channel::{PartOrLoss, ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
-use super::roster::{Assignment, NoAgent, Released, SessionId};
+use super::roster::{Assignment, NoAgent, Released, SessionId, Wanted};
 use crate::coordinator::agents::link::{RunJob, SessionLink};
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use crate::coordinator::api::body_reader::Body;
@@ -16,15 +17,9 @@ use crate::coordinator::api::errors::{ApiError, Retry};
 use crate::coordinator::api::request::RequestInfo;
 use crate::coordinator::events::JobAttemptEnded;
 use crate::coordinator::state::CoordinatorState;
-use crate::core::json::Members;
-use crate::messages::endpoint::{AnswerForm, Endpoint};
+use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{
-    ErrorCode, Extension, Extensions, FromCoordinator, JobFrame, JobTarget, ResponseHead, Tokens,
-};
-
-/// A body of this size or more is encoded on another thread than the one that serves connections, in bytes.
-const LARGE: usize = 1 << 20;
+use crate::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead, Tokens};
 
 /// How often a request is sent again after the connection of its agent was lost.
 const MOST_RESENDS: usize = 2;
@@ -162,16 +157,16 @@ pub(crate) struct StartedJob {
     pub(crate) first: Bytes,
 }
 
-/// Starts a job and waits for the first bytes of its response. Before these bytes, the request goes to the next agent if an
-/// agent refuses it or disconnects; if the agent had got the job, only a few times. Each agent gets it once. If there is no
-/// other agent, the last failure is returned; but if the session of an agent that disconnected may go on, the job waits for that.
+/// Starts a job and waits for the first bytes of its response. Only agents that take a frame of its length get it. Before the
+/// first bytes, the request goes to the next agent if an agent refuses it or disconnects; if the agent had got the job, only a
+/// few times. Each agent gets it once. If there is no other agent, the last failure is returned, unless those that are left are
+/// being stopped; but if the session of an agent that disconnected may go on, the job waits for that.
 pub(crate) async fn start(
     state: &Arc<CoordinatorState>,
     request: &RequestInfo,
     body: Body,
     endpoint: Endpoint,
 ) -> Result<StartedJob, ApiError> {
-    let limit = state.config.max_job_message;
     let deadline = Instant::now() + state.config.job_timeout;
     let mut tried = Vec::new();
     let mut resends = 0;
@@ -182,31 +177,24 @@ pub(crate) async fn start(
         if state.is_stopping() {
             return Err(ApiError::Stopping);
         }
-        let handle = match booked.take().map_or_else(|| book(state, &request.model, endpoint, &tried), Ok) {
-            Ok(handle) => handle,
-            Err(no_agent) => {
-                return Err(failure.unwrap_or_else(|| match no_agent {
-                    NoAgent::Unknown => ApiError::UnknownModel(request.model.clone()),
-                    NoAgent::NotAtEndpoint => ApiError::UnknownPath { model: request.model.clone(), endpoint },
-                    NoAgent::Full => ApiError::Full,
-                }));
+        // Each booking has a draft with an id of its own.
+        let new_draft = || {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            JobDraft::new(request, endpoint, body.bytes.clone(), left)
+        };
+        let (draft, handle) = match booked.take() {
+            Some(booked) => booked,
+            None => {
+                let draft = new_draft();
+                match book(state, &draft, &tried) {
+                    Ok(handle) => (draft, handle),
+                    Err(no_agent) => return Err(not_booked(no_agent, failure, &draft)),
+                }
             }
         };
         let session = handle.session;
         tried.push(session);
-        let frame = JobFrame {
-            members: Members::default(),
-            job_id: handle.job,
-            model_id: request.model.clone(),
-            request: body.bytes.clone(),
-            endpoint,
-            deadline: deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            target: target(handle.extensions, endpoint, request.response.form()),
-        };
-        let frame = encode(frame).await?;
-        if frame.len() > limit {
-            return Err(ApiError::MessageTooLarge { length: frame.len(), limit });
-        }
+        let frame = draft.encode(handle.extensions).await?;
         let (sender, receiver) = response_channel(state.config.max_buffered);
         let until = deadline + state.config.deadline_margin;
         let mut running = RunningJob::new(receiver, handle, until, request.model.clone(), endpoint);
@@ -221,13 +209,16 @@ pub(crate) async fn start(
             match beginning.begin(may_resend).await {
                 Ok(started) => return Ok(started),
                 Err(NotBegun::Failed(error)) => break error,
-                Err(NotBegun::AgentAway(away)) => match book(state, &request.model, endpoint, &tried) {
-                    Ok(handle) => {
-                        booked = Some(handle);
-                        break away.give_up();
+                Err(NotBegun::AgentAway(away)) => {
+                    let draft = new_draft();
+                    match book(state, &draft, &tried) {
+                        Ok(handle) => {
+                            booked = Some((draft, handle));
+                            break away.give_up();
+                        }
+                        Err(_) => beginning = *away,
                     }
-                    Err(_) => beginning = *away,
-                },
+                }
             }
         };
         if matches!(error, ApiError::Lost { sent: false }) {
@@ -243,20 +234,26 @@ pub(crate) async fn start(
     }
 }
 
-/// The path and the form for the `job` frame. Agents without the extension `endpoints` get neither.
-fn target(agreed: Extensions, endpoint: Endpoint, form: AnswerForm) -> JobTarget {
-    if agreed.contains(Extension::Endpoints) { JobTarget::new(endpoint, form) } else { JobTarget::BASE }
+/// Books a slot for a job, with an agent that takes its frame.
+fn book(state: &Arc<CoordinatorState>, draft: &JobDraft, tried: &[SessionId]) -> Result<JobHandle, NoAgent> {
+    let JobDraft { job, ref model, endpoint, .. } = *draft;
+    let wanted = Wanted { model, endpoint, length: draft.length(), most: state.config.max_job_message };
+    let Assignment { session, provider, link, extensions } = state.roster().assign(&wanted, job, tried)?;
+    Ok(JobHandle { state: state.clone(), session, provider, link, extensions, job, since: Instant::now() })
 }
 
-fn book(
-    state: &Arc<CoordinatorState>,
-    model: &ModelId,
-    endpoint: Endpoint,
-    tried: &[SessionId],
-) -> Result<JobHandle, NoAgent> {
-    let job = JobId::random();
-    let Assignment { session, provider, link, extensions } = state.roster().assign(model, endpoint, job, tried)?;
-    Ok(JobHandle { state: state.clone(), session, provider, link, extensions, job, since: Instant::now() })
+/// The error of a request that no other agent can get, after this failure of the last one, if there was one.
+fn not_booked(no_agent: NoAgent, failure: Option<ApiError>, draft: &JobDraft) -> ApiError {
+    let model = || draft.model.clone();
+    let error = match no_agent {
+        NoAgent::Unknown => ApiError::UnknownModel(model()),
+        NoAgent::NotAtEndpoint => ApiError::UnknownPath { model: model(), endpoint: draft.endpoint },
+        // The agents that still offer the model are all being stopped, so the last failure does not matter.
+        NoAgent::Draining => return ApiError::NotOfferedNow(model()),
+        NoAgent::TooLarge { limit, length } => ApiError::MessageTooLarge { length, limit },
+        NoAgent::Full => ApiError::Full,
+    };
+    failure.unwrap_or(error)
 }
 
 /// A job that was sent to an agent and of whose response no byte was received.
@@ -319,11 +316,9 @@ async fn refused(mut running: RunningJob, head: &ResponseHead) -> ApiError {
     }
 }
 
-async fn encode(job: JobFrame) -> Result<String, ApiError> {
-    let large = job.request.len() >= LARGE;
-    let encode = move || serde_json::to_string(&FromCoordinator::Job(job));
-    let encoded = if large { actix_web::web::block(encode).await.ok() } else { Some(encode()) };
-    // The request was valid, so this is not the client's fault.
-    let internal = || ApiError::Agent { code: ErrorCode::Internal, message: String::new() };
-    encoded.and_then(Result::ok).ok_or_else(internal)
+/// The request was valid, so this is not the client's fault.
+impl From<NotEncoded> for ApiError {
+    fn from(_: NotEncoded) -> Self {
+        Self::Agent { code: ErrorCode::Internal, message: String::new() }
+    }
 }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-use serde::Serialize;
-
+use super::job_frame::FrameLength;
+use super::summaries::{AgentSummary, ModelSummary};
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
@@ -63,8 +63,12 @@ struct Agent<L> {
     offers: BTreeMap<ModelId, Offer>,
     /// Concurrent jobs over all models, as it reported.
     limit: usize,
+    /// The largest frame that it takes, in bytes. `None`: no limit is known.
+    max_message: Option<u64>,
     /// The most concurrent jobs that it had when it completed one.
     most_completed: usize,
+    /// Whether it announced that it will stop.
+    is_draining: bool,
     /// Its jobs, each with its model.
     jobs: HashMap<JobId, ModelId>,
     heartbeat: Option<Heartbeat>,
@@ -75,6 +79,11 @@ struct Agent<L> {
 impl<L> Agent<L> {
     fn serves(&self, model: &ModelId, endpoint: Endpoint) -> bool {
         self.offers.get(model).is_some_and(|offer| offer.endpoints.contains(endpoint))
+    }
+
+    /// The length of the largest `job` frame that it may be sent, if the coordinator sends at most `most` bytes.
+    fn largest_job(&self, most: usize) -> usize {
+        self.max_message.and_then(|bytes| usize::try_from(bytes).ok()).map_or(most, |bytes| bytes.min(most))
     }
 
     fn has_room_for(&self, model: &ModelId) -> bool {
@@ -103,6 +112,19 @@ pub(crate) struct Roster<L> {
     away: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
     assignments: u64,
+}
+
+/// A job that needs an agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The model.
+    pub(crate) model: &'a ModelId,
+    /// The path.
+    pub(crate) endpoint: Endpoint,
+    /// The length of its frame.
+    pub(crate) length: FrameLength,
+    /// The longest frame that the coordinator sends to any agent, in bytes.
+    pub(crate) most: usize,
 }
 
 /// A booked slot.
@@ -136,44 +158,17 @@ pub(crate) enum NoAgent {
     Unknown,
     /// No agent that offers the model offers it at the path.
     NotAtEndpoint,
+    /// All agents that offer it there are draining.
+    Draining,
+    /// No agent that offers it there and is not draining takes so large a frame.
+    TooLarge {
+        /// The largest frame that one of them takes, in bytes.
+        limit: usize,
+        /// The length of the frame for that agent, in bytes.
+        length: usize,
+    },
     /// All agents that offer it are at their limits or were tried.
     Full,
-}
-
-/// A model as the API lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ModelSummary {
-    /// The model.
-    pub(crate) id: ModelId,
-    /// The largest context window that an agent reports for it, in tokens.
-    pub(crate) context_window: Option<u64>,
-    /// When the first agent that offers it connected.
-    pub(crate) since: SystemTime,
-}
-
-/// An agent as operators see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct AgentSummary {
-    /// Its name.
-    pub(crate) provider_id: ProviderId,
-    /// Base64 of its public key.
-    pub(crate) pubkey: String,
-    /// The version that it reported.
-    pub(crate) agent_version: String,
-    /// The extensions that were agreed on.
-    pub(crate) extensions: Extensions,
-    /// RFC 3339.
-    pub(crate) connected_since: String,
-    /// The models that it offers.
-    pub(crate) models: Vec<ModelId>,
-    /// Its limit of concurrent jobs.
-    pub(crate) max_concurrent: usize,
-    /// Its limit of concurrent jobs of each model, at the moment.
-    pub(crate) slots: BTreeMap<ModelId, usize>,
-    /// Its jobs.
-    pub(crate) in_flight: usize,
-    /// Its last heartbeat.
-    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl<L: Clone> Roster<L> {
@@ -193,6 +188,8 @@ impl<L: Clone> Roster<L> {
             info,
             offers: BTreeMap::new(),
             limit: 0,
+            max_message: None,
+            is_draining: false,
             most_completed: 0,
             jobs: HashMap::new(),
             heartbeat: None,
@@ -226,10 +223,12 @@ impl<L: Clone> Roster<L> {
     }
 
     /// Replaces an agent's offer. Its jobs stay. A model without paths is offered at those of the base protocol, and so are all
-    /// models of an agent without the extension `endpoints`.
+    /// models of an agent without the extension `endpoints`. The largest message counts only with the extension `sizes`.
     pub(crate) fn offer(&mut self, session: SessionId, offer: Capabilities) {
         let Some(agent) = self.agents.get_mut(&session) else { return };
         let names_paths = agent.info.extensions.contains(Extension::Endpoints);
+        let names_size = agent.info.extensions.contains(Extension::Sizes);
+        agent.max_message = offer.limits.max_message_bytes.filter(|_| names_size);
         agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
         agent.offers = offer
             .models
@@ -249,14 +248,15 @@ impl<L: Clone> Roster<L> {
         }
     }
 
-    /// Books a slot for a job with the least loaded agent that offers the model at the path and is not among those `tried`.
+    /// Books a slot for a job with the least loaded agent that offers the model at the path, is not draining, takes a frame of this
+    /// length, and is not among those `tried`.
     pub(crate) fn assign(
         &mut self,
-        model: &ModelId,
-        endpoint: Endpoint,
+        wanted: &Wanted<'_>,
         job: JobId,
         tried: &[SessionId],
     ) -> Result<Assignment<L>, NoAgent> {
+        let Wanted { model, endpoint, length, most } = *wanted;
         let mut no_agent = NoAgent::Unknown;
         let mut best: Option<(SessionId, &mut Agent<L>)> = None;
         for (session, agent) in &mut self.agents {
@@ -265,6 +265,15 @@ impl<L: Clone> Roster<L> {
             }
             if !agent.serves(model, endpoint) {
                 no_agent = no_agent.max(NoAgent::NotAtEndpoint);
+                continue;
+            }
+            if agent.is_draining {
+                no_agent = no_agent.max(NoAgent::Draining);
+                continue;
+            }
+            let (length, limit) = (length.for_agent(agent.info.extensions), agent.largest_job(most));
+            if length > limit {
+                no_agent = no_agent.max(NoAgent::TooLarge { limit, length });
                 continue;
             }
             no_agent = NoAgent::Full;
@@ -281,6 +290,17 @@ impl<L: Clone> Roster<L> {
         agent.jobs.insert(job, model.clone());
         let AgentInfo { provider, link, extensions, .. } = &agent.info;
         Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+    }
+
+    /// Records that an agent will stop. `false` if that is known, or the agent is gone.
+    pub(crate) fn drain(&mut self, session: SessionId) -> bool {
+        self.agents.get_mut(&session).is_some_and(|agent| !std::mem::replace(&mut agent.is_draining, true))
+    }
+
+    /// Whether an agent may be sent a job with a frame of this length, in bytes. Not if it is draining or gone.
+    pub(crate) fn accepts(&self, session: SessionId, length: usize) -> bool {
+        let agent = self.agents.get(&session).filter(|agent| !agent.is_draining);
+        agent.is_some_and(|agent| length <= agent.largest_job(usize::MAX))
     }
 
     /// Frees the slot of a job that its agent has completed. Nothing happens if the job is no longer held.
@@ -315,6 +335,11 @@ impl<L: Clone> Roster<L> {
         self.agents.values().map(|agent| agent.jobs.len()).sum()
     }
 
+    /// Agents that are draining.
+    pub(crate) fn draining(&self) -> usize {
+        self.agents.values().filter(|agent| agent.is_draining).count()
+    }
+
     /// Jobs that wait for agents without a connection.
     pub(crate) fn waiting(&self) -> usize {
         self.away.values().map(|agent| agent.jobs.len()).sum()
@@ -325,10 +350,10 @@ impl<L: Clone> Roster<L> {
         self.agents.values().map(|agent| agent.info.link.clone()).collect()
     }
 
-    /// Every model once, by its id.
+    /// Every model of the agents that are not draining, once, by its id.
     pub(crate) fn models(&self) -> Vec<ModelSummary> {
         let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
-        for agent in self.agents.values() {
+        for agent in self.agents.values().filter(|agent| !agent.is_draining) {
             for (id, offer) in &agent.offers {
                 let since = agent.info.since;
                 let context_window = offer.context_window;
@@ -350,8 +375,10 @@ impl<L: Clone> Roster<L> {
             connected_since: humantime::format_rfc3339_seconds(agent.info.since).to_string(),
             models: agent.offers.keys().cloned().collect(),
             max_concurrent: agent.limit,
+            max_message_bytes: agent.max_message,
             slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),
             in_flight: agent.jobs.len(),
+            draining: agent.is_draining,
             heartbeat: agent.heartbeat.clone(),
         };
         self.agents.values().map(summary).collect()

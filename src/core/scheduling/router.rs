@@ -232,9 +232,10 @@ impl<W: Work> Router<W> {
     }
 
     /// The agent is shutting down: no new job is accepted.
-    pub(crate) fn stop_accepting(&mut self) {
+    pub(crate) fn stop_accepting(&mut self, now: Instant) {
         if self.drain == Drain::No {
             self.drain = Drain::Finishing;
+            self.announce_drain(now);
         }
         self.report_running();
     }

@@ -6,7 +6,8 @@
 //!         '---------- anything else / failed ----------------'--------------------------------> Over
 //! ```
 //!
-//! The extensions that are offered and known are agreed on with the response; without an offer the response names none.
+//! The extensions that are offered and known are agreed on with the response; without an offer the response names none. With
+//! `auth2` among them the signature covers a statement with the nonce in it, and the bare nonce is never signed.
 //!
 //! [`Handshake::next`] is the whole handshake. It signs at most one nonce, and only one of the right size that was not
 //! signed before. It has no deadline and does no IO: the connection calls it with what is received, carries out the step
@@ -19,6 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use crate::core::session::auth2::{self, CLIENT_NONCE};
 use crate::core::session::frames::FrameError;
 use crate::core::session::nonces::SignedNonces;
 use crate::messages::ids::{ProviderId, SessionName};
@@ -79,6 +81,12 @@ pub(crate) struct Credentials<'a> {
     pub enrollment_code: Option<&'a Secret>,
     /// The agent's version.
     pub agent_version: &'a str,
+    /// The coordinator's `host:port` by the configured URL, for the statement of `auth2`.
+    pub coordinator: &'a str,
+    /// Random bytes for that statement. Each connection has its own.
+    pub client_nonce: &'a [u8; CLIENT_NONCE],
+    /// Whether only such a statement may be signed.
+    pub requires_auth2: bool,
     /// The session to go on with, if the agent keeps jobs. Sent only where `resume` is offered.
     pub resume: Option<&'a ResumeRequest>,
 }
@@ -131,6 +139,16 @@ pub enum HandshakeFailure {
     /// The nonce was signed before, on another connection. It was not signed again.
     #[error("the challenge's nonce was used before: the coordinator reuses nonces, or someone replays its frames")]
     UsedNonce,
+    /// The nonce is what a coordinator with `auth2` would have signed. It was not signed.
+    #[error(
+        "the challenge's nonce is a statement for another coordinator: signing it would prove this agent's key there"
+    )]
+    StatementAsNonce,
+    /// The operator requires `auth2`, and it is not on offer. Nothing was signed.
+    #[error(
+        "the coordinator does not offer the extension auth2, and OUTPOST_REQUIRE_AUTH2 is set: its challenge was not signed"
+    )]
+    Auth2NotOffered,
     /// The provider id is not a string of 1 to 128 allowed characters.
     #[error("the provider id is not 1 to 128 characters of letters, digits, '.', '_', ':' and '-'")]
     BadProviderId,
@@ -197,6 +215,10 @@ impl Handshake {
 
 /// The response to a challenge. `offered` contains only known extensions: the agent will use all of them.
 fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Result<AuthResponse, HandshakeFailure> {
+    let has_auth2 = offered.contains(Extension::Auth2);
+    if credentials.requires_auth2 && !has_auth2 {
+        return Err(HandshakeFailure::Auth2NotOffered);
+    }
     if nonce.len() > NONCE_TEXT {
         return Err(HandshakeFailure::BadNonce);
     }
@@ -204,15 +226,21 @@ fn answer(nonce: &str, offered: Extensions, credentials: &Credentials<'_>) -> Re
     if !NONCE_BYTES.contains(&nonce.len()) {
         return Err(HandshakeFailure::BadNonce);
     }
+    if !has_auth2 && auth2::is_like_a_statement(&nonce) {
+        return Err(HandshakeFailure::StatementAsNonce);
+    }
     if !credentials.signed.borrow_mut().note(&nonce) {
         return Err(HandshakeFailure::UsedNonce);
     }
+    let client_nonce = credentials.client_nonce;
+    let signed = if has_auth2 { auth2::statement(credentials.coordinator, &nonce, client_nonce) } else { nonce };
     Ok(AuthResponse {
         pubkey: STANDARD.encode(credentials.pubkey),
-        signature: STANDARD.encode((credentials.sign)(&nonce)),
+        signature: STANDARD.encode((credentials.sign)(&signed)),
         agent_version: credentials.agent_version.to_owned(),
         enrollment_code: credentials.enrollment_code.map(|code| code.reveal().to_owned()),
         extensions: offered,
+        client_nonce: has_auth2.then(|| STANDARD.encode(client_nonce)),
         resume: credentials.resume.filter(|_| offered.contains(Extension::Resume)).cloned(),
     })
 }

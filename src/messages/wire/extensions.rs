@@ -17,23 +17,33 @@ pub enum Extension {
     Binary = 1,
     /// Jobs name the API path and the form of the response, offers the paths of each model, and the first chunk the status.
     Endpoints = 1 << 1,
+    /// Capabilities report the largest frame that the agent takes.
+    Sizes = 1 << 2,
+    /// The agent announces that it was told to stop.
+    Drain = 1 << 3,
     /// The coordinator announces that it will close the connection, and the agent changes to a new one without a gap.
-    Handover = 1 << 2,
+    Handover = 1 << 4,
     /// Jobs outlive their connection: the agent keeps what the coordinator has not acknowledged.
-    Resume = 1 << 3,
+    Resume = 1 << 5,
+    /// The signature covers a statement that names the coordinator.
+    Auth2 = 1 << 6,
 }
 
 impl Extension {
     /// Every extension.
-    pub const ALL: [Self; 4] = [Self::Binary, Self::Endpoints, Self::Handover, Self::Resume];
+    pub const ALL: [Self; 7] =
+        [Self::Binary, Self::Endpoints, Self::Sizes, Self::Drain, Self::Handover, Self::Resume, Self::Auth2];
 
     /// The name as the wire spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Binary => "binary",
             Self::Endpoints => "endpoints",
+            Self::Sizes => "sizes",
+            Self::Drain => "drain",
             Self::Handover => "handover",
             Self::Resume => "resume",
+            Self::Auth2 => "auth2",
         }
     }
 }
@@ -71,6 +81,12 @@ impl Extensions {
     #[must_use]
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Those of them that are not this one.
+    #[must_use]
+    pub fn without(self, extension: Extension) -> Self {
+        Self(self.0 & !(extension as u8))
     }
 
     /// Each of them, in a fixed order.
@@ -171,14 +187,15 @@ mod tests {
 
     #[test]
     fn a_set_reads_back_as_it_was_written() {
-        let one = |extension| [extension].into_iter().collect();
-        for set in [Extensions::NONE, Extensions::all(), one(Extension::Binary), one(Extension::Endpoints)] {
+        let each = Extension::ALL.map(|extension| Extensions::from_iter([extension]));
+        for set in [Extensions::NONE, Extensions::all()].into_iter().chain(each) {
             let text = serde_json::to_string(&set).unwrap();
             assert_eq!(serde_json::from_str::<Extensions>(&text).unwrap(), set);
         }
-        assert_eq!(serde_json::to_string(&Extensions::all()).unwrap(), r#"["binary","endpoints","handover","resume"]"#);
+        let names = ["binary", "endpoints", "sizes", "drain", "handover", "resume", "auth2"];
+        assert_eq!(serde_json::to_value(Extensions::all()).unwrap(), serde_json::json!(names));
         let shown = (Extensions::all().to_string(), Extensions::NONE.to_string());
-        assert_eq!(shown, ("binary,endpoints,handover,resume".into(), "none".into()));
+        assert_eq!(shown, (names.join(","), "none".into()));
     }
 
     #[test]
@@ -187,5 +204,8 @@ mod tests {
         assert_eq!(all.common(Extensions::NONE), Extensions::NONE);
         assert_eq!(all.common(all), all);
         assert!(all.contains(Extension::Binary) && !Extensions::NONE.contains(Extension::Binary));
+        let rest = all.without(Extension::Binary);
+        assert!(!rest.contains(Extension::Binary) && rest.without(Extension::Binary) == rest);
+        assert_eq!(rest.iter().count() + 1, Extension::ALL.len());
     }
 }

@@ -29,6 +29,8 @@ pub enum FromAgent {
     JobDone(JobDone),
     /// A job has failed.
     JobError(JobError),
+    /// The agent was told to stop: only if the extension `drain` was agreed on.
+    Drain(DrainNotice),
     /// A type that this build does not know. Never sent.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -39,7 +41,7 @@ pub enum FromAgent {
 pub struct AuthResponse {
     /// Base64 of the 32-byte ed25519 public key.
     pub pubkey: String,
-    /// Base64 of the 64-byte signature over the raw nonce.
+    /// Base64 of the 64-byte signature over the raw nonce, or with the extension `auth2` over a statement that contains it.
     pub signature: String,
     /// The agent's version.
     pub agent_version: String,
@@ -49,6 +51,9 @@ pub struct AuthResponse {
     /// The offered ones that the agent will use. Left out if there are none.
     #[serde(default, skip_serializing_if = "Extensions::is_empty", deserialize_with = "Extensions::lenient")]
     pub extensions: Extensions,
+    /// Base64 of the agent's 32 random bytes in that statement: only with the extension `auth2`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub client_nonce: Option<String>,
     /// The session to go on with, where the extension `resume` is used and the agent keeps jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumeRequest>,
@@ -73,12 +78,15 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The capabilities for a coordinator with which these extensions were agreed on. Without `endpoints` they contain no
-    /// paths, and no model without an endpoint of the base protocol.
+    /// paths, and no model without an endpoint of the base protocol; without `sizes` no largest message.
     #[must_use]
     pub fn as_agreed(mut self, agreed: Extensions) -> Self {
         if !agreed.contains(Extension::Endpoints) {
             let usable = |endpoints: Endpoints| !endpoints.common(Endpoints::BASE).is_empty();
             self.models.retain_mut(|model| model.endpoints.take().is_none_or(usable));
+        }
+        if !agreed.contains(Extension::Sizes) {
+            self.limits.max_message_bytes = None;
         }
         self
     }
@@ -121,6 +129,9 @@ pub struct Limits {
     pub max_concurrent_total: u32,
     /// The token budget, null if there is none.
     pub max_tokens_per_minute: Option<u64>,
+    /// The largest frame that the agent takes, in bytes: only if the extension `sizes` was agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::field")]
+    pub max_message_bytes: Option<u64>,
 }
 
 /// About the agent itself.
@@ -223,4 +234,11 @@ pub struct JobError {
     pub message: String,
     /// Response bytes already sent in chunks (a historical name).
     pub tokens_emitted: u64,
+}
+
+/// The agent was told to stop. It takes no new job, finishes those that it has, and closes the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainNotice {
+    /// Accepted jobs that have not ended.
+    pub in_flight: u64,
 }

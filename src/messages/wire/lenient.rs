@@ -124,7 +124,7 @@ impl<'de, T: FieldValue> Visitor<'de> for FieldVisitor<T> {
 #[cfg(test)]
 mod tests {
     use crate::messages::endpoint::{Endpoint, Endpoints};
-    use crate::messages::wire::{FromAgent, JobChunk, ModelOffer};
+    use crate::messages::wire::{FromAgent, JobChunk, Limits, ModelOffer};
 
     const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 
@@ -144,6 +144,20 @@ mod tests {
             assert_eq!(chunk(&format!(r#","status":{other}"#)), JobChunk::new(ID.parse().unwrap(), "aGk=".into()));
         }
         assert_eq!(chunk(r#","content_type":[[7]]"#).content_type, None);
+    }
+
+    #[test]
+    fn a_largest_message_is_an_integer_or_not_there() {
+        let largest = |field: &str| {
+            let text = format!(r#"{{"max_concurrent_total":1,"max_tokens_per_minute":null{field}}}"#);
+            serde_json::from_str::<Limits>(&text).unwrap().max_message_bytes
+        };
+        assert_eq!(largest(r#","max_message_bytes":0"#), Some(0));
+        assert_eq!(largest(r#","max_message_bytes":18446744073709551615"#), Some(u64::MAX));
+        assert_eq!(largest(""), None);
+        for other in ["null", "-1", "65536.0", "1e6", "18446744073709551616", "\"65536\"", "[65536]", "{}", "true"] {
+            assert_eq!(largest(&format!(r#","max_message_bytes":{other}"#)), None, "{other}");
+        }
     }
 
     #[test]

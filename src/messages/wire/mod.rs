@@ -15,8 +15,8 @@ pub use binary_chunk::{BINARY_CHUNK_HEAD, BinaryChunk, BinaryChunkError};
 pub use code::ErrorCode;
 pub use extensions::{Extension, Extensions};
 pub use from_agent::{
-    AuthResponse, Capabilities, FromAgent, Heartbeat, JobChunk, JobDone, JobError, LONGEST_MODEL_ID, Limits,
-    MOST_MODELS, Metadata, ModelOffer, Tokens,
+    AuthResponse, Capabilities, DrainNotice, FromAgent, Heartbeat, JobChunk, JobDone, JobError, LONGEST_MODEL_ID,
+    Limits, MOST_MODELS, Metadata, ModelOffer, Tokens,
 };
 pub use from_coordinator::{FromCoordinator, JobFrame, JobTarget, MalformedJob, NamedPath, Taken};
 pub use response_head::ResponseHead;

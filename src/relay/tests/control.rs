@@ -14,7 +14,7 @@ use crate::transport::websocket::pump::{self, Inbox, PumpEnd};
 fn capabilities(version: &str) -> FromAgent {
     FromAgent::Capabilities(Capabilities {
         models: Vec::new(),
-        limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None },
+        limits: Limits { max_concurrent_total: 1, max_tokens_per_minute: None, max_message_bytes: None },
         metadata: Metadata { agent_version: version.to_owned() },
     })
 }

@@ -1,8 +1,8 @@
-//! Control frames that wait for the pump: the newest capabilities, the newest heartbeat, and a bounded number of answers to
-//! jobs that have no slot.
+//! Control frames that wait for the pump: the newest capabilities, the newest heartbeat, a bounded number of answers to jobs
+//! that have no slot, and the announcement of a drain among these.
 //!
 //! What a peer does not take must not pile up here. An older offer or heartbeat is of no use once there is a newer one. Each
-//! answer has a job that the peer sent, so the pump reads no further while [`MAX_ANSWERS`] wait.
+//! answer has a job that the peer sent, so the pump reads no further while [`MAX_ANSWERS`] wait. A drain is announced once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

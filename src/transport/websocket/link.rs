@@ -24,7 +24,8 @@ pub trait Connector {
     /// Dials once. Bounded in time by itself.
     fn dial(&self) -> LocalBoxFuture<'static, Result<Upgraded, DialError>>;
 
-    /// The host and port dialled, for the log.
+    /// The host and port of the coordinator in canonical form, for the log and for what `auth2` signs. Behind a proxy they are
+    /// the coordinator's all the same.
     fn target(&self) -> &str;
 }
 

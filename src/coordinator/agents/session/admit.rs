@@ -19,7 +19,9 @@ impl Session {
         if self.state.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
         }
-        let admitted = self.state.admission.admit(nonce, response, self.peer.network(), Instant::now());
+        // Extensions that the coordinator did not offer are not agreed on.
+        let agreed = response.extensions.common(self.state.extensions);
+        let admitted = self.state.admission.admit(nonce, response, agreed, self.peer.network(), Instant::now());
         let (key, reason) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
@@ -31,8 +33,6 @@ impl Session {
         };
         let Some(provider) = key.provider_id() else { return ctx.stop() };
         let since = SystemTime::now();
-        // Extensions that the coordinator did not offer are not agreed on.
-        let agreed = response.extensions.common(self.state.config.extensions);
         let version = response.agent_version.clone();
         let agent_info = AgentInfo { key, provider: provider.clone(), version, extensions: agreed, since, link: () };
         let link = |jobs| SessionLink::new(ctx.address().recipient(), self.unsent.clone(), jobs);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Admitted, CloseCode, Context, Session, Stage, send};
 use crate::coordinator::agents::workload::{ChunkError, MissingJob};
-use crate::coordinator::events::{AgentFrameIgnored, OfferReceived};
+use crate::coordinator::events::{AgentDraining, AgentFrameIgnored, OfferReceived};
 use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BinaryChunk, Extension, FromAgent, FromCoordinator};
@@ -44,7 +44,13 @@ impl Session {
                 self.end(admitted, error.job_id, end);
                 self.acknowledge_end(ctx, admitted, error.job_id);
             }
-            FromAgent::AuthResponse(_) | FromAgent::Unknown => {
+            FromAgent::Drain(notice) if agreed.contains(Extension::Drain) => {
+                if jobs.with(|_| self.state.roster().drain(*id)) == Some(true) {
+                    let in_flight = notice.in_flight;
+                    self.state.events.emit(&AgentDraining { provider: provider.clone(), in_flight });
+                }
+            }
+            FromAgent::AuthResponse(_) | FromAgent::Drain(_) | FromAgent::Unknown => {
                 self.state.events.emit(&AgentFrameIgnored { provider: provider.clone() });
             }
         }

@@ -111,7 +111,7 @@ impl Rig {
 }
 
 fn session(meter: Rc<Meter>) -> Session {
-    let state = CoordinatorState::new(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0);
+    let state = CoordinatorState::new(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0, Vec::new());
     let permit = state.begin_handshake().unwrap();
     Session::new(state, permit, meter, Peer(None))
 }

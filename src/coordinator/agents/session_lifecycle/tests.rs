@@ -28,7 +28,7 @@ impl Handler<SessionCommand> for Idle {
 fn state() -> Arc<CoordinatorState> {
     let config = CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0;
     assert_eq!(config.resume_window, WINDOW);
-    CoordinatorState::new(config)
+    CoordinatorState::new(config, Vec::new())
 }
 
 fn open(state: &CoordinatorState, key: u8, request: Option<&ResumeRequest>) -> OpenedSession {

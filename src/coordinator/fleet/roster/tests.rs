@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::coordinator::fleet::job_frame::JobDraft;
 use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
@@ -29,7 +30,7 @@ fn offer(total: u32, models: &[(&str, u32, Option<u64>)]) -> Capabilities {
     };
     Capabilities {
         models: models.iter().map(model).collect(),
-        limits: Limits { max_concurrent_total: total, max_tokens_per_minute: None },
+        limits: Limits { max_concurrent_total: total, max_tokens_per_minute: None, max_message_bytes: None },
         metadata: Metadata { agent_version: "1".into() },
     }
 }
@@ -49,8 +50,18 @@ fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
     (roster, sessions)
 }
 
+/// A job for a model at a path, with a frame of 200 bytes.
+fn wanted(model: &ModelId, endpoint: Endpoint) -> Wanted<'_> {
+    Wanted { model, endpoint, length: FrameLength::of(200), most: 1 << 20 }
+}
+
+/// Books a slot for a job of model `m`.
+fn book(roster: &mut Roster<u8>, job: JobId, tried: &[SessionId]) -> Result<Assignment<u8>, NoAgent> {
+    roster.assign(&wanted(&ModelId::from("m"), CHAT), job, tried)
+}
+
 fn assign(roster: &mut Roster<u8>, tried: &[SessionId]) -> Result<u8, NoAgent> {
-    roster.assign(&ModelId::from("m"), CHAT, JobId::random(), tried).map(|given| given.link)
+    book(roster, JobId::random(), tried).map(|given| given.link)
 }
 
 #[test]
@@ -76,11 +87,10 @@ fn an_agent_gets_no_more_jobs_by_reporting_too_many_slots() {
 #[test]
 fn an_agent_that_completes_many_concurrent_jobs_gets_its_share() {
     let (mut roster, _) = serving_m(&[64, 8]);
-    let model = ModelId::from("m");
     let mut jobs = Vec::new();
     for _ in 0..72 {
         let job = JobId::random();
-        jobs.push((roster.assign(&model, CHAT, job, &[]).unwrap().session, job));
+        jobs.push((book(&mut roster, job, &[]).unwrap().session, job));
     }
     jobs.into_iter().for_each(|(session, job)| roster.complete(session, job));
     let order: Vec<u8> = (0..18).map(|_| assign(&mut roster, &[]).unwrap()).collect();
@@ -93,7 +103,7 @@ fn equal_agents_take_turns() {
     let mut order = Vec::new();
     for _ in 0..6 {
         let job = JobId::random();
-        let given = roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+        let given = book(&mut roster, job, &[]).unwrap();
         order.push(given.link);
         assert_ne!(roster.release(given.session, job), Released::NotHeld);
     }
@@ -113,7 +123,7 @@ fn with_equal_shares_the_agent_with_fewer_jobs_is_preferred() {
 fn a_model_without_an_offer_and_a_model_without_a_free_slot_are_different_errors() {
     let (mut roster, sessions) = serving_m(&[1]);
     let other = ModelId::from("other");
-    assert_eq!(roster.assign(&other, CHAT, JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
+    assert_eq!(roster.assign(&wanted(&other, CHAT), JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
     assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Full));
     roster.offer(sessions[0], offer(1, &[]));
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
@@ -126,14 +136,14 @@ fn a_model_has_a_limit_of_its_own() {
     roster.offer(session, offer(10, &[("m", 1, None), ("n", 10, None)]));
     assert_eq!(assign(&mut roster, &[]), Ok(1));
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
-    assert!(roster.assign(&ModelId::from("n"), CHAT, JobId::random(), &[]).is_ok());
+    assert!(roster.assign(&wanted(&ModelId::from("n"), CHAT), JobId::random(), &[]).is_ok());
 }
 
 #[test]
 fn a_slot_is_freed_only_once() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+    book(&mut roster, job, &[]).unwrap();
     assert_eq!(roster.release(sessions[0], job), Released::Connected(1));
     assert_eq!(roster.release(sessions[0], job), Released::NotHeld);
     assert_eq!(roster.in_flight(), 0);
@@ -143,7 +153,7 @@ fn a_slot_is_freed_only_once() {
 fn a_second_session_of_a_key_replaces_the_first_and_survives_its_end() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    roster.assign(&ModelId::from("m"), CHAT, job, &[]).unwrap();
+    book(&mut roster, job, &[]).unwrap();
     let (second, replaced) = roster.join(AgentInfo { link: 9, ..agent_info(1) });
     assert_eq!(replaced, Some(1));
     roster.leave(sessions[0]);
@@ -196,7 +206,7 @@ fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_p
         roster.offer(session, capabilities);
     };
     let given = |roster: &mut Roster<u8>, endpoint| {
-        roster.assign(&ModelId::from("m"), endpoint, JobId::random(), &[]).map(|given| given.link)
+        roster.assign(&wanted(&ModelId::from("m"), endpoint), JobId::random(), &[]).map(|given| given.link)
     };
     let embeddings = Some(Endpoints::NONE.with(Endpoint::Embeddings));
     join(&mut roster, 1, Extensions::NONE, embeddings);
@@ -215,10 +225,9 @@ fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_p
 #[test]
 fn an_agent_that_is_away_gets_no_jobs_and_keeps_its_own_until_it_returns() {
     let (mut roster, sessions) = serving_m(&[2]);
-    let model = ModelId::from("m");
     let (job, other) = (JobId::random(), JobId::random());
-    roster.assign(&model, CHAT, job, &[]).unwrap();
-    roster.assign(&model, CHAT, other, &[]).unwrap();
+    book(&mut roster, job, &[]).unwrap();
+    book(&mut roster, other, &[]).unwrap();
     roster.part(sessions[0]);
     assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
     assert_eq!((roster.in_flight(), roster.waiting(), roster.links(), roster.agents().len()), (0, 2, vec![], 0));
@@ -234,4 +243,107 @@ fn an_agent_that_is_away_gets_no_jobs_and_keeps_its_own_until_it_returns() {
     roster.part(sessions[0]);
     roster.join(agent_info(1));
     assert_eq!(roster.waiting(), 0, "the key has a new session");
+}
+
+#[test]
+fn a_job_goes_to_an_agent_that_takes_a_frame_of_its_length() {
+    let mut roster = Roster::new();
+    let join = |roster: &mut Roster<u8>, key, extensions, max_message_bytes| {
+        let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });
+        let mut capabilities = offer(1, &[("m", 1, None)]);
+        capabilities.limits.max_message_bytes = max_message_bytes;
+        roster.offer(session, capabilities);
+        session
+    };
+    let given = |roster: &mut Roster<u8>, length, most| {
+        let model = ModelId::from("m");
+        let wanted = Wanted { length: FrameLength::of(length), most, ..wanted(&model, CHAT) };
+        roster.assign(&wanted, JobId::random(), &[]).map(|given| given.link)
+    };
+    let sizes: Extensions = [Extension::Sizes].into_iter().collect();
+    let small = join(&mut roster, 1, sizes, Some(2000));
+    assert_eq!(given(&mut roster, 2001, 9000), Err(NoAgent::TooLarge { limit: 2000, length: 2001 }));
+    let middle = join(&mut roster, 2, sizes, Some(3000));
+    assert_eq!(given(&mut roster, 3001, 9000), Err(NoAgent::TooLarge { limit: 3000, length: 3001 }));
+    assert_eq!((roster.in_flight(), given(&mut roster, 3000, 9000)), (0, Ok(2)), "no slot was spent before");
+    // An agent that takes it and has no slot is worth a later try.
+    assert_eq!(given(&mut roster, 3000, 9000), Err(NoAgent::Full));
+    assert_eq!(given(&mut roster, 2000, 9000), Ok(1));
+    // Without the extension, or without a limit, the coordinator's own limit holds.
+    let any = join(&mut roster, 3, Extensions::NONE, Some(2000));
+    join(&mut roster, 4, sizes, None);
+    assert_eq!((given(&mut roster, 9000, 9000), given(&mut roster, 9000, 9000)), (Ok(3), Ok(4)));
+    assert_eq!(given(&mut roster, 9001, 9000), Err(NoAgent::TooLarge { limit: 9000, length: 9001 }));
+    let accepts = |session, length| roster.accepts(session, length);
+    assert_eq!((accepts(small, 2000), accepts(small, 2001)), (true, false));
+    assert_eq!((accepts(middle, 3000), accepts(any, usize::MAX)), (true, true));
+    roster.leave(any);
+    assert!(!roster.accepts(any, 1));
+}
+
+#[test]
+fn the_length_of_a_frame_depends_on_what_was_agreed_on() {
+    let mut roster = Roster::new();
+    let body = r#"{"model":"m"}"#;
+    let request = crate::coordinator::api::request::read(body.as_bytes(), CHAT).unwrap();
+    let draft = JobDraft::new(&request, CHAT, body.into(), Duration::from_secs(1));
+    let base = draft.length().for_agent(Extensions::NONE);
+    let given = |roster: &mut Roster<u8>| {
+        let wanted = Wanted { length: draft.length(), most: base, ..wanted(&draft.model, CHAT) };
+        roster.assign(&wanted, draft.job, &[]).map(|given| given.link)
+    };
+    let (session, _) = roster.join(AgentInfo { extensions: Extensions::all(), ..agent_info(1) });
+    roster.offer(session, offer(1, &[("m", 1, None)]));
+    let length = draft.length().for_agent(Extensions::all());
+    assert_eq!(given(&mut roster), Err(NoAgent::TooLarge { limit: base, length }));
+    let (session, _) = roster.join(agent_info(2));
+    roster.offer(session, offer(1, &[("m", 1, None)]));
+    assert_eq!(given(&mut roster), Ok(2));
+}
+
+#[test]
+fn an_agent_that_drains_gets_no_new_job_and_keeps_those_that_it_has() {
+    let (mut roster, sessions) = serving_m(&[4, 4]);
+    let job = JobId::random();
+    assert_eq!(book(&mut roster, job, &[]).unwrap().link, 1);
+    assert!(roster.drain(sessions[0]) && !roster.drain(sessions[0]), "it is recorded once");
+    assert_eq!((roster.draining(), roster.links().len(), roster.in_flight()), (1, 2, 1));
+    assert!(!roster.accepts(sessions[0], 1) && roster.accepts(sessions[1], 1));
+    for _ in 0..4 {
+        assert_eq!(assign(&mut roster, &[]), Ok(2));
+    }
+    // The other one may have a slot again.
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
+    assert!(roster.drain(sessions[1]));
+    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Draining));
+    // What it offers later changes nothing.
+    roster.offer(sessions[1], offer(9, &[("m", 9, None)]));
+    assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Draining));
+    assert!(roster.models().is_empty());
+    assert_eq!(roster.agents().iter().map(|agent| agent.draining).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(roster.release(sessions[0], job), Released::Connected(1));
+    // An agent that comes back takes jobs.
+    let (back, _) = roster.join(agent_info(1));
+    roster.offer(back, offer(1, &[("m", 1, None)]));
+    assert_eq!((assign(&mut roster, &[]), roster.draining(), roster.models().len()), (Ok(1), 1, 1));
+    roster.leave(sessions[1]);
+    assert!(!roster.drain(sessions[1]));
+}
+
+#[test]
+fn the_reason_that_an_agent_that_drains_is_left_is_not_that_the_model_is_unknown() {
+    let (mut roster, sessions) = serving_m(&[4]);
+    roster.drain(sessions[0]);
+    let model = ModelId::from("m");
+    let reason = |roster: &mut Roster<u8>, wanted: Wanted<'_>| {
+        roster.assign(&wanted, JobId::random(), &[]).map(|given| given.link)
+    };
+    assert_eq!(reason(&mut roster, wanted(&model, CHAT)), Err(NoAgent::Draining));
+    assert_eq!(reason(&mut roster, wanted(&ModelId::from("other"), CHAT)), Err(NoAgent::Unknown));
+    assert_eq!(reason(&mut roster, wanted(&model, Endpoint::Embeddings)), Err(NoAgent::NotAtEndpoint));
+    // Another agent that would take a smaller frame is there.
+    let (session, _) = roster.join(agent_info(2));
+    roster.offer(session, offer(4, &[("m", 4, None)]));
+    let large = Wanted { length: FrameLength::of(2 << 20), ..wanted(&model, CHAT) };
+    assert!(matches!(reason(&mut roster, large), Err(NoAgent::TooLarge { .. })));
 }

@@ -47,6 +47,7 @@ impl<W: Work> Router<W> {
         let connection = Connection { session: id, agreed, announced: None, debounce, announce_at: None, role };
         self.connections.insert(generation, connection);
         self.announce(now);
+        self.announce_drain(now);
         match (self.sessions.get_mut(&id), wanted) {
             (Some(session), Some(wanted)) => {
                 let earlier = session.presence.connection();

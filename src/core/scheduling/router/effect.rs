@@ -69,6 +69,13 @@ pub(crate) enum Effect<W> {
         /// At once, or behind what waits to be written.
         now: bool,
     },
+    /// Announce the drain.
+    AnnounceDrain {
+        /// The connection.
+        generation: Generation,
+        /// Jobs that have not ended.
+        in_flight: usize,
+    },
     /// While draining: the number of jobs that have not ended or are not acknowledged.
     StillRunning(usize),
     /// Call [`Router::tick`](super::Router::tick) at that time. It replaces an earlier request for a later time.

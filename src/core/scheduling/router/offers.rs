@@ -1,13 +1,13 @@
-//! Sends capabilities to the coordinator, and schedules the router's next wake-up.
+//! Sends capabilities to the coordinator, announces a drain, and schedules the router's next wake-up.
 
 use std::time::Instant;
 
-use super::Router;
 use super::effect::Effect;
 use super::job::Work;
+use super::{Drain, Router};
 use crate::core::scheduling::debounce::{Debounce, Due};
 use crate::messages::ids::BackendId;
-use crate::messages::wire::{Capabilities, Metadata};
+use crate::messages::wire::{Capabilities, Extension, Metadata};
 
 impl<W: Work> Router<W> {
     /// Sends the offered models to the coordinator if they have changed: at once on a new connection, later spaced.
@@ -37,6 +37,18 @@ impl<W: Work> Router<W> {
         }
         connection.announced = Some(capabilities.clone());
         self.effects.push_back(Effect::Announce { generation, capabilities });
+    }
+
+    /// Announces a drain, on each connection on which the extension `drain` was agreed. The capabilities are sent first, also if
+    /// they waited for probes: they are the first frame of a connection.
+    pub(super) fn announce_drain(&mut self, now: Instant) {
+        let Some((generation, agreed)) = self.current().map(|(generation, it)| (generation, it.agreed)) else { return };
+        if self.drain == Drain::No || !agreed.contains(Extension::Drain) {
+            return;
+        }
+        self.settled = true;
+        self.announce(now);
+        self.effects.push_back(Effect::AnnounceDrain { generation, in_flight: self.ledger.in_flight() });
     }
 
     /// Requests a wake-up for the next time at which something is due without another input.

@@ -6,10 +6,15 @@ use ed25519_dalek::{Signature, Signer, SigningKey, Verifier};
 use proptest::prelude::*;
 
 use super::*;
-use crate::messages::wire::{FromAgent, KeptJob};
+use crate::core::session::auth2::{is_like_a_statement, statement};
+use crate::messages::wire::{Extension, FromAgent};
+
+mod auth2;
+mod session;
 
 const ID: &str = "6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10";
 const CODE: &str = "canary-code-7f3a";
+const COORDINATOR: &str = "coordinator.example:443";
 const VERDICT: Handshake = Handshake::AwaitingVerdict { agreed: Extensions::NONE, resumes: false };
 
 /// An agent with a real key, and the nonces that it signed.
@@ -20,13 +25,23 @@ struct Agent {
     signed: RefCell<Vec<Vec<u8>>>,
     nonces: RefCell<SignedNonces>,
     state: Cell<Handshake>,
+    client_nonce: [u8; CLIENT_NONCE],
+    requires_auth2: bool,
 }
 
 impl Agent {
     fn in_state(state: Handshake) -> Self {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let (signed, nonces, state) = (RefCell::default(), RefCell::default(), Cell::new(state));
-        Self { key, code: None, resume: None, signed, nonces, state }
+        Self {
+            key,
+            code: None,
+            resume: None,
+            signed: RefCell::default(),
+            nonces: RefCell::default(),
+            state: Cell::new(state),
+            client_nonce: [9; CLIENT_NONCE],
+            requires_auth2: false,
+        }
     }
 
     fn receives(&self, received: Received<'_>) -> Step {
@@ -42,6 +57,9 @@ impl Agent {
             enrollment_code: self.code.as_ref(),
             agent_version: "1.2.3",
             resume: self.resume.as_ref(),
+            coordinator: COORDINATOR,
+            client_nonce: &self.client_nonce,
+            requires_auth2: self.requires_auth2,
         };
         let (state, step) = self.state.get().next(received, &credentials);
         self.state.set(state);
@@ -55,6 +73,11 @@ impl Agent {
 
 fn challenge(nonce: &str) -> String {
     format!(r#"{{"type":"auth_challenge","nonce":"{nonce}"}}"#)
+}
+
+/// A challenge with these names on offer.
+fn challenge_offering(nonce: &str, extensions: &str) -> String {
+    format!(r#"{{"type":"auth_challenge","nonce":"{nonce}","extensions":{extensions}}}"#)
 }
 
 fn failed(step: Step) -> HandshakeFailure {
@@ -81,7 +104,7 @@ fn a_challenge_is_answered_with_a_signature_over_the_raw_nonce() {
 
 #[test]
 fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_none() {
-    let both = [Extension::Binary, Extension::Endpoints].into_iter().collect();
+    let two: Extensions = [Extension::Binary, Extension::Endpoints].into_iter().collect();
     for (offer, agreed) in [
         ("", Extensions::NONE),
         (r#","extensions":[]"#, Extensions::NONE),
@@ -90,8 +113,8 @@ fn the_response_names_the_known_extensions_of_the_offer_and_without_an_offer_non
         (r#","extensions":{"binary":1}"#, Extensions::NONE),
         (r#","extensions":["binary",7]"#, Extensions::NONE),
         (r#","extensions":null"#, Extensions::NONE),
-        (r#","extensions":["endpoints","binary"]"#, both),
-        (r#","extensions":["weather","binary","endpoints"]"#, both),
+        (r#","extensions":["endpoints","binary"]"#, two),
+        (r#","extensions":["weather","binary","endpoints"]"#, two),
     ] {
         let agent = Agent::in_state(Handshake::default());
         let nonce = STANDARD.encode([1; 32]);
@@ -158,67 +181,6 @@ fn auth_ok_admits_the_agent_with_or_without_a_provider_id() {
         let provider_id = id.map(|id| id.parse().unwrap());
         assert_eq!(step, Step::Accepted { provider_id, agreed: Extensions::NONE, session: None });
         assert_eq!(agent.state.get(), Handshake::Over);
-    }
-}
-
-fn kept_jobs() -> ResumeRequest {
-    let job = KeptJob { job_id: ID.parse().unwrap(), offset: 7, ended: false };
-    ResumeRequest { session: "s-1".parse().unwrap(), jobs: vec![job] }
-}
-
-/// What an agent that keeps jobs or none reads in an `auth_ok` with these fields.
-fn verdict(offer: &str, keeps: bool, fields: &str) -> Result<Option<SessionGrant>, HandshakeFailure> {
-    let mut agent = Agent::in_state(Handshake::default());
-    agent.resume = keeps.then(kept_jobs);
-    let nonce = STANDARD.encode([1; 32]);
-    let step = agent.reads(&format!(r#"{{"type":"auth_challenge","nonce":"{nonce}","extensions":[{offer}]}}"#));
-    let Step::Send(response) = step else { panic!("no answer") };
-    assert_eq!(response.resume, agent.resume.clone().filter(|_| !offer.is_empty()));
-    match agent.reads(&format!(r#"{{"type":"auth_ok"{fields}}}"#)) {
-        Step::Accepted { session, .. } => Ok(session),
-        other => Err(failed(other)),
-    }
-}
-
-#[test]
-fn an_agreed_session_is_opened_or_resumed() {
-    let open = r#","session":"s-2","resume_window_ms":60000"#;
-    let resumed = format!(r#"{open},"resumed":true,"jobs":[{{"job_id":"{ID}","offset":5}}]"#);
-    let grant = |resumed| SessionGrant { name: "s-2".parse().unwrap(), window: Duration::from_mins(1), resumed };
-    let wanted = vec![WantedJob { job_id: ID.parse().unwrap(), offset: 5 }];
-    let offer = r#""resume""#;
-    assert_eq!(verdict(offer, false, open), Ok(Some(grant(None))));
-    assert_eq!(verdict(offer, true, open), Ok(Some(grant(None))));
-    assert_eq!(verdict(offer, true, &format!(r#"{open},"resumed":false,"jobs":7"#)), Ok(Some(grant(None))));
-    assert_eq!(verdict(offer, true, &resumed), Ok(Some(grant(Some(wanted)))));
-    assert_eq!(verdict(offer, true, &format!(r#"{open},"resumed":true,"jobs":[]"#)), Ok(Some(grant(Some(Vec::new())))));
-    assert_eq!(verdict(offer, false, &resumed), Ok(Some(grant(None))), "nothing was asked for");
-    assert_eq!(verdict("", true, &resumed), Ok(None), "it was not agreed on");
-}
-
-#[test]
-fn an_incomplete_session_fails_the_handshake() {
-    let long = "s".repeat(129);
-    for fields in [
-        "",
-        r#","session":"s""#,
-        r#","resume_window_ms":60000"#,
-        r#","session":"","resume_window_ms":60000"#,
-        r#","session":"a b","resume_window_ms":60000"#,
-        r#","session":7,"resume_window_ms":60000"#,
-        &format!(r#","session":"{long}","resume_window_ms":60000"#),
-        r#","session":"s","resume_window_ms":999"#,
-        r#","session":"s","resume_window_ms":600001"#,
-        r#","session":"s","resume_window_ms":-1"#,
-        r#","session":"s","resume_window_ms":1e4"#,
-        r#","session":"s","resume_window_ms":"60000""#,
-        r#","session":"s","resume_window_ms":60000,"resumed":true"#,
-        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":{}"#,
-        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[7]"#,
-        r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[{"job_id":"x","offset":1}]"#,
-        &format!(r#","session":"s","resume_window_ms":60000,"resumed":true,"jobs":[{{"job_id":"{ID}","offset":-1}}]"#),
-    ] {
-        assert_eq!(verdict(r#""resume""#, true, fields), Err(HandshakeFailure::BadSession), "{fields}");
     }
 }
 
@@ -331,7 +293,9 @@ fn after_its_end_a_handshake_neither_signs_nor_accepts() {
 fn frame() -> impl Strategy<Value = String> {
     prop_oneof![
         (0usize..300).prop_map(|size| challenge(&STANDARD.encode(vec![1; size]))),
-        Just(format!(r#"{{"type":"auth_challenge","nonce":"{}","extensions":["binary"]}}"#, STANDARD.encode([1; 32]))),
+        Just(challenge_offering(&STANDARD.encode([1; 32]), r#"["binary"]"#)),
+        Just(challenge_offering(&STANDARD.encode([1; 32]), r#"["binary","auth2"]"#)),
+        Just(challenge(&STANDARD.encode(statement(COORDINATOR, &[1; 32], &[9; CLIENT_NONCE])))),
         Just(r#"{"type":"auth_ok"}"#.to_owned()),
         Just(r#"{"type":"auth_ok","provider_id":"a b"}"#.to_owned()),
         ".{0,40}",
@@ -340,8 +304,10 @@ fn frame() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_arrives_at_most_one_nonce_is_signed_before_one_end(frames in prop::collection::vec(frame(), 1..8)) {
-        let agent = Agent::in_state(Handshake::default());
+    fn whatever_arrives_at_most_one_nonce_is_signed_before_one_end(
+        frames in prop::collection::vec(frame(), 1..8), requires_auth2: bool,
+    ) {
+        let agent = Agent { requires_auth2, ..Agent::in_state(Handshake::default()) };
         let mut accepted = 0;
         for text in frames {
             let before = agent.state.get();
@@ -355,6 +321,10 @@ proptest! {
         let signed = agent.signed.borrow();
         prop_assert!(signed.len() <= 1 && accepted <= signed.len());
         prop_assert!(signed.iter().all(|nonce| NONCE_BYTES.contains(&nonce.len())));
+        let right = statement(COORDINATOR, &[1; 32], &[9; CLIENT_NONCE]);
+        let is_statement = |signed: &Vec<u8>| is_like_a_statement(signed);
+        prop_assert!(signed.iter().filter(|signed| is_statement(signed)).all(|signed| *signed == right));
+        prop_assert!(!requires_auth2 || signed.iter().all(is_statement));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::core::scheduling::catalog::BackendPolicy;
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::{Endpoint, Endpoints};
+use crate::messages::wire::{Extension, Extensions};
 
 /// A server of the one model, with so many slots, which it does not report.
 fn server(slots: u32) -> Server {
@@ -224,4 +225,55 @@ fn a_job_in_the_wait_queue_is_in_flight_and_its_cancel_ends_it() {
     assert_eq!((&view["waiting"], &view["jobs"][0]["phase"]), (&1.into(), &"waiting".into()));
     world.cancel(id(2), ms(0));
     assert_eq!(world.submissions[1].fate, Fate::Ended);
+}
+
+#[test]
+fn a_drain_is_announced_with_the_jobs_that_run_where_that_was_agreed_on() {
+    let drain: Extensions = [Extension::Drain].into_iter().collect();
+    for (agreed, announced) in [(drain, Some(1)), (Extensions::NONE, None)] {
+        let mut world = world([Mood::Stalls], None);
+        world.disconnect();
+        world.connect_with(agreed);
+        world.job(1, "{}");
+        world.stop(false);
+        assert_eq!(world.drain_announced, announced, "{agreed}");
+        // It is asserted that it is not announced again.
+        world.stop(false);
+        world.stop(true);
+        world.job(2, "{}");
+        assert_eq!(world.submissions[1].fate, Fate::Refused);
+    }
+}
+
+#[test]
+fn an_agent_that_drains_announces_it_on_each_new_connection_after_its_capabilities() {
+    let mut world = world([Mood::Answers], None);
+    world.stop(false);
+    assert_eq!(world.drain_announced, Some(0));
+    world.disconnect();
+    world.connect();
+    assert_eq!((world.drain_announced, world.announced.len()), (Some(0), 1));
+}
+
+#[test]
+fn capabilities_that_wait_for_probes_are_sent_before_a_drain_is_announced() {
+    let limits = Limits { max_concurrent_total: 1, max_tokens_per_minute: None, max_message_bytes: None };
+    #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
+    let now = Instant::now();
+    let settings = RouterSettings { limits, settle_at: now + ms(250) };
+    for agreed in [Extensions::all(), Extensions::NONE] {
+        let mut router: Router<super::submission::Prompt> = Router::new(settings, RandomState::new());
+        router.connection_up(now, Generation(1), agreed, None);
+        router.stop_accepting(now);
+        let effects: Vec<_> =
+            std::iter::from_fn(|| router.next_effect()).filter(|effect| !matches!(effect, Effect::WakeAt(_))).collect();
+        let is_right = match &effects[..] {
+            [Effect::Announce { .. }, Effect::AnnounceDrain { in_flight: 0, .. }, Effect::StillRunning(0)] => {
+                !agreed.is_empty()
+            }
+            [Effect::StillRunning(0)] => agreed.is_empty(),
+            _ => false,
+        };
+        assert!(is_right, "{agreed}");
+    }
 }

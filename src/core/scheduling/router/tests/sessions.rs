@@ -92,7 +92,7 @@ impl World {
     fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
         let now = Instant::now();
-        let limits = Limits { max_concurrent_total: SLOTS, max_tokens_per_minute: None };
+        let limits = Limits { max_concurrent_total: SLOTS, max_tokens_per_minute: None, max_message_bytes: None };
         let mut world = Self {
             now,
             router: Router::new(RouterSettings { limits, settle_at: now }, RandomState::new()),

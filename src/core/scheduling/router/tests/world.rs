@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) connected: bool,
     /// When offers were sent on this connection.
     pub(super) announced: Vec<Instant>,
+    /// The jobs that the announcement of a drain on this connection reported.
+    pub(super) drain_announced: Option<usize>,
     pub(super) submissions: Vec<Submission>,
     pub(super) running: BTreeMap<Ticket, Run>,
     /// Jobs whose error frame is queued.
@@ -58,7 +60,7 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
         let now = Instant::now();
         let prices = PriceList { default: Price { input_per_1m: 9, output_per_1m: 9 }, by_model: BTreeMap::new() };
-        let limits = Limits { max_concurrent_total: AGENT, max_tokens_per_minute: budget };
+        let limits = Limits { max_concurrent_total: AGENT, max_tokens_per_minute: budget, max_message_bytes: None };
         let mut world = Self {
             now,
             servers: servers.into_iter().enumerate().map(|(n, server)| (format!("b{n}").into(), server)).collect(),
@@ -69,6 +71,7 @@ impl World {
             generation: Generation(0),
             connected: false,
             announced: Vec::new(),
+            drain_announced: None,
             submissions: Vec::new(),
             running: BTreeMap::new(),
             ending: BTreeSet::new(),
@@ -144,9 +147,13 @@ impl World {
     }
 
     pub(super) fn connect(&mut self) {
+        self.connect_with(Extensions::all());
+    }
+
+    pub(super) fn connect_with(&mut self, agreed: Extensions) {
         self.generation = self.generation.next();
-        (self.connected, self.announced) = (true, Vec::new());
-        self.router.connection_up(self.now, self.generation, Extensions::without_resume(), None);
+        (self.connected, self.announced, self.drain_announced) = (true, Vec::new(), None);
+        self.router.connection_up(self.now, self.generation, agreed, None);
         self.drive();
     }
 
@@ -313,6 +320,10 @@ impl World {
                 }
                 Effect::Announce { generation, capabilities } => self.take_offer(generation, &capabilities),
                 Effect::Attach { .. } | Effect::Close { .. } => panic!("a session outlives its connection"),
+                Effect::AnnounceDrain { generation, in_flight } => {
+                    assert!(self.draining && generation == self.generation && !self.announced.is_empty());
+                    assert_eq!(self.drain_announced.replace(in_flight), None, "a drain is announced twice");
+                }
                 Effect::StillRunning(jobs) => assert!(self.draining && jobs <= AGENT as usize),
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 Effect::Event(event) => self.take_event(&event),
@@ -348,7 +359,7 @@ impl World {
         if at_once {
             self.router.end_jobs(self.now)
         } else {
-            self.router.stop_accepting()
+            self.router.stop_accepting(self.now)
         }
         self.drive();
     }

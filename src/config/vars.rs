@@ -234,6 +234,21 @@ pub(crate) static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
     "time that a job may take, 1s to 24h",
 );
 /// See [`TABLE`].
+pub(crate) static COORDINATOR_QUEUE_TIME: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_QUEUE_TIME",
+    Value("10s"),
+    "30s",
+    "time that a request may wait for a slot while all agents of its model are busy, 0 to 1h, within \
+     OUTPOST_COORDINATOR_JOB_TIMEOUT; with 0 it gets 429 at once",
+);
+/// See [`TABLE`].
+pub(crate) static COORDINATOR_QUEUE_LENGTH: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_QUEUE_LENGTH",
+    Value("1024"),
+    "256",
+    "most requests that wait for a slot, 1 to 65536; a request above it gets 429 at once",
+);
+/// See [`TABLE`].
 pub(crate) static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_JOB_SIZE",
     Value("48MiB"),
@@ -282,7 +297,7 @@ pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub(crate) static TABLE: [&Variable; 39] = [
+pub(crate) static TABLE: [&Variable; 41] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -314,6 +329,8 @@ pub(crate) static TABLE: [&Variable; 39] = [
     &COORDINATOR_ENROLLMENT_CODE,
     &COORDINATOR_AGENT_KEYS,
     &COORDINATOR_JOB_TIMEOUT,
+    &COORDINATOR_QUEUE_TIME,
+    &COORDINATOR_QUEUE_LENGTH,
     &COORDINATOR_MAX_JOB_SIZE,
     &COORDINATOR_MAX_REQUEST_MEMORY,
     &COORDINATOR_MAX_RESPONSE_BUFFER,

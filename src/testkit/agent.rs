@@ -164,7 +164,7 @@ impl ScriptedAgent {
         self.settle().await;
     }
 
-    /// The same, for a coordinator that may send jobs at once.
+    /// Offers models, and does not wait: a job can come at once.
     pub async fn send_offer(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
         let model = |id: &&str| ModelOffer {
             model_id: ModelId::from(*id),

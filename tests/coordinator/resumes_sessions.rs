@@ -229,7 +229,7 @@ async fn a_connection_whose_session_goes_on_elsewhere_is_closed_and_its_frames_c
     drop(old);
     new.settle().await;
     let health = Answer::of(coordinator.get("/healthz"), "").await;
-    assert_eq!(health.body, r#"{"status":"ok","agents":1,"in_flight":1}"#);
+    assert_eq!(health.body, r#"{"status":"ok","agents":1,"in_flight":1,"waiting":0}"#);
     new.done(job).await;
 }
 

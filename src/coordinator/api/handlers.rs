@@ -11,7 +11,8 @@ use super::errors::ApiError;
 use super::{keyless, openai, request, response};
 use crate::coordinator::agents::handshake::same;
 use crate::coordinator::events::RequestRefused;
-use crate::coordinator::fleet::dispatch;
+use crate::coordinator::fleet::dispatch::Dispatch;
+use crate::coordinator::fleet::wait_queue::ClientKey;
 use crate::coordinator::metrics::Gauges;
 use crate::coordinator::state::CoordinatorState;
 use crate::messages::backend::Format;
@@ -48,7 +49,7 @@ pub(crate) async fn models(req: HttpRequest, state: Data<CoordinatorState>) -> H
     if let Err(error) = authorize(&req, &state) {
         return fail(&state, &error, Format::OpenAi);
     }
-    let models = state.roster().models();
+    let models = state.models();
     HttpResponse::Ok().content_type("application/json").body(openai::models(&models))
 }
 
@@ -57,7 +58,7 @@ pub(crate) async fn agents(req: HttpRequest, state: Data<CoordinatorState>) -> H
     if let Err(error) = authorize(&req, &state) {
         return fail(&state, &error, Format::OpenAi);
     }
-    let agents = state.roster().agents();
+    let agents = state.agents();
     HttpResponse::Ok().json(agents)
 }
 
@@ -66,15 +67,17 @@ struct Health {
     status: &'static str,
     agents: usize,
     in_flight: usize,
+    /// Requests that wait for a slot.
+    waiting: usize,
 }
 
 /// `GET /healthz`: needs no key, and returns 503 while the coordinator stops.
 pub(crate) async fn healthz(state: Data<CoordinatorState>) -> HttpResponse {
-    let Gauges { agents, in_flight, .. } = state.gauges();
+    let Gauges { agents, in_flight, waiting, .. } = state.gauges();
     if state.is_stopping() {
-        HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight })
+        HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight, waiting })
     } else {
-        HttpResponse::Ok().json(Health { status: "ok", agents, in_flight })
+        HttpResponse::Ok().json(Health { status: "ok", agents, in_flight, waiting })
     }
 }
 
@@ -113,25 +116,36 @@ async fn run(
     state: &Arc<CoordinatorState>,
     endpoint: Endpoint,
 ) -> Result<HttpResponse, ApiError> {
-    authorize(req, state)?;
+    let client = authorize(req, state)?;
     if state.config.api_key.is_none() && !keyless::is_json(req.headers()) {
         return Err(ApiError::NotJsonType);
     }
     let body = state.body_reader.read(req.headers(), body).await?;
     let wanted = request::read(&body.bytes, endpoint)?;
-    let started = dispatch::start(state, &wanted, body, endpoint).await?;
-    Ok(response::respond(started, endpoint, wanted.response).await)
+    let mut dispatch = Dispatch::new(state.clone(), client, &wanted, body, endpoint);
+    loop {
+        let started = dispatch.start().await?;
+        match response::respond(started, endpoint, wanted.response).await {
+            Ok(response) => return Ok(response),
+            // The client has got nothing.
+            Err(error) => dispatch.failed(error)?,
+        }
+    }
 }
 
 /// Checks the API key, which is a bearer token or, from Anthropic's clients, `x-api-key`. If the coordinator has no key, only
 /// programs on this machine are served.
-fn authorize(req: &HttpRequest, state: &CoordinatorState) -> Result<(), ApiError> {
-    let Some(key) = &state.config.api_key else { return Ok(keyless::check(req.headers())?) };
+fn authorize(req: &HttpRequest, state: &CoordinatorState) -> Result<ClientKey, ApiError> {
+    let Some(key) = &state.config.api_key else {
+        keyless::check(req.headers())?;
+        return Ok(ClientKey::ANYONE);
+    };
     let text = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
     let given = [bearer, text("x-api-key")];
-    if given.into_iter().flatten().any(|given| same(key, given)) { Ok(()) } else { Err(ApiError::Unauthorized) }
+    let is_right = given.into_iter().flatten().any(|given| same(key, given));
+    if is_right { Ok(ClientKey::numbered(0)) } else { Err(ApiError::Unauthorized) }
 }

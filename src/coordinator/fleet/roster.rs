@@ -7,12 +7,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-use serde::Serialize;
-
+use super::retry::Tries;
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
+
+mod summary;
+
+pub(crate) use summary::{AgentSummary, ModelSummary};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,14 @@ const FIRST_SLOTS: usize = 8;
 /// The number of a session in this process. An agent that reconnects gets another one, unless its session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
+
+#[cfg(test)]
+impl SessionId {
+    /// A session for tests without a roster.
+    pub(crate) fn numbered(number: usize) -> Self {
+        Self(number as u64)
+    }
+}
 
 /// An agent that has proved its key.
 #[derive(Clone)]
@@ -51,11 +62,22 @@ impl AgentInfo<()> {
     }
 }
 
+/// What a request needs of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Demand {
+    /// The model.
+    pub(crate) model: ModelId,
+    /// The API path.
+    pub(crate) endpoint: Endpoint,
+}
+
 /// An agent's offer of one model.
 struct Offer {
     max_concurrent: usize,
     context_window: Option<u64>,
     endpoints: Endpoints,
+    /// The concurrent jobs over all models at which the agent has refused one of this model as full.
+    full_at: Option<usize>,
 }
 
 struct Agent<L> {
@@ -73,13 +95,15 @@ struct Agent<L> {
 }
 
 impl<L> Agent<L> {
-    fn serves(&self, model: &ModelId, endpoint: Endpoint) -> bool {
-        self.offers.get(model).is_some_and(|offer| offer.endpoints.contains(endpoint))
+    fn serves(&self, demand: &Demand) -> bool {
+        self.offers.get(&demand.model).is_some_and(|offer| offer.endpoints.contains(demand.endpoint))
     }
 
     fn has_room_for(&self, model: &ModelId) -> bool {
-        let of_model = self.jobs.values().filter(|other| *other == model).count();
-        self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
+        let jobs = self.jobs.len();
+        let Some(offer) = self.offers.get(model) else { return false };
+        let of_model = || self.jobs.values().filter(|other| *other == model).count();
+        jobs < self.limit && offer.full_at.is_none_or(|full_at| jobs < full_at) && of_model() < offer.max_concurrent
     }
 
     /// The slots that count when agents are compared: those that it reports, but at most twice the concurrent jobs that it had
@@ -110,6 +134,8 @@ pub(crate) struct Roster<L> {
 pub(crate) struct Assignment<L> {
     /// The agent's session.
     pub(crate) session: SessionId,
+    /// The agent's key.
+    pub(crate) key: AgentKey,
     /// The agent's name.
     pub(crate) provider: ProviderId,
     /// The link to its session.
@@ -136,44 +162,10 @@ pub(crate) enum NoAgent {
     Unknown,
     /// No agent that offers the model offers it at the path.
     NotAtEndpoint,
-    /// All agents that offer it are at their limits or were tried.
+    /// All agents that offer it have failed the request.
+    Tried,
+    /// All other agents that offer it are at their limits.
     Full,
-}
-
-/// A model as the API lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ModelSummary {
-    /// The model.
-    pub(crate) id: ModelId,
-    /// The largest context window that an agent reports for it, in tokens.
-    pub(crate) context_window: Option<u64>,
-    /// When the first agent that offers it connected.
-    pub(crate) since: SystemTime,
-}
-
-/// An agent as operators see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct AgentSummary {
-    /// Its name.
-    pub(crate) provider_id: ProviderId,
-    /// Base64 of its public key.
-    pub(crate) pubkey: String,
-    /// The version that it reported.
-    pub(crate) agent_version: String,
-    /// The extensions that were agreed on.
-    pub(crate) extensions: Extensions,
-    /// RFC 3339.
-    pub(crate) connected_since: String,
-    /// The models that it offers.
-    pub(crate) models: Vec<ModelId>,
-    /// Its limit of concurrent jobs.
-    pub(crate) max_concurrent: usize,
-    /// Its limit of concurrent jobs of each model, at the moment.
-    pub(crate) slots: BTreeMap<ModelId, usize>,
-    /// Its jobs.
-    pub(crate) in_flight: usize,
-    /// Its last heartbeat.
-    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl<L: Clone> Roster<L> {
@@ -237,7 +229,8 @@ impl<L: Clone> Roster<L> {
             .map(|model| {
                 let max_concurrent = (model.max_concurrent as usize).min(MOST_JOBS);
                 let endpoints = model.endpoints.filter(|_| names_paths).unwrap_or(Endpoints::BASE);
-                (model.model_id, Offer { max_concurrent, context_window: model.context_window, endpoints })
+                let context_window = model.context_window;
+                (model.model_id, Offer { max_concurrent, context_window, endpoints, full_at: None })
             })
             .collect();
     }
@@ -249,38 +242,53 @@ impl<L: Clone> Roster<L> {
         }
     }
 
-    /// Books a slot for a job with the least loaded agent that offers the model at the path and is not among those `tried`.
-    pub(crate) fn assign(
-        &mut self,
-        model: &ModelId,
-        endpoint: Endpoint,
-        job: JobId,
-        tried: &[SessionId],
-    ) -> Result<Assignment<L>, NoAgent> {
+    /// Books a slot for a job with the least loaded agent that serves the demand and may get a request that failed like this
+    /// before.
+    pub(crate) fn assign(&mut self, demand: &Demand, job: JobId, tries: &Tries) -> Result<Assignment<L>, NoAgent> {
         let mut no_agent = NoAgent::Unknown;
-        let mut best: Option<(SessionId, &mut Agent<L>)> = None;
-        for (session, agent) in &mut self.agents {
-            if !agent.offers.contains_key(model) {
+        let mut best: Option<(SessionId, &Agent<L>)> = None;
+        for (session, agent) in &self.agents {
+            if !agent.offers.contains_key(&demand.model) {
                 continue;
             }
-            if !agent.serves(model, endpoint) {
+            if !agent.serves(demand) {
                 no_agent = no_agent.max(NoAgent::NotAtEndpoint);
                 continue;
             }
-            no_agent = NoAgent::Full;
-            if tried.contains(session) || !agent.has_room_for(model) {
+            if tries.rule_out(agent.info.key) {
+                no_agent = no_agent.max(NoAgent::Tried);
                 continue;
             }
-            if best.as_ref().is_none_or(|(_, best)| agent.is_preferred_to(best)) {
+            no_agent = NoAgent::Full;
+            if !agent.has_room_for(&demand.model) {
+                continue;
+            }
+            if best.is_none_or(|(_, best)| agent.is_preferred_to(best)) {
                 best = Some((*session, agent));
             }
         }
-        let (session, agent) = best.ok_or(no_agent)?;
+        let (session, _) = best.ok_or(no_agent)?;
+        self.book(session, &demand.model, job).ok_or(no_agent)
+    }
+
+    /// Books a slot for a job with this agent. `None` if the agent is gone.
+    pub(crate) fn book(&mut self, session: SessionId, model: &ModelId, job: JobId) -> Option<Assignment<L>> {
+        let agent = self.agents.get_mut(&session)?;
         self.assignments += 1;
         agent.last_assignment = self.assignments;
         agent.jobs.insert(job, model.clone());
-        let AgentInfo { provider, link, extensions, .. } = &agent.info;
-        Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+        let AgentInfo { key, provider, link, extensions, .. } = &agent.info;
+        Some(Assignment { session, key: *key, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+    }
+
+    /// Whether an agent serves the demand and has a slot for it.
+    pub(crate) fn has_slot(&self, session: SessionId, demand: &Demand) -> bool {
+        self.agents.get(&session).is_some_and(|agent| agent.serves(demand) && agent.has_room_for(&demand.model))
+    }
+
+    /// Whether an agent may get a request that failed like this before.
+    pub(crate) fn may_get(&self, session: SessionId, tries: &Tries) -> bool {
+        self.agents.get(&session).is_some_and(|agent| !tries.rule_out(agent.info.key))
     }
 
     /// Frees the slot of a job that its agent has completed. Nothing happens if the job is no longer held.
@@ -290,6 +298,22 @@ impl<L: Clone> Roster<L> {
         if agent.jobs.remove(&job).is_some() {
             agent.most_completed = agent.most_completed.max(held);
         }
+    }
+
+    /// Frees the slot of a job that its agent has refused because it is full. Until the agent has fewer jobs than the others
+    /// that it has now, sends an offer, or [`Self::forget_refusals`] is called, it has no slot for the model.
+    pub(crate) fn refuse(&mut self, session: SessionId, job: JobId) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        let offer = agent.jobs.remove(&job).and_then(|model| agent.offers.get_mut(&model));
+        if let Some(offer) = offer {
+            offer.full_at = Some(agent.jobs.len());
+        }
+    }
+
+    /// Lets an agent have jobs again as if it had refused none.
+    pub(crate) fn forget_refusals(&mut self, session: SessionId) {
+        let offers = self.agents.get_mut(&session).into_iter().flat_map(|agent| agent.offers.values_mut());
+        offers.for_each(|offer| offer.full_at = None);
     }
 
     /// Frees a job's slot.
@@ -310,6 +334,11 @@ impl<L: Clone> Roster<L> {
         self.agents.get(&session).map(|agent| agent.info.link.clone())
     }
 
+    /// The number of connected agents.
+    pub(crate) fn count(&self) -> usize {
+        self.agents.len()
+    }
+
     /// Jobs over all connected agents.
     pub(crate) fn in_flight(&self) -> usize {
         self.agents.values().map(|agent| agent.jobs.len()).sum()
@@ -323,37 +352,5 @@ impl<L: Clone> Roster<L> {
     /// The links to all connected agents.
     pub(crate) fn links(&self) -> Vec<L> {
         self.agents.values().map(|agent| agent.info.link.clone()).collect()
-    }
-
-    /// Every model once, by its id.
-    pub(crate) fn models(&self) -> Vec<ModelSummary> {
-        let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
-        for agent in self.agents.values() {
-            for (id, offer) in &agent.offers {
-                let since = agent.info.since;
-                let context_window = offer.context_window;
-                let model = models.entry(id).or_insert(ModelSummary { id: id.clone(), context_window, since });
-                model.context_window = model.context_window.max(context_window);
-                model.since = model.since.min(since);
-            }
-        }
-        models.into_values().collect()
-    }
-
-    /// All agents, in the order of their sessions.
-    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        let summary = |agent: &Agent<L>| AgentSummary {
-            provider_id: agent.info.provider.clone(),
-            pubkey: agent.info.key.to_base64(),
-            agent_version: agent.info.version.clone(),
-            extensions: agent.info.extensions,
-            connected_since: humantime::format_rfc3339_seconds(agent.info.since).to_string(),
-            models: agent.offers.keys().cloned().collect(),
-            max_concurrent: agent.limit,
-            slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),
-            in_flight: agent.jobs.len(),
-            heartbeat: agent.heartbeat.clone(),
-        };
-        self.agents.values().map(summary).collect()
     }
 }

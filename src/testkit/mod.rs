@@ -50,7 +50,7 @@
 //! # }).unwrap();
 //! ```
 //!
-//! In a test the body is an `async fn` under `#[actix_rt::test]`.
+//! In a test the body is an `async fn` under `#[actix_rt::test(system = "outpost::testkit::System")]`, see [`System`].
 #![expect(clippy::panic, reason = "a wait or a check that fails ends the test")]
 
 mod agent;
@@ -72,6 +72,7 @@ mod reply;
 mod request;
 mod running_agent;
 mod socket;
+mod system;
 mod wire;
 mod within;
 mod world;
@@ -91,6 +92,7 @@ pub use reply::{Reply, StreamFault, answer, whole_answer};
 pub use request::{Request, RequestState};
 pub use running_agent::RunningAgent;
 pub use socket::accept_websocket;
+pub use system::System;
 pub use wire::{DialFault, TARGET};
 pub use within::{TIMEOUT, within};
 pub use world::{RealCoordinator, World, WorldBuilder};

@@ -29,7 +29,7 @@ fn finish(request: &Request) {
     request.end();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn running_jobs_finish_and_new_ones_are_refused() {
     let (mut harness, mut link, request, job) = working().await;
     harness.drain();
@@ -45,7 +45,7 @@ async fn running_jobs_finish_and_new_ones_are_refused() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_idle_agent_closes_at_once() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -57,7 +57,7 @@ async fn an_idle_agent_closes_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     let (mut harness, mut link, mut request, job) = working().await;
     let told = Instant::now();
@@ -73,7 +73,7 @@ async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_second_drain_ends_running_jobs_at_once() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
@@ -88,7 +88,7 @@ async fn a_second_drain_ends_running_jobs_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_drains_at_the_same_moment_are_two() {
     let (mut harness, mut link, mut request, job) = working().await;
     let told = Instant::now();
@@ -101,7 +101,7 @@ async fn two_drains_at_the_same_moment_are_two() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_of_the_last_job_lets_it_close() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
@@ -113,7 +113,7 @@ async fn a_cancel_of_the_last_job_lets_it_close() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_is_lost_meanwhile_ends_it() {
     for fault in [LinkFault::HangUp, LinkFault::Reset] {
         let (mut harness, mut link, mut request, _) = working().await;
@@ -127,7 +127,7 @@ async fn a_connection_that_is_lost_meanwhile_ends_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_connection_the_agent_ends_at_once() {
     // While it dials, between two tries, and in the handshake.
     for fault in [Some(DialFault::Hangs), Some(DialFault::Refused), None] {
@@ -149,7 +149,7 @@ async fn without_a_connection_the_agent_ends_at_once() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_last_frames_reach_a_coordinator_that_reads_slowly() {
     let (mut harness, mut link, request, job) = working().await;
     link.fail(LinkFault::StopReading);
@@ -168,7 +168,7 @@ async fn the_last_frames_reach_a_coordinator_that_reads_slowly() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     let (mut harness, mut link, request, _) = working().await;
     link.fail(LinkFault::StopReading);

@@ -37,7 +37,7 @@ fn complete(request: &Request, text: &str) {
     request.end();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_the_other_is_lost() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = World::builder()
@@ -73,7 +73,7 @@ async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_th
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_another_one() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = World::builder()
@@ -102,7 +102,7 @@ async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_anoth
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
     let backends = ["a", "b", "c"].map(|model| ScriptedBackend::new(model, &[model]));
     let mut builder = World::builder().scripted_coordinators(1);

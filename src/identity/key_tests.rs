@@ -1,6 +1,3 @@
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use ed25519_dalek::Signer as _;
 
 use super::*;
@@ -42,27 +39,6 @@ fn a_key_of_openssl_is_read_and_written_as_openssl_does() {
     for text in [OPENSSL.replace('\n', "\r\n"), format!("\n{OPENSSL}"), OPENSSL.trim_end().to_owned()] {
         assert_eq!(from_pem(text.as_bytes()).unwrap().to_bytes(), key.to_bytes(), "{text:?}");
     }
-}
-
-#[test]
-fn openssl_reads_what_we_write() {
-    let command = |arguments: &[&str]| {
-        Command::new("openssl")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-    };
-    // Where there is no openssl, the test above stands alone.
-    let Ok(mut openssl) = command(&["pkey", "-noout", "-text"]) else { return };
-    let key = generate().unwrap();
-    openssl.stdin.take().unwrap().write_all(to_pem(&key).unwrap().as_bytes()).unwrap();
-    let output = openssl.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let digits = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(digits(text.split_once("pub:").unwrap().1).contains(&hex(key.verifying_key().as_bytes())));
 }
 
 #[test]

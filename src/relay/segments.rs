@@ -75,9 +75,14 @@ impl Segments {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Bytes of which no two next to each other are the same.
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..3 * MAX_CHUNK + 40).map(|at| at as u8).collect());
 
     proptest! {
         #[test]
@@ -86,9 +91,9 @@ mod tests {
         ) {
             let (mut segments, mut appended, mut popped) = (Segments::default(), Vec::new(), Vec::new());
             for (n, (len, pops)) in pieces.into_iter().enumerate() {
-                let piece: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
-                appended.extend_from_slice(&piece);
-                segments.push(&piece);
+                let piece = &BYTES[n..n + len];
+                appended.extend_from_slice(piece);
+                segments.push(piece);
                 if pops {
                     prop_assert!(segments.front().len() <= MAX_CHUNK);
                     popped.extend_from_slice(segments.front());

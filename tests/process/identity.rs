@@ -1,9 +1,12 @@
 //! What the agent keeps between runs: a key that is made once, owned by one process, and never half written.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use outpost::messages::wire::AuthResponse;
 use outpost::testkit::{CoordinatorLink, ScriptedCoordinator};
 use rustix::process::Signal;
@@ -95,6 +98,40 @@ async fn a_key_that_can_not_be_used_is_named_and_left_as_it_is() {
         let secret = good.lines().nth(1).unwrap();
         assert!(!ended.stderr.contains(secret));
     }
+}
+
+// These two start a program, which has all locks of its parent from its fork to its exec. In the process of the unit tests
+// these would be locks that other tests have just given up.
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_pipe_in_place_of_the_key_or_its_lock_is_refused() {
+    let coordinator = coordinator().await;
+    for name in ["identity.key", "identity.key.lock"] {
+        let home = Home::new();
+        let pipe = home.key().with_file_name(name);
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let ended = agent(&coordinator, &home, NO_BACKEND).finish().await;
+        ended.assert_code(66);
+        assert!(ended.stderr.contains("not a regular file"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(pipe.to_str().unwrap()), "{}", ended.stderr);
+        assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+    }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn openssl_reads_the_key() {
+    let (mut coordinator, home) = (coordinator().await, Home::new());
+    let _agent = agent(&coordinator, &home, NO_BACKEND).start();
+    let (_link, response) = challenged(&mut coordinator).await;
+    let read = Command::new("openssl").args(["pkey", "-noout", "-text", "-in"]).arg(home.key()).output();
+    // Where there is no openssl, the tests of the key's text form stand alone.
+    let Ok(output) = read else { return };
+    assert!(output.status.success());
+    let digits = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>();
+    let public = STANDARD.decode(response.pubkey).unwrap();
+    let public: String = public.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(digits(text.split_once("pub:").unwrap().1).contains(&public), "{text}");
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

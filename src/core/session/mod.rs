@@ -1,4 +1,5 @@
-//! A connection to the coordinator, and the session that outlives it: authentication, how far responses have come, liveness, classification of its end, and the wait before the next one.
+//! A connection to the coordinator, and the session that outlives it: authentication, how far responses have come, liveness,
+//! classification of its end, and the wait before the next one.
 
 pub(crate) mod auth2;
 pub(crate) mod backoff;

@@ -21,8 +21,8 @@ use crate::messages::wire::{Extensions, KeptJob, ResumeRequest, Taken, WantedJob
 
 impl<W: Work> Router<W> {
     /// A connection is up and takes jobs. If it goes on with the session that was listed in its handshake, the jobs that the
-    /// coordinator still wants go on there, and the earlier connection is closed. Otherwise it has a new session: sessions without a connection
-    /// end, and an earlier connection that still lives finishes its own jobs.
+    /// coordinator still wants go on there, and the earlier connection is closed. Otherwise it has a new session: sessions
+    /// without a connection end, and an earlier connection that still lives finishes its own jobs.
     pub(crate) fn connection_up(
         &mut self,
         now: Instant,
@@ -74,8 +74,8 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
-    /// Goes on with the jobs of a session that the coordinator wants. The others were cancelled. One that arrived after the list was made
-    /// counts as never received: the coordinator may send it again.
+    /// Goes on with the jobs of a session that the coordinator wants. The others were cancelled. One that arrived after the list
+    /// was made counts as never received: the coordinator may send it again.
     fn go_on(
         &mut self,
         now: Instant,

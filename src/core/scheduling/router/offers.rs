@@ -60,8 +60,8 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// The next time at which something is due: a job's timer, the end of a session's window, delayed capabilities, the first capabilities, a load poll,
-    /// the end of a cool-down.
+    /// The next time at which something is due: a job's timer, the end of a session's window, delayed capabilities, the first
+    /// capabilities, a load poll, the end of a cool-down.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
         let settle_at = self.current().filter(|_| !self.settled).map(|_| self.settings.settle_at);
         let announce_at = self.current().and_then(|(_, connection)| connection.announce_at);

@@ -12,6 +12,8 @@ use crate::llama::Llama;
 use crate::process::Process;
 use crate::waiting::eventually;
 
+/// How long jobs outlive the connection of their agent.
+pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(1);
 /// How often the agents of these tests look at their backends.
 pub(crate) const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -40,9 +42,13 @@ impl Fleet {
     async fn launch(api_key: Option<&'static str>, backends: &str, more: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let log = [("OUTPOST_LOG", "debug")];
+        let window = format!("{}s", RESUME_WINDOW.as_secs());
+        let window = [("OUTPOST_COORDINATOR_RESUME_WINDOW", window.as_str())];
         let client_key = api_key.map(|key| ("OUTPOST_COORDINATOR_API_KEY", key));
-        let mut coordinator =
-            Process::start(&["coordinator", "--listen", "127.0.0.1:0"], log.into_iter().chain(client_key));
+        let mut coordinator = Process::start(
+            &["coordinator", "--listen", "127.0.0.1:0"],
+            log.into_iter().chain(window).chain(client_key),
+        );
         let address = coordinator.address(" addr=").await;
         let (url, key) = (format!("ws://{address}/agent"), dir.path().join("identity.key"));
         let interval = format!("{}s", DISCOVERY_INTERVAL.as_secs());

@@ -38,7 +38,7 @@ async fn half_done(backend: &ScriptedBackend, link: &mut CoordinatorLink) -> (Jo
     (job, request)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_end_on_the_old_connection_and_new_ones_begin_on_the_next() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
     let (first, request) = half_done(&backend, &mut old).await;
@@ -70,7 +70,7 @@ async fn jobs_end_on_the_old_connection_and_new_ones_begin_on_the_next() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_old_connection_without_a_job_is_closed_at_once() {
     let (mut harness, _backend, mut old) = agent(&[Extension::Handover]).await;
     old.handover(DEADLINE);
@@ -80,7 +80,7 @@ async fn an_old_connection_without_a_job_is_closed_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_move_at_once_where_the_session_goes_on() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover, Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut old).await;
@@ -107,7 +107,7 @@ async fn jobs_move_at_once_where_the_session_goes_on() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn where_the_session_does_not_go_on_jobs_end_on_the_old_connection() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover, Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut old).await;
@@ -122,7 +122,7 @@ async fn where_the_session_does_not_go_on_jobs_end_on_the_old_connection() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn at_the_deadline_the_old_connection_is_closed_and_its_jobs_end_or_wait() {
     for resumes in [false, true] {
         let extensions = [Extension::Handover, Extension::Resume];
@@ -146,7 +146,7 @@ async fn at_the_deadline_the_old_connection_is_closed_and_its_jobs_end_or_wait()
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_handover_that_is_malformed_or_repeated_is_skipped() {
     let (mut harness, _backend, mut link) = agent(&[Extension::Handover]).await;
     for text in [r#"{"type":"handover"}"#, r#"{"type":"handover","deadline_ms":999}"#] {
@@ -161,7 +161,7 @@ async fn a_handover_that_is_malformed_or_repeated_is_skipped() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failed_dial_is_tried_again_while_the_old_connection_goes_on() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
     harness.coordinator.fail_dials([DialFault::Refused, DialFault::Refused]);
@@ -179,7 +179,7 @@ async fn a_failed_dial_is_tried_again_while_the_old_connection_goes_on() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_the_agreement_the_frame_means_nothing() {
     let (harness, _backend, mut link) = agent(&[]).await;
     link.handover(DEADLINE);

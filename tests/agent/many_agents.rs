@@ -59,7 +59,7 @@ fn complete(request: &Request, text: &str) {
     request.end();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_sees_one_request() {
     let box_ = backend("box");
     let mut world = World::builder()
@@ -92,7 +92,7 @@ async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_see
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_the_other_is_lost() {
     let (left, right) = (backend("left"), backend("right"));
     let mut config = RealCoordinator::config();
@@ -131,7 +131,7 @@ async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_th
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_another_one() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = World::builder()
@@ -160,7 +160,7 @@ async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_anoth
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
     let backends = ["a", "b", "c"].map(|model| ScriptedBackend::new(model, &[model]));
     let mut builder = World::builder().scripted_coordinators(1);
@@ -184,7 +184,7 @@ async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_coordinator_gives_an_agent_that_drains_no_new_job_and_waits_for_its_running_ones() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = World::builder()

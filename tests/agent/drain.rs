@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outpost::messages::endpoint::Endpoint;
+use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, FromAgent};
 use outpost::testkit::{
     CoordinatorLink, DialFault, Event, Exit, Harness, LinkFault, Phase, Reply, Request, ScriptedBackend, answer,
@@ -11,12 +12,12 @@ use outpost::testkit::{
 use tokio::time::Instant;
 
 /// An agent with one running job, whose answer is in the test's hands.
-async fn working() -> (Harness, CoordinatorLink, Request, outpost::messages::ids::JobId) {
+async fn working() -> (Harness, CoordinatorLink, Request, JobId) {
     working_with(&[]).await
 }
 
 /// The same with these extensions on offer.
-async fn working_with(offer: &[Extension]) -> (Harness, CoordinatorLink, Request, outpost::messages::ids::JobId) {
+async fn working_with(offer: &[Extension]) -> (Harness, CoordinatorLink, Request, JobId) {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -35,18 +36,23 @@ fn finish(request: &Request) {
     request.end();
 }
 
+/// A job that crossed the beginning of the drain on the wire is refused, the running one finishes, and the agent ends.
+async fn only_the_running_job_ends(harness: &mut Harness, link: &mut CoordinatorLink, request: &Request, job: JobId) {
+    let late = link.job("m", "{}");
+    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
+    link.heartbeat().await;
+    finish(request);
+    link.outcome_of(job).await.done();
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+}
+
 #[actix_rt::test]
 async fn running_jobs_finish_and_new_ones_are_refused() {
     let (mut harness, mut link, request, job) = working().await;
     harness.drain();
     harness.until(|state| state.phase == Phase::Draining).await;
-    let late = link.job("m", "{}");
-    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
-    link.heartbeat().await;
-    finish(&request);
-    link.outcome_of(job).await.done();
-    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
-    assert_eq!(harness.exit().await, Exit::Drained);
+    only_the_running_job_ends(&mut harness, &mut link, &request, job).await;
     assert_eq!(harness.snapshot().phase, Phase::Stopped);
     harness.stop().await;
 }
@@ -196,14 +202,7 @@ async fn a_drain_is_announced_once_where_that_was_agreed_on_and_running_jobs_fin
     let (mut harness, mut link, request, job) = working_with(&[Extension::Drain]).await;
     harness.drain();
     assert_eq!(link.draining().await, 1);
-    // A job that crossed the announcement on the wire.
-    let late = link.job("m", "{}");
-    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
-    link.heartbeat().await;
-    finish(&request);
-    link.outcome_of(job).await.done();
-    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
-    assert_eq!(harness.exit().await, Exit::Drained);
+    only_the_running_job_ends(&mut harness, &mut link, &request, job).await;
     harness.stop().await;
 }
 

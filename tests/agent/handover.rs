@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use outpost::messages::ids::JobId;
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, FromAgent};
-use outpost::testkit::{CoordinatorLink, DialFault, Harness, Reply, Request, ScriptedBackend};
+use outpost::testkit::{CoordinatorLink, DialFault, Harness, Reply, ScriptedBackend};
 use tokio::time::Instant;
 
-const TEXT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-const DONE: &str = "data: [DONE]\n\n";
+use crate::half_done::{DONE, TEXT, finish, half_done};
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn agent(extensions: &[Extension]) -> (Harness, ScriptedBackend, CoordinatorLink) {
@@ -22,20 +21,6 @@ async fn agent(extensions: &[Extension]) -> (Harness, ScriptedBackend, Coordinat
         harness.coordinator.serving("m").await
     };
     (harness, backend, link)
-}
-
-fn finish(request: &Request) {
-    request.piece(DONE);
-    request.end();
-}
-
-async fn half_done(backend: &ScriptedBackend, link: &mut CoordinatorLink) -> (JobId, Request) {
-    let job = link.job("m", "{}");
-    let request = backend.request().await;
-    request.head();
-    request.piece(TEXT);
-    assert_eq!(link.chunk_of(job).await, TEXT.as_bytes());
-    (job, request)
 }
 
 #[actix_rt::test]

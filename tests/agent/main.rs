@@ -13,6 +13,7 @@ mod endings;
 mod extensions;
 mod failover;
 mod formats;
+mod half_done;
 mod handover;
 mod handshake;
 mod harness;

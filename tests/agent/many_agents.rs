@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use outpost::messages::wire::ErrorCode;
 use outpost::testkit::{
-    DialFault, Exit, Harness, LinkFault, RealCoordinator, Reply, Request, ScriptedBackend, World, answer, within,
+    CoordinatorConfig, DialFault, Exit, Harness, LinkFault, RealCoordinator, Reply, Request, ScriptedBackend, World,
+    answer, within,
 };
 
 /// A backend that offers `m` and answers by hand.
@@ -59,6 +60,19 @@ fn complete(request: &Request, text: &str) {
     request.end();
 }
 
+/// Two agents of one real coordinator, each with one of these backends. Both have sent their offers.
+async fn two_agents(config: CoordinatorConfig, left: &ScriptedBackend, right: &ScriptedBackend) -> World {
+    let mut world = World::builder()
+        .real_coordinator(config)
+        .agent(0, Harness::builder().backend(left))
+        .agent(0, Harness::builder().backend(right))
+        .start();
+    for agent in &mut world.agents {
+        agent.until(|state| state.models_offered == 1).await;
+    }
+    world
+}
+
 #[actix_rt::test]
 async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_sees_one_request() {
     let box_ = backend("box");
@@ -97,15 +111,8 @@ async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_th
     let (left, right) = (backend("left"), backend("right"));
     let mut config = RealCoordinator::config();
     config.resume_window = Duration::from_secs(1);
-    let mut world = World::builder()
-        .real_coordinator(config)
-        .agent(0, Harness::builder().backend(&left))
-        .agent(0, Harness::builder().backend(&right))
-        .start();
+    let world = two_agents(config, &left, &right).await;
     let addr = world.real(0).addr();
-    for agent in &mut world.agents {
-        agent.until(|state| state.models_offered == 1).await;
-    }
     // The coordinator reads an agent's offer before its answer to a later ping: both are known when two jobs run at once.
     let first = chat(addr);
     let on_first = tokio::select! {
@@ -187,15 +194,8 @@ async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
 #[actix_rt::test]
 async fn the_coordinator_gives_an_agent_that_drains_no_new_job_and_waits_for_its_running_ones() {
     let (left, right) = (backend("left"), backend("right"));
-    let mut world = World::builder()
-        .real_coordinator(RealCoordinator::config())
-        .agent(0, Harness::builder().backend(&left))
-        .agent(0, Harness::builder().backend(&right))
-        .start();
+    let mut world = two_agents(RealCoordinator::config(), &left, &right).await;
     let addr = world.real(0).addr();
-    for agent in &mut world.agents {
-        agent.until(|state| state.models_offered == 1).await;
-    }
     let first = chat(addr);
     let on_first = tokio::select! {
         request = left.request() => (0, request),

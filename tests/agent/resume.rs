@@ -5,12 +5,11 @@ use std::time::Duration;
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{BinaryChunk, ErrorCode, Extension, Extensions, FromAgent, KeptJob};
 use outpost::testkit::{
-    AgentBuilder, CoordinatorLink, DialFault, Frame, Harness, LinkFault, RESUME_WINDOW, Reply, Request,
-    ScriptedBackend, job_frame,
+    AgentBuilder, CoordinatorLink, DialFault, Frame, Harness, LinkFault, RESUME_WINDOW, Reply, ScriptedBackend,
+    job_frame,
 };
 
-const TEXT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-const DONE: &str = "data: [DONE]\n\n";
+use crate::half_done::{DONE, TEXT, finish, half_done};
 
 fn only(extensions: &[Extension]) -> Extensions {
     extensions.iter().copied().collect()
@@ -31,16 +30,6 @@ async fn agent(
 
 async fn resuming(extensions: &[Extension]) -> (Harness, ScriptedBackend, CoordinatorLink) {
     agent(|builder| builder, only(extensions)).await
-}
-
-/// A job whose backend has sent one event, which has arrived.
-async fn half_done(backend: &ScriptedBackend, link: &mut CoordinatorLink) -> (JobId, Request) {
-    let job = link.job("m", "{}");
-    let request = backend.request().await;
-    request.head();
-    request.piece(TEXT);
-    assert_eq!(link.chunk_of(job).await, TEXT.as_bytes());
-    (job, request)
 }
 
 /// The next connection up to the answer to its challenge, and the jobs that the agent lists there.
@@ -75,8 +64,7 @@ async fn a_response_goes_on_where_the_coordinator_wants_whatever_ends_the_connec
             assert_eq!(listed, [kept(job, 2 * TEXT.len(), false)]);
             link.resume_session("s-2", &[(job, received as u64)]);
             assert!(matches!(link.next().await, FromAgent::Capabilities(_)), "capabilities are the first frame");
-            request.piece(DONE);
-            request.end();
+            finish(&request);
             let rest = link.outcome_of(job).await;
             let whole = [TEXT, TEXT, DONE].concat();
             assert_eq!(rest.bytes, whole.as_bytes()[received..], "{extensions:?} {received}");
@@ -95,8 +83,7 @@ async fn a_job_that_ends_without_a_connection_frees_its_slot_and_waits_with_its_
     link.ack(job, TEXT.len() as u64);
     link.ping(b"acknowledged").await;
     link.fail(LinkFault::Reset);
-    request.piece(DONE);
-    request.end();
+    finish(&request);
     harness.until(|state| state.in_flight == 0 && state.jobs.done == 1).await;
     for session in ["s-1", "s-1"] {
         let (mut link, listed) = returns(&mut harness).await;
@@ -134,8 +121,7 @@ async fn a_job_that_the_coordinator_does_not_want_is_cancelled() {
     assert_eq!(listed.len(), 2);
     link.resume_session("s-1", &[(JobId::random(), 3), (job, TEXT.len() as u64)]);
     request.dropped().await;
-    other.piece(DONE);
-    other.end();
+    finish(&other);
     link.outcome_of(job).await.done();
     // A job never runs twice: nothing answers to an id that has ended.
     let mut again = job_frame("m", "{}");
@@ -188,8 +174,7 @@ async fn an_offset_that_is_not_kept_ends_that_job_alone() {
         link.resume_session("s-1", &[(bad, wanted), (good, len)]);
         let rest = link.outcome_of(bad).await;
         assert_eq!((rest.code(), rest.bytes.len()), (ErrorCode::Internal, 0), "{wanted}");
-        other.piece(DONE);
-        other.end();
+        finish(&other);
         link.outcome_of(good).await.done();
         harness.until(|state| state.in_flight == 0).await;
         harness.stop().await;

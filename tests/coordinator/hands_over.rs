@@ -1,4 +1,4 @@
-//! A stop of the coordinator: agents with the extension `handover` are told, running jobs end, and nothing new is taken.
+//! A stop of the coordinator: it is announced to agents with the extension `handover`, running jobs end, and nothing new is taken.
 
 use std::time::Duration;
 

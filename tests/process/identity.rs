@@ -31,7 +31,7 @@ fn limit_file_size(process: &crate::support::Outpost, bytes: Option<u64>) {
     prlimit(Some(process.pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
 }
 
-/// Where there is no openssl, the tests of the key's text form stand alone.
+/// Without openssl, only the tests of the key's text form check this.
 fn assert_openssl_reads(key: &std::path::Path, pubkey: &str) {
     let Ok(read) = Command::new("openssl").args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(key).output() else {
         return;

@@ -1,5 +1,5 @@
-//! Nobody waits for the answer any more: the server's slot is free at once, whoever it was that went away. Only a coordinator
-//! may come back for its jobs within the window that it gave.
+//! If the client, the agent or the coordinator of a job goes away, the server's slot is free at once. A coordinator may come
+//! back for its jobs within the window that it gave.
 
 use std::time::Duration;
 

@@ -41,18 +41,17 @@ impl Encoding {
         }
         if self.has_offsets {
             let offset = offset.to_string();
-            return append_text(out, &[HEAD, job.as_str().as_bytes(), OFFSET, offset.as_bytes(), MORE], bytes);
+            return append_text(out, &[HEAD, job.as_str().as_bytes(), QUOTE, OFFSET, offset.as_bytes(), DATA], bytes);
         }
-        append_text(out, &[HEAD, job.as_str().as_bytes(), MIDDLE], bytes);
+        append_text(out, &[HEAD, job.as_str().as_bytes(), QUOTE, DATA], bytes);
     }
 
     /// Appends the frame of a job's first chunk, which may be empty, with the head of its response.
     pub(super) fn append_first(self, out: &mut FrameBuffer, job: JobId, head: &ResponseHead, bytes: &[u8]) {
         let (status, kind) = (head.status().to_string(), head.content_type());
-        let offset = if self.has_offsets { FIRST } else { b"" };
-        let parts =
-            [HEAD, job.as_str().as_bytes(), STATUS, status.as_bytes(), TYPE, kind.as_bytes(), QUOTE, offset, MORE];
-        append_text(out, &parts, bytes);
+        let (name, offset): (&[u8], &[u8]) = if self.has_offsets { (OFFSET, b"0") } else { (b"", b"") };
+        let (job, status, kind) = (job.as_str().as_bytes(), status.as_bytes(), kind.as_bytes());
+        append_text(out, &[HEAD, job, QUOTE, STATUS, status, TYPE, kind, QUOTE, name, offset, DATA], bytes);
     }
 }
 
@@ -74,13 +73,11 @@ pub(super) fn append_terminal(out: &mut FrameBuffer, terminal: &FromAgent) {
 }
 
 const HEAD: &[u8] = br#"{"type":"job_chunk","job_id":""#;
-const STATUS: &[u8] = br#"","status":"#;
-const TYPE: &[u8] = br#","content_type":""#;
 const QUOTE: &[u8] = br#"""#;
-const OFFSET: &[u8] = br#"","offset":"#;
-const FIRST: &[u8] = br#","offset":0"#;
-const MORE: &[u8] = br#","data":""#;
-const MIDDLE: &[u8] = br#"","data":""#;
+const STATUS: &[u8] = br#","status":"#;
+const TYPE: &[u8] = br#","content_type":""#;
+const OFFSET: &[u8] = br#","offset":"#;
+const DATA: &[u8] = br#","data":""#;
 const TAIL: &[u8] = br#""}"#;
 
 #[cfg(test)]

@@ -57,31 +57,42 @@ impl Held {
         self.delivery.unwritten() == 0 && !self.head_is_due && !self.delivery.terminal_is_due()
     }
 
-    /// Bytes that are not written.
-    pub(super) fn unwritten(&self) -> usize {
-        self.bytes.len() - self.kept()
-    }
-
     /// Bytes that are written and kept.
     pub(super) fn kept(&self) -> usize {
         (self.delivery.written() - self.delivery.acknowledged()) as usize
     }
 
-    /// Appends the next frame of the response, the one that begins with its first byte with the head.
+    /// Appends the next frame of the response.
     pub(super) fn append_chunk(&mut self, job: JobId, allowance: &Allowance, out: &mut FrameBuffer) {
-        let offset = self.delivery.written();
         let bytes = self.bytes.from(self.kept());
-        let encoding = self.outbox.encoding();
+        self.encode(job, bytes, out);
+        let freed = self.wrote(bytes.len());
+        self.free(allowance, freed);
+    }
+
+    /// Appends a frame of bytes that are not held before or after: there is nothing to write before them, and none is kept.
+    pub(super) fn pass_chunk(&mut self, job: JobId, bytes: &[u8], out: &mut FrameBuffer) {
+        self.encode(job, bytes, out);
+        self.delivery.produce(bytes.len() as u64);
+        self.wrote(bytes.len());
+    }
+
+    /// Appends these bytes as the next frame, the one that begins with the response's first byte with the head.
+    fn encode(&self, job: JobId, bytes: &[u8], out: &mut FrameBuffer) {
+        let (encoding, offset) = (self.outbox.encoding(), self.delivery.written());
         match &self.head {
             Some(head) if offset == 0 => encoding.append_first(out, job, head, bytes),
             _ => encoding.append(out, job, offset, bytes),
         }
+    }
+
+    /// A chunk was written. Returns how many bytes need no longer be held.
+    fn wrote(&mut self, bytes: usize) -> u64 {
         self.head_is_due = false;
-        let freed = self.delivery.wrote(bytes.len() as u64);
         if !self.delivery.keeps() {
             self.head = None;
         }
-        self.free(allowance, freed);
+        self.delivery.wrote(bytes as u64)
     }
 
     /// Appends the terminal frame, if it is next.

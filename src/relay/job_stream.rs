@@ -141,31 +141,17 @@ impl JobStream {
             return bytes.len();
         }
         held.first_byte.get_or_insert_with(Instant::now);
-        if held.bytes.is_empty() && held.is_written() && !held.delivery.keeps() && bytes.len() >= ENOUGH {
-            let frame = bytes.get(..MAX_CHUNK).unwrap_or(bytes);
-            if self.write_through(&mut held, frame) {
+        if held.is_written() && !held.delivery.keeps() && bytes.len() >= ENOUGH {
+            let (frame, outbox) = (bytes.get(..MAX_CHUNK).unwrap_or(bytes), held.outbox.clone());
+            if outbox.try_write(|out| held.pass_chunk(self.0.job, frame, out)) {
                 return frame.len();
             }
         }
         let kept = self.keep(&mut held, bytes);
-        if held.unwritten() >= ENOUGH && !self.try_write(&mut held) {
+        if held.delivery.unwritten() >= ENOUGH as u64 && !self.try_write(&mut held) {
             self.queue(held);
         }
         kept
-    }
-
-    /// Writes a frame of bytes that are not held before or after, where the line is idle.
-    fn write_through(&self, held: &mut Held, bytes: &[u8]) -> bool {
-        let outbox = held.outbox.clone();
-        outbox.try_write(|out| {
-            let (offset, encoding) = (held.delivery.written(), held.outbox.encoding());
-            match held.head.take() {
-                Some(head) => encoding.append_first(out, self.0.job, &head, bytes),
-                None => encoding.append(out, self.0.job, offset, bytes),
-            }
-            held.delivery.produce(bytes.len() as u64);
-            held.delivery.wrote(bytes.len() as u64);
-        })
     }
 
     /// Takes as many of these bytes as there is room for: those of one frame, or more where the job waits for its turn anyway.

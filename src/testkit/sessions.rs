@@ -27,7 +27,7 @@ impl CoordinatorLink {
     }
 
     fn grant(&self, session: &str, jobs: Option<Vec<WantedJob>>) {
-        let Ok(name) = session.parse() else { panic!("{session} is no name of a session") };
+        let Ok(name) = session.parse() else { panic!("not a name of a session: {session}") };
         let resumed = jobs.is_some();
         let (session, resume_window) = (Some(name), Some(RESUME_WINDOW));
         self.send(&FromCoordinator::AuthOk(AuthOk { provider_id: None, session, resume_window, resumed, jobs }));

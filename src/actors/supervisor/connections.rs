@@ -3,8 +3,6 @@
 //! There is one at most times. During a handover the next one is dialled while the current one works on. Once it is up, the
 //! earlier one finishes its jobs, until its deadline.
 
-use std::time::Duration;
-
 use actix::prelude::*;
 
 use super::links::Connection;
@@ -13,7 +11,7 @@ use crate::actors::connection::{ConnectionActor, ConnectionEnded, ConnectionExit
 use crate::actors::messages::{ConnectionUp, RouterInputs};
 use crate::core::session::backoff::{EndClass, Reconnect};
 use crate::messages::ids::Generation;
-use crate::messages::lifecycle::{Child, ConnectionDown, HandoverAnnounced, Stop};
+use crate::messages::lifecycle::{Child, ConnectionDown, HandoverAnnounced};
 use crate::telemetry::Event;
 use crate::telemetry::events::{
     ConnectFailed, Disconnected, HandoverBegun, InternalEnd, Retrying, StaleDropped, StillTrying,
@@ -51,14 +49,8 @@ impl SupervisorActor {
     /// After the end of a connection: tells the router, and sees to the next one.
     fn after_connection(&mut self, generation: Generation, exit: ConnectionExit, ctx: &mut Context<Self>) {
         let Some(connection) = self.connections.take(generation) else { return };
-        self.living.remove(&Child::Connection(generation));
-        if let Some((_, heartbeat)) = &connection.up {
-            self.living.remove(&Child::Heartbeat(generation));
-            heartbeat.do_send(Stop);
-        }
-        if let Some(router) = &self.router {
-            router.do_send(ConnectionDown { generation });
-        }
+        connection.stop_heartbeat();
+        self.forget_connection(generation);
         let (class, ended): (EndClass, Box<dyn FnOnce(u32) -> Event>) = match exit {
             ConnectionExit::Failed(cause) => {
                 let class = cause.class();
@@ -84,6 +76,15 @@ impl SupervisorActor {
         }
         self.events.emit(Retrying { wait: retry.wait });
         self.connections.redial = Some(ctx.run_later(retry.wait, Self::start_connection));
+    }
+
+    /// A connection is over: its actors are not replaced when they end, and the router learns of it.
+    pub(super) fn forget_connection(&mut self, generation: Generation) {
+        self.living.remove(&Child::Connection(generation));
+        self.living.remove(&Child::Heartbeat(generation));
+        if let Some(router) = &self.router {
+            router.do_send(ConnectionDown { generation });
+        }
     }
 
     /// Whether a next connection is of use: always, but during a drain only while jobs wait to go on there.
@@ -122,12 +123,8 @@ impl Handler<ConnectionUp> for SupervisorActor {
         self.connections.is_resumable = up.session.is_some();
         // Its close is on its way already, and is not waited for any longer.
         if let Some(oldest) = self.connections.older.take() {
-            self.living.remove(&Child::Connection(oldest.generation));
-            self.living.remove(&Child::Heartbeat(oldest.generation));
             oldest.stop();
-            if let Some(router) = &self.router {
-                router.do_send(ConnectionDown { generation: oldest.generation });
-            }
+            self.forget_connection(oldest.generation);
         }
         self.connections.older = self.connections.current.replace(next);
     }
@@ -157,9 +154,7 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
         if let Some(older) = self.connections.older.as_ref().map(|older| older.generation) {
             self.close_handed_over(older);
         }
-        ctx.run_later(deadline.max(Duration::from_secs(1)), move |supervisor, _| {
-            supervisor.close_handed_over(generation)
-        });
+        ctx.run_later(deadline, move |supervisor, _| supervisor.close_handed_over(generation));
         self.connections.reconnect = Reconnect::default();
         self.start_connection(ctx);
     }

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::{Draining, Exit, SupervisorActor};
-use crate::messages::lifecycle::{Child, ConnectionDown, Drain, EndJobs, StillRunning, Stop, StopAdmitting};
+use crate::messages::lifecycle::{Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::events::{self, DrainCutShort, DrainProgress, Stopped};
 
 /// How often a drain reports its progress.
@@ -73,7 +73,7 @@ impl Handler<Drain> for SupervisorActor {
         if self.drain.is_some() {
             return self.end_jobs(ctx);
         }
-        let (grace, is_resumable) = (self.settings.shutdown_grace, self.connections.is_resumable());
+        let (grace, is_resumable) = (self.settings.shutdown_grace, self.connections.is_resumable);
         self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, hurry: false, closing: false });
         match &self.router {
             Some(router) => router.do_send(StopAdmitting),
@@ -81,12 +81,9 @@ impl Handler<Drain> for SupervisorActor {
         }
         // A connection that is being made is not waited for, unless jobs wait to go on there.
         if let Some(connection) = self.connections.next.take_if(|_| !is_resumable) {
-            self.living.remove(&Child::Connection(connection.generation));
             connection.stop();
-            if let Some(router) = &self.router {
-                // It may have come up in this very moment, and the router have heard of that first.
-                router.do_send(ConnectionDown { generation: connection.generation });
-            }
+            // It may have come up in this very moment, and the router have heard of that first.
+            self.forget_connection(connection.generation);
         }
         ctx.run_later(grace, |supervisor, ctx| supervisor.end_jobs(ctx));
         ctx.run_interval(PROGRESS, |supervisor, _| {

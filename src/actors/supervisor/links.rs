@@ -26,6 +26,10 @@ impl Connection {
 
     pub(super) fn stop(&self) {
         self.addr.do_send(Stop);
+        self.stop_heartbeat();
+    }
+
+    pub(super) fn stop_heartbeat(&self) {
         if let Some((_, heartbeat)) = &self.up {
             heartbeat.do_send(Stop);
         }
@@ -61,11 +65,6 @@ impl Connections {
     pub(super) fn take(&mut self, generation: Generation) -> Option<Connection> {
         let is_it = |connection: &mut Connection| connection.generation == generation;
         self.slots().into_iter().find_map(|slot| slot.take_if(is_it))
-    }
-
-    /// Whether jobs outlive the last connection that was up.
-    pub(super) fn is_resumable(&self) -> bool {
-        self.is_resumable
     }
 
     fn slots(&mut self) -> [&mut Option<Connection>; 3] {

@@ -19,7 +19,7 @@ pub enum Extension {
     Endpoints = 1 << 1,
     /// Capabilities report the largest frame that the agent takes.
     Sizes = 1 << 2,
-    /// The agent announces that it was told to stop.
+    /// The agent announces that it is being stopped.
     Drain = 1 << 3,
     /// The coordinator announces that it will close the connection, and the agent changes to a new one without a gap.
     Handover = 1 << 4,
@@ -64,7 +64,7 @@ impl Extensions {
     /// All but `resume`: jobs end with their connection, as in the base protocol.
     #[cfg(any(test, feature = "testkit"))]
     pub fn without_resume() -> Self {
-        Self(Self::all().0 & !(Extension::Resume as u8))
+        Self::all().without(Extension::Resume)
     }
 
     /// Whether it is one of them.

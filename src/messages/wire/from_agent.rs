@@ -29,7 +29,7 @@ pub enum FromAgent {
     JobDone(JobDone),
     /// A job has failed.
     JobError(JobError),
-    /// The agent was told to stop: only if the extension `drain` was agreed on.
+    /// The agent is being stopped: only if the extension `drain` was agreed on.
     Drain(DrainNotice),
     /// A type that this build does not know. Never sent.
     #[serde(other, skip_serializing)]
@@ -236,7 +236,7 @@ pub struct JobError {
     pub tokens_emitted: u64,
 }
 
-/// The agent was told to stop. It takes no new job, finishes those that it has, and closes the connection.
+/// The agent is being stopped. It takes no new job, finishes those that it has, and closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainNotice {
     /// Accepted jobs that have not ended.

@@ -63,12 +63,8 @@ impl<W: Work> Router<W> {
                 self.sessions.insert(id, Session::new(generation, grant));
             }
         }
-        let alone = |session: &Session<W>| session.presence.connection().is_none();
-        let gone: Vec<SessionId> = self.sessions.iter().filter(|(_, it)| alone(it)).map(|(id, _)| *id).collect();
-        gone.into_iter().for_each(|id| self.end_session(now, id));
-        for session in self.sessions.values_mut().filter(|session| session.presence.resuming() == Some(generation)) {
-            session.presence.resume_failed(now);
-        }
+        self.end_sessions(now, |presence| presence.connection().is_none());
+        self.resume_failed(now, generation);
         self.close_retired();
         self.serve_queues(now);
         self.schedule(now);
@@ -113,9 +109,7 @@ impl<W: Work> Router<W> {
 
     /// A connection has ended, or its handshake has failed. Its session ends with it, or is kept for its window.
     pub(crate) fn connection_down(&mut self, now: Instant, generation: Generation) {
-        for session in self.sessions.values_mut().filter(|session| session.presence.resuming() == Some(generation)) {
-            session.presence.resume_failed(now);
-        }
+        self.resume_failed(now, generation);
         if let Some(Connection { session: id, role, .. }) = self.connections.remove(&generation)
             && let Some(session) = self.sessions.get_mut(&id)
             && session.presence.connection() == Some(generation)
@@ -129,23 +123,25 @@ impl<W: Work> Router<W> {
         self.schedule(now);
     }
 
+    /// The handshake of a connection does not go on with a session, or not any more.
+    fn resume_failed(&mut self, now: Instant, generation: Generation) {
+        let asked = |session: &&mut Session<W>| session.presence.resuming() == Some(generation);
+        self.sessions.values_mut().filter(asked).for_each(|session| session.presence.resume_failed(now));
+    }
+
     /// A connection whose handshake has begun may go on with a session. What to ask for, if any job is kept. The session's
     /// window stands still until the handshake ends.
     pub(crate) fn offer_session(&mut self, now: Instant, generation: Generation) -> Option<ResumeRequest> {
-        let current = self.sessions.iter().rev().find(|(_, session)| {
-            let retires = |connection: &Connection| connection.role != Role::Current;
+        let (id, session) = self.sessions.iter_mut().rev().find(|(_, session)| {
             let connection = session.presence.connection().and_then(|connection| self.connections.get(&connection));
-            session.grant.is_some() && !connection.is_some_and(retires)
-        });
-        let id = *current?.0;
+            session.grant.is_some() && connection.is_none_or(|connection| connection.role == Role::Current)
+        })?;
         let listing = |job: JobId, work: &W, ended| KeptJob { job_id: job, offset: work.delivery().produced(), ended };
-        let running = self.ledger.iter().filter(|entry| entry.session == id);
+        let running = self.ledger.iter().filter(|entry| entry.session == *id);
         let running = running.map(|entry| listing(entry.job, &entry.state.work, false));
-        let session = self.sessions.get(&id)?;
-        let jobs: Vec<KeptJob> =
-            running.chain(session.kept.values().map(|(job, work)| listing(*job, work, true))).collect();
-        let name = session.grant.as_ref().map(|grant| grant.name.clone())?;
-        let session = self.sessions.get_mut(&id).filter(|_| !jobs.is_empty())?;
+        let kept = session.kept.values().map(|(job, work)| listing(*job, work, true));
+        let jobs: Vec<KeptJob> = running.chain(kept).collect();
+        let name = session.grant.as_ref().filter(|_| !jobs.is_empty()).map(|grant| grant.name.clone())?;
         session.listed = jobs.iter().map(|job| job.job_id).collect();
         session.presence.resume(now, generation);
         Some(ResumeRequest { session: name, jobs })
@@ -206,10 +202,12 @@ impl<W: Work> Router<W> {
 
     /// Ends the sessions whose window has passed.
     pub(super) fn end_due_sessions(&mut self, now: Instant) {
-        let is_due = |session: &Session<W>| session.presence.ends_at().is_some_and(|at| at <= now);
-        let due: Vec<SessionId> =
-            self.sessions.iter().filter(|(_, session)| is_due(session)).map(|(id, _)| *id).collect();
-        due.into_iter().for_each(|id| self.end_session(now, id));
+        self.end_sessions(now, |presence| presence.ends_at().is_some_and(|at| at <= now));
+    }
+
+    fn end_sessions(&mut self, now: Instant, is_over: impl Fn(&Presence) -> bool) {
+        let over = self.sessions.iter().filter(|(_, session)| is_over(&session.presence)).map(|(id, _)| *id);
+        over.collect::<Vec<SessionId>>().into_iter().for_each(|id| self.end_session(now, id));
     }
 
     /// When the next session's window passes.

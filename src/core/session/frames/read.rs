@@ -54,7 +54,7 @@ impl FromCoordinator {
             "auth_ok" => Self::AuthOk(AuthOk {
                 provider_id: optional(fields.provider_id, "provider_id")?,
                 session: fields.session.and_then(text).and_then(|name| name.parse().ok()),
-                resume_window: fields.resume_window_ms.and_then(|raw| in_range(raw, &DEADLINES)),
+                resume_window: fields.resume_window_ms.and_then(deadline),
                 resumed: fields.resumed == Some(b"true"),
                 jobs: fields.jobs.and_then(|raw| serde_json::from_slice(raw).ok()),
             }),
@@ -68,7 +68,7 @@ impl FromCoordinator {
             }
             "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
             "ack" => Self::Ack { job_id: fields.job_id()?, taken: fields.taken()? },
-            "handover" => Self::Handover { deadline: fields.deadline_ms.and_then(|raw| in_range(raw, &DEADLINES)) },
+            "handover" => Self::Handover { deadline: fields.deadline_ms.and_then(deadline) },
             _ => Self::Unknown { kind: kind.into_owned() },
         })
     }
@@ -204,10 +204,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A time in milliseconds, if it is a whole number in the range.
-fn in_range(raw: &[u8], range: &RangeInclusive<u64>) -> Option<Duration> {
-    let ms = serde_json::from_slice::<u64>(raw).ok()?;
-    range.contains(&ms).then(|| Duration::from_millis(ms))
+/// A whole number of milliseconds within [`DEADLINES`].
+fn deadline(raw: &[u8]) -> Option<Duration> {
+    let ms = serde_json::from_slice(raw).ok().filter(|ms| DEADLINES.contains(ms))?;
+    Some(Duration::from_millis(ms))
 }
 
 fn text(raw: &[u8]) -> Option<Cow<'_, str>> {

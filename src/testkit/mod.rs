@@ -50,7 +50,7 @@
 //! # }).unwrap();
 //! ```
 //!
-//! In a test the body is an `async fn` under `#[actix_rt::test]`.
+//! In a test the body is an `async fn` under `#[actix_rt::test(system = "outpost::testkit::System")]`, see [`System`].
 #![expect(clippy::panic, reason = "a wait or a check that fails ends the test")]
 
 mod agent;
@@ -74,6 +74,7 @@ mod request;
 mod running_agent;
 mod sessions;
 mod socket;
+mod system;
 mod wire;
 mod within;
 mod world;
@@ -95,6 +96,7 @@ pub use request::{Request, RequestState};
 pub use running_agent::RunningAgent;
 pub use sessions::RESUME_WINDOW;
 pub use socket::accept_websocket;
+pub use system::System;
 pub use wire::{DialFault, TARGET};
 pub use within::{TIMEOUT, within};
 pub use world::{RealCoordinator, World, WorldBuilder};

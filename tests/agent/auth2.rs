@@ -29,7 +29,7 @@ fn real() -> CoordinatorConfig {
     CoordinatorConfig { agent_hosts: AgentHosts::OwnAddress, ..RealCoordinator::config() }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_connection_signs_a_statement_with_random_bytes_of_its_own() {
     let mut harness = Harness::builder().start();
     harness.coordinator.offer(auth2());
@@ -48,7 +48,7 @@ async fn each_connection_signs_a_statement_with_random_bytes_of_its_own() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_requires_it_sends_nothing_to_a_coordinator_that_does_not_offer_it_and_tries_again() {
     let mut harness = Harness::builder().settings(|settings| settings.requires_auth2 = true).start();
     for offer in [Extensions::NONE, Extensions::all().without(Extension::Auth2)] {
@@ -75,7 +75,7 @@ async fn an_agent_that_requires_it_sends_nothing_to_a_coordinator_that_does_not_
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_real_coordinator_admits_an_agent_that_requires_it() {
     let mut world = World::builder()
         .real_coordinator(real())
@@ -89,7 +89,7 @@ async fn the_real_coordinator_admits_an_agent_that_requires_it() {
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_passes_on_the_challenge_of_another_one_gets_a_signature_that_is_refused_there() {
     let mut world =
         World::builder().scripted_coordinators(1).real_coordinator(real()).agent(0, Harness::builder()).start();
@@ -123,7 +123,7 @@ async fn hidden_offer(requires_auth2: bool) -> (World, ScriptedAgent, Coordinato
     (world, upstream, link)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn one_in_the_middle_that_hides_the_offer_gets_nothing_from_an_agent_that_requires_it() {
     let (mut world, upstream, mut link) = hidden_offer(true).await;
     assert_eq!(link.ended().await, Some((Some(1002), String::new())));
@@ -133,7 +133,7 @@ async fn one_in_the_middle_that_hides_the_offer_gets_nothing_from_an_agent_that_
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_signature_of_the_bare_nonce_can_not_be_passed_off_as_a_statement() {
     let (world, mut upstream, mut link) = hidden_offer(false).await;
     let response = link.expect_auth().await;

@@ -49,7 +49,7 @@ fn spellings() -> [String; 5] {
     [KEY.to_owned(), json(KEY), json(&json(KEY)), percent(KEY), STANDARD.encode(format!("user:{KEY}"))]
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_body_of_a_refusal_that_contains_the_key_is_not_sent() {
     let backend = backend_with_key();
     let (harness, mut link) = agent(&backend).await;
@@ -64,7 +64,7 @@ async fn the_body_of_a_refusal_that_contains_the_key_is_not_sent() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_whose_body_is_empty_or_too_long_is_sent_without_one() {
     let backend = backend_with_key();
     let (harness, mut link) = agent(&backend).await;
@@ -76,7 +76,7 @@ async fn a_refusal_whose_body_is_empty_or_too_long_is_sent_without_one() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_error_or_a_refused_key_is_not_relayed() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -94,7 +94,7 @@ async fn a_server_error_or_a_refused_key_is_not_relayed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_error_event_that_contains_the_key_is_not_sent_however_it_is_cut() {
     let backend = backend_with_key();
     let (harness, mut link) = agent(&backend).await;
@@ -116,7 +116,7 @@ async fn an_error_event_that_contains_the_key_is_not_sent_however_it_is_cut() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_translated_error_that_contains_the_key_is_sent_without_its_text() {
     let backend = backend_with_key();
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
@@ -135,7 +135,7 @@ async fn a_translated_error_that_contains_the_key_is_sent_without_its_text() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_that_contains_the_key_is_cut_and_fails_without_blame() {
     let backend = backend_with_key();
     let (harness, mut link) = agent(&backend).await;

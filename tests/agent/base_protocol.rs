@@ -17,7 +17,7 @@ fn types(frames: &[Frame]) -> BTreeSet<String> {
     texts.map(|text| serde_json::from_slice::<Value>(text).unwrap()["type"].as_str().unwrap().to_owned()).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn all_base_frames_together_are_of_six_types() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].context_window = Some(8192));

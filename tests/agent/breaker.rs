@@ -21,7 +21,7 @@ async fn fails_three(link: &mut CoordinatorLink) {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_hundred_bad_responses_open_no_breaker_of_an_only_backend() {
     let error = "data: {\"error\":{\"message\":\"too long\",\"type\":\"BadRequestError\",\"code\":400}}\n\n";
     let statuses = [400, 404, 413, 422, 429, 500, 502, 503, 504].map(|status| Reply::Status(status, "{}".into()));
@@ -41,7 +41,7 @@ async fn a_hundred_bad_responses_open_no_breaker_of_an_only_backend() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_that_crash_every_backend_withdraw_the_model_from_no_other_job() {
     let backends = ["a", "b", "c"].map(|name| ScriptedBackend::new(name, &["m"]));
     let builder = backends.iter().fold(Harness::builder(), |builder, backend| builder.backend(backend));
@@ -61,7 +61,7 @@ async fn jobs_that_crash_every_backend_withdraw_the_model_from_no_other_job() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_takes_no_connection_is_withdrawn_and_a_trial_brings_it_back() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -82,7 +82,7 @@ async fn a_backend_that_takes_no_connection_is_withdrawn_and_a_trial_brings_it_b
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -107,7 +107,7 @@ async fn each_trial_that_fails_withdraws_it_and_the_next_one_is_due_by_itself() 
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_withdrawal_is_announced_even_right_after_another_change() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness =
@@ -125,7 +125,7 @@ async fn a_withdrawal_is_announced_even_right_after_another_change() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn changes_are_announced_two_seconds_apart_and_the_last_one_is_not_lost() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness =

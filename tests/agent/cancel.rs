@@ -29,7 +29,7 @@ async fn assert_all_slots_free(backend: &ScriptedBackend, link: &mut Coordinator
     assert_eq!((before, backend.open()), (0, MAX as usize));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn before_the_job_has_started() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
@@ -45,7 +45,7 @@ async fn before_the_job_has_started() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn before_the_first_byte() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -58,7 +58,7 @@ async fn before_the_first_byte() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn between_two_chunks() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -74,7 +74,7 @@ async fn between_two_chunks() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn with_chunks_queued_behind_a_coordinator_that_does_not_read() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -102,7 +102,7 @@ fn frame_len(frame: &outpost::testkit::Frame) -> usize {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn with_the_terminal_frame_queued_behind_a_coordinator_that_does_not_read() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
@@ -123,7 +123,7 @@ async fn with_the_terminal_frame_queued_behind_a_coordinator_that_does_not_read(
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn of_one_job_leaves_the_others() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -141,7 +141,7 @@ async fn of_one_job_leaves_the_others() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn of_an_unknown_job_is_ignored() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
@@ -157,7 +157,7 @@ async fn of_an_unknown_job_is_ignored() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn as_the_job_ends_ten_thousand_times_loses_no_slot() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;

@@ -8,7 +8,7 @@ use outpost::messages::wire::{ErrorCode, Extension, Tokens};
 use outpost::testkit::{BackendPolicy, Harness, LinkFault, Reply, ScriptedBackend, StreamFault, answer, job_frame_at};
 use tokio::time::Instant;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_agent_runs_as_many_jobs_as_its_limit() {
     let backends = ["a", "b"].map(|name| ScriptedBackend::new(name, &[name]));
     let mut builder = Harness::builder().max_concurrent(3);
@@ -38,7 +38,7 @@ async fn the_agent_runs_as_many_jobs_as_its_limit() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_runs_as_many_jobs_as_its_slots_or_its_configured_limit() {
     let slots = ScriptedBackend::new("slots", &["s"]);
     slots.set_report(|report| report.slots = Some(2));
@@ -75,7 +75,7 @@ async fn a_backend_runs_as_many_jobs_as_its_slots_or_its_configured_limit() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_spent_token_budget_refuses_until_a_minute_has_passed() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Stream(answer(Endpoint::ChatCompletions, "x", 30, 20)));
@@ -99,7 +99,7 @@ async fn a_spent_token_budget_refuses_until_a_minute_has_passed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn sixty_thousand_jobs_over_capacity_get_a_refusal_each() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Hang);
@@ -118,7 +118,7 @@ async fn sixty_thousand_jobs_over_capacity_get_a_refusal_each() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn refusals_that_piled_up_are_all_sent_when_the_coordinator_reads_again() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -134,7 +134,7 @@ async fn refusals_that_piled_up_are_all_sent_when_the_coordinator_reads_again() 
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_sends_jobs_and_never_reads_is_held_back() {
     // Refused jobs, jobs that fail at once, and jobs that are done at once: none of their last frames may pile up.
     for (model, reply) in [("other", None), ("m", Some(Reply::Refuse)), ("m", None)] {
@@ -158,7 +158,7 @@ async fn a_coordinator_that_sends_jobs_and_never_reads_is_held_back() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn backends_are_held_back_by_a_coordinator_that_reads_slowly() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::ByHand);
@@ -185,7 +185,7 @@ fn of_60_tokens() -> String {
     format!(r#"{{"prompt":"{}"}}"#, "x".repeat(238))
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::Status(400, "{}".into()), Reply::Hang]);
@@ -208,7 +208,7 @@ async fn a_running_job_holds_its_estimate_and_one_that_was_refused_gives_it_back
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_body_that_breaks_midway_keeps_its_estimate_and_a_relayed_refusal_does_not() {
     let chat = Endpoint::ChatCompletions;
     let begun = Reply::StreamThen(answer(chat, "x", 30, 20).drain(..1).collect(), StreamFault::Break);

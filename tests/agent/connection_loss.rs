@@ -39,7 +39,7 @@ async fn loses_jobs(script: impl AsyncFnOnce(&mut CoordinatorLink)) {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_end_with_a_close_frame() {
     loses_jobs(async |link: &mut CoordinatorLink| {
         link.close(Some(1001), "drain:deploy");
@@ -48,19 +48,19 @@ async fn jobs_end_with_a_close_frame() {
     .await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_end_with_the_stream() {
     for fault in [LinkFault::HangUp, LinkFault::Reset] {
         loses_jobs(async |link: &mut CoordinatorLink| link.fail(fault)).await;
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_end_with_a_violation() {
     loses_jobs(async |link: &mut CoordinatorLink| link.send_raw_bytes(&[0xff; 2])).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -82,7 +82,7 @@ async fn what_was_queued_for_a_connection_is_not_sent_on_the_next_one() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_after_the_loss_is_not_sent() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::After(Duration::from_secs(20), Box::new(Reply::saying(Endpoint::ChatCompletions, "late")))]);
@@ -100,7 +100,7 @@ async fn a_response_after_the_loss_is_not_sent() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn fifty_connections_leave_nothing_behind() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Hang);

@@ -9,7 +9,7 @@ use outpost::testkit::{
 };
 use tokio::time::Instant;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_hangs_delays_nothing() {
     let hanging = ScriptedBackend::new("hanging", &["h"]);
     hanging.set_health(Health::Hanging);
@@ -31,7 +31,7 @@ async fn a_backend_that_hangs_delays_nothing() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_first_offer_is_sent_once_every_backend_was_probed() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -42,7 +42,7 @@ async fn the_first_offer_is_sent_once_every_backend_was_probed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_model_the_coordinator_still_sees_the_agent() {
     let down = ScriptedBackend::new("down", &["m"]);
     down.set_health(Health::Failing(ProbeError::Unreachable));
@@ -54,7 +54,7 @@ async fn without_a_model_the_coordinator_still_sees_the_agent() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_change_is_announced_and_its_absence_is_not() {
     let backend = ScriptedBackend::new("box", &["a", "b"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -74,7 +74,7 @@ async fn a_change_is_announced_and_its_absence_is_not() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backends_load_is_not_an_event() {
     let backend = ScriptedBackend::new("box", &["a"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -94,7 +94,7 @@ async fn a_backends_load_is_not_an_event() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes() {
     let backend = ScriptedBackend::new("box", &["a"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -114,7 +114,7 @@ async fn cloud_models_that_are_left_out_are_reported_when_their_number_changes()
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_connection_gets_an_offer() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -125,7 +125,7 @@ async fn each_connection_gets_an_offer() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -150,7 +150,7 @@ async fn a_backend_that_fails_is_withdrawn_and_comes_back_within_seconds() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn one_probe_without_an_answer_is_tolerated() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -169,7 +169,7 @@ async fn one_probe_without_an_answer_is_tolerated() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_finds_no_backend_triggers_a_probe_at_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -186,7 +186,7 @@ async fn a_job_that_finds_no_backend_triggers_a_probe_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn however_many_jobs_find_no_backend_it_is_probed_once_a_second() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply((0..8).map(|number| Reply::After(Duration::from_millis(250 * number), Box::new(Reply::Refuse))));
@@ -210,7 +210,7 @@ async fn however_many_jobs_find_no_backend_it_is_probed_once_a_second() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_running_job_outlives_the_offer_of_its_model() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -229,7 +229,7 @@ async fn a_running_job_outlives_the_offer_of_its_model() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn another_server_of_the_same_name_ends_the_jobs_of_the_old_one() {
     for models in [&["m", "n"][..], &["m"]] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -254,7 +254,7 @@ async fn another_server_of_the_same_name_ends_the_jobs_of_the_old_one() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_that_several_backends_serve_is_offered_once_and_runs_where_it_is_offered() {
     let kinds = [
         ("remote", BackendKind::Vllm, false),
@@ -291,7 +291,7 @@ async fn a_model_that_several_backends_serve_is_offered_once_and_runs_where_it_i
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_model_has_its_price_and_one_of_price_zero_is_not_offered() {
     let backend = ScriptedBackend::new("box", &["cheap", "free", "plain"]);
     let price = |input_per_1m, output_per_1m| Price { input_per_1m, output_per_1m };

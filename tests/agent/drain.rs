@@ -47,7 +47,7 @@ async fn only_the_running_job_ends(harness: &mut Harness, link: &mut Coordinator
     assert_eq!(harness.exit().await, Exit::Drained);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn running_jobs_finish_and_new_ones_are_refused() {
     let (mut harness, mut link, request, job) = working().await;
     harness.drain();
@@ -57,7 +57,7 @@ async fn running_jobs_finish_and_new_ones_are_refused() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_idle_agent_closes_at_once() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -69,7 +69,7 @@ async fn an_idle_agent_closes_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     let (mut harness, mut link, mut request, job) = working().await;
     let told = Instant::now();
@@ -85,7 +85,7 @@ async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_second_drain_ends_running_jobs_at_once() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
@@ -100,7 +100,7 @@ async fn a_second_drain_ends_running_jobs_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_drains_at_the_same_moment_are_two() {
     let (mut harness, mut link, mut request, job) = working().await;
     let told = Instant::now();
@@ -113,7 +113,7 @@ async fn two_drains_at_the_same_moment_are_two() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_of_the_last_job_lets_it_close() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
@@ -125,7 +125,7 @@ async fn a_cancel_of_the_last_job_lets_it_close() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_is_lost_meanwhile_ends_it() {
     for fault in [LinkFault::HangUp, LinkFault::Reset] {
         let (mut harness, mut link, mut request, _) = working().await;
@@ -139,7 +139,7 @@ async fn a_connection_that_is_lost_meanwhile_ends_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_connection_the_agent_ends_at_once() {
     // While it dials, between two tries, and in the handshake.
     for fault in [Some(DialFault::Hangs), Some(DialFault::Refused), None] {
@@ -161,7 +161,7 @@ async fn without_a_connection_the_agent_ends_at_once() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_last_frames_reach_a_coordinator_that_reads_slowly() {
     let (mut harness, mut link, request, job) = working().await;
     link.fail(LinkFault::StopReading);
@@ -180,7 +180,7 @@ async fn the_last_frames_reach_a_coordinator_that_reads_slowly() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     let (mut harness, mut link, request, _) = working().await;
     link.fail(LinkFault::StopReading);
@@ -197,7 +197,7 @@ async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_drain_is_announced_once_where_that_was_agreed_on_and_running_jobs_finish() {
     let (mut harness, mut link, request, job) = working_with(&[Extension::Drain]).await;
     harness.drain();
@@ -206,7 +206,7 @@ async fn a_drain_is_announced_once_where_that_was_agreed_on_and_running_jobs_fin
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_idle_agent_announces_a_drain_of_no_jobs_and_closes() {
     let mut harness = Harness::builder().start();
     harness.coordinator.offer([Extension::Drain].into_iter().collect());
@@ -221,7 +221,7 @@ async fn an_idle_agent_announces_a_drain_of_no_jobs_and_closes() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_second_drain_after_the_announcement_ends_running_jobs_at_once() {
     let (mut harness, mut link, mut request, job) = working_with(&[Extension::Drain]).await;
     harness.drain();

@@ -58,7 +58,7 @@ async fn ends_by(script: impl AsyncFnOnce(&mut CoordinatorLink)) -> (CloseKind, 
     end
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_close_frame_is_classified() {
     let table = [
         (Some(1001), "drain:deploy", CloseKind::DrainDeploy, Level::Info),
@@ -81,7 +81,7 @@ async fn each_close_frame_is_classified() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_end_without_a_close_frame_is_unexpected() {
     for fault in [LinkFault::HangUp, LinkFault::Reset] {
         let end = ends_by(async |link: &mut CoordinatorLink| link.fail(fault)).await;
@@ -89,7 +89,7 @@ async fn an_end_without_a_close_frame_is_unexpected() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_peer_that_breaks_the_websocket_protocol_is_sent_the_close_code() {
     // Reserved bits, an unknown opcode, a masked frame, a continuation of nothing, a long ping.
     for bytes in [&[0xc1, 0x00][..], &[0x83, 0x00], &[0x81, 0x80, 0, 0, 0, 0], &[0x80, 0x00], &[0x89, 126, 0, 126]] {
@@ -102,7 +102,7 @@ async fn a_peer_that_breaks_the_websocket_protocol_is_sent_the_close_code() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_message_over_the_limit_ends_the_connection_by_its_header() {
     let end = ends_by(async |link: &mut CoordinatorLink| {
         // A text frame of a gigabyte, of which only the header comes.
@@ -119,7 +119,7 @@ async fn a_message_over_the_limit_ends_the_connection_by_its_header() {
     assert_eq!(end.0, CloseKind::Unexpected);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn binary_frames_and_unreadable_texts_end_nothing() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -138,7 +138,7 @@ async fn binary_frames_and_unreadable_texts_end_nothing() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_failed_dial_doubles_the_wait_up_to_a_minute() {
     let mut harness = Harness::builder().start();
     harness.coordinator.fail_dials([
@@ -159,7 +159,7 @@ async fn each_failed_dial_doubles_the_wait_up_to_a_minute() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_asks_for_a_wait_gets_it_up_to_a_minute() {
     let mut harness = Harness::builder().start();
     let busy = |seconds| {
@@ -176,7 +176,7 @@ async fn a_coordinator_that_asks_for_a_wait_gets_it_up_to_a_minute() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn after_a_planned_end_the_waits_are_one_two_and_four_seconds() {
     let mut harness = Harness::builder().start();
     for _ in 0..2 {
@@ -191,7 +191,7 @@ async fn after_a_planned_end_the_waits_are_one_two_and_four_seconds() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_tenth_failure_in_a_row_is_reported_once_and_the_agent_keeps_trying() {
     let mut harness = Harness::builder().start();
     harness.coordinator.set_outage(Some(DialFault::Refused));

@@ -72,7 +72,7 @@ async fn relayed(offer: Extensions) -> (JobTrace, Vec<Frame>, Vec<String>) {
     (trace, frames, keys)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn with_binary_on_offer_chunks_are_binary_frames_without_a_gap() {
     let (trace, frames, keys) = relayed(binary()).await;
     assert!(trace.bytes == strange().concat());
@@ -89,7 +89,7 @@ async fn with_binary_on_offer_chunks_are_binary_frames_without_a_gap() {
     assert_eq!(offset, trace.bytes.len() as u64);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_an_offer_no_frame_is_binary_and_no_extension_is_named() {
     let (trace, frames, keys) = relayed(Extensions::NONE).await;
     assert!(trace.bytes == strange().concat());
@@ -108,7 +108,7 @@ async fn one_job(link: &mut CoordinatorLink) -> (JobTrace, bool) {
     (link.outcome_of(job).await, binary)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_connection_agrees_for_itself() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -123,7 +123,7 @@ async fn each_connection_agrees_for_itself() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_error_after_binary_chunks_counts_their_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let half: Vec<Bytes> = answer(Endpoint::ChatCompletions, "x", 1, 1).into_iter().take(2).collect();
@@ -138,7 +138,7 @@ async fn an_error_after_binary_chunks_counts_their_bytes() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_reads_slowly_holds_back_binary_chunks_and_loses_none() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut pieces: Vec<Bytes> = (0..700).map(|i: u32| format!(": {i} {}\n\n", "x".repeat(8000)).into()).collect();
@@ -157,7 +157,7 @@ async fn a_coordinator_that_reads_slowly_holds_back_binary_chunks_and_loses_none
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancelled_job_is_silent_in_binary_too() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);

@@ -28,7 +28,7 @@ async fn ends(link: &mut CoordinatorLink, request: &str) -> Result<(), ErrorCode
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_a_backend_fails_before_the_first_byte_is_done_by_the_next() {
     let faults = [
         Reply::Refuse,
@@ -55,7 +55,7 @@ async fn a_job_that_a_backend_fails_before_the_first_byte_is_done_by_the_next() 
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_is_not_retried_after_a_byte_was_sent_or_after_a_client_error() {
     let faults = [
         Reply::StreamThen(half(), StreamFault::Break),
@@ -77,7 +77,7 @@ async fn a_job_is_not_retried_after_a_byte_was_sent_or_after_a_client_error() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_has_three_tries_in_all() {
     let backends = ["a", "b", "c", "d"].map(|name| ScriptedBackend::new(name, &["m"]));
     let mut builder = Harness::builder();
@@ -116,7 +116,7 @@ async fn refused(backends: &[ScriptedBackend; 2], status: u16, hang: usize) -> J
 /// What makes the second backend unfit, and the jobs that hang meanwhile.
 type Case = (fn(&ScriptedBackend), usize);
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_that_is_not_retried_is_sent_with_its_body_only_if_it_is_4xx() {
     let other_path = |second: &ScriptedBackend| {
         second.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
@@ -138,7 +138,7 @@ async fn a_refusal_that_is_not_retried_is_sent_with_its_body_only_if_it_is_4xx()
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_reaches_a_retried_job() {
     let [first, second] = twins();
     first.reply([refusal(503)]);
@@ -153,7 +153,7 @@ async fn a_cancel_reaches_a_retried_job() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_are_spread_over_equals() {
     let [first, second] = twins();
     first.reply_always(Reply::ByHand);
@@ -170,7 +170,7 @@ async fn jobs_are_spread_over_equals() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_hundred_bad_requests_open_no_breaker() {
     for status in [400, 500] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -186,7 +186,7 @@ async fn a_hundred_bad_requests_open_no_breaker() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_takes_no_connection_has_its_breaker_opened_and_is_tried_again() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply((0..3).map(|_| Reply::Refuse));
@@ -203,7 +203,7 @@ async fn a_backend_that_takes_no_connection_has_its_breaker_opened_and_is_tried_
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn messages_are_translated_for_a_backend_that_has_only_chat_completions() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);

@@ -41,7 +41,7 @@ fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_path_is_streamed_as_the_backend_streams_it() {
     for offer in [endpoints(), Extensions::without_resume()] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -58,7 +58,7 @@ async fn every_path_is_streamed_as_the_backend_streams_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_path_is_served_as_one_body_of_a_stream() {
     for offer in [endpoints(), Extensions::without_resume()] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -84,7 +84,7 @@ async fn every_path_is_served_as_one_body_of_a_stream() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn embeddings_are_one_body_whatever_the_job_requests() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
@@ -100,7 +100,7 @@ async fn embeddings_are_one_body_whatever_the_job_requests() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_ignores_stream_serves_either_form() {
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Messages] {
         let backend = ScriptedBackend::new("box", &["m"]);
@@ -127,7 +127,7 @@ async fn a_server_that_ignores_stream_serves_either_form() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_that_is_not_whole_sends_no_byte_of_a_body() {
     let half: Vec<Bytes> = answer(Endpoint::ChatCompletions, "half", 1, 1).into_iter().take(2).collect();
     let error = "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\"}}\n\n";
@@ -155,7 +155,7 @@ async fn an_answer_that_is_not_whole_sends_no_byte_of_a_body() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_body_is_sent_in_chunks_and_in_order() {
     let text = "0123456789".repeat(600_000);
     for offer in [endpoints(), Extensions::without_resume()] {
@@ -169,7 +169,7 @@ async fn a_large_body_is_sent_in_chunks_and_in_order() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_first_chunk_has_the_head_and_others_are_binary_where_both_were_agreed_on() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
@@ -199,7 +199,7 @@ async fn the_first_chunk_has_the_head_and_others_are_binary_where_both_were_agre
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_of_the_request_is_sent_with_its_status_and_its_body() {
     for form in [Stream, Whole] {
         for (status, label, code) in [
@@ -223,7 +223,7 @@ async fn a_refusal_of_the_request_is_sent_with_its_status_and_its_body() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_for_a_path_that_no_backend_has_ends_with_internal() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
@@ -243,7 +243,7 @@ async fn a_job_for_a_path_that_no_backend_has_ends_with_internal() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_silences_a_job_whose_body_is_being_assembled() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Extensions::without_resume()).await;
@@ -258,7 +258,7 @@ async fn a_cancel_silences_a_job_whose_body_is_being_assembled() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn offers_list_the_paths_of_each_model() {
     let backend = ScriptedBackend::new("box", &["chat", "vectors"]);
     let vectors = Endpoints::NONE.with(Endpoint::Embeddings);
@@ -283,7 +283,7 @@ async fn offers_list_the_paths_of_each_model() {
 }
 
 /// The harness fails any test in which a frame has a field of an extension that was not agreed on.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_base_coordinator_is_sent_no_field_of_it_and_its_fields_are_ignored() {
     for offer in [Extensions::NONE, [Extension::Binary].into_iter().collect()] {
         let backend = ScriptedBackend::new("box", &["m"]);

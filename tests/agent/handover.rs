@@ -23,7 +23,7 @@ async fn agent(extensions: &[Extension]) -> (Harness, ScriptedBackend, Coordinat
     (harness, backend, link)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_end_on_the_old_connection_and_new_ones_begin_on_the_next() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
     let (first, request) = half_done(&backend, &mut old).await;
@@ -55,7 +55,7 @@ async fn jobs_end_on_the_old_connection_and_new_ones_begin_on_the_next() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_old_connection_without_a_job_is_closed_at_once() {
     let (mut harness, _backend, mut old) = agent(&[Extension::Handover]).await;
     old.handover(DEADLINE);
@@ -65,7 +65,7 @@ async fn an_old_connection_without_a_job_is_closed_at_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_move_at_once_where_the_session_goes_on() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover, Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut old).await;
@@ -92,7 +92,7 @@ async fn jobs_move_at_once_where_the_session_goes_on() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn where_the_session_does_not_go_on_jobs_end_on_the_old_connection() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover, Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut old).await;
@@ -107,7 +107,7 @@ async fn where_the_session_does_not_go_on_jobs_end_on_the_old_connection() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn at_the_deadline_the_old_connection_is_closed_and_its_jobs_end_or_wait() {
     for resumes in [false, true] {
         let extensions = [Extension::Handover, Extension::Resume];
@@ -131,7 +131,7 @@ async fn at_the_deadline_the_old_connection_is_closed_and_its_jobs_end_or_wait()
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_handover_that_is_malformed_or_repeated_is_skipped() {
     let (mut harness, _backend, mut link) = agent(&[Extension::Handover]).await;
     for text in [r#"{"type":"handover"}"#, r#"{"type":"handover","deadline_ms":999}"#] {
@@ -146,7 +146,7 @@ async fn a_handover_that_is_malformed_or_repeated_is_skipped() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failed_dial_is_tried_again_while_the_old_connection_goes_on() {
     let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
     harness.coordinator.fail_dials([DialFault::Refused, DialFault::Refused]);
@@ -164,7 +164,7 @@ async fn a_failed_dial_is_tried_again_while_the_old_connection_goes_on() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_the_agreement_the_frame_means_nothing() {
     let (harness, _backend, mut link) = agent(&[]).await;
     link.handover(DEADLINE);

@@ -43,7 +43,7 @@ async fn fails_at(script: impl AsyncFnOnce(&mut CoordinatorLink)) -> ConnectFail
     cause
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_nonce_is_signed_and_capabilities_follow() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -60,7 +60,7 @@ async fn the_nonce_is_signed_and_capabilities_follow() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn nonces_of_every_allowed_size_are_signed() {
     let mut harness = Harness::builder().start();
     for size in [16, 17, 255, 256] {
@@ -73,7 +73,7 @@ async fn nonces_of_every_allowed_size_are_signed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_nonce_of_another_size_or_none_is_not_signed() {
     for nonce in [None, Some(STANDARD.encode([7; 15])), Some(STANDARD.encode([7; 257])), Some("not base64!".into())] {
         fails_at(async |link: &mut CoordinatorLink| {
@@ -90,7 +90,7 @@ async fn a_nonce_of_another_size_or_none_is_not_signed() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_out_of_place_before_the_challenge_fails_the_handshake() {
     let frames = [
         Frame::Binary(Bytes::from_static(b"x")),
@@ -113,7 +113,7 @@ async fn a_frame_out_of_place_before_the_challenge_fails_the_handshake() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_out_of_place_before_the_verdict_fails_the_handshake() {
     let job = r#"{"type":"job","job_id":"6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10","model_id":"m","request":{}}"#;
     for text in [job, r#"{"type":"auth_challenge","nonce":""}"#, "{", r#"{"type":"news"}"#] {
@@ -128,7 +128,7 @@ async fn a_frame_out_of_place_before_the_verdict_fails_the_handshake() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_breaks_during_the_handshake_is_a_failure() {
     for fault in [LinkFault::HangUp, LinkFault::Reset] {
         fails_at(async |link: &mut CoordinatorLink| link.fail(fault)).await;
@@ -141,7 +141,7 @@ async fn a_connection_that_breaks_during_the_handshake_is_a_failure() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_step_has_ten_seconds() {
     let mut harness = Harness::builder().start();
     let opened = Instant::now();
@@ -160,7 +160,7 @@ async fn each_step_has_ten_seconds() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn pings_are_answered_and_do_not_stretch_a_step() {
     let mut harness = Harness::builder().start();
     let mut link = harness.coordinator.next_connection().await;
@@ -176,7 +176,7 @@ async fn pings_are_answered_and_do_not_stretch_a_step() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_is_retried_for_ever_with_growing_waits() {
     let mut harness = Harness::builder().start();
     for failures in 1..=14 {
@@ -197,7 +197,7 @@ async fn a_refusal_is_retried_for_ever_with_growing_waits() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_enrollment_code_is_sent_while_there_is_no_provider_id() {
     let mut harness = Harness::builder().enrollment_code("code-1").start();
     for _ in 0..2 {
@@ -219,7 +219,7 @@ async fn the_enrollment_code_is_sent_while_there_is_no_provider_id() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_provider_id_is_kept_and_another_one_replaces_it_with_a_warning() {
     let identity = Identity::ephemeral().unwrap();
     let mut harness = Harness::builder().identity(identity.clone()).start();
@@ -244,7 +244,7 @@ async fn the_provider_id_is_kept_and_another_one_replaces_it_with_a_warning() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_provider_id_fails_the_handshake_and_is_not_kept() {
     let long = format!("\"{}\"", "x".repeat(129));
     for id in [r#""""#, r#""a b""#, r#""a\nb""#, r#""ä""#, "7", "{}", &long] {
@@ -260,7 +260,7 @@ async fn a_malformed_provider_id_fails_the_handshake_and_is_not_kept() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn frames_that_come_with_the_verdict_are_not_lost() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -273,7 +273,7 @@ async fn frames_that_come_with_the_verdict_are_not_lost() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn frames_of_the_handshake_after_it_are_skipped() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -288,7 +288,7 @@ async fn frames_of_the_handshake_after_it_are_skipped() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_nonce_of_an_earlier_connection_is_not_signed_again() {
     let mut harness = Harness::builder().start();
     let mut link = harness.coordinator.next_connection().await;

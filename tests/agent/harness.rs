@@ -15,7 +15,7 @@ async fn fails_with(test: impl Future<Output = ()>) -> String {
     text.or_else(|| failure.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_test_that_forgets_to_stop_its_agent_fails() {
     let failure = fails_with(async {
         let mut harness = Harness::builder().start();
@@ -25,7 +25,7 @@ async fn a_test_that_forgets_to_stop_its_agent_fails() {
     assert!(failure.contains("did not stop its agent"), "{failure}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_wait_in_vain_reports_what_it_waited_for_and_takes_no_time() {
     let begun = std::time::SystemTime::now();
     let failure = fails_with(async {
@@ -42,7 +42,7 @@ async fn a_wait_in_vain_reports_what_it_waited_for_and_takes_no_time() {
     assert!(begun.elapsed().unwrap() < Duration::from_secs(20));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_breaks_the_protocol_fails_the_test() {
     // The harness holds a connection to its own jobs: a job that another one sent must not appear on it.
     let backend = ScriptedBackend::new("box", &["m"]);
@@ -62,7 +62,7 @@ async fn an_agent_that_breaks_the_protocol_fails_the_test() {
     assert!(failure.contains("broke the protocol"), "{failure}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_works_with_a_running_clock() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().clock(Clock::Unchanged).backend(&backend).start();
@@ -72,7 +72,7 @@ async fn it_works_with_a_running_clock() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_recorder_keeps_messages_in_order() {
     let (recipient, mut recorded) = Recorder::<JobEnded>::start();
     for number in 0..3 {

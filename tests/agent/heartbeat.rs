@@ -7,7 +7,7 @@ use outpost::messages::wire::{ErrorCode, Heartbeat};
 use outpost::testkit::{Harness, Reply, ScriptedBackend, answer};
 use tokio::time::Instant;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_first_one_comes_after_fifteen_seconds_and_then_one_each_fifteen() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -20,7 +20,7 @@ async fn the_first_one_comes_after_fifteen_seconds_and_then_one_each_fifteen() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn its_figures_are_those_of_the_jobs_of_the_last_minute() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let whole = |tokens| Reply::Stream(answer(Endpoint::ChatCompletions, "hi", 1, tokens));
@@ -53,7 +53,7 @@ async fn its_figures_are_those_of_the_jobs_of_the_last_minute() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_connection_has_its_own() {
     let mut harness = Harness::builder().start();
     let mut first = harness.connect().await;

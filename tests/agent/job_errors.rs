@@ -39,7 +39,7 @@ fn some_events() -> Vec<Bytes> {
     answer(Endpoint::ChatCompletions, "half an answer", 1, 1).into_iter().take(2).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_status_has_its_code_and_its_body_is_not_relayed() {
     let table = [
         (401, "invalid_api_key", ErrorCode::AuthRejectedByBackend),
@@ -62,19 +62,19 @@ async fn each_status_has_its_code_and_its_body_is_not_relayed() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_endless_error_body_is_read_to_a_bound() {
     let (error, bytes) = fails_with(Reply::Status(500, vec![b'x'; 80 << 20].into())).await;
     assert_eq!((error.error_code, bytes.len()), (ErrorCode::Internal, 0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_refuses_the_connection_is_unreachable() {
     assert_eq!(fails_with(Reply::Refuse).await.0.error_code, ErrorCode::BackendUnreachable);
     assert_eq!(fails_with(Reply::Garble).await.0.error_code, ErrorCode::Internal);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_that_breaks_off_is_internal_and_the_sent_bytes_are_counted() {
     for fault in [StreamFault::Truncate, StreamFault::Break] {
         let (error, bytes) = fails_with(Reply::StreamThen(some_events(), fault)).await;
@@ -85,7 +85,7 @@ async fn a_stream_that_breaks_off_is_internal_and_the_sent_bytes_are_counted() {
     assert_eq!((error.error_code, bytes.len()), (ErrorCode::Internal, 0), "an empty body is not a response");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_error_event_is_internal_whatever_comes_after_it() {
     let event = "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\"}}\n\n";
     for reply in [Reply::pieces(&[event]), Reply::pieces(&[event, "data: [DONE]\n\n"])] {
@@ -95,7 +95,7 @@ async fn an_error_event_is_internal_whatever_comes_after_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_success_that_is_not_an_event_stream_is_internal_and_not_relayed() {
     for kind in ["text/html", "application/json", "text/plain"] {
         let (error, bytes) = fails_with(Reply::Content(kind, SECRET.into())).await;
@@ -103,7 +103,7 @@ async fn a_success_that_is_not_an_event_stream_is_internal_and_not_relayed() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_deadline_counts_from_receipt_and_drops_the_request() {
     let stall = Reply::StreamThen(some_events(), StreamFault::Stall);
     for (reply, relayed) in [(Reply::Hang, 0), (stall, some_events().concat().len() as u64)] {
@@ -123,7 +123,7 @@ async fn a_deadline_counts_from_receipt_and_drops_the_request() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_usable_deadline_it_is_a_minute() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Hang);
@@ -141,7 +141,7 @@ async fn without_a_usable_deadline_it_is_a_minute() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_deadline_past_32_bits_is_not_cut() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::ByHand);
@@ -167,7 +167,7 @@ async fn a_deadline_past_32_bits_is_not_cut() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_that_is_not_on_offer_is_not_loaded() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -181,7 +181,7 @@ async fn a_model_that_is_not_on_offer_is_not_loaded() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_anthropic_job_needs_a_backend_that_has_messages_or_chat() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::NONE.with(Endpoint::Embeddings));
@@ -195,7 +195,7 @@ async fn an_anthropic_job_needs_a_backend_that_has_messages_or_chat() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_job_with_a_readable_id_is_answered() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -223,7 +223,7 @@ async fn a_malformed_job_with_a_readable_id_is_answered() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_whose_frame_can_not_be_read_to_its_end_is_answered_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();

@@ -12,7 +12,7 @@ async fn agent(backend: &ScriptedBackend) -> (Harness, outpost::testkit::Coordin
     (harness, link)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn its_bytes_are_sent_exactly_as_they_were_received() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -33,7 +33,7 @@ async fn its_bytes_are_sent_exactly_as_they_were_received() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_piece_is_sent_when_it_is_received() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -50,7 +50,7 @@ async fn each_piece_is_sent_when_it_is_received() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_long_answer_is_whole_and_in_order() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -64,7 +64,7 @@ async fn a_long_answer_is_whole_and_in_order() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn its_tokens_are_those_that_the_backend_reports_or_none() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
@@ -83,7 +83,7 @@ async fn its_tokens_are_those_that_the_backend_reports_or_none() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_model_on_offer_is_the_model_that_runs() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -100,7 +100,7 @@ async fn the_model_on_offer_is_the_model_that_runs() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_anthropic_job_goes_to_a_backend_that_has_messages() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -114,7 +114,7 @@ async fn an_anthropic_job_goes_to_a_backend_that_has_messages() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_unknown_format_is_taken_as_openai() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -126,7 +126,7 @@ async fn an_unknown_format_is_taken_as_openai() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_in_fragments_with_a_ping_between_them_is_one_job() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -139,7 +139,7 @@ async fn a_job_in_fragments_with_a_ping_between_them_is_one_job() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_id_that_runs_already_runs_once() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
@@ -169,7 +169,7 @@ async fn a_job_id_that_runs_already_runs_once() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_id_is_echoed_in_the_received_spelling() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;

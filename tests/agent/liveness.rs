@@ -18,7 +18,7 @@ async fn next_ping(link: &mut CoordinatorLink) {
     link.take("a ping", |frame| matches!(frame, Frame::Ping(_)).then_some(())).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_agent_pings_every_twenty_seconds_and_lives_on_pongs_alone() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -31,7 +31,7 @@ async fn the_agent_pings_every_twenty_seconds_and_lives_on_pongs_alone() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn silence_for_45_seconds_ends_the_connection() {
     for fault in [LinkFault::IgnorePings, LinkFault::StopReading] {
         let mut harness = Harness::builder().start();
@@ -46,7 +46,7 @@ async fn silence_for_45_seconds_ends_the_connection() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_that_trickles_in_keeps_the_connection_alive() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -64,7 +64,7 @@ async fn a_frame_that_trickles_in_keeps_the_connection_alive() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_write_that_stands_still_for_30_seconds_ends_the_connection_even_if_the_peer_sends() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -84,7 +84,7 @@ async fn a_write_that_stands_still_for_30_seconds_ends_the_connection_even_if_th
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_write_that_moves_now_and_then_is_not_a_stall() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -117,7 +117,7 @@ async fn a_write_that_moves_now_and_then_is_not_a_stall() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_pong_overtakes_waiting_response_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -143,7 +143,7 @@ async fn a_pong_overtakes_waiting_response_bytes() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_heartbeat_overtakes_waiting_response_bytes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -171,7 +171,7 @@ async fn a_heartbeat_overtakes_waiting_response_bytes() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_flood_of_pings_is_answered_by_the_newest_and_starves_no_job() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).start();
@@ -185,7 +185,7 @@ async fn a_flood_of_pings_is_answered_by_the_newest_and_starves_no_job() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -216,7 +216,7 @@ async fn a_coordinator_that_reads_slowly_and_never_gets_to_our_ping_lives() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_has_time_to_read_the_bytes_before_our_ping() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);

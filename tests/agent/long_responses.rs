@@ -27,7 +27,7 @@ fn pieces(bytes: &[u8]) -> Vec<Bytes> {
     bytes.chunks(60_000).map(Bytes::copy_from_slice).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_whose_last_event_is_long_is_complete_and_counted_in_either_form() {
     let metadata = "\"usage\":{}".repeat(200_000);
     let response = json!({"metadata": {"a": metadata}, "status": "completed",
@@ -49,7 +49,7 @@ async fn a_response_whose_last_event_is_long_is_complete_and_counted_in_either_f
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_that_ends_after_a_long_unreadable_event_is_not_the_backends_failure() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -64,7 +64,7 @@ async fn a_response_that_ends_after_a_long_unreadable_event_is_not_the_backends_
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_whole_body_longer_than_what_is_held_is_sent_as_it_comes() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;
@@ -84,7 +84,7 @@ async fn a_whole_body_longer_than_what_is_held_is_sent_as_it_comes() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn tool_input_that_is_not_json_is_an_empty_object_and_not_an_error() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend).await;

@@ -60,6 +60,7 @@ fn complete(request: &Request, text: &str) {
     request.end();
 }
 
+<<<<<<< HEAD
 /// Two agents of one real coordinator, each with one of these backends. Both have sent their offers.
 async fn two_agents(config: CoordinatorConfig, left: &ScriptedBackend, right: &ScriptedBackend) -> World {
     let mut world = World::builder()
@@ -74,6 +75,9 @@ async fn two_agents(config: CoordinatorConfig, left: &ScriptedBackend, right: &S
 }
 
 #[actix_rt::test]
+=======
+#[actix_rt::test(system = "outpost::testkit::System")]
+>>>>>>> 51ae25d (Compile the runtime once for all tests of a folder)
 async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_sees_one_request() {
     let box_ = backend("box");
     let mut world = World::builder()
@@ -106,7 +110,7 @@ async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_see
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_the_other_is_lost() {
     let (left, right) = (backend("left"), backend("right"));
     let mut config = RealCoordinator::config();
@@ -138,7 +142,7 @@ async fn two_agents_share_the_jobs_of_one_coordinator_and_one_takes_over_when_th
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_another_one() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = World::builder()
@@ -167,7 +171,7 @@ async fn an_agent_that_loses_its_coordinator_does_not_disturb_the_agent_of_anoth
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
     let backends = ["a", "b", "c"].map(|model| ScriptedBackend::new(model, &[model]));
     let mut builder = World::builder().scripted_coordinators(1);
@@ -191,7 +195,7 @@ async fn three_agents_of_one_scripted_coordinator_have_jobs_of_their_own() {
     world.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_coordinator_gives_an_agent_that_drains_no_new_job_and_waits_for_its_running_ones() {
     let (left, right) = (backend("left"), backend("right"));
     let mut world = two_agents(RealCoordinator::config(), &left, &right).await;

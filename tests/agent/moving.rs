@@ -22,7 +22,7 @@ fn requests(backends: &[ScriptedBackend]) -> Vec<usize> {
     backends.iter().map(|backend| backend.requests().len()).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failure_that_another_backend_may_not_have_is_retried_there() {
     let statuses = [429, 502, 503, 504].map(|status| Reply::Status(status, "{}".into()));
     let broken = [StreamFault::Truncate, StreamFault::Break].map(|fault| Reply::StreamThen(Vec::new(), fault));
@@ -42,7 +42,7 @@ async fn a_failure_that_another_backend_may_not_have_is_retried_there() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_is_tried_three_times_at_most() {
     let backends = backends::<5>();
     let (harness, mut link) = agent(&backends).await;
@@ -53,7 +53,7 @@ async fn a_job_is_tried_three_times_at_most() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failure_of_the_caller_or_of_unknown_cause_is_not_retried() {
     for status in [400, 401, 403, 413, 422, 500] {
         let backends = backends::<2>();
@@ -66,7 +66,7 @@ async fn a_failure_of_the_caller_or_of_unknown_cause_is_not_retried() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_is_not_retried_once_a_byte_was_sent() {
     for fault in [StreamFault::Truncate, StreamFault::Break] {
         let backends = backends::<2>();
@@ -80,7 +80,7 @@ async fn a_job_is_not_retried_once_a_byte_was_sent() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_deadline_counts_over_all_tries() {
     let backends = backends::<2>();
     let (harness, mut link) = agent(&backends).await;
@@ -95,7 +95,7 @@ async fn the_deadline_counts_over_all_tries() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn no_try_begins_once_the_deadline_has_passed() {
     let backends = backends::<2>();
     let (harness, mut link) = agent(&backends).await;
@@ -108,7 +108,7 @@ async fn no_try_begins_once_the_deadline_has_passed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_during_a_retry_silences_the_job() {
     let backends = backends::<2>();
     let (mut harness, mut link) = agent(&backends).await;
@@ -129,7 +129,7 @@ async fn a_cancel_during_a_retry_silences_the_job() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_retried_job_ends_with_its_connection() {
     let backends = backends::<2>();
     let (mut harness, link) = agent(&backends).await;
@@ -145,7 +145,7 @@ async fn a_retried_job_ends_with_its_connection() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn equal_backends_share_the_load_and_a_conversation_stays() {
     let backends = backends::<2>();
     let (harness, mut link) = agent(&backends).await;

@@ -42,7 +42,7 @@ fn assert_refused(trace: &JobTrace, endpoint: Endpoint) {
 
 const LOCAL: BackendKind = BackendKind::Vllm;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_service_gets_only_listed_members_and_a_local_engine_all_but_some() {
     let request = r#"{"messages":[{"role":"user","content":"x"}],"temperature":0.5,"api_base":"http://169.254.169.254",
         "models":["dear"],"web_search_options":{},"mirostat":2,"lora":[{"id":0}],"b\u0061ckend":"x"}"#;
@@ -62,7 +62,7 @@ async fn a_service_gets_only_listed_members_and_a_local_engine_all_but_some() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_would_have_the_backend_fetch_reaches_none() {
     let chat = r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}]}"#;
     let messages = r#"{"max_tokens":5,"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"http://169.254.169.254/"}}]}]}"#;
@@ -83,7 +83,7 @@ async fn a_request_that_would_have_the_backend_fetch_reaches_none() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_translated_request_is_held_to_the_same_rules() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| report.models[0].endpoints = Endpoints::CHAT);
@@ -97,7 +97,7 @@ async fn a_translated_request_is_held_to_the_same_rules() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_is_neither_stored_nor_run_in_the_background() {
     let (backend, harness, mut link) = agent(LOCAL, RemoteMedia::Refused).await;
     for request in [
@@ -116,7 +116,7 @@ async fn a_response_is_neither_stored_nor_run_in_the_background() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn one_request_asks_for_few_generations() {
     let (backend, harness, mut link) = agent(LOCAL, RemoteMedia::Refused).await;
     for (endpoint, request) in [

@@ -46,7 +46,7 @@ fn kept(job_id: JobId, offset: usize, ended: bool) -> KeptJob {
     KeptJob { job_id, offset: offset as u64, ended }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_goes_on_where_the_coordinator_wants_whatever_ends_the_connection() {
     for extensions in [
         &[Extension::Resume][..],
@@ -76,7 +76,7 @@ async fn a_response_goes_on_where_the_coordinator_wants_whatever_ends_the_connec
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_ends_without_a_connection_frees_its_slot_and_waits_with_its_end() {
     let (mut harness, backend, mut link) = agent(|builder| builder.max_concurrent(1), only(&[Extension::Resume])).await;
     let (job, request) = half_done(&backend, &mut link).await;
@@ -111,7 +111,7 @@ async fn a_job_that_ends_without_a_connection_frees_its_slot_and_waits_with_its_
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_the_coordinator_does_not_want_is_cancelled() {
     let (mut harness, backend, mut link) = resuming(&[Extension::Resume]).await;
     let (unwanted, mut request) = half_done(&backend, &mut link).await;
@@ -134,7 +134,7 @@ async fn a_job_that_the_coordinator_does_not_want_is_cancelled() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_jobs_end_when_the_window_has_passed_or_another_session_begins() {
     for opens_another in [false, true] {
         let (mut harness, backend, mut link) = resuming(&[Extension::Resume]).await;
@@ -156,7 +156,7 @@ async fn the_jobs_end_when_the_window_has_passed_or_another_session_begins() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_offset_that_is_not_kept_ends_that_job_alone() {
     let len = TEXT.len() as u64;
     for (wanted, ends_before) in [(len - 1, false), (len + 1, false), (u64::MAX, true), (0, true)] {
@@ -181,7 +181,7 @@ async fn an_offset_that_is_not_kept_ends_that_job_alone() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn nonsense_in_acknowledgements_is_ignored() {
     let (mut harness, backend, mut link) = resuming(&[Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut link).await;
@@ -207,7 +207,7 @@ async fn nonsense_in_acknowledgements_is_ignored() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_is_not_acknowledged_holds_back_its_backend_and_no_other_job() {
     const PIECE: usize = 32 * 1024;
     let (harness, backend, mut link) = agent(
@@ -241,7 +241,7 @@ async fn a_job_that_is_not_acknowledged_holds_back_its_backend_and_no_other_job(
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_incomplete_session_fails_the_handshake_and_keeps_the_jobs() {
     let (mut harness, backend, mut link) = resuming(&[Extension::Resume]).await;
     let (job, request) = half_done(&backend, &mut link).await;
@@ -256,7 +256,7 @@ async fn an_incomplete_session_fails_the_handshake_and_keeps_the_jobs() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_hundred_cuts_leave_slots_and_memory_as_they_were() {
     let (mut harness, backend, mut link) = agent(|builder| builder.max_concurrent(2), only(&[Extension::Resume])).await;
     let mut long = job_frame("m", "{}");

@@ -7,7 +7,7 @@ use outpost::testkit::{Harness, RealCoordinator, ScriptedBackend, World, job_fra
 
 const LIMIT: usize = 64 << 10;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_reported_size_is_that_of_the_largest_frame_that_is_taken() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder().backend(&backend).settings(|settings| settings.max_message = LIMIT).start();
@@ -28,7 +28,7 @@ async fn the_reported_size_is_that_of_the_largest_frame_that_is_taken() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_does_not_offer_it_is_told_no_size() {
     let mut harness = Harness::builder().start();
     for offer in [Extensions::NONE, [Extension::Endpoints].into_iter().collect()] {
@@ -51,7 +51,7 @@ async fn chat(addr: SocketAddr, size: usize) -> (u16, String) {
     (response.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_an_agent_can_not_take_goes_to_another_one_or_is_refused_and_costs_no_connection() {
     let (small, large) = (ScriptedBackend::new("small", &["m"]), ScriptedBackend::new("large", &["m", "only-large"]));
     let limited = Harness::builder().backend(&small).settings(|settings| settings.max_message = LIMIT);

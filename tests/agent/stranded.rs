@@ -20,7 +20,7 @@ fn after(seconds: u64, reply: Reply) -> Reply {
     Reply::After(Duration::from_secs(seconds), Box::new(reply))
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_is_done_by_the_next_slot_that_is_free() {
     for fault in [Reply::Refuse, Reply::Break, Reply::StreamThen(vec![], StreamFault::Break)] {
         let ([first, second], mut harness, mut link) = agent().await;
@@ -36,7 +36,7 @@ async fn it_is_done_by_the_next_slot_that_is_free() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_waits_until_its_deadline_and_no_longer() {
     let ([first, second], mut harness, mut link) = agent().await;
     first.reply([after(1, Reply::Refuse)]);
@@ -53,7 +53,7 @@ async fn it_waits_until_its_deadline_and_no_longer() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_reaches_it_and_so_does_the_end_of_the_agent() {
     for cancelled in [true, false] {
         let ([first, second], mut harness, mut link) = agent().await;

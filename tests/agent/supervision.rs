@@ -25,7 +25,7 @@ fn once(wanted: impl Fn(&Event) -> bool + Send + Sync + 'static) -> impl Fn(&Eve
     move |event| wanted(event) && sprung.fetch_add(1, Ordering::AcqRel) == 0
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_workers_panic_costs_one_job() {
     let half = vec![Bytes::from_static(b"data: {}\n\n")];
     for (reply, relayed) in [(Reply::Panic, 0), (Reply::StreamThen(half, StreamFault::Panic), 10)] {
@@ -52,7 +52,7 @@ async fn a_workers_panic_costs_one_job() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn workers_may_panic_any_number_of_times() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply_always(Reply::Panic);
@@ -65,7 +65,7 @@ async fn workers_may_panic_any_number_of_times() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_pools_panic_costs_the_jobs_of_its_backend() {
     let [broken, whole] = ["broken", "whole"].map(|name| ScriptedBackend::new(name, &[name]));
     broken.reply([Reply::ByHand, Reply::ByHand]);
@@ -98,7 +98,7 @@ async fn a_pools_panic_costs_the_jobs_of_its_backend() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_new_discovery_probes_everything_again() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
@@ -119,7 +119,7 @@ async fn a_new_discovery_probes_everything_again() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_policy_that_panics_ends_discovery() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let asked = Arc::new(AtomicUsize::new(0));
@@ -137,7 +137,7 @@ async fn a_policy_that_panics_ends_discovery() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_routers_panic_costs_its_connection() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::Hang]);
@@ -159,7 +159,7 @@ async fn a_routers_panic_costs_its_connection() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connections_panic_is_handled_like_any_end() {
     let mut harness = Harness::builder().start();
     harness.coordinator.fail_dials([DialFault::Panics, DialFault::Panics]);
@@ -175,7 +175,7 @@ async fn a_connections_panic_is_handled_like_any_end() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_panic_in_an_open_connection_ends_its_jobs() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::Hang]);
@@ -199,7 +199,7 @@ async fn a_panic_in_an_open_connection_ends_its_jobs() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn when_actors_end_faster_than_they_can_be_replaced_the_agent_gives_up() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_health(Health::Panicking);
@@ -211,7 +211,7 @@ async fn when_actors_end_faster_than_they_can_be_replaced_the_agent_gives_up() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn ten_panics_a_minute_are_tolerated_for_ever() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let mut harness = Harness::builder()

@@ -42,7 +42,7 @@ fn assert_is_stream(bytes: &[u8]) {
     assert!(text.contains("four"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_message_is_streamed_or_one_body_whatever_form_the_backend_chose() {
     let replies = [Reply::saying(Endpoint::ChatCompletions, "four"), Reply::whole(Endpoint::ChatCompletions, "four")];
     for reply in replies {
@@ -70,7 +70,7 @@ async fn a_message_is_streamed_or_one_body_whatever_form_the_backend_chose() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_base_coordinator_has_its_anthropic_jobs_streamed() {
     let backend = [chat_only("box")];
     backend[0].reply_always(Reply::saying(Endpoint::ChatCompletions, "four"));
@@ -84,7 +84,7 @@ async fn a_base_coordinator_has_its_anthropic_jobs_streamed() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn errors_are_sent_in_anthropics_shape() {
     for form in [Stream, Whole] {
         for (status, code) in [(400, ErrorCode::Internal), (404, ErrorCode::ModelNotLoaded), (429, ErrorCode::Internal)]
@@ -101,7 +101,7 @@ async fn errors_are_sent_in_anthropics_shape() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_message_request_reaches_no_backend() {
     let backend = [chat_only("box")];
     let (harness, mut link) = agent(&backend, agreed()).await;
@@ -113,7 +113,7 @@ async fn a_malformed_message_request_reaches_no_backend() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_translated_job_is_retried_too_before_its_first_byte() {
     for reply in [Reply::Refuse, Reply::Stream(Vec::new()), Reply::StreamThen(Vec::new(), StreamFault::Break)] {
         let backends = ["box0", "box1"].map(chat_only);

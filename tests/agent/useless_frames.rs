@@ -15,7 +15,7 @@ fn counts(harness: &Harness) -> Vec<(&'static str, u64)> {
     harness.events().iter().filter_map(|entry| counted(&entry.event)).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn of_ten_thousand_skipped_frames_a_minute_all_but_ten_are_counted_in_one_line() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::Hang]);
@@ -42,7 +42,7 @@ async fn of_ten_thousand_skipped_frames_a_minute_all_but_ten_are_counted_in_one_
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_count_is_reported_when_the_connection_ends() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
@@ -54,7 +54,7 @@ async fn the_count_is_reported_when_the_connection_ends() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn refused_jobs_are_counted_too() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;

@@ -16,7 +16,7 @@ async fn agent(backend: &ScriptedBackend, every: Duration) -> (Harness, Coordina
     (harness, link)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_waits_for_the_slot_of_a_cancelled_one_and_runs() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -35,7 +35,7 @@ async fn a_job_waits_for_the_slot_of_a_cancelled_one_and_runs() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -57,7 +57,7 @@ async fn a_job_that_waited_long_enough_is_refused_and_no_later_than_its_deadline
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_waiting_job_counts_as_accepted() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -80,7 +80,7 @@ async fn a_waiting_job_counts_as_accepted() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_waiting_job_is_finished_after_a_drain_begins() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -102,7 +102,7 @@ async fn a_waiting_job_is_finished_after_a_drain_begins() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_waiting_job_is_refused_when_running_jobs_are_ended() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -122,7 +122,7 @@ async fn a_waiting_job_is_refused_when_running_jobs_are_ended() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_waiting_job_ends_with_its_connection() {
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend, Duration::from_secs(30)).await;
@@ -141,7 +141,7 @@ async fn a_waiting_job_ends_with_its_connection() {
     harness.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_work_of_other_clients_shrinks_the_offer_until_it_ends() {
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.set_report(|report| (report.slots, report.active_requests) = (Some(4), Some(0)));

@@ -359,6 +359,13 @@ fn one_file_imports_actix_web_actors() {
 }
 
 #[test]
+fn the_runtime_is_compiled_once_for_all_tests_of_a_folder() {
+    // `outpost::testkit::System` says what this saves.
+    let attribute = concat!("#[actix_rt", "::test]");
+    assert_eq!(uses_of("tests", &[attribute]), Vec::<String>::new());
+}
+
+#[test]
 fn no_file_is_longer_than_400_lines() {
     let folders = ["src", "tests"].map(|folder| root().join(folder));
     let long: Vec<String> = folders

@@ -47,7 +47,7 @@ fn whole(_: &Request) -> Reply {
     response("200 OK", "", "whole")
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn sglang_is_sent_the_name_of_a_dropped_request() {
     let server = Server::start(endless).await;
     let job = JobId::random();
@@ -63,7 +63,7 @@ async fn sglang_is_sent_the_name_of_a_dropped_request() {
     assert!(String::from_utf8_lossy(&sent.body).ends_with(&format!(",\"rid\":\"{name}\"}}")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn koboldcpp_is_sent_the_key_of_a_request_that_was_dropped_before_its_response() {
     let silent = |request: &Request| match request.line.as_str() {
         CHAT => Reply::Hold(vec![]),
@@ -84,7 +84,7 @@ async fn koboldcpp_is_sent_the_key_of_a_request_that_was_dropped_before_its_resp
     assert!(named(&told).genkey.unwrap().starts_with(job.as_str()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_tries_of_a_job_have_two_names() {
     let server = Server::start(endless).await;
     let job = JobId::random();
@@ -99,7 +99,7 @@ async fn two_tries_of_a_job_have_two_names() {
     assert_ne!(told[0], told[1]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_ended_by_itself_is_not_ended_again() {
     let server = Server::start(|request| match request.line.as_str() {
         CHAT => whole(request),
@@ -122,7 +122,7 @@ async fn a_request_that_ended_by_itself_is_not_ended_again() {
     assert!(String::from_utf8_lossy(&server.requests()[2].body).contains(&name));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_whose_connection_broke_is_ended() {
     let cut = |request: &Request| match request.line.as_str() {
         CHAT => Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n1234".to_vec()),
@@ -137,7 +137,7 @@ async fn a_request_whose_connection_broke_is_ended() {
     assert_eq!(server.asked("POST /abort_request"), 1);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn other_kinds_and_formats_without_a_place_for_a_name_are_sent_what_was_given() {
     for (kind, endpoint) in [
         (BackendKind::OpenAi, Endpoint::ChatCompletions),

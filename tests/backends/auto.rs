@@ -38,7 +38,7 @@ fn vllm_with_key(request: &Request) -> Reply {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_kind_is_identified_by_its_routes_and_headers() {
     for (expected, script) in servers::ONE_OF_EACH.into_iter().filter(|(kind, _)| !kind.is_service()) {
         assert_eq!(kind(script).await, Ok(expected));
@@ -46,7 +46,7 @@ async fn every_kind_is_identified_by_its_routes_and_headers() {
     assert_eq!(kind(servers::nano_e5).await, Ok(BackendKind::OpenAi));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn what_is_found_is_named_by_kind_and_port() {
     let server = Server::start(servers::llama_server).await;
     let source = source(server.port);
@@ -56,7 +56,7 @@ async fn what_is_found_is_named_by_kind_and_port() {
     assert_eq!(seen.report.slots, Some(2));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_imitates_ollamas_lists_is_not_identified_as_ollama() {
     let imitation = |request: &Request| match request.line.as_str() {
         "GET /" => response("200 OK", "content-type: text/html\r\n", "<title>Not Ollama</title>"),
@@ -68,7 +68,7 @@ async fn a_server_that_imitates_ollamas_lists_is_not_identified_as_ollama() {
     assert_eq!(kind(imitation).await, Ok(BackendKind::OpenAi));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_shows_its_routes_and_locks_its_list_is_known_by_them() {
     for (locked, script) in [
         (BackendKind::KoboldCpp, servers::koboldcpp as Script),
@@ -87,7 +87,7 @@ async fn a_server_that_shows_its_routes_and_locks_its_list_is_known_by_them() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_probe_of_a_port_that_accepts_and_hangs_ends_by_itself() {
     let hangs = |_: &Request| Reply::Hold(vec![]);
     let hangs_on_signs = |request: &Request| match request.line.as_str() {
@@ -101,7 +101,7 @@ async fn a_probe_of_a_port_that_accepts_and_hangs_ends_by_itself() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_is_too_busy_to_be_identified_keeps_its_kind() {
     let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::ollama));
     let server = Server::start({
@@ -120,7 +120,7 @@ async fn a_server_that_is_too_busy_to_be_identified_keeps_its_kind() {
     assert!(Arc::ptr_eq(&first, &within(source.probe()).await.unwrap().factory));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp_is_identified_while_it_loads_and_when_it_wants_a_key() {
     let loading = |_: &Request| recorded("llama-server-b11549/GET_v1_models_loading");
     assert_eq!(look(loading).await.err(), Some(ProbeError::NotReady));
@@ -128,14 +128,14 @@ async fn llamacpp_is_identified_while_it_loads_and_when_it_wants_a_key() {
     assert_eq!(look(locked).await.err(), Some(ProbeError::Unauthorized));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn our_own_coordinator_is_not_a_backend() {
     let server = "server: outpost-coordinator\r\ncontent-type: application/json\r\n";
     let ours = move |_: &Request| response("200 OK", server, r#"{"data":[{"id":"m"}]}"#);
     assert_eq!(look(ours).await.err(), Some(ProbeError::Unexpected("a coordinator")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_unknown_server_is_not_a_backend() {
     let html = |_: &Request| response("200 OK", "content-type: text/html\r\n", "<html></html>");
     assert!(matches!(look(html).await.err(), Some(ProbeError::Unexpected(_))));
@@ -145,14 +145,14 @@ async fn an_unknown_server_is_not_a_backend() {
     assert_eq!(look(|_| Reply::Reset).await.err(), Some(ProbeError::Unreachable));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_unknown_server_is_sent_nothing_that_could_generate() {
     let server = Server::start(|_| status("404 Not Found")).await;
     within(source(server.port).probe()).await.err().unwrap();
     assert!(server.requests().iter().all(|request| request.line.starts_with("GET ")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_key_is_sent_to_a_server_of_its_kind_only() {
     let keys = [(BackendKind::Vllm, "right"), (BackendKind::OpenAi, "other")];
     let locked = Server::start(vllm_with_key).await;
@@ -164,7 +164,7 @@ async fn a_key_is_sent_to_a_server_of_its_kind_only() {
     assert!(llama.requests().iter().all(|request| request.header("authorization").is_none()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
     let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::llama_server));
     let server = Server::start({
@@ -197,7 +197,7 @@ async fn the_factory_stays_while_the_same_kind_answers_and_changes_with_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_known_kind_is_not_asked_for_the_signs_of_others() {
     let server = Server::start(servers::lm_studio).await;
     let source = source(server.port);
@@ -222,7 +222,7 @@ const SIGNS: [&str; 11] = [
     "GET /system",
 ];
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_has_the_routes_of_no_kind_is_asked_for_them_once() {
     let locked = |_: &Request| status("401 Unauthorized");
     for script in [servers::cyllama as Script, servers::nano_e5, locked] {
@@ -237,7 +237,7 @@ async fn a_server_that_has_the_routes_of_no_kind_is_asked_for_them_once() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_whose_list_changes_is_asked_for_its_routes_again() {
     let script: Rc<Cell<Script>> = Rc::new(Cell::new(servers::cyllama));
     let server = Server::start({
@@ -253,7 +253,7 @@ async fn a_server_whose_list_changes_is_asked_for_its_routes_again() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_was_gone_is_identified_anew() {
     let plain = |request: &Request| match request.line.as_str() {
         "GET /info" => status("404 Not Found"),
@@ -269,7 +269,7 @@ async fn a_server_that_was_gone_is_identified_anew() {
     assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::Tgi);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_route_that_was_not_ready_is_asked_for_again() {
     let starting = |request: &Request| match request.line.as_str() {
         "GET /info" => status("503 Unavailable"),
@@ -287,7 +287,7 @@ async fn a_route_that_was_not_ready_is_asked_for_again() {
     assert_eq!(within(source.probe()).await.unwrap().report.kind, BackendKind::Tgi);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_was_down_is_found_again() {
     let server = Server::start(servers::ollama).await;
     let source = source(server.port);

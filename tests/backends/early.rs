@@ -1,7 +1,7 @@
 //! Servers that speak before they have heard the request out.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use outpost::internals::HttpBackendFactory;
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::ids::{BackendId, JobId};
@@ -21,7 +21,7 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    tokio::task::spawn_local(async move { serve(listener.accept().await.unwrap().0).await });
+    tokio::task::spawn_local(async move { serve(listener.accept().await.unwrap().0).await }.boxed_local());
     let backend = HttpBackendFactory::new(
         BackendId::from("test"),
         BackendKind::GENERIC,
@@ -45,7 +45,7 @@ async fn refuse(stream: &mut TcpStream) {
     stream.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 8\r\n\r\ntoo long").await.unwrap();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_in_the_middle_of_the_request_is_the_answer() {
     let closes = ask(|mut stream| async move { refuse(&mut stream).await }).await.unwrap();
     assert_eq!((closes.status, text(closes).await), (413, "too long".to_owned()));
@@ -57,7 +57,7 @@ async fn a_refusal_in_the_middle_of_the_request_is_the_answer() {
     assert_eq!((holds.status, text(holds).await), (413, "too long".to_owned()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_leaves_in_the_middle_of_the_request_without_an_answer_broke_the_connection() {
     let left = ask(|mut stream| async move {
         stream.read_exact(&mut [0; 100]).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_server_that_leaves_in_the_middle_of_the_request_without_an_answer_bro
     assert_eq!(left.await.err(), Some(SendError::Broke));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_success_before_the_end_of_the_request_has_the_rest_of_it_sent() {
     let eager = ask(|mut stream| async move {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
@@ -79,7 +79,7 @@ async fn a_success_before_the_end_of_the_request_has_the_rest_of_it_sent() {
     assert_eq!(text(eager.await.unwrap()).await, "ok");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_interim_response_is_skipped() {
     let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let server = Server::start(move |_| Reply::Bytes(answer.into())).await;

@@ -21,7 +21,7 @@ fn events(body: &str) -> Vec<serde_json::Value> {
     events.split_terminator("\n\n").map(|event| serde_json::from_str(&event["data: ".len()..]).unwrap()).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_offers_one_model() {
     let echo = echo::start().unwrap();
     let mut response = client().get(format!("{}/v1/models", echo.base_url())).send().await.unwrap();
@@ -31,7 +31,7 @@ async fn it_offers_one_model() {
     echo.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_names_itself_and_repeats_the_last_message_of_the_user() {
     let echo = echo::start().unwrap();
     let (status, body) = complete(
@@ -54,7 +54,7 @@ async fn it_names_itself_and_repeats_the_last_message_of_the_user() {
     echo.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_reports_usage_only_when_requested() {
     let echo = echo::start().unwrap();
     let (_, body) = complete(&echo, r#"{"stream":true,"messages":[{"role":"user","content":"hi"}]}"#).await;
@@ -62,7 +62,7 @@ async fn it_reports_usage_only_when_requested() {
     echo.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_also_answers_with_one_json_body() {
     let echo = echo::start().unwrap();
     let (status, body) = complete(&echo, r#"{"messages":[{"role":"user","content":"hi"}]}"#).await;
@@ -75,7 +75,7 @@ async fn it_also_answers_with_one_json_body() {
     echo.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_refuses_what_it_can_not_read() {
     let echo = echo::start().unwrap();
     for body in ["", "{", r#"{"messages":7}"#, r#"{"messages":[]}"#, r#"{"messages":[{"role":"system"}]}"#] {
@@ -87,7 +87,7 @@ async fn it_refuses_what_it_can_not_read() {
     echo.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_is_gone_after_its_stop() {
     let echo = echo::start().unwrap();
     let address = echo.base_url().strip_prefix("http://").unwrap().to_owned();

@@ -32,7 +32,7 @@ async fn load(kind: BackendKind, script: impl Fn(&Request) -> Reply + 'static) -
     within(source(&server, kind, None).load()).await
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp() {
     let seen = seen(BackendKind::LlamaCpp).await;
     assert_eq!(models(&seen), [("smollm2-135m", Some(2048))]);
@@ -40,7 +40,7 @@ async fn llamacpp() {
     assert_eq!(slots_and_busy(&seen), (Some(2), Some(0)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp_counts_the_slots_that_work() {
     let busy = |request: &Request| match request.line.as_str() {
         "GET /slots" => {
@@ -58,7 +58,7 @@ async fn llamacpp_counts_the_slots_that_work() {
     assert_eq!(look(BackendKind::LlamaCpp, off).await.unwrap().report.active_requests, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp_without_its_properties_still_reports_models_and_context() {
     let seen = look(BackendKind::LlamaCpp, |request| match request.line.as_str() {
         "GET /props" => recorded("llama-server-b11549/auth_GET_props_nokey"),
@@ -69,7 +69,7 @@ async fn llamacpp_without_its_properties_still_reports_models_and_context() {
     assert_eq!(seen.report.slots, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp_as_a_router_offers_what_is_loaded() {
     let list = r#"{"data":[{"id":"a","status":{"value":"loaded"}},{"id":"b","status":{"value":"unloaded"}},
         {"id":"c","status":{"value":"sleeping"}},{"id":"d","status":{"value":"failed"}}]}"#;
@@ -77,7 +77,7 @@ async fn llamacpp_as_a_router_offers_what_is_loaded() {
     assert_eq!(models(&look(BackendKind::LlamaCpp, router).await.unwrap()), [("a", None), ("c", None)]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn vllm() {
     let seen = seen(BackendKind::Vllm).await;
     assert_eq!(models(&seen), [("Qwen/Qwen3-8B", Some(40960)), ("lora", None)]);
@@ -86,14 +86,14 @@ async fn vllm() {
     assert_eq!(load(BackendKind::Vllm, servers::vllm).await, Some(5));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn vllm_with_a_model_that_embeds_has_the_routes_for_that() {
     let list = r#"{"data":[{"id":"bge","owned_by":"vllm","max_model_len":512}]}"#;
     let embedder = move |request: &Request| documented(request, &[Embeddings], &[("GET /v1/models", list)]);
     assert_eq!(endpoints(&look(BackendKind::Vllm, embedder).await.unwrap()), [[Embeddings]]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn lmstudio_offers_its_loaded_instances() {
     let seen = seen(BackendKind::LmStudio).await;
     let expected =
@@ -105,7 +105,7 @@ async fn lmstudio_offers_its_loaded_instances() {
     assert_eq!(slots_and_busy(&seen), (Some(6), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists() {
     let older = |request: &Request| match request.line.as_str() {
         "GET /api/v1/models" => servers::no_such_path(request),
@@ -124,7 +124,7 @@ async fn an_older_lmstudio_offers_its_loaded_models_and_the_oldest_what_it_lists
     assert_eq!(models(&look(BackendKind::LmStudio, oldest).await.unwrap()), [("whatever", None)]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn ollama_offers_what_generates_or_embeds_with_the_context_it_is_loaded_with() {
     let seen = seen(BackendKind::Ollama).await;
     let names = ["nomic-embed-text:latest", "of-an-old-version:7b", "embedder-of-an-old-version"];
@@ -134,7 +134,7 @@ async fn ollama_offers_what_generates_or_embeds_with_the_context_it_is_loaded_wi
     assert_eq!(slots_and_busy(&seen), (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn ollamas_cloud_models_are_counted_and_not_offered() {
     let list = r#"{"models":[{"name":"a"},{"name":"b","remote_model":null,"remote_host":""},
         {"name":"gpt-oss:120b-cloud","remote_model":"gpt-oss:120b","remote_host":"https://ollama.com:443"},
@@ -153,7 +153,7 @@ async fn ollamas_cloud_models_are_counted_and_not_offered() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn ollama_that_does_not_report_loaded_models_still_offers_its_models() {
     for (list, expected) in [(r#"{"models":[{"name":"a"}]}"#, vec![("a", None)]), (r#"{"models":null}"#, vec![])] {
         let silent = move |request: &Request| documented(request, &[ChatCompletions], &[("GET /api/tags", list)]);
@@ -161,7 +161,7 @@ async fn ollama_that_does_not_report_loaded_models_still_offers_its_models() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn sglang() {
     let seen = seen(BackendKind::SgLang).await;
     assert_eq!(models(&seen), [("Qwen/Qwen3-8B", Some(40960))]);
@@ -176,7 +176,7 @@ async fn sglang() {
     assert_eq!(load(BackendKind::SgLang, metrics).await, Some(7));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn sglang_with_a_model_that_embeds_and_its_documents_renamed() {
     let renamed = |request: &Request| match request.line.as_str() {
         "GET /get_model_info" | "GET /get_server_info" => status("404 Not Found"),
@@ -189,7 +189,7 @@ async fn sglang_with_a_model_that_embeds_and_its_documents_renamed() {
     assert_eq!(seen.report.slots, Some(32));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn tgi() {
     let seen = seen(BackendKind::Tgi).await;
     assert_eq!(models(&seen), [("Llama-3.1-8B", Some(4096))]);
@@ -198,7 +198,7 @@ async fn tgi() {
     assert_eq!(load(BackendKind::Tgi, servers::tgi).await, Some(7));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn localai() {
     let seen = seen(BackendKind::LocalAi).await;
     assert_eq!(models(&seen), [("gpt-4", None)]);
@@ -206,7 +206,7 @@ async fn localai() {
     assert_eq!(slots_and_busy(&seen), (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn koboldcpp() {
     let seen = seen(BackendKind::KoboldCpp).await;
     assert_eq!(models(&seen), [("koboldcpp/L3-8B", Some(8192))]);
@@ -215,7 +215,7 @@ async fn koboldcpp() {
     assert_eq!(load(BackendKind::KoboldCpp, servers::koboldcpp).await, Some(3));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn tabbyapi_offers_what_is_loaded() {
     let seen = seen(BackendKind::TabbyApi).await;
     assert_eq!(models(&seen), [("loaded", Some(16384)), ("bge-m3", None)]);
@@ -228,7 +228,7 @@ async fn tabbyapi_offers_what_is_loaded() {
     assert!(matches!(look(BackendKind::TabbyApi, empty).await.err(), Some(ProbeError::Unexpected(_))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn mlx() {
     let seen = seen(BackendKind::Mlx).await;
     assert_eq!(models(&seen), [("mlx-community/q", None)]);
@@ -236,7 +236,7 @@ async fn mlx() {
     assert_eq!(slots_and_busy(&seen), (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn litellm() {
     let seen = seen(BackendKind::LiteLlm).await;
     assert_eq!(models(&seen), [("smollm2-135m", None)]);
@@ -244,7 +244,7 @@ async fn litellm() {
     assert_eq!(slots_and_busy(&seen), (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn litellm_that_shows_its_deployments_reports_their_tasks() {
     let documents = [
         ("GET /v1/models", r#"{"data":[{"id":"a"},{"id":"e"},{"id":"image"},{"id":"other"}]}"#),
@@ -262,21 +262,21 @@ async fn litellm_that_shows_its_deployments_reports_their_tasks() {
     assert_eq!(endpoints(&seen), [vec![ChatCompletions], vec![Embeddings], vec![ChatCompletions, Embeddings]]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_embedder_is_offered_for_embeddings_alone() {
     let seen = look(BackendKind::OpenAi, servers::nano_e5).await.unwrap();
     assert_eq!(models(&seen), [("multilingual-e5-small-q4", None)]);
     assert_eq!(endpoints(&seen), [[Embeddings]]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_works_whatever_it_is_sent_is_offered_for_what_it_answers() {
     let seen = seen(BackendKind::OpenAi).await;
     assert_eq!(models(&seen), [("gpt-3.5-turbo", None)]);
     assert_eq!(endpoints(&seen), [[ChatCompletions]]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_context_of_an_openai_server_has_many_names() {
     let list = r#"{"data":[{"id":"a","max_model_len":1},{"id":"b","context_length":2},{"id":"c","context_window":3},
         {"id":"d","max_context_length":4},{"id":"e","meta":{"n_ctx":5}},{"id":"f","max_model_len":"6"},

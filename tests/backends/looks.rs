@@ -10,13 +10,13 @@ use super::looking::{error, look, models, source};
 use super::server::{Reply, Request, Server, json, recorded, response, status, within};
 use super::servers::llama_server;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn llamacpp_that_loads_its_model_is_not_ready() {
     let loading = |_: &Request| recorded("llama-server-b11549/GET_v1_models_loading");
     assert_eq!(error(BackendKind::LlamaCpp, loading).await, Some(ProbeError::NotReady));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_key_is_unauthorized_and_the_key_is_sent_with_every_request() {
     let refused = |_: &Request| recorded("llama-server-b11549/auth_GET_v1_models_nokey");
     assert_eq!(error(BackendKind::LlamaCpp, refused).await, Some(ProbeError::Unauthorized));
@@ -29,7 +29,7 @@ async fn a_refused_key_is_unauthorized_and_the_key_is_sent_with_every_request() 
     assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer k")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_of_another_shape_is_unexpected() {
     let html = |_: &Request| response("200 OK", "content-type: text/html\r\n", "<html>sign in</html>");
     let redirect = |_: &Request| response("302 Found", "location: http://127.0.0.1:1/\r\n", "");
@@ -44,7 +44,7 @@ async fn an_answer_of_another_shape_is_unexpected() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_error_of_a_server_is_distinguished_for_every_kind() {
     for kind in BackendKind::ALL {
         assert_eq!(error(kind, |_| status("401 Unauthorized")).await, Some(ProbeError::Unauthorized), "{kind}");
@@ -56,7 +56,7 @@ async fn each_error_of_a_server_is_distinguished_for_every_kind() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_closed_port_is_unreachable() {
     let server = Server::start(|_| json("{}")).await;
     let source = source(&server, BackendKind::OpenAi, None);
@@ -65,7 +65,7 @@ async fn a_closed_port_is_unreachable() {
     assert_eq!(within(source.probe()).await.err(), Some(ProbeError::Unreachable));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_document_without_end_is_cut_off() {
     for kind in BackendKind::ALL {
         let endless = |_: &Request| {
@@ -81,7 +81,7 @@ async fn a_document_without_end_is_cut_off() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn of_very_many_models_only_the_first_ones_are_kept() {
     let many: Vec<String> = (0..50_000).map(|n| format!(r#"{{"id":"model-{n}","object":"model"}}"#)).collect();
     let list = format!(r#"{{"data":[{}]}}"#, many.join(","));
@@ -94,7 +94,7 @@ async fn of_very_many_models_only_the_first_ones_are_kept() {
     assert_eq!(models(&seen)[4095], ("model-4095", None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_probe_waits_for_a_silent_server_until_it_is_dropped() {
     for kind in BackendKind::ALL {
         let server = Server::start(|_| Reply::Hold(vec![])).await;
@@ -110,7 +110,7 @@ async fn a_probe_waits_for_a_silent_server_until_it_is_dropped() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_load_of_a_server_that_fails_is_unknown() {
     for kind in BackendKind::ALL {
         for broken in [|| status("401 Unauthorized"), || status("503 Busy"), || json("[1]"), || Reply::Reset] {
@@ -120,7 +120,7 @@ async fn the_load_of_a_server_that_fails_is_unknown() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_factory_stays_the_same_and_its_clients_reach_the_server() {
     let server = Server::start(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);

@@ -134,7 +134,7 @@ fn line(kind: BackendKind, model: &ModelOffer) -> String {
     format!("{kind}: {model_id} {context} x{max_concurrent} {price} {}", paths.join(" "))
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_offer_of_every_kind() {
     let mut offers = Vec::new();
     for (kind, script) in every_kind() {
@@ -157,7 +157,7 @@ fn words(endpoint: Endpoint, body: &Value) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_format_of_every_kind() {
     for (kind, script) in every_kind() {
         let mut bench = Bench::start(kind, script).await;
@@ -195,7 +195,7 @@ async fn every_format_of_every_kind() {
 }
 
 /// What is the server's own fault keeps jobs from it: one agent for each.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_error_of_every_kind() {
     for (kind, script) in every_kind() {
         for wrong in errors(kind) {
@@ -230,7 +230,7 @@ fn assert_said(bytes: &[u8], wrong: &Wrong, endpoint: Endpoint, asked: Endpoint)
     assert_eq!((&error["type"], error["error"]["type"].is_string()), (&"error".into(), true), "{}", wrong.body);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_format_of_every_kind_broken_off() {
     // In the middle of the body. Where that has no length, it seems to have been closed in order.
     let half = |kind| {

@@ -32,7 +32,7 @@ fn asked(server: &Server) -> usize {
     server.requests().iter().filter(|request| request.line.starts_with("POST ")).count()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_endpoint_is_probed_once_while_the_server_stays_up() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
@@ -49,7 +49,7 @@ async fn an_endpoint_is_probed_once_while_the_server_stays_up() {
     assert_eq!(asked(&server), 2 * Endpoint::ALL.len());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_probe_that_is_dropped_leaves_the_known_endpoints_as_they_were() {
     let (server, script) = changing(llama_server).await;
     let source = source(&server, BackendKind::LlamaCpp, None);
@@ -67,7 +67,7 @@ async fn a_probe_that_is_dropped_leaves_the_known_endpoints_as_they_were() {
     assert_eq!(asked(&server), Endpoint::ALL.len());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn another_version_is_probed_again_and_nothing_of_the_last_one_holds() {
     let (server, script) = changing(servers::vllm).await;
     let source = source(&server, BackendKind::Vllm, None);
@@ -82,7 +82,7 @@ async fn another_version_is_probed_again_and_nothing_of_the_last_one_holds() {
     assert!(endpoints(&seen)[0].contains(&ChatCompletions));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn other_models_are_probed_again_and_known_endpoints_hold_without_an_answer() {
     let list = |id: &str| format!(r#"{{"data":[{{"id":"{id}"}}]}}"#);
     let id = Rc::new(Cell::new("a"));
@@ -113,7 +113,7 @@ async fn other_models_are_probed_again_and_known_endpoints_hold_without_an_answe
     assert_eq!(server.asked("POST /v1/chat/completions"), 5);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_does_not_answer_for_an_endpoint_is_offered_without_it_and_probed_again() {
     let silent = |request: &Request| match request.line.as_str() {
         "POST /v1/messages" => Reply::Hold(vec![]),
@@ -128,7 +128,7 @@ async fn a_server_that_does_not_answer_for_an_endpoint_is_offered_without_it_and
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_busy_server_is_offered_if_it_was_configured_and_not_ready_if_it_was_found() {
     for answer in ["503 Unavailable", "429 Too Many Requests"] {
         let busy = move |request: &Request| match request.line.as_str() {
@@ -141,13 +141,13 @@ async fn a_busy_server_is_offered_if_it_was_configured_and_not_ready_if_it_was_f
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_without_any_endpoint_is_not_offered() {
     let none = |request: &Request| documented(request, &[], &[("GET /v1/models", r#"{"data":[{"id":"m"}]}"#)]);
     assert_eq!(look(BackendKind::OpenAi, none).await.unwrap().report.models, []);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn only_endpoints_that_a_model_could_have_are_probed() {
     let script = |request: &Request| match request.line.as_str() {
         "GET /api/tags" => json(r#"{"models":[{"name":"e","capabilities":["embedding"]}]}"#),
@@ -159,7 +159,7 @@ async fn only_endpoints_that_a_model_could_have_are_probed() {
     assert_eq!((asked(&server), server.asked("POST /v1/embeddings")), (1, 1));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn no_server_is_sent_what_it_could_take_for_a_request() {
     for (kind, script) in servers::ONE_OF_EACH {
         let server = Server::start(script).await;
@@ -173,7 +173,7 @@ async fn no_server_is_sent_what_it_could_take_for_a_request() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_unclear_success_counts_for_a_configured_server_and_not_for_a_found_one() {
     for body in ["{}", "{\"error\":\"x\"}", "hello", ""] {
         let polite = move |request: &Request| match request.line.as_str() {
@@ -188,7 +188,7 @@ async fn an_unclear_success_counts_for_a_configured_server_and_not_for_a_found_o
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_kind_that_was_found_by_its_routes_is_treated_like_a_configured_one() {
     let polite = |request: &Request| match request.line.as_str() {
         "POST /v1/chat/completions" | "POST /v1/completions" => json("{}"),
@@ -198,7 +198,7 @@ async fn a_kind_that_was_found_by_its_routes_is_treated_like_a_configured_one() 
     assert_eq!((seen.report.kind, endpoints(&seen)), (BackendKind::Tgi, vec![vec![ChatCompletions, Completions]]));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_streams_whatever_it_is_sent_has_the_endpoint() {
     let streams = |request: &Request| match request.line.as_str() {
         "GET /v1/models" => json(r#"{"data":[{"id":"m"}]}"#),
@@ -213,7 +213,7 @@ async fn a_server_that_streams_whatever_it_is_sent_has_the_endpoint() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn embeddings_are_not_offered_where_the_server_refuses_each_request_for_them() {
     let answers = [
         // What a real llama.cpp server says: without `--embeddings`, with it alone, and with `--pooling none`.

@@ -51,7 +51,7 @@ async fn outcome(reply: impl Fn() -> Reply + 'static) -> (Vec<u8>, Option<BodyEr
     read(ask(&server).await.unwrap()).await
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_pieces_of_a_body_arrive_as_one_with_their_length() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let pieces = ["{\"model\":\"m\",", "", "\"messages\":[", "]}"];
@@ -67,7 +67,7 @@ async fn the_pieces_of_a_body_arrive_as_one_with_their_length() {
     assert_eq!(got.header("authorization"), None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_long_body_arrives_whole() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let piece = Bytes::from(vec![b'x'; 3_000_000]);
@@ -77,7 +77,7 @@ async fn a_long_body_arrives_whole() {
     assert_eq!(server.requests()[0].body, [b"\"", &piece[..], &piece, b"\""].concat());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_key_goes_where_the_format_wants_it() {
     let server = Server::start(|_| response("200 OK", "", "")).await;
     let url = server.url().join("/prefix/v1").unwrap();
@@ -94,7 +94,7 @@ async fn the_key_goes_where_the_format_wants_it() {
     assert_eq!(anthropic.header("anthropic-version"), Some("2023-06-01"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_recorded_stream_is_passed_on_byte_for_byte() {
     for name in ["chat_stream_usage", "messages_stream"] {
         let (framed, body) = recording(&format!("llama-server-b11549/{name}"));
@@ -105,7 +105,7 @@ async fn a_recorded_stream_is_passed_on_byte_for_byte() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_content_type_has_no_parameters_and_no_capitals() {
     let json = "Content-Type: Application/JSON; charset=utf-8\r\n";
     let server = Server::start(move |_| response("400 Bad Request", json, "{}")).await;
@@ -114,7 +114,7 @@ async fn the_content_type_has_no_parameters_and_no_capitals() {
     assert_eq!(read(response).await, (b"{}".to_vec(), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_redirect_is_a_status_and_is_not_followed() {
     let elsewhere = Server::start(|_| response("200 OK", "", "")).await;
     let location = format!("location: {}v1/chat/completions\r\n", elsewhere.url());
@@ -126,7 +126,7 @@ async fn a_redirect_is_a_status_and_is_not_followed() {
     assert_eq!(elsewhere.connections(), 0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_encoding_that_was_not_requested_is_refused_at_once() {
     let held = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 9\r\n\r\n".to_vec();
     assert_eq!(outcome(move || Reply::Hold(held.clone())).await, (vec![], Some(BodyError::Encoded)));
@@ -134,27 +134,27 @@ async fn an_encoding_that_was_not_requested_is_refused_at_once() {
     assert_eq!(outcome(identity).await, (b"plain".to_vec(), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn fewer_bytes_than_announced_are_a_broken_body() {
     let short = || Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n1234".to_vec());
     assert_eq!(outcome(short).await, (b"1234".to_vec(), Some(BodyError::Broken)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_chunk_is_a_broken_body() {
     let bad = || Reply::Bytes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n".to_vec());
     let (bytes, error) = outcome(bad).await;
     assert_eq!((&bytes[..], error), (&b"ok"[..], Some(BodyError::Broken)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_chunked_body_that_is_closed_before_its_last_chunk_is_broken() {
     let cut = || Reply::Bytes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n5\r\nwor".to_vec());
     let (bytes, error) = outcome(cut).await;
     assert_eq!((&bytes[..], error), (&b"okwor"[..], Some(BodyError::Broken)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_body_that_only_the_close_delimits_is_read() {
     let new = || Reply::Bytes(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nbody".to_vec());
     assert_eq!(outcome(new).await, (b"body".to_vec(), None));
@@ -164,7 +164,7 @@ async fn a_body_that_only_the_close_delimits_is_read() {
     assert_eq!(outcome(refusal).await, (vec![], None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_closed_port_is_unreachable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{free}").parse().unwrap();
@@ -172,7 +172,7 @@ async fn a_closed_port_is_unreachable() {
     assert_eq!(sent.err(), Some(SendError::Unreachable));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_lost_between_request_and_head_is_broken_and_not_unreachable() {
     for reply in [|| Reply::Reset, || Reply::Bytes(vec![]), || Reply::Bytes(b"HTTP/1.1 200 OK\r\ncont".to_vec())] {
         let server = Server::start(move |_| reply()).await;
@@ -180,7 +180,7 @@ async fn a_connection_lost_between_request_and_head_is_broken_and_not_unreachabl
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_that_is_not_http_is_garbled() {
     for text in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: -3\r\n\r\n"] {
         let server = Server::start(move |_| Reply::Bytes(text.into())).await;
@@ -188,13 +188,13 @@ async fn a_response_that_is_not_http_is_garbled() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_head_without_end_is_garbled() {
     let server = Server::start(|_| Reply::Endless(b"HTTP/1.1 200 OK\r\n".to_vec(), b"x: y\r\n".repeat(100))).await;
     assert_eq!(ask(&server).await.err(), Some(SendError::Garbled));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn dropping_the_request_before_the_head_closes_the_connection() {
     let server = Server::start(|_| Reply::Hold(vec![])).await;
     let backend = backend(&server.url(), None);
@@ -207,7 +207,7 @@ async fn dropping_the_request_before_the_head_closes_the_connection() {
     server.until_left(1).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn dropping_the_response_closes_the_connection() {
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
     let server = Server::start(|_| Reply::Hold(head.to_vec())).await;
@@ -218,7 +218,7 @@ async fn dropping_the_response_closes_the_connection() {
     server.until_left(1).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_has_more_requests_under_way_than_a_pool_would_let_it() {
     let server = Server::start(|_| Reply::Hold(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n".to_vec())).await;
     let backend = backend(&server.url(), None);

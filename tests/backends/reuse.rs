@@ -174,7 +174,7 @@ async fn text(response: BackendResponse) -> String {
     String::from_utf8(pieces.into_iter().map(Result::unwrap).collect::<Vec<_>>().concat()).unwrap()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn requests_after_one_another_use_one_connection() {
     let answers: Script = |_, nth| Act::Answer([OK, CHUNKED, EMPTY, OK][nth]);
     for server in [Server::start(answers).await, Server::start_tls(answers).await] {
@@ -186,14 +186,14 @@ async fn requests_after_one_another_use_one_connection() {
 }
 
 /// A server that refuses a request may not have read its body.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_is_not_used_again_after_a_refusal() {
     let server = Server::start(|connection, _| Act::Answer([REFUSAL, OK][connection])).await;
     assert_eq!((server.ask().await, server.ask().await), ("no".to_owned(), "ok".to_owned()));
     assert_eq!(server.requests(), [0, 1]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn requests_at_the_same_time_use_a_connection_each() {
     let server = Server::start(|_, _| Act::Answer(OK)).await;
     let (first, second) = (server.send().await.unwrap(), server.send().await.unwrap());
@@ -204,7 +204,7 @@ async fn requests_at_the_same_time_use_a_connection_each() {
     assert_eq!(server.seen.accepted.get(), 2);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_announces_a_close_or_speaks_http_1_0_gets_a_new_connection() {
     let answers: [Script; 5] = [
         |_, _| Act::Answer("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"),
@@ -220,7 +220,7 @@ async fn a_server_that_announces_a_close_or_speaks_http_1_0_gets_a_new_connectio
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_closes_after_each_response_receives_each_request_once() {
     let server = Server::start(|_, _| Act::Last(OK)).await;
     for _ in 0..4 {
@@ -229,7 +229,7 @@ async fn a_server_that_closes_after_each_response_receives_each_request_once() {
     assert_eq!(server.requests(), [0, 1, 2, 3]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_is_sent_again_when_the_server_closes_the_reused_connection_without_a_response() {
     let script: Script = |connection, nth| if (connection, nth) == (0, 1) { Act::Last("") } else { Act::Answer(OK) };
     for server in [Server::start(script).await, Server::start_tls(script).await] {
@@ -238,7 +238,7 @@ async fn a_request_is_sent_again_when_the_server_closes_the_reused_connection_wi
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_is_not_sent_again_when_a_new_connection_breaks() {
     let server = Server::start(|_, _| Act::Last("")).await;
     assert_eq!(server.send().await.err(), Some(SendError::Broke));
@@ -251,7 +251,7 @@ async fn a_request_is_not_sent_again_when_a_new_connection_breaks() {
 }
 
 /// It is evidence against the request, not a server that cannot be reached.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_is_gone_after_it_received_a_request_broke_under_it() {
     let server = Server::start_for(1, |_, nth| [Act::Answer(OK), Act::Last("")][nth]).await;
     assert_eq!(server.ask().await, "ok");
@@ -259,7 +259,7 @@ async fn a_server_that_is_gone_after_it_received_a_request_broke_under_it() {
     assert_eq!(server.requests(), [0, 0]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_is_not_sent_again_after_the_first_byte_of_a_response() {
     for script in [(|_, nth| if nth == 0 { Act::Answer(OK) } else { Act::Last("H") }) as Script, |_, nth| {
         if nth == 0 { Act::Answer(OK) } else { Act::Last("HTTP/1.1 100 Continue\r\n\r\n") }
@@ -271,7 +271,7 @@ async fn a_request_is_not_sent_again_after_the_first_byte_of_a_response() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_with_surplus_bytes_is_not_used_again() {
     let answers: [Script; 3] = [
         |_, _| Act::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n"),
@@ -286,7 +286,7 @@ async fn a_connection_with_surplus_bytes_is_not_used_again() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_received_bytes_while_idle_is_not_used_again() {
     for server in [
         Server::start(|_, _| Act::Late(OK, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")).await,
@@ -300,7 +300,7 @@ async fn a_connection_that_received_bytes_while_idle_is_not_used_again() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancelled_response_closes_its_connection() {
     let server =
         Server::start(|_, _| Act::Answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")).await;
@@ -312,7 +312,7 @@ async fn a_cancelled_response_closes_its_connection() {
     assert_eq!(server.requests(), [0, 1]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_idle_connection_is_closed_after_a_second_without_another_request() {
     let server = Server::start(|_, _| Act::Answer(OK)).await;
     assert_eq!(server.ask().await, "ok");
@@ -323,7 +323,7 @@ async fn an_idle_connection_is_closed_after_a_second_without_another_request() {
     assert!(waited > Duration::from_millis(900) && waited < Duration::from_secs(2), "{waited:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn at_most_64_connections_are_kept() {
     let server = Server::start(|_, _| Act::Answer(OK)).await;
     let mut responses = Vec::new();
@@ -339,7 +339,7 @@ async fn at_most_64_connections_are_kept() {
     assert_eq!(server.seen.closed.get(), 6);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_long_request_has_a_connection_of_its_own() {
     let server = Server::start(|_, _| Act::Answer(OK)).await;
     assert_eq!(server.ask().await, "ok");

@@ -105,22 +105,17 @@ impl Server {
 
     /// Starts on a port that an earlier server had.
     pub(crate) async fn start_at(port: u16, script: impl Fn(&Request) -> Reply + 'static) -> Self {
+        Self::listen(port, Rc::new(script))
+    }
+
+    fn listen(port: u16, script: Rc<Script>) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(([127, 0, 0, 1], port).into()).unwrap();
         let listener: TcpListener = socket.listen(64).unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Rc::new(Seen::default());
-        let script: Rc<Script> = Rc::new(script);
-        let accepting = tokio::task::spawn_local({
-            let seen = Rc::clone(&seen);
-            async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    seen.connections.set(seen.connections.get() + 1);
-                    tokio::task::spawn_local(serve(stream, Rc::clone(&script), Rc::clone(&seen)));
-                }
-            }
-        });
+        let accepting = tokio::task::spawn_local(accept(listener, script, Rc::clone(&seen)));
         Self { port, seen, accepting }
     }
 
@@ -161,6 +156,13 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, script: Rc<Script>, seen: Rc<Seen>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        seen.connections.set(seen.connections.get() + 1);
+        tokio::task::spawn_local(serve(stream, Rc::clone(&script), Rc::clone(&seen)));
     }
 }
 

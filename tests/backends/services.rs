@@ -26,7 +26,7 @@ fn priced(model: &str, input: u64, output: u64) -> (String, u64, u64) {
     (model.to_owned(), input, output)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn openrouter_reports_context_endpoints_and_exact_prices() {
     let seen = look(BackendKind::OpenRouter, servers::openrouter).await.unwrap();
     assert_eq!(models(&seen), [("org/model", Some(131_072))]);
@@ -47,7 +47,7 @@ async fn openrouter_reports_context_endpoints_and_exact_prices() {
     assert_eq!(prices(BackendKind::OpenRouter, "GET /v1/models", list).await, expected);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_of_openrouter_without_a_price_by_tokens_is_not_offered() {
     let list = r#"{"data":[
         {"id":"good","pricing":{"prompt":"0.000001","completion":"0.000002"}},
@@ -64,7 +64,7 @@ async fn a_model_of_openrouter_without_a_price_by_tokens_is_not_offered() {
     assert_eq!(prices(BackendKind::OpenRouter, "GET /v1/models", list).await, [priced("good", 1_000_000, 2_000_000)]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn venice_reports_context_endpoints_and_exact_prices() {
     let seen = look(BackendKind::Venice, servers::venice).await.unwrap();
     assert_eq!(models(&seen), [("llama-3.3-70b", Some(65536)), ("bge-m3", None)]);
@@ -84,7 +84,7 @@ async fn venice_reports_context_endpoints_and_exact_prices() {
     assert_eq!(prices(BackendKind::Venice, "GET /v1/models?type=all", list).await, expected);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_service_is_asked_for_its_list_and_nothing_else() {
     for (kind, script, line) in [
         (BackendKind::OpenRouter, servers::openrouter as servers::Script, "GET /v1/models"),
@@ -100,7 +100,7 @@ async fn a_service_is_asked_for_its_list_and_nothing_else() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_services_list_is_asked_for_again_when_it_is_five_minutes_old_or_the_service_was_away() {
     const CHEAP: &str = r#"{"data":[{"id":"m","pricing":{"prompt":"0.000001","completion":"0.000001"}}]}"#;
     const DEAR: &str = r#"{"data":[{"id":"m","pricing":{"prompt":"0.000002","completion":"0.000002"}}]}"#;

@@ -95,14 +95,14 @@ fn no_content(host: &str, subject: &str) -> TlsServer {
     start(host, subject, b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), End::InOrder)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_of_the_operators_authority_is_trusted_and_http_1_1_is_spoken() {
     let server = no_content("localhost", "localhost");
     assert_eq!(status(&server).await, Ok(204));
     assert_eq!(server.agreed.join().unwrap(), Some((b"http/1.1".to_vec(), b"{}".to_vec())));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
     let server = no_content("localhost", "localhost");
     let sent = send_with(&server, Bytes::from_static(b"{}"), client_config(None).unwrap()).await;
@@ -110,7 +110,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     assert_eq!(server.agreed.join().unwrap(), None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_address_is_verified_as_an_address() {
     for (host, address) in [("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")] {
         assert_eq!(status(&no_content(host, address)).await, Ok(204), "{host}");
@@ -120,7 +120,7 @@ async fn an_address_is_verified_as_an_address() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn long_bodies_pass_both_ways() {
     let sent = Bytes::from((0..300_000_u32).map(|i| (i % 251) as u8).collect::<Vec<_>>());
     let answer = [b"HTTP/1.1 200 OK\r\ncontent-length: 300000\r\n\r\n", &sent[..]].concat();
@@ -134,7 +134,7 @@ async fn long_bodies_pass_both_ways() {
     assert!(server.agreed.join().unwrap().unwrap().1 == sent, "the request has other bytes");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_body_that_only_the_close_delimits_is_whole_where_tls_says_so() {
     for (end, expected) in [(End::InOrder, None), (End::Cut, Some(Err(BodyError::Broken)))] {
         let server = start("localhost", "localhost", b"HTTP/1.1 200 OK\r\n\r\nbody".to_vec(), end);

@@ -27,7 +27,7 @@ async fn acknowledged(agent: &mut ScriptedAgent, job: JobId, end: u64) {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_few_bytes_are_acknowledged_soon_and_the_end_at_once() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, &[Extension::Resume]).await;
@@ -47,7 +47,7 @@ async fn a_few_bytes_are_acknowledged_soon_and_the_end_at_once() {
     soon(asking).await.unwrap();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_end_of_a_job_that_no_one_wants_is_acknowledged_too() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, &[Extension::Resume]).await;
@@ -56,7 +56,7 @@ async fn the_end_of_a_job_that_no_one_wants_is_acknowledged_too() {
     assert_eq!(agent.ack().await, (job, Taken::Terminal));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_that_does_not_read_stops_the_acknowledgements_until_it_reads() {
     let coordinator = Coordinator::start_with(|config| config.max_buffered = 64 << 20).await;
     let mut agent = join(&coordinator, &[Extension::Resume]).await;
@@ -90,7 +90,7 @@ async fn a_client_that_does_not_read_stops_the_acknowledgements_until_it_reads()
     assert_eq!(agent.ack().await, (job, Taken::Terminal));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn acknowledgements_that_may_not_have_arrived_are_sent_again_on_a_new_connection() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, &[Extension::Resume]).await;
@@ -108,7 +108,7 @@ async fn acknowledgements_that_may_not_have_arrived_are_sent_again_on_a_new_conn
     assert_eq!(soon(asking).await.unwrap().body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_without_the_extension_gets_no_acknowledgements() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, &[Extension::Binary, Extension::Endpoints]).await;

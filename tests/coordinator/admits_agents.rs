@@ -22,7 +22,7 @@ async fn is_admitted(agent: &mut ScriptedAgent) {
     assert_eq!(agent.frame().await, FromCoordinator::AuthOk(AuthOk { provider_id, ..AuthOk::default() }));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_proves_its_key_is_seen_by_operators() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m", "n"], 3).await;
@@ -39,7 +39,7 @@ async fn an_agent_that_proves_its_key_is_seen_by_operators() {
     assert!(humantime::parse_rfc3339(seen["connected_since"].as_str().unwrap()).is_ok());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_can_connect_at_the_bare_url() {
     let coordinator = Coordinator::start().await;
     let (mut agent, nonce) = ScriptedAgent::dial(&format!("ws://{}/", coordinator.addr()), agent_key(1)).await;
@@ -49,7 +49,7 @@ async fn an_agent_can_connect_at_the_bare_url() {
     is_admitted(&mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_challenge_is_a_new_one() {
     let coordinator = Coordinator::start().await;
     let (_first, nonce) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
@@ -60,7 +60,7 @@ async fn every_challenge_is_a_new_one() {
     is_refused(&mut second).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_code_is_needed_once_and_must_be_right() {
     let coordinator = Coordinator::start_with(|config| config.enrollment_code = Some(Secret::new(CODE))).await;
     is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(1), None).await).await;
@@ -70,7 +70,7 @@ async fn a_code_is_needed_once_and_must_be_right() {
     is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(2), None).await).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_listed_key_needs_no_code() {
     let coordinator = Coordinator::start_with(|config| {
         config.enrollment_code = Some(Secret::new(CODE));
@@ -81,7 +81,7 @@ async fn a_listed_key_needs_no_code() {
     is_refused(&mut ScriptedAgent::answer(coordinator.agent_url(), agent_key(2), None).await).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
     let coordinator = Coordinator::start().await;
     let heartbeat = serde_json::to_string(&FromAgent::Heartbeat(Heartbeat::default())).unwrap();
@@ -93,7 +93,7 @@ async fn anything_but_an_answer_to_the_challenge_ends_the_handshake() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_page_in_a_browser_is_refused_as_an_agent() {
     let coordinator = Coordinator::start().await;
     let page = awc::Client::default().ws(coordinator.url("/agent")).origin("https://example.com");
@@ -101,14 +101,14 @@ async fn a_page_in_a_browser_is_refused_as_an_agent() {
     assert!(matches!(refused, awc::error::WsClientError::InvalidResponseStatus(status) if status == 403));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_sends_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_millis(50)).await;
     let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
     assert_eq!(agent.closed().await, Some((1008, "handshake timeout".into())));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
     let coordinator = Coordinator::start_with(|config| config.max_in_handshake = 2).await;
     let is_refused = async || {
@@ -128,7 +128,7 @@ async fn connections_that_have_not_proved_a_key_are_bounded_and_no_others() {
     soon(async { while is_refused().await {} }).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_falls_silent_is_dropped() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -137,7 +137,7 @@ async fn an_agent_that_falls_silent_is_dropped() {
     assert_eq!(agents.body, "[]");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_close_is_answered_and_the_agent_is_gone() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -148,7 +148,7 @@ async fn a_close_is_answered_and_the_agent_is_gone() {
     assert_eq!(health.body, r#"{"status":"ok","agents":0,"in_flight":0}"#);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() {
     let coordinator = Coordinator::start().await;
     let mut older = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -163,7 +163,7 @@ async fn a_newer_connection_of_a_key_replaces_the_older_and_its_jobs_are_lost() 
     newer.job().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stop_lets_jobs_end_and_closes_the_agents_connections_with_deploy() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;

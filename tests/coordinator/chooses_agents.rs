@@ -16,7 +16,7 @@ async fn two(coordinator: &Coordinator, slots: u32) -> (ScriptedAgent, ScriptedA
     )
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_are_spread_over_the_agents() {
     let coordinator = Coordinator::start().await;
     let (mut first, mut second) = two(&coordinator, 2).await;
@@ -30,7 +30,7 @@ async fn jobs_are_spread_over_the_agents() {
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (429, &"rate_limit_error".into()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_ends_a_job_is_free_again() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -43,7 +43,7 @@ async fn an_agent_that_ends_a_job_is_free_again() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_job_goes_to_the_next_agent_under_another_id() {
     let coordinator = Coordinator::start().await;
     for code in [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded] {
@@ -59,7 +59,7 @@ async fn a_refused_job_goes_to_the_next_agent_under_another_id() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_agent_is_tried_once_and_the_last_refusal_is_the_response() {
     let coordinator = Coordinator::start().await;
     let (mut first, mut second) = two(&coordinator, 4).await;
@@ -72,7 +72,7 @@ async fn each_agent_is_tried_once_and_the_last_refusal_is_the_response() {
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &"model_not_found".into()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failure_is_not_tried_elsewhere() {
     let coordinator = Coordinator::start().await;
     let (mut first, mut second) = two(&coordinator, 1).await;
@@ -84,7 +84,7 @@ async fn a_failure_is_not_tried_elsewhere() {
     second.settle().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_is_lost_before_its_first_byte_goes_to_the_next_agent() {
     let coordinator = Coordinator::start().await;
     let (mut first, mut second) = two(&coordinator, 1).await;
@@ -98,7 +98,7 @@ async fn a_job_that_is_lost_before_its_first_byte_goes_to_the_next_agent() {
     assert_eq!(soon(asking).await.unwrap().body, "data: [DONE]\n\n");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_is_lost_three_times_is_not_sent_again() {
     let coordinator = Coordinator::start().await;
     let mut agents = Vec::new();
@@ -115,7 +115,7 @@ async fn a_job_that_is_lost_three_times_is_not_sent_again() {
     spared.settle().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway_where_there_is_no_other() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -127,7 +127,7 @@ async fn an_agent_lost_before_the_first_byte_is_a_bad_gateway_where_there_is_no_
     assert_eq!(coordinator.ask(CHAT, STREAM).await.status, 404);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_lost_in_the_middle_ends_the_stream_with_an_error_event() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -143,7 +143,7 @@ async fn an_agent_lost_in_the_middle_ends_the_stream_with_an_error_event() {
     assert_eq!(event["error"]["code"], "upstream_error");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_withdraws_a_model_gets_no_job_for_it() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;

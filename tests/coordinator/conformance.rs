@@ -320,7 +320,7 @@ async fn violations(url: &str, silent: &str) -> Vec<(&'static str, Outcome)> {
     found
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn our_coordinator_conforms() {
     let start = async |handshake| {
         Coordinator::start_with(|config| {
@@ -334,13 +334,13 @@ async fn our_coordinator_conforms() {
     assert_eq!(violations(coordinator.agent_url(), silent.agent_url()).await, []);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_scripted_coordinator_without_a_flaw_conforms() {
     let (url, silent) = (scripted(Flaw::None, LONG).await, scripted(Flaw::None, SHORT).await);
     assert_eq!(violations(&url, &silent).await, []);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_flaw_is_found() {
     for (flaw, name) in FOUND_BY {
         let check = Check::ALL.iter().find(|check| check.name == *name).unwrap();
@@ -357,7 +357,7 @@ fn each_check_finds_a_flaw_and_has_a_name_of_its_own() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_address_where_no_one_listens_is_a_violation_of_each_rule() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/agent", listener.local_addr().unwrap());

@@ -23,7 +23,7 @@ async fn metric(coordinator: &Coordinator, name: &str) -> String {
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap().to_owned()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_of_an_agent_that_drains_is_unavailable_and_not_unknown() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -49,7 +49,7 @@ async fn a_model_of_an_agent_that_drains_is_unavailable_and_not_unknown() {
     soon(async { while coordinator.ask(CHAT, STREAM).await.status != 404 {} }).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn running_jobs_finish_and_new_ones_go_to_another_agent() {
     let coordinator = Coordinator::start().await;
     let mut first = join(&coordinator, 1).await;
@@ -70,7 +70,7 @@ async fn running_jobs_finish_and_new_ones_go_to_another_agent() {
     assert_eq!(soon(running).await.unwrap().body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_crossed_the_announcement_goes_to_another_agent_or_is_unavailable() {
     let coordinator = Coordinator::start().await;
     let mut first = join(&coordinator, 1).await;
@@ -93,7 +93,7 @@ async fn a_job_that_crossed_the_announcement_goes_to_another_agent_or_is_unavail
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn operators_see_which_agents_drain() {
     let coordinator = Coordinator::start().await;
     let mut first = join(&coordinator, 1).await;
@@ -116,7 +116,7 @@ async fn operators_see_which_agents_drain() {
     soon(async { while draining().await != [false] {} }).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_drain_that_can_not_be_read_or_was_not_agreed_on_is_skipped() {
     let coordinator = Coordinator::start_with(|config| config.job_timeout = Duration::from_secs(60)).await;
     let mut agent = join(&coordinator, 1).await;

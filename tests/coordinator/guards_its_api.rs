@@ -25,7 +25,7 @@ async fn works(coordinator: &Coordinator, agent: &mut ScriptedAgent) {
     assert_eq!(soon(asking).await.unwrap().body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_body_nested_deeper_than_an_agent_accepts_is_refused() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -35,7 +35,7 @@ async fn a_body_nested_deeper_than_an_agent_accepts_is_refused() {
     works(&coordinator, &mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_whose_message_is_too_large_is_sent_to_no_agent() {
     let coordinator = Coordinator::start_with(|config| config.max_job_message = 2000).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -56,7 +56,7 @@ fn the_largest_job_message_is_below_the_default_limit_of_an_agent() {
     assert!(coordinator.max_job_message <= agent.max_message_size / 4 * 3);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     let coordinator = Coordinator::start_with(|config| config.max_request_memory = 2000).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 4).await;
@@ -80,7 +80,7 @@ async fn the_sum_of_request_bodies_that_are_held_is_bounded() {
     assert_eq!(soon(second).await.unwrap().status, 200);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_key_only_programs_on_this_machine_are_served() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -118,7 +118,7 @@ async fn without_a_key_only_programs_on_this_machine_are_served() {
     works(&coordinator, &mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn with_a_key_the_key_alone_decides() {
     let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-1"))).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;

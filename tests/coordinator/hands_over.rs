@@ -30,7 +30,7 @@ async fn job(agent: &mut ScriptedAgent) -> JobId {
     job
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stop_tells_the_agents_refuses_what_is_new_and_lets_jobs_end() {
     let grace = Duration::from_secs(30);
     let coordinator = Coordinator::start_with(|config| config.stop_grace = grace).await;
@@ -62,7 +62,7 @@ async fn a_stop_tells_the_agents_refuses_what_is_new_and_lets_jobs_end() {
     soon(stopping).await.unwrap();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_time_that_a_handover_announces_is_in_the_bounds_of_the_protocol() {
     for (grace, announced) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 600)] {
         let coordinator = Coordinator::start_with(|config| config.stop_grace = grace).await;
@@ -76,7 +76,7 @@ async fn the_time_that_a_handover_announces_is_in_the_bounds_of_the_protocol() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_wait_for_no_agent_once_the_coordinator_stops() {
     let coordinator = Coordinator::start_with(|config| config.stop_grace = Duration::from_secs(60)).await;
     let mut before = join(&coordinator, 1, &[Extension::Resume]).await;

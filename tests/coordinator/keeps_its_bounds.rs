@@ -22,7 +22,7 @@ async fn works(coordinator: &Coordinator, agent: &mut ScriptedAgent) {
     assert_eq!(soon(asking).await.unwrap().body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -31,7 +31,7 @@ async fn a_frame_that_announces_too_much_ends_the_session_before_it_arrives() {
     assert_eq!(agent.closed().await, Some((1009, "frame too large".into())));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_has_not_proved_its_key_may_send_little() {
     for (offer, too_much) in [(Extensions::NONE, 17 << 10), (Extensions::all(), 513 << 10)] {
         let coordinator = Coordinator::start_with(|config| config.extensions = offer).await;
@@ -41,7 +41,7 @@ async fn an_agent_that_has_not_proved_its_key_may_send_little() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_may_list_as_many_jobs_as_it_keeps() {
     let coordinator = Coordinator::start().await;
     let session = ScriptedAgent::agree(coordinator.agent_url(), 1, &[Extension::Resume]).await.session.unwrap();
@@ -51,7 +51,7 @@ async fn an_agent_may_list_as_many_jobs_as_it_keeps() {
     assert!(agent.session.is_some());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_chunk_within_the_bound_is_relayed() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -63,7 +63,7 @@ async fn a_large_chunk_within_the_bound_is_relayed() {
     assert!(soon(asking).await.unwrap().body == large);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_request_reaches_the_agent_whole() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -72,7 +72,7 @@ async fn a_large_request_reaches_the_agent_whole() {
     assert!(agent.job().await.request == large);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn fragments_are_put_together_within_the_bound() {
     let coordinator = Coordinator::start_with(|config| config.max_agent_message = 100_000).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -95,7 +95,7 @@ async fn fragments_are_put_together_within_the_bound() {
     assert_eq!(agent.event().await, AgentEvent::Close(Some((1009, "message too large".into()))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn text_that_is_not_utf_8_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -111,7 +111,7 @@ async fn text_that_is_not_utf_8_ends_the_session() {
     assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, "not WebSocket".into()))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn frames_that_make_no_sense_are_skipped() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -123,7 +123,7 @@ async fn frames_that_make_no_sense_are_skipped() {
     works(&coordinator, &mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -135,7 +135,7 @@ async fn a_chunk_that_can_not_be_read_ends_its_job_and_no_other() {
     works(&coordinator, &mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -154,7 +154,7 @@ async fn a_frame_of_a_job_that_can_not_be_read_ends_its_job_and_no_other() {
     works(&coordinator, &mut agent).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_offer_of_more_models_than_are_taken_is_cut() {
     let coordinator = Coordinator::start().await;
     let names: Vec<String> = (0..5000).map(|number| format!("m{number:04}")).collect();
@@ -164,7 +164,7 @@ async fn an_offer_of_more_models_than_are_taken_is_cut() {
     assert_eq!(models["data"].as_array().unwrap().len(), 4096);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
     let coordinator = Coordinator::start_with(|config| config.max_buffered = 1 << 20).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 2).await;
@@ -191,7 +191,7 @@ async fn a_client_that_does_not_keep_up_loses_its_job_and_no_other() {
     assert_eq!(event["error"]["message"], "the answer was read too slowly");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_lets_the_deadline_pass_is_sent_a_cancel() {
     let coordinator = Coordinator::start_with(|config| {
         config.job_timeout = Duration::from_millis(1);
@@ -205,7 +205,7 @@ async fn an_agent_that_lets_the_deadline_pass_is_sent_a_cancel() {
     assert_eq!(soon(asking).await.unwrap().status, 504);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[cfg(target_os = "linux")]
 async fn an_agent_that_reads_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;

@@ -43,7 +43,7 @@ impl Metrics {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_is_in_flight_until_it_ends_and_then_counts_with_its_tokens_and_durations() {
     let coordinator = Coordinator::start().await;
     let before = Metrics::read(&coordinator).await;
@@ -71,7 +71,7 @@ async fn a_job_is_in_flight_until_it_ends_and_then_counts_with_its_tokens_and_du
     assert_eq!(after.get(&bucket), Some(1.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failed_job_counts_under_the_cause_that_its_agent_reports() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -90,7 +90,7 @@ async fn a_failed_job_counts_under_the_cause_that_its_agent_reports() {
     assert_eq!(metrics.refused("out_of_capacity"), Some(0.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_whose_agent_disconnects_counts_as_failed() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -104,7 +104,7 @@ async fn a_job_whose_agent_disconnects_counts_as_failed() {
     assert_eq!((metrics.jobs("failed", "agent_lost"), metrics.get("agents")), (Some(1.0), Some(0.0)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_whose_client_disconnects_counts_as_cancelled() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -116,7 +116,7 @@ async fn a_job_whose_client_disconnects_counts_as_cancelled() {
     assert_eq!((metrics.jobs("cancelled", "client_gone"), metrics.get("jobs_in_flight")), (Some(1.0), Some(0.0)));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_that_the_coordinator_can_not_read_counts_as_cancelled() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::ChatCompletions]).await;
@@ -127,7 +127,7 @@ async fn an_answer_that_the_coordinator_can_not_read_counts_as_cancelled() {
     assert_eq!(Metrics::read(&coordinator).await.jobs("cancelled", "unreadable_answer"), Some(1.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_request_counts_under_the_code_of_its_error_body() {
     let coordinator = Coordinator::start_with(|config| config.max_job_message = 2000).await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::ChatCompletions]).await;
@@ -148,7 +148,7 @@ async fn a_refused_request_counts_under_the_code_of_its_error_body() {
     assert_eq!(Metrics::read(&coordinator).await.all_jobs(), 0.0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn models_and_agents_have_no_series_of_their_own() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["private-model"], 1).await;
@@ -161,7 +161,7 @@ async fn models_and_agents_have_no_series_of_their_own() {
     assert!(!answer.body.contains("private-model") && !answer.body.contains("agent-"), "{}", answer.body);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn metrics_need_the_api_key_where_there_is_one() {
     let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-1"))).await;
     assert_eq!(Answer::of(coordinator.get("/metrics"), "").await.status, 401);

@@ -29,7 +29,7 @@ async fn served_by(agent: &mut ScriptedAgent, coordinator: &Coordinator, body: &
     serde_json::to_string(&FromCoordinator::Job(job)).unwrap().len()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_whole_frame_counts_to_the_byte() {
     let coordinator = Coordinator::start().await;
     let mut agent = limited(&coordinator, 1, 1 << 20).await;
@@ -48,7 +48,7 @@ async fn the_whole_frame_counts_to_the_byte() {
     assert_eq!(served_by(&mut agent, &coordinator, &request(3000)).await, length, "no slot was spent");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_request_goes_to_the_agent_that_takes_it() {
     let coordinator = Coordinator::start().await;
     let mut small = limited(&coordinator, 1, 2000).await;
@@ -65,7 +65,7 @@ async fn a_large_request_goes_to_the_agent_that_takes_it() {
     assert_eq!((answer.status, answer.json()["error"]["message"].as_str().unwrap().contains("8000")), (413, true));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_request_is_not_sent_to_an_agent_that_can_not_take_it() {
     let coordinator = Coordinator::start().await;
     let mut small = limited(&coordinator, 1, 2000).await;
@@ -77,7 +77,7 @@ async fn a_refused_request_is_not_sent_to_an_agent_that_can_not_take_it() {
     small.settle().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_limit_that_makes_no_sense_or_was_not_agreed_on_is_none() {
     let coordinator = Coordinator::start().await;
     let mut agent = limited(&coordinator, 1, 0).await;
@@ -98,7 +98,7 @@ async fn a_limit_that_makes_no_sense_or_was_not_agreed_on_is_none() {
     served_by(&mut base, &coordinator, &request(3000)).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn operators_see_the_limit() {
     let coordinator = Coordinator::start().await;
     let _limited = limited(&coordinator, 1, 2000).await;

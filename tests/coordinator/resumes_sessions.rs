@@ -89,7 +89,7 @@ async fn read_up_to(
     seen
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_goes_on_after_a_cut_at_any_byte() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -117,7 +117,7 @@ async fn a_response_goes_on_after_a_cut_at_any_byte() {
     assert_eq!(metric(&coordinator, "jobs_total{outcome=\"done\",cause=\"none\"}").await, Some(6.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn bytes_and_a_head_that_come_again_are_skipped() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -133,7 +133,7 @@ async fn bytes_and_a_head_that_come_again_are_skipped() {
     assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_gap_ends_the_job_with_a_cancel_and_an_error() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -152,7 +152,7 @@ async fn a_gap_ends_the_job_with_a_cancel_and_an_error() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_session_goes_on_only_with_its_key() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -173,7 +173,7 @@ async fn a_session_goes_on_only_with_its_key() {
     assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_names_another_session_or_none_opens_a_new_one_and_the_old_jobs_are_lost() {
     let coordinator = Coordinator::start().await;
     for named in [true, false] {
@@ -194,7 +194,7 @@ async fn an_agent_that_names_another_session_or_none_opens_a_new_one_and_the_old
     assert_eq!(metric(&coordinator, "sessions_total{change=\"replaced\"}").await, Some(2.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_without_a_byte_of_a_response_is_sent_again_to_an_agent_that_restarted() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -211,7 +211,7 @@ async fn a_request_without_a_byte_of_a_response_is_sent_again_to_an_agent_that_r
     assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_whose_session_goes_on_elsewhere_is_closed_and_its_frames_count_for_nothing() {
     let coordinator = Coordinator::start().await;
     let mut old = join(&coordinator, 1).await;
@@ -233,7 +233,7 @@ async fn a_connection_whose_session_goes_on_elsewhere_is_closed_and_its_frames_c
     new.done(job).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_whose_client_leaves_while_it_waits_is_not_wanted() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -251,7 +251,7 @@ async fn a_job_whose_client_leaves_while_it_waits_is_not_wanted() {
     assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_that_leaves_after_the_return_cancels_its_job_on_the_new_connection() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -261,7 +261,7 @@ async fn a_client_that_leaves_after_the_return_cancels_its_job_on_the_new_connec
     assert_eq!(agent.frame().await, FromCoordinator::JobCancel { job_id });
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn jobs_whose_agent_does_not_return_in_time_are_lost() {
     let coordinator = Coordinator::start_with(|config| config.resume_window = Duration::from_millis(50)).await;
     let mut agent = join(&coordinator, 1).await;
@@ -279,7 +279,7 @@ async fn jobs_whose_agent_does_not_return_in_time_are_lost() {
     assert_eq!(metric(&coordinator, "jobs_total{outcome=\"failed\",cause=\"agent_lost\"}").await, Some(2.0));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_without_a_byte_of_a_response_goes_to_another_agent_at_once() {
     let coordinator = Coordinator::start().await;
     let mut first = join(&coordinator, 1).await;
@@ -298,7 +298,7 @@ async fn a_request_without_a_byte_of_a_response_goes_to_another_agent_at_once() 
     assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_no_other_agent_can_take_waits_for_its_agent() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -323,7 +323,7 @@ async fn a_request_that_no_other_agent_can_take_waits_for_its_agent() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_the_agent_never_received_is_sent_again_when_it_has_sent_its_offer() {
     let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
@@ -342,7 +342,7 @@ async fn a_job_that_the_agent_never_received_is_sent_again_when_it_has_sent_its_
     assert_eq!(soon(begun).await.unwrap().body, RESPONSE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_that_waits_gets_comments_at_the_start_of_lines() {
     let coordinator = Coordinator::start_with(|config| config.waiting_comments = Duration::from_millis(20)).await;
     let mut agent = join(&coordinator, 1).await;
@@ -363,7 +363,7 @@ async fn a_stream_that_waits_gets_comments_at_the_start_of_lines() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_without_the_extension_has_no_session() {
     let coordinator = Coordinator::start().await;
     let url = coordinator.agent_url();

@@ -60,7 +60,7 @@ async fn failed(coordinator: &Coordinator, agent: &mut ScriptedAgent, path: &str
     soon(asking).await.unwrap()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_carries_the_request_as_it_came() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m/1"], 1).await;
@@ -76,7 +76,7 @@ async fn a_job_carries_the_request_as_it_came() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_is_relayed_unchanged_except_usage_that_was_not_requested() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -94,7 +94,7 @@ async fn a_stream_is_relayed_unchanged_except_usage_that_was_not_requested() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn bytes_reach_the_client_while_the_job_runs() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -114,7 +114,7 @@ async fn bytes_reach_the_client_while_the_job_runs() {
     assert!(soon(response.next()).await.is_none());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_without_streaming_gets_one_object() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -134,7 +134,7 @@ async fn a_client_without_streaming_gets_one_object() {
     assert_eq!(message["stop_reason"], "end_turn");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn half_a_response_is_not_made_into_an_object() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -144,7 +144,7 @@ async fn half_a_response_is_not_made_into_an_object() {
     assert_eq!(answer.status, 502);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_error_of_an_agent_has_its_status_in_both_apis() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -168,7 +168,7 @@ async fn every_error_of_an_agent_has_its_status_in_both_apis() {
 /// The last chunk of a body that is whole.
 const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_not_whole() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -191,7 +191,7 @@ async fn a_stream_that_fails_late_ends_with_an_error_event_and_a_body_that_is_no
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
     let coordinator = Coordinator::start().await;
     for path in [CHAT, MESSAGES] {
@@ -213,7 +213,7 @@ async fn a_stream_whose_agent_is_lost_is_cut_and_one_that_is_done_is_whole() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -242,7 +242,7 @@ async fn a_client_that_leaves_cancels_its_job_at_once_and_frees_the_slot() {
     assert_eq!(answer.status, 200);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_key_comes_in_either_header_and_must_be_right() {
     let coordinator = Coordinator::start_with(|config| config.api_key = Some(Secret::new("sk-right"))).await;
     for path in [CHAT, MESSAGES] {
@@ -264,7 +264,7 @@ async fn the_key_comes_in_either_header_and_must_be_right() {
     ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
     let coordinator = Coordinator::start_with(|config| config.max_job_message = 1000).await;
     let large = format!(r#"{{"model":"{}"}}"#, "m".repeat(1000));
@@ -286,7 +286,7 @@ async fn a_request_that_can_not_be_read_is_refused_in_the_shape_of_its_api() {
     assert_eq!(coordinator.ask("/v1/videos", "{}").await.json()["error"]["code"], "unknown_url");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn models_are_listed_once_with_what_is_known_of_them() {
     let coordinator = Coordinator::start().await;
     let _one = ScriptedAgent::join(coordinator.agent_url(), 1, &["m", "n"], 1).await;

@@ -55,7 +55,7 @@ async fn refused(
     soon(asking).await.unwrap()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -72,7 +72,7 @@ async fn a_job_names_its_path_and_its_form_to_an_agent_that_knows_of_them() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_without_the_extension_is_sent_no_path_and_its_stream_is_assembled() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -93,7 +93,7 @@ async fn an_agent_without_the_extension_is_sent_no_path_and_its_stream_is_assemb
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_path_is_served_streamed_and_as_one_body() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -110,7 +110,7 @@ async fn every_path_is_served_streamed_and_as_one_body() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_not_passed_on() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -133,7 +133,7 @@ async fn a_stream_is_put_together_here_if_the_agent_did_not_and_other_types_are_
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_body_whose_job_fails_is_not_sent() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -144,7 +144,7 @@ async fn a_body_whose_job_fails_is_not_sent() {
     assert_eq!(soon(asking).await.unwrap().status, 504);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -178,7 +178,7 @@ async fn a_backends_refusal_reaches_the_client_with_its_status_and_in_its_shape(
     assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_fault_that_is_not_the_requests_is_the_gateways() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &Endpoint::ALL).await;
@@ -195,7 +195,7 @@ async fn a_fault_that_is_not_the_requests_is_the_gateways() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn only_agents_that_offer_the_model_at_the_path_get_the_job() {
     let coordinator = Coordinator::start().await;
     let mut base = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 4).await;
@@ -216,7 +216,7 @@ async fn only_agents_that_offer_the_model_at_the_path_get_the_job() {
     assert_eq!(answer.json()["error"]["code"], "model_not_found");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_for_a_model_that_one_backend_lacks_goes_to_another_agent() {
     let coordinator = Coordinator::start().await;
     let mut first = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::Responses]).await;
@@ -231,7 +231,7 @@ async fn a_job_for_a_model_that_one_backend_lacks_goes_to_another_agent() {
     assert_eq!(soon(asking).await.unwrap().body, whole(Endpoint::Responses));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_agreed_and_names_no_paths_is_taken_for_a_base_agent() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &[Extension::Endpoints]).await;

@@ -32,7 +32,7 @@ async fn closed_with(agent: &mut ScriptedAgent, reason: &str) {
     assert_eq!(agent.event().await, AgentEvent::Close(Some((1002, reason.into()))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn binary_chunks_are_relayed_as_they_come_and_put_together() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -44,7 +44,7 @@ async fn binary_chunks_are_relayed_as_they_come_and_put_together() {
     assert_eq!(whole.json()["choices"][0]["message"]["content"], "hello");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -61,7 +61,7 @@ async fn a_large_binary_chunk_is_relayed_and_one_in_fragments_too() {
     assert_eq!(soon(asking).await.unwrap().body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn operators_see_what_was_agreed_on() {
     let coordinator = Coordinator::start().await;
     let _binary = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -71,7 +71,7 @@ async fn operators_see_what_was_agreed_on() {
     assert_eq!(agents[1]["extensions"], serde_json::json!([]));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_binary_frame_ends_the_session() {
     let coordinator = Coordinator::start().await;
     let head = BinaryChunk::head(JobId::random().uuid(), 0);
@@ -88,7 +88,7 @@ async fn a_malformed_binary_frame_ends_the_session() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_chunk_out_of_place_ends_the_session_and_its_jobs() {
     let coordinator = Coordinator::start().await;
     for offset in [0, 4, 6, u64::MAX] {
@@ -102,7 +102,7 @@ async fn a_chunk_out_of_place_ends_the_session_and_its_jobs() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn offsets_are_of_each_job_alone() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 2).await;
@@ -119,7 +119,7 @@ async fn offsets_are_of_each_job_alone() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_chunk_of_an_unknown_job_is_skipped_because_it_may_have_crossed_a_cancel() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -138,7 +138,7 @@ async fn a_chunk_of_an_unknown_job_is_skipped_because_it_may_have_crossed_a_canc
     assert_eq!(answered(&coordinator, &mut agent, STREAM, &[DONE]).await.body, DONE);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -150,7 +150,7 @@ async fn chunks_of_text_count_for_the_offsets_of_binary_ones() {
     assert_eq!(soon(asking).await.unwrap().body, format!("{HELLO}{DONE}"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_extension_that_was_not_offered_is_never_agreed_on() {
     let coordinator = Coordinator::start_with(|config| config.extensions = Extensions::NONE).await;
     let mut agent = ScriptedAgent::join_binary(coordinator.agent_url(), 1, &["m"], 1).await;
@@ -158,7 +158,7 @@ async fn an_extension_that_was_not_offered_is_never_agreed_on() {
     closed_with(&mut agent, "unexpected binary message").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_challenge_offers_what_the_configuration_says() {
     // For `auth2` it would need to know its names.
     for offer in [Extensions::NONE, Extensions::all().without(Extension::Auth2)] {
@@ -169,7 +169,7 @@ async fn the_challenge_offers_what_the_configuration_says() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_list_of_extensions_is_taken_as_empty() {
     let coordinator = Coordinator::start().await;
     for extensions in [r#""binary""#, "null", "7", r#"["weather"]"#, r#"["binary",{}]"#, r#"{"a":[[]]}"#] {
@@ -183,7 +183,7 @@ async fn a_malformed_list_of_extensions_is_taken_as_empty() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn before_the_handshake_is_done_nothing_binary_is_taken() {
     let coordinator = Coordinator::start().await;
     let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;

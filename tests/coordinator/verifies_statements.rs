@@ -60,7 +60,7 @@ async fn relay_to(coordinator: SocketAddr) -> String {
     url
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_without_names_does_not_offer_it() {
     let coordinator = Coordinator::start().await;
     let (agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
@@ -73,7 +73,7 @@ async fn a_coordinator_without_names_does_not_offer_it() {
     assert!(matches!(agent.frame().await, FromCoordinator::AuthFailed { .. }));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_of_its_names_admits_and_no_other_does() {
     let coordinator = named(&["Coordinator.Example:443", "[::1]:7700"]).await;
     let url = coordinator.agent_url();
@@ -87,7 +87,7 @@ async fn each_of_its_names_admits_and_no_other_does() {
     is_refused(answer(url, agent_key(1), None).await).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_leaves_the_offer_proves_its_key_as_before() {
     let coordinator = own_address().await;
     let agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &[Extension::Sizes]).await;
@@ -96,7 +96,7 @@ async fn an_agent_that_leaves_the_offer_proves_its_key_as_before() {
     assert_eq!(extensions, serde_json::json!(["sizes"]));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_relay_with_a_name_of_its_own_is_refused_whichever_coordinator_it_passes_the_challenge_of() {
     let (one, other) = (own_address().await, own_address().await);
     for (coordinator, elsewhere) in [(&one, &other), (&other, &one)] {

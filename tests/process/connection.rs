@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{HELLO, Home, NO_BACKEND, agent, backend, coordinator, entry, finish, reset, token, within};
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_that_is_not_a_websocket_is_a_failure_with_its_cause_and_tried_again() {
     let endless = format!("HTTP/1.1 101 Switching Protocols\r\n{}", "x-filler: 0123456789\r\n".repeat(20_000));
     let wrong_key = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
@@ -39,7 +39,7 @@ async fn an_answer_that_is_not_a_websocket_is_a_failure_with_its_cause_and_tried
 }
 
 /// The scripted coordinator sends nothing in the segment of its upgrade, so the test does it itself.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_challenge_that_arrives_with_the_upgrade_is_not_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/agent", listener.local_addr().unwrap());
@@ -55,7 +55,7 @@ async fn a_challenge_that_arrives_with_the_upgrade_is_not_lost() {
     assert_eq!(within("frame", stream.read_u8()).await.unwrap(), 0x81);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_is_lost_is_made_again_with_all_that_is_on_offer() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;
@@ -90,7 +90,7 @@ fn nodelay(process: &crate::support::Outpost, peer: SocketAddr) -> Vec<bool> {
 }
 
 #[cfg(target_os = "linux")]
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn small_frames_wait_neither_for_the_coordinator_nor_for_a_backend() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;
@@ -105,7 +105,7 @@ async fn small_frames_wait_neither_for_the_coordinator_nor_for_a_backend() {
     assert_eq!(nodelay(&process, backend.addr()), [true]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_requires_auth2_gives_a_coordinator_without_it_no_signature() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut process = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_REQUIRE_AUTH2", "true").start();

@@ -35,7 +35,7 @@ async fn models(addr: SocketAddr) -> Vec<String> {
     models.iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_agents_serve_their_models_through_one_coordinator() {
     let (mut coordinator, addr) = coordinator().await;
     let homes = [Home::new(), Home::new()];
@@ -86,7 +86,7 @@ async fn two_agents_serve_their_models_through_one_coordinator() {
     second.logged("disconnected generation=1").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn clients_without_the_key_and_agents_without_the_code_are_refused() {
     let (_coordinator, addr) = coordinator().await;
     assert_eq!(request(addr, "GET /v1/models", "", "").await.status, 401);
@@ -99,7 +99,7 @@ async fn clients_without_the_key_and_agents_without_the_code_are_refused() {
     assert_eq!(home.files(), ["identity.key"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_reaches_it_by_a_name_that_it_does_not_know_is_refused() {
     let mut coordinator = Setup::coordinator().env("OUTPOST_COORDINATOR_HOSTS", "coordinator.test:443").start();
     let addr = coordinator.coordinator_addr().await;
@@ -111,7 +111,7 @@ async fn an_agent_that_reaches_it_by_a_name_that_it_does_not_know_is_refused() {
     assert!(refused["cause"].as_str().unwrap().contains("OUTPOST_COORDINATOR_HOSTS"), "{refused}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn beyond_this_host_it_needs_a_key_and_a_code() {
     let setup = || Setup::new(&["coordinator", "--listen", "0.0.0.0:0"]).env("OUTPOST_LOG_FORMAT", "json");
     let refused = setup().finish().await;
@@ -125,7 +125,7 @@ async fn beyond_this_host_it_needs_a_key_and_a_code() {
     assert!(addr.ip().is_unspecified() && addr.port() != 0, "{addr}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[cfg(target_os = "linux")]
 async fn it_may_open_as_many_files_as_the_system_allows() {
     let mut process = Setup::after("ulimit -Sn 100", &["coordinator", "--listen", "127.0.0.1:0"])
@@ -138,7 +138,7 @@ async fn it_may_open_as_many_files_as_the_system_allows() {
     assert_eq!(soft, hard);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_address_that_is_in_use_is_an_error() {
     let (_coordinator, addr) = coordinator().await;
     let second = Setup::new(&["coordinator", "--listen", &addr.to_string()]).finish().await;

@@ -16,7 +16,7 @@ fn has_servers() -> bool {
     found.is_some()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_prompt_is_answered_by_the_echo() {
     if has_servers() {
         return;
@@ -27,7 +27,7 @@ async fn a_prompt_is_answered_by_the_echo() {
     assert_eq!(ended.stderr, "");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_prompt_goes_to_the_backend_that_is_configured() {
     let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi there"])
@@ -45,7 +45,7 @@ async fn a_prompt_goes_to_the_backend_that_is_configured() {
     assert_eq!(ended.stdout, "one\ntwo[31m\n");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_prompt_that_fails_is_an_error() {
     let backend = backend("m").await;
     let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
@@ -74,7 +74,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_curl_command_that_it_prints_works() {
     let backend = backend("it's a \"model\" of é").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", entry(&backend)).start();
@@ -100,7 +100,7 @@ async fn the_curl_command_that_it_prints_works() {
     process.finish().await.assert_code(0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn no_other_agent_can_join() {
     let (backend, strange, home) = (backend("own").await, backend("strange").await, Home::new());
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"]).env("OUTPOST_BACKENDS", entry(&backend)).start();
@@ -117,7 +117,7 @@ async fn no_other_agent_can_join() {
     assert!(models.contains("own") && !models.contains("strange"), "{models}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn it_prints_where_its_status_page_is() {
     let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
@@ -137,7 +137,7 @@ async fn it_prints_where_its_status_page_is() {
     assert!(TcpStream::connect(addr).is_err(), "the page ends with the process");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_a_status_page_it_prints_no_address_of_one() {
     let backend = backend("m").await;
     let mut process = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
@@ -151,7 +151,7 @@ async fn without_a_status_page_it_prints_no_address_of_one() {
     assert!(!ended.stdout.contains("/status"), "{}", ended.stdout);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_configured_status_address_that_is_in_use_is_an_error() {
     let backend = backend("m").await;
     let setup = Setup::new(&["dev", "--listen", "127.0.0.1:0"])
@@ -160,7 +160,7 @@ async fn a_configured_status_address_that_is_in_use_is_an_error() {
     setup.finish().await.assert_code(1);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_prompt_needs_no_status_page() {
     let backend = backend("m").await;
     let process = Setup::new(&["dev", "--listen", "127.0.0.1:0", "--prompt", "hi"])
@@ -173,7 +173,7 @@ async fn a_prompt_needs_no_status_page() {
     process.finish().await.assert_code(0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn its_agent_proves_its_key_to_its_coordinator_by_name() {
     for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
         let backend = backend("m").await;

@@ -40,7 +40,7 @@ fn assert_openssl_reads(key: &std::path::Path, pubkey: &str) {
     assert!(read.stdout.ends_with(&STANDARD.decode(pubkey).unwrap()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_first_run_makes_a_key_that_outlives_a_kill_and_enrolls_once() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let first = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_ENROLLMENT_CODE", "code-7").start();
@@ -65,7 +65,7 @@ async fn the_first_run_makes_a_key_that_outlives_a_kill_and_enrolls_once() {
     assert_eq!(home.files(), ["identity.key", "identity.key.provider"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_second_process_with_the_same_identity_exits_with_an_error() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let _first = agent(&coordinator, &home, NO_BACKEND).start();
@@ -77,7 +77,7 @@ async fn a_second_process_with_the_same_identity_exits_with_an_error() {
     link.ping(b"settled").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_key_that_can_not_be_used_is_named_and_left_as_it_is() {
     let mut coordinator = coordinator().await;
     let good = {
@@ -110,7 +110,7 @@ async fn a_key_that_can_not_be_used_is_named_and_left_as_it_is() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_malformed_provider_id_fails_the_handshake_and_is_not_written() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut process = agent(&coordinator, &home, NO_BACKEND).start();
@@ -121,7 +121,7 @@ async fn a_malformed_provider_id_fails_the_handshake_and_is_not_written() {
     assert_eq!(home.files(), ["identity.key"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_full_disk_leaves_no_piece_of_a_key() {
     let mut coordinator = coordinator().await;
     // What the system does at a limit is its choice: an error, as on a full disk, or a signal, as at a kill.
@@ -144,7 +144,7 @@ async fn a_full_disk_leaves_no_piece_of_a_key() {
 }
 
 #[cfg(target_os = "linux")]
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_provider_id_that_finds_no_room_on_the_disk_is_used_and_stored_when_there_is_some() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut process = Setup::after("trap '' XFSZ", &["run"]).for_agent(&coordinator, &home, NO_BACKEND).start();
@@ -162,7 +162,7 @@ async fn a_provider_id_that_finds_no_room_on_the_disk_is_used_and_stored_when_th
     assert_eq!(fs::read_to_string(home.provider()).unwrap(), "prov-1\n");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_identity_command_shows_the_agents_identity_and_creates_none() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let show = || Setup::new(&["identity"]).env("OUTPOST_IDENTITY_PATH", home.key());

@@ -50,7 +50,7 @@ fn assert_passed_on(body: &[u8], request: &str) {
     assert_eq!(settings, expected);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_of_20_mb_reaches_the_backend_whole_in_one_frame() {
     let mut stage = stage(backend("m").await).await;
     let text = large_request(20_000_000);
@@ -65,7 +65,7 @@ async fn a_job_of_20_mb_reaches_the_backend_whole_in_one_frame() {
     assert_eq!(trace.bytes, last_events());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_of_4_mb_reaches_the_backend_whole_in_100_fragments() {
     let mut stage = stage(backend("m").await).await;
     let text = large_request(4_000_000);
@@ -79,7 +79,7 @@ async fn a_job_of_4_mb_reaches_the_backend_whole_in_100_fragments() {
     stage.link.outcome_of(job.job_id).await.done();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_bytes_of_the_response_arrive_unchanged_in_pieces_of_any_size() {
     let mut stage = stage(backend("m").await).await;
     let mut rng = rand::rng();
@@ -113,7 +113,7 @@ fn choose<'a, T>(rng: &mut impl Rng, from: &'a [T]) -> &'a T {
     &from[rng.random_range(0..from.len())]
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_token_is_sent_before_the_next_one_is_made() {
     let mut stage = stage(backend("m").await).await;
     let job = stage.link.job("m", HELLO);
@@ -128,7 +128,7 @@ async fn a_token_is_sent_before_the_next_one_is_made() {
     stage.link.outcome_of(job).await.done();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_closes_the_backends_connection_within_a_second() {
     let mut stage = stage(backend("m").await).await;
     let job = stage.link.job("m", HELLO);
@@ -145,7 +145,7 @@ async fn a_cancel_closes_the_backends_connection_within_a_second() {
     stage.link.outcome_of(next).await.done();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_cancel_before_the_response_starts_closes_it_too() {
     let mut stage = stage(backend("m").await).await;
     let job = stage.link.job("m", HELLO);
@@ -155,7 +155,7 @@ async fn a_cancel_before_the_response_starts_closes_it_too() {
     stage.link.ping(b"later").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_end_of_the_coordinators_connection_closes_the_backends() {
     let stage = stage(backend("m").await).await;
     stage.link.job("m", HELLO);
@@ -166,7 +166,7 @@ async fn the_end_of_the_coordinators_connection_closes_the_backends() {
     request.dropped().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_in_anthropics_format_goes_to_messages() {
     let mut stage = stage(backend_with("m", Endpoints::CHAT.with(Endpoint::Messages)).await).await;
     let text = json!({"max_tokens": 9, "messages": [{"role": "user", "content": "hello"}], "stream": false});
@@ -188,7 +188,7 @@ async fn a_job_in_anthropics_format_goes_to_messages() {
     assert_eq!((trace.done().tokens.input, trace.done().tokens.output), (11, 7));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_in_a_format_that_the_backend_does_not_have_is_refused() {
     let mut stage = stage(backend("m").await).await;
     let job = stage.link.send_job(&JobFrame { endpoint: Endpoint::Messages, ..job_frame("m", "{}") });
@@ -196,7 +196,7 @@ async fn a_job_in_a_format_that_the_backend_does_not_have_is_refused() {
     assert!(stage.backend.is_idle());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_deadline_ends_the_job_and_the_backends_connection() {
     let mut stage = stage(backend("m").await).await;
     let deadline = Duration::from_millis(300);

@@ -31,7 +31,7 @@ fn offer(request: &Request, mebibytes: usize) {
     request.end();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_stops_reading_holds_back_200_mb_at_the_backends() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;
@@ -72,7 +72,7 @@ async fn a_coordinator_that_stops_reading_holds_back_200_mb_at_the_backends() {
     assert_small(&process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_line_of_50_mb_is_passed_on_and_not_kept() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     // Without base64 the test takes less time.
@@ -90,7 +90,7 @@ async fn a_line_of_50_mb_is_passed_on_and_not_kept() {
     assert_small(&process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn of_an_error_body_of_80_mb_a_bounded_piece_is_read_and_nothing_is_passed_on() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;
@@ -110,7 +110,7 @@ async fn of_an_error_body_of_80_mb_a_bounded_piece_is_read_and_nothing_is_passed
     assert_small(&process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_frame_that_announces_a_gigabyte_is_refused_before_its_body() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut process = agent(&coordinator, &home, NO_BACKEND).start();
@@ -125,7 +125,7 @@ async fn a_frame_that_announces_a_gigabyte_is_refused_before_its_body() {
     coordinator.welcome().await.ping(b"settled").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn fragments_that_add_up_to_too_much_are_refused() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let process = agent(&coordinator, &home, NO_BACKEND).env("OUTPOST_MAX_MESSAGE_SIZE", "1MiB").start();
@@ -140,7 +140,7 @@ async fn fragments_that_add_up_to_too_much_are_refused() {
     assert_small(&process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_flood_of_pongs_of_a_stranger_does_not_stay_in_a_coordinator() {
     let mut process = Setup::coordinator().start();
     let addr = process.coordinator_addr().await;

@@ -52,7 +52,7 @@ async fn skipped(process: &mut Outpost, status: std::net::SocketAddr, count: u64
     process.logged("frame skipped").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let mut canaries = Canaries::default();
@@ -163,7 +163,7 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
 }
 
 #[cfg(target_os = "linux")]
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn secrets_from_files_are_not_in_the_environment_or_on_the_command_line() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let folder = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ impl Trap {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn no_proxy_of_the_environment_is_used_for_a_backend_nor_for_this_host() {
     let (mut coordinator, home, trap) = (coordinator().await, Home::new(), Trap::set().await);
     let backend = backend("m").await;
@@ -52,7 +52,7 @@ async fn no_proxy_of_the_environment_is_used_for_a_backend_nor_for_this_host() {
     trap.assert_untouched().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_redirect_of_a_backend_is_an_error_and_not_followed() {
     let (mut coordinator, home, trap) = (coordinator().await, Home::new(), Trap::set().await);
     let backend = backend("m").await;
@@ -72,7 +72,7 @@ async fn a_redirect_of_a_backend_is_an_error_and_not_followed() {
     trap.assert_untouched().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_redirect_of_the_coordinator_is_a_failure_and_not_followed() {
     let (mut coordinator, home, trap) = (coordinator().await, Home::new(), Trap::set().await);
     let redirect = format!("HTTP/1.1 302 Found\r\nlocation: {}/agent\r\ncontent-length: 0\r\n\r\n", trap.url());
@@ -83,7 +83,7 @@ async fn a_redirect_of_the_coordinator_is_a_failure_and_not_followed() {
     trap.assert_untouched().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_backend_that_refuses_the_key_is_reported_without_its_message() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let backend = backend("m").await;

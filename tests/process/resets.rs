@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_hundred_resets_leave_nothing_behind() {
     join_all((0..AGENTS).map(|_| async {
         let mut scene = Scene::set().await;

@@ -37,7 +37,7 @@ fn outcome(trace: JobTrace) -> (Vec<u8>, String) {
     (trace.bytes, end)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn each_reply_has_the_same_outcome_in_memory_and_over_tcp() {
     let in_memory = ScriptedBackend::new("openai", &["m"]);
     let mut harness = Harness::builder().clock(Clock::Unchanged).backend(&in_memory).start();

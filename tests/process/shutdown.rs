@@ -61,17 +61,17 @@ async fn drains(signal: Signal, name: &str) {
     assert_in_order(&ended.stderr, &[&format!("signal received signal={name}"), "stopping", "stopped"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn at_sigterm_the_running_job_ends_well_and_a_new_one_is_refused() {
     drains(Signal::TERM, "Terminate").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn at_sigint_the_same() {
     drains(Signal::INT, "Interrupt").await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_second_signal_ends_running_jobs_at_once() {
     let Working { mut process, mut link, mut request, job, backend: _backend, .. } = working("1h").await;
     process.signal(Signal::TERM);
@@ -87,7 +87,7 @@ async fn a_second_signal_ends_running_jobs_at_once() {
     assert_in_order(&ended.stderr, &["running jobs ended early in_flight=1", "stopped"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn running_jobs_are_ended_when_the_grace_is_over() {
     let Working { mut process, mut link, mut request, job, backend: _backend, .. } = working("1s").await;
     process.signal(Signal::TERM);
@@ -103,7 +103,7 @@ async fn running_jobs_are_ended_when_the_grace_is_over() {
     assert_in_order(&ended.stderr, &["stopping, no new jobs", "running jobs ended early in_flight=1", "stopped"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_ends_while_draining_is_not_made_again() {
     let Working { coordinator, mut process, link, mut request, backend: _backend, .. } = working("30s").await;
     process.signal(Signal::TERM);
@@ -124,7 +124,7 @@ async fn ends_at_once(process: Outpost, dialled: usize) -> Finished {
     ended
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_idle_agent_closes_its_connection_and_ends() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let process = agent(&coordinator, &home, NO_BACKEND).start();
@@ -135,7 +135,7 @@ async fn an_idle_agent_closes_its_connection_and_ends() {
     process.finish().await.assert_code(0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_dial_under_way_is_dropped() {
     let (coordinator, home) = (coordinator().await, Home::new());
     coordinator.fail_dials([DialFault::Hangs]);
@@ -146,7 +146,7 @@ async fn a_dial_under_way_is_dropped() {
     assert!(!ended.stderr.contains("connection failed"), "{}", ended.stderr);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_handshake_under_way_is_dropped() {
     let (mut coordinator, home) = (coordinator().await, Home::new());
     let process = agent(&coordinator, &home, NO_BACKEND).start();
@@ -157,7 +157,7 @@ async fn a_handshake_under_way_is_dropped() {
     assert!(!ended.stderr.contains("connection failed"), "{}", ended.stderr);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_wait_for_the_next_dial_is_cut_short() {
     let (coordinator, home) = (coordinator().await, Home::new());
     coordinator.fail_dials([DialFault::Refused, DialFault::Refused]);
@@ -168,7 +168,7 @@ async fn a_wait_for_the_next_dial_is_cut_short() {
     ends_at_once(process, 2).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_coordinator_that_reads_nothing_does_not_hold_up_the_end() {
     let Working { mut process, mut link, request, backend: _backend, .. } = working("1s").await;
     link.fail(LinkFault::StopReading);

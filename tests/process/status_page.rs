@@ -28,7 +28,7 @@ async fn scene() -> Scene {
     Scene { coordinator, backend, process, addr, _home: home }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
     let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
     let mut link = coordinator.next_connection().await;
@@ -44,7 +44,7 @@ async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
     drop(process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_counts_jobs_and_shows_the_router() {
     let Scene { mut coordinator, backend, process, addr, .. } = scene().await;
     let mut link = coordinator.next_connection().await;
@@ -111,7 +111,7 @@ async fn the_status_counts_jobs_and_shows_the_router() {
     drop(process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_command_asks_the_running_agent() {
     let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
     let _link = coordinator.serving("llama x").await;
@@ -134,7 +134,7 @@ async fn the_status_command_asks_the_running_agent() {
     drop(process);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_command_fails_if_no_agent_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let free = listener.local_addr().unwrap();
@@ -148,7 +148,7 @@ async fn the_status_command_fails_if_no_agent_answers() {
     assert!(ended.stderr.contains("is not an outpost agent"), "{}", ended.stderr);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_configured_address_that_is_in_use_is_an_error() {
     let (coordinator, home) = (coordinator().await, Home::new());
     let taken = coordinator.addr().to_string();
@@ -173,7 +173,7 @@ async fn status_with(addr: SocketAddr, headers: &str) -> String {
     .await
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
     let Scene { addr, process, coordinator, .. } = scene().await;
     let port = addr.port();
@@ -188,7 +188,7 @@ async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
     drop((process, coordinator));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_page_that_is_open_to_other_hosts_answers_to_any_name() {
     let (coordinator, home) = (coordinator().await, Home::new());
     let setup = agent(&coordinator, &home, crate::support::NO_BACKEND).env("OUTPOST_STATUS_ADDR", "0.0.0.0:0");
@@ -199,7 +199,7 @@ async fn a_page_that_is_open_to_other_hosts_answers_to_any_name() {
 
 /// What the page has open at once, beyond which connections wait.
 #[cfg(target_os = "linux")]
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn connections_to_the_page_take_few_files() {
     const MOST: usize = 32;
     // Other files that may be opened meanwhile, for probes and the connection to the coordinator.
@@ -264,7 +264,7 @@ async fn impostor() -> (SocketAddr, Snapshot) {
     (addr, snapshot)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_command_escapes_the_text_of_any_process_that_answers() {
     for arguments in [&["status"][..], &["status", "--json"]] {
         let (addr, snapshot) = impostor().await;

@@ -11,7 +11,7 @@ fn chats() -> [Value; 2] {
     [greedy_chat("Say hello.", 64), greedy_chat("Name three colours.", 16)]
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn chats_are_the_same_streamed_and_whole_and_their_tokens_are_counted() {
     let llama = Llama::given().await;
@@ -41,7 +41,7 @@ async fn chats_are_the_same_streamed_and_whole_and_their_tokens_are_counted() {
     assert_eq!(status.in_flight, 0);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_stream_has_no_usage_that_was_not_asked_for() {
     let llama = Llama::given().await;
@@ -54,7 +54,7 @@ async fn a_stream_has_no_usage_that_was_not_asked_for() {
     assert_eq!(Answer::of_chat_events(&events).tokens, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn messages_are_the_same_streamed_and_whole() {
     let llama = Llama::given().await;

@@ -10,7 +10,7 @@ use crate::llama::Llama;
 /// How long a slot may stay at work for nobody.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_client_that_leaves_frees_the_slot() {
     let llama = Llama::given().await;
@@ -27,7 +27,7 @@ async fn a_client_that_leaves_frees_the_slot() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_client_that_waits_for_the_whole_answer_and_leaves_frees_the_slot_too() {
     let llama = Llama::given().await;
@@ -48,7 +48,7 @@ async fn a_client_that_waits_for_the_whole_answer_and_leaves_frees_the_slot_too(
     fleet.until_status("a cancelled job", |status| status.jobs.cancelled == 1).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_coordinator_that_dies_frees_the_slot() {
     let llama = Llama::given().await;
@@ -62,7 +62,7 @@ async fn a_coordinator_that_dies_frees_the_slot() {
     assert_eq!((status.in_flight, status.connected_since), (0, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn an_agent_that_dies_frees_the_slot_and_its_client_is_told() {
     let llama = Llama::given().await;

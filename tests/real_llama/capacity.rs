@@ -6,7 +6,7 @@ use crate::answer::{CHAT, MODEL, endless_chat, greedy_chat};
 use crate::fleet::Fleet;
 use crate::llama::Llama;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn two_slots_take_two_requests_at_once_and_a_third_is_told_to_come_back() {
     let llama = Llama::given().await;
@@ -32,7 +32,7 @@ async fn two_slots_take_two_requests_at_once_and_a_third_is_told_to_come_back() 
     llama.until_idle().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn as_many_clients_as_slots_that_ask_again_at_once_are_never_refused() {
     let llama = Llama::given().await;

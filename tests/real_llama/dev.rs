@@ -4,7 +4,7 @@ use crate::answer::{Answer, CHAT, greedy_chat};
 use crate::llama::Llama;
 use crate::process::Process;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn dev_answers_a_prompt_and_leaves() {
     let llama = Llama::given().await;

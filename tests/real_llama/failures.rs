@@ -11,7 +11,7 @@ use crate::llama::Llama;
 /// What one look at a server may take.
 const LOOK: Duration = Duration::from_secs(2);
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_server_that_dies_is_withdrawn_and_offered_again_when_it_is_back() {
     let mut llama = Llama::start(&[]);
@@ -45,7 +45,7 @@ async fn a_server_that_dies_is_withdrawn_and_offered_again_when_it_is_back() {
     assert_eq!(Answer::of_chat(&answer.body), Answer::of_chat(&direct.body));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_model_that_nobody_has_is_not_found_though_the_server_takes_any_name() {
     let llama = Llama::given().await;
@@ -61,7 +61,7 @@ async fn a_model_that_nobody_has_is_not_found_though_the_server_takes_any_name()
     assert!(error["message"].as_str().is_some_and(|message| message.contains("gpt-4o")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_prompt_that_is_too_long_is_an_error_that_does_not_repeat_it() {
     const CANARY: &str = "Quetzalcoatlus";

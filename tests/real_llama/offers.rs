@@ -28,7 +28,7 @@ struct Settings {
     n_ctx: u64,
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn clients_see_the_model_with_the_context_of_one_slot() {
     let llama = Llama::given().await;
@@ -48,7 +48,7 @@ async fn clients_see_the_model_with_the_context_of_one_slot() {
     assert_eq!(backend.models, [ModelId::from(MODEL)]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn the_wire_carries_the_slots_the_tokens_and_the_refusals() {
     let llama = Llama::given().await;
@@ -112,7 +112,7 @@ async fn the_wire_carries_the_slots_the_tokens_and_the_refusals() {
     llama.until_idle().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn auto_finds_a_server_at_its_usual_port() {
     let Some(_llama) = Llama::start_on(8080, &[]) else {
@@ -125,7 +125,7 @@ async fn auto_finds_a_server_at_its_usual_port() {
     eventually("its model", async || fleet.models().await.into_iter().find(|model| model["id"] == MODEL)).await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn embeddings_are_offered_where_the_server_makes_them_and_chat_everywhere() {
     let embed = json!({"model": MODEL, "input": "a cat"});
@@ -146,7 +146,7 @@ async fn embeddings_are_offered_where_the_server_makes_them_and_chat_everywhere(
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_server_with_a_key_is_offered_to_whoever_has_it() {
     const KEY: &str = "canary-key-5f2a";

@@ -11,7 +11,7 @@ use crate::llama::Llama;
 use crate::proxy::WithoutMessages;
 use crate::waiting::within;
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn the_packages_of_openai_and_anthropic_see_answers_and_the_right_exceptions() {
     const KEY: &str = "canary-client-key";

@@ -30,7 +30,7 @@ struct Cost {
     waits: Vec<Duration>,
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn conversations_that_go_back_to_their_server_have_little_to_read() {
     let one = Llama::start(&[]);

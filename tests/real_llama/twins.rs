@@ -36,7 +36,7 @@ enum Seen {
 
 /// Which server takes which of the waiting jobs is up to the agent: the test holds for every division of them. No job can
 /// end before the kill, because answers that do not end occupy all slots.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_server_that_dies_costs_the_answers_it_was_giving_and_no_job_that_waited_for_it() {
     let mut doomed = Llama::start(&[]);
@@ -113,7 +113,7 @@ async fn a_server_that_dies_costs_the_answers_it_was_giving_and_no_job_that_wait
     );
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 #[ignore = "needs a llama.cpp server: scripts/real-model.sh"]
 async fn a_job_whose_prompt_was_being_read_is_done_by_the_other_server_though_it_is_full() {
     let mut doomed = Llama::start(&["--parallel", "1"]);

@@ -23,7 +23,7 @@ async fn answered(answer: impl FnOnce(&HttpRequest) -> String) -> DialError {
     refusal(dialled)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_request_is_an_upgrade_to_a_websocket_of_version_13() {
     let server = Server::start().await;
     let url = format!("{}?region=eu", server.plain_url());
@@ -37,7 +37,7 @@ async fn the_request_is_an_upgrade_to_a_websocket_of_version_13() {
     assert!(request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn another_status_is_a_refusal_that_names_it() {
     for status in [200, 204, 400, 404, 426, 500] {
         let answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\n\r\n");
@@ -45,7 +45,7 @@ async fn another_status_is_a_refusal_that_names_it() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refusal_tells_wrong_credentials_from_a_wait() {
     let head = |status: u16, lines: &str| format!("HTTP/1.1 {status} tattle\r\n{lines}content-length: 0\r\n\r\n");
     for status in [401, 403] {
@@ -59,14 +59,14 @@ async fn a_refusal_tells_wrong_credentials_from_a_wait() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_web_page_is_a_refusal() {
     let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 46\r\n\r\n\
                 <!doctype html><title>Sign in</title><h1>Hello";
     assert_eq!(answered(|_| page.to_owned()).await, DialError::Refused(200));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_redirect_is_an_error_of_its_own_and_not_followed() {
     for status in [301, 302, 307, 308] {
         let elsewhere = Server::start().await;
@@ -77,7 +77,7 @@ async fn a_redirect_is_an_error_of_its_own_and_not_followed() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_with_a_wrong_accept_key_is_not_an_upgrade() {
     let wrong = answered(|_| accepted_with("sec-websocket-accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"));
     let missing = answered(|_| accepted_with(""));
@@ -85,7 +85,7 @@ async fn a_response_with_a_wrong_accept_key_is_not_an_upgrade() {
     assert!(matches!(answers, (DialError::Upgrade(_), DialError::Upgrade(_))), "{answers:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_response_without_the_headers_of_an_upgrade_is_not_one() {
     for lines in ["connection: upgrade\r\n", "upgrade: websocket\r\n", "upgrade: h2c\r\nconnection: upgrade\r\n"] {
         let error = answered(|request| {
@@ -99,7 +99,7 @@ async fn a_response_without_the_headers_of_an_upgrade_is_not_one() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn bytes_that_are_not_http_are_not_an_upgrade() {
     for bytes in ["SSH-2.0-OpenSSH_9.9\r\n\r\n", "\u{15}\u{3}\u{1}\0\u{2}\u{2}F", "HTTP/1.1 abc\r\n\r\n"] {
         let error = answered(|_| bytes.to_owned()).await;
@@ -107,7 +107,7 @@ async fn bytes_that_are_not_http_are_not_an_upgrade() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn nothing_that_the_server_writes_is_in_the_error() {
     let answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: tattle\r\nconnection: tattle\r\n\r\n";
     for answer in [answer, "tattle\r\n\r\n", "HTTP/1.1 401 tattle\r\ncontent-length: 6\r\n\r\ntattle"] {
@@ -134,7 +134,7 @@ async fn endless(piece: &[u8]) -> (DialError, usize) {
     (refusal(dialled), sent)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_without_an_end_is_not_read_for_ever() {
     let (line, lines) = (vec![b'a'; 4096], b"\r\nx-more: 1".repeat(400));
     for piece in [line, lines] {
@@ -145,7 +145,7 @@ async fn an_answer_without_an_end_is_not_read_for_ever() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_ends_before_the_response_is_an_error() {
     for sent in ["", "HTTP/1.1 101 Switching"] {
         let server = Server::start().await;
@@ -160,7 +160,7 @@ async fn a_connection_that_ends_before_the_response_is_an_error() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connection_that_is_reset_before_the_response_is_an_error() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
@@ -172,7 +172,7 @@ async fn a_connection_that_is_reset_before_the_response_is_an_error() {
     assert_eq!(refusal(dialled), DialError::Connect(io::ErrorKind::ConnectionReset));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn bytes_right_behind_the_answer_are_left_over_and_none_is_lost() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
@@ -195,7 +195,7 @@ async fn bytes_right_behind_the_answer_are_left_over_and_none_is_lost() {
     assert_eq!(&back, b"third");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn over_tls_too_a_long_greeting_behind_the_answer_arrives_whole() {
     let authority = Authority::new();
     let server = Server::start().await;

@@ -64,7 +64,7 @@ impl Session {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_agent_joins_a_coordinator_of_the_operators_authority() {
     let authority = Authority::new();
     let (coordinator, home) = (Server::start().await, tempfile::tempdir().unwrap());
@@ -87,7 +87,7 @@ async fn the_agent_joins_a_coordinator_of_the_operators_authority() {
     assert!(matches!(first, FromAgent::Capabilities(_)), "{first:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn without_the_file_the_agent_does_not_connect() {
     let authority = Authority::new();
     let (coordinator, home) = (Server::start().await, tempfile::tempdir().unwrap());

@@ -27,7 +27,7 @@ fn invalid(why: CertificateError) -> DialError {
     DialError::Tls(rustls::Error::InvalidCertificate(why))
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_of_the_operators_authority_is_reached_by_its_name_over_http_1_1() {
     let authority = Authority::new();
     let server = Server::start().await;
@@ -45,7 +45,7 @@ async fn a_server_of_the_operators_authority_is_reached_by_its_name_over_http_1_
     assert_eq!(request.header("host"), Some(format!("localhost:{}", server.addr.port()).as_str()));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_has_only_tls_1_2_is_reached() {
     let authority = Authority::new();
     let server = Server::start().await;
@@ -59,7 +59,7 @@ async fn a_server_that_has_only_tls_1_2_is_reached() {
     assert!(dialled.is_ok());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_may_be_dialled_by_its_address() {
     let authority = Authority::new();
     let server = Server::start().await;
@@ -75,7 +75,7 @@ async fn a_server_may_be_dialled_by_its_address() {
     assert_eq!(hello.server_name, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_ipv6_address_is_verified_as_an_address() {
     // A machine may have no IPv6.
     let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else { return };
@@ -94,7 +94,7 @@ async fn an_ipv6_address_is_verified_as_an_address() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_likes_http_2_better_gets_http_1_1() {
     let authority = Authority::new();
     let server = Server::start().await;
@@ -110,7 +110,7 @@ async fn a_server_that_likes_http_2_better_gets_http_1_1() {
     assert_eq!(agreed.as_deref(), Some(&b"http/1.1"[..]));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_has_only_http_2_is_refused() {
     let authority = Authority::new();
     let config = authority.issue("localhost").server_of(rustls::ALL_VERSIONS, &["h2"]);
@@ -119,7 +119,7 @@ async fn a_server_that_has_only_http_2_is_refused() {
     assert_eq!(error, DialError::Tls(alert));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
     let (known, unknown) = (Authority::new(), Authority::new());
     let server = unknown.issue("localhost").server();
@@ -130,14 +130,14 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_that_signs_itself_is_refused() {
     let server = Identity::self_signed("localhost").server();
     let error = refused("localhost", server, Authority::new().trusted()).await;
     assert_eq!(error, invalid(CertificateError::UnknownIssuer));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_for_another_host_is_refused_and_its_names_are_not_repeated() {
     let authority = Authority::new();
     let server = authority.issue("other.example").server();
@@ -145,7 +145,7 @@ async fn a_certificate_for_another_host_is_refused_and_its_names_are_not_repeate
     assert_eq!(error, invalid(CertificateError::NotValidForName));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_for_a_name_does_not_hold_for_its_address() {
     let authority = Authority::new();
     let server = authority.issue("localhost").server();
@@ -153,7 +153,7 @@ async fn a_certificate_for_a_name_does_not_hold_for_its_address() {
     assert_eq!(error, invalid(CertificateError::NotValidForName));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_certificate_out_of_its_time_is_refused() {
     let authority = Authority::new();
     let expired = authority.issue_with("localhost", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
@@ -164,7 +164,7 @@ async fn a_certificate_out_of_its_time_is_refused() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_without_tls_is_refused() {
     let server = Server::start().await;
     let connector = connector(&server.url("wss", "localhost"), untrusting());

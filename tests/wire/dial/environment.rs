@@ -7,7 +7,7 @@ use tokio::process::Command;
 use super::server::{Server, within};
 
 /// Runs tests that dial once more, each in a process with every variable that libraries know for a proxy.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_environment_names_no_proxy_to_the_transport() {
     let trap = Server::start().await;
     let proxy = trap.url("http", "127.0.0.1");

@@ -66,14 +66,14 @@ async fn head(mut stream: TcpStream) -> TcpStream {
     stream
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_never_speaks_tls_is_given_up() {
     let server = Server::start().await;
     let connector = connector(&server.url("wss", "127.0.0.1"), untrusting());
     assert_given_up(time_passes(connector, &server, hello, b"").await);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_slow_handshake_is_given_up_as_a_whole() {
     let server = Server::start().await;
     let connector = connector(&server.url("wss", "127.0.0.1"), untrusting());
@@ -83,21 +83,21 @@ async fn a_slow_handshake_is_given_up_as_a_whole() {
     assert_given_up(time_passes(connector, &server, hello, &record).await);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_server_that_never_answers_the_upgrade_is_given_up() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
     assert_given_up(time_passes(connector, &server, head, b"").await);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_slow_response_is_given_up_as_a_whole() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
     assert_given_up(time_passes(connector, &server, head, b"HTTP/1.1 101 Switching Protocols\r\n").await);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_silent_or_slow_proxy_is_given_up() {
     let proxy = Server::start().await;
     let target = ProxyTarget { host: "127.0.0.1".to_owned(), port: proxy.addr.port(), authorization: None };

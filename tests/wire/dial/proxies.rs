@@ -29,7 +29,7 @@ async fn answered(answer: &[u8]) -> DialError {
     refusal(dialled)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn tls_goes_through_to_the_target_and_its_name() {
     let authority = Authority::new();
     let proxy = Server::start().await;
@@ -53,7 +53,7 @@ async fn tls_goes_through_to_the_target_and_its_name() {
     assert_eq!(request.header("proxy-authorization"), None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxy_cannot_stand_in_for_the_target() {
     let authority = Authority::new();
     let proxy = Server::start().await;
@@ -70,7 +70,7 @@ async fn a_proxy_cannot_stand_in_for_the_target() {
     assert!(matches!(error, DialError::Tls(_)), "{error:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_target_is_named_with_its_port_and_an_ipv6_address_in_brackets() {
     for (url, authority) in [
         ("ws://coordinator.invalid/agent", "coordinator.invalid:80"),
@@ -92,7 +92,7 @@ async fn the_target_is_named_with_its_port_and_an_ipv6_address_in_brackets() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_answer_in_pieces_is_put_together() {
     let proxy = Server::start().await;
     let connector = connector_by(target(&proxy), &format!("ws://{FAR}/agent"), untrusting());
@@ -109,13 +109,13 @@ async fn an_answer_in_pieces_is_put_together() {
     assert!(dialled.is_ok());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn what_comes_right_behind_the_proxys_answer_belongs_to_the_tunnel() {
     let behind = [ESTABLISHED, b"HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\n\r\n"].concat();
     assert_eq!(answered(&behind).await, DialError::Refused(418));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxy_that_refuses_is_the_proxys_error() {
     for status in [100, 302, 400, 403, 407, 502, 503] {
         let answer = format!("HTTP/1.1 {status} No\r\nproxy-authenticate: Basic\r\n\r\n");
@@ -124,7 +124,7 @@ async fn a_proxy_that_refuses_is_the_proxys_error() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxy_that_does_not_speak_http_is_the_proxys_error() {
     let answers: [&[u8]; 5] =
         [b"SSH-2.0-x\r\n\r\n", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 ok\r\n\r\n", b"\xff\xfe 200 \x00\r\n\r\n"];
@@ -134,7 +134,7 @@ async fn a_proxy_that_does_not_speak_http_is_the_proxys_error() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn nothing_that_the_proxy_or_the_operator_wrote_is_in_the_error() {
     let proxy = Server::start().await;
     let way = ProxyTarget { authorization: Some(Secret::new("Basic tattle")), ..target(&proxy) };
@@ -150,7 +150,7 @@ async fn nothing_that_the_proxy_or_the_operator_wrote_is_in_the_error() {
     assert!(!format!("{error} {error:?}").contains("tattle"), "{error:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxys_answer_without_an_end_is_not_read_for_ever() {
     let proxy = Server::start().await;
     let connector = connector_by(target(&proxy), &format!("ws://{FAR}/agent"), untrusting());
@@ -170,7 +170,7 @@ async fn a_proxys_answer_without_an_end_is_not_read_for_ever() {
     assert!(sent < 32 << 20, "{sent} bytes were taken");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxy_that_hangs_up_is_the_proxys_error() {
     let proxy = Server::start().await;
     let connector = connector_by(target(&proxy), &format!("ws://{FAR}/agent"), untrusting());
@@ -184,7 +184,7 @@ async fn a_proxy_that_hangs_up_is_the_proxys_error() {
     assert!(matches!(error, DialError::Proxy(_)), "{error:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_proxy_that_is_not_there_is_a_refused_connection() {
     let gone = Server::start().await;
     let way = target(&gone);

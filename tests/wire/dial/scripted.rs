@@ -19,21 +19,21 @@ async fn connected() -> (ScriptedAgent, outpost::testkit::CoordinatorLink, Scrip
     (agent, link, coordinator)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_hang_up_ends_the_stream_of_the_agent() {
     let (mut agent, mut link, _coordinator) = connected().await;
     link.fail(LinkFault::HangUp);
     assert_eq!(agent.event().await, AgentEvent::Eof);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_close_reaches_the_agent() {
     let (mut agent, link, _coordinator) = connected().await;
     link.close(Some(1001), "drain:deploy");
     assert_eq!(agent.event().await, AgentEvent::Close(Some((1001, "drain:deploy".into()))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_reset_ends_the_stream_of_the_agent() {
     let (mut agent, mut link, _coordinator) = connected().await;
     link.fail(LinkFault::Reset);

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::server::{Server, connector, dial, left, refusal, untrusting, upgrade, within};
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_closed_port_is_a_refused_connection() {
     let gone = Server::start().await;
     let url = gone.plain_url();
@@ -17,7 +17,7 @@ async fn a_closed_port_is_a_refused_connection() {
     assert_eq!(refusal(dialled), DialError::Connect(io::ErrorKind::ConnectionRefused));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_name_without_an_address_is_an_error_of_its_own() {
     let connector = connector("wss://nonexistent.invalid/agent", untrusting());
     assert_eq!(connector.target(), "nonexistent.invalid:443");
@@ -27,7 +27,7 @@ async fn a_name_without_an_address_is_an_error_of_its_own() {
 }
 
 /// Where `localhost` has one address only, this shows no more than that it is dialled.
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_last_of_several_addresses_is_found() {
     let mut addresses: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().unwrap().collect();
     let listener = TcpListener::bind(addresses.pop().unwrap()).await.unwrap();
@@ -40,7 +40,7 @@ async fn the_last_of_several_addresses_is_found() {
     assert!(dialled.is_ok());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_connector_dials_again_with_a_new_connection_and_a_new_key() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());
@@ -53,7 +53,7 @@ async fn a_connector_dials_again_with_a_new_connection_and_a_new_key() {
     assert_ne!(keys[0], keys[1]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_dial_that_is_dropped_leaves_no_connection_behind() {
     let server = Server::start().await;
     let connector = connector(&server.plain_url(), untrusting());

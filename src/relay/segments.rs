@@ -90,9 +90,14 @@ impl Segments {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Bytes of which no two next to each other are the same.
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| (0..3 * MAX_CHUNK + 40).map(|at| at as u8).collect());
 
     proptest! {
         #[test]
@@ -104,9 +109,9 @@ mod tests {
         ) {
             let (mut segments, mut appended, mut dropped) = (Segments::default(), Vec::new(), 0);
             for (n, (len, drops, index)) in pieces.into_iter().enumerate() {
-                let piece: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
-                appended.extend_from_slice(&piece);
-                segments.push(&piece);
+                let piece = &BYTES[n..n + len];
+                appended.extend_from_slice(piece);
+                segments.push(piece);
                 let place = index.index(segments.len() + 1);
                 let read = segments.from(place);
                 prop_assert!(read.len() <= MAX_CHUNK && read.is_empty() == (place == segments.len()));

@@ -158,12 +158,14 @@ async fn of_an_unknown_job_is_ignored() {
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
-async fn as_the_job_ends_ten_thousand_times_loses_no_slot() {
+async fn as_the_job_ends_three_thousand_times_loses_no_slot() {
+    // Each of 77 pairs of turns 39 times.
+    const ROUNDS: u32 = 3003;
     let backend = ScriptedBackend::new("box", &["m"]);
     let (mut harness, mut link) = agent(&backend).await;
     let (mut done, mut others) = (0, 0);
     let whole = Box::new(Reply::saying(Endpoint::ChatCompletions, "hello"));
-    for round in 0..10_000 {
+    for round in 0..ROUNDS {
         // Each round the cancel meets the job at another turn of the runtime.
         backend.reply_always(Reply::Turns(round % 11, whole.clone()));
         let job = link.job("m", "{}");
@@ -180,10 +182,10 @@ async fn as_the_job_ends_ten_thousand_times_loses_no_slot() {
         }
     }
     let state = harness.until(|state| state.in_flight == 0).await;
-    assert_eq!((state.jobs.admitted, state.jobs.done + state.jobs.cancelled), (10_000, 10_000));
+    assert_eq!((state.jobs.admitted, state.jobs.done + state.jobs.cancelled), (ROUNDS.into(), ROUNDS.into()));
     // A job whose last frame was on its way as the cancel came is cancelled for the agent and done for the coordinator.
     assert!(state.jobs.done <= done && others == 0, "{done} done, {others} other messages, {state:?}");
-    assert!(state.jobs.done > 1000 && state.jobs.cancelled > 1000, "both came about: {:?}", state.jobs);
+    assert!(state.jobs.done > 300 && state.jobs.cancelled > 300, "both came about: {:?}", state.jobs);
     assert_all_slots_free(&backend, &mut link).await;
     harness.stop().await;
 }

@@ -218,10 +218,11 @@ impl<T> Ledger<T> {
             if *ticket != entry.ticket || ticket.0 >= self.next_ticket {
                 return Err(Broken::TicketOnce);
             }
-            if self.by_job.get(&entry.job) != Some(ticket) {
-                return Err(Broken::JobOnce);
-            }
             with_backend += usize::from(entry.backend.is_some());
+        }
+        // There are as many ids as entries.
+        if !self.by_job.iter().all(|(job, ticket)| self.entries.get(ticket).is_some_and(|entry| entry.job == *job)) {
+            return Err(Broken::JobOnce);
         }
         let on =
             |backend: &BackendId| self.entries.values().filter(|entry| entry.backend.as_ref() == Some(backend)).count();

@@ -74,6 +74,7 @@ fn work(stream: &JobStream, handle: JobHandle, bytes: &[u8], numbers: &mut Numbe
 
 #[test]
 fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
+    let contents: Vec<Vec<u8>> = (0..WORKERS).map(content).collect();
     for seed in 0..6 {
         for capacity in [3_000, 70_000, 1 << 22] {
             let agreed = if seed % 2 == 0 { Extensions::without_resume() } else { Extensions::NONE };
@@ -84,10 +85,10 @@ fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
             let working = AtomicUsize::new(WORKERS);
             let read = std::thread::scope(|scope| {
                 for (job, (handle, stream)) in jobs.into_iter().enumerate() {
-                    let working = &working;
+                    let (working, content) = (&working, &contents[job]);
                     scope.spawn(move || {
                         let mut numbers = Numbers(seed * 100 + job as u64);
-                        work(&stream, handle, &content(job), &mut numbers, is_cancelled(job));
+                        work(&stream, handle, content, &mut numbers, is_cancelled(job));
                         working.fetch_sub(1, Ordering::Release);
                     });
                 }
@@ -112,16 +113,15 @@ fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
                     futures_util::join!(pump::run(reader, &line, &outbox, &mut inbox), peer, close).1
                 })
             });
-            for (job, id) in ids.into_iter().enumerate() {
+            for (job, (id, content)) in ids.into_iter().zip(&contents).enumerate() {
                 let of_job = read.iter().filter_map(chunk).filter(|(of, _)| *of == id);
                 let bytes: Vec<u8> = of_job.flat_map(|(_, bytes)| bytes).collect();
                 let terminals: Vec<u64> =
                     read.iter().filter_map(terminal).filter(|(of, _)| *of == id).map(|(_, count)| count).collect();
-                let content = content(job);
                 if is_cancelled(job) {
                     assert!(content.starts_with(&bytes) && terminals.is_empty(), "seed {seed}, job {job}");
                 } else {
-                    assert!(bytes == content, "seed {seed}, job {job}: {} bytes", bytes.len());
+                    assert!(bytes == *content, "seed {seed}, job {job}: {} bytes", bytes.len());
                     assert_eq!(terminals, [BYTES as u64]);
                     let last = read.iter().rposition(|frame| chunk(frame).is_some_and(|(of, _)| of == id));
                     let end = read.iter().position(|frame| terminal(frame).is_some_and(|(of, _)| of == id));

@@ -1,10 +1,9 @@
 //! Invariants of the router that hold in every sequence of inputs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::super::*;
 use super::server::Known;
-use super::submission::Fate;
 use super::world::{AGENT, BUDGET, World, ms};
 use crate::core::scheduling::catalog::Model;
 use crate::core::scheduling::selection::{Demand, Standing, choose};
@@ -31,7 +30,7 @@ impl World {
         assert!((1..=AGENT).contains(&max_concurrent) && !endpoints.is_empty());
         for endpoint in endpoints.iter() {
             let everywhere = model.routes.iter().all(|route| route.serves(endpoint).is_some());
-            let mut jobs: HashMap<BackendId, u32> = HashMap::new();
+            let mut jobs: BTreeMap<&BackendId, u32> = BTreeMap::new();
             for _ in 0..if everywhere { max_concurrent } else { 1 } {
                 let demand = Demand { endpoint, context: context.unwrap_or(0), sticky: None, tried: &[] };
                 let choice = choose(&model.routes, &demand, |id| {
@@ -41,7 +40,7 @@ impl World {
                     Some(Standing { admits: limit > 0, free: limit - jobs.min(limit), load: jobs, jobs })
                 });
                 let why = |why| panic!("an offer of {max_concurrent} at {endpoint} that can't be kept: {why}");
-                *jobs.entry(choice.unwrap_or_else(why).route.backend.clone()).or_default() += 1;
+                *jobs.entry(&choice.unwrap_or_else(why).route.backend).or_default() += 1;
             }
         }
     }
@@ -69,8 +68,8 @@ impl World {
             let most = u128::from(BUDGET);
             assert!(budget.reserved() <= most, "BUDGET: more is reserved than there is");
         }
-        let open = self.submissions.iter().filter(|job| job.fate == Fate::Open);
-        assert!(open.clone().all(|job| !job.returned));
-        assert_eq!(open.count(), self.router.ledger.in_flight(), "ONE-TERMINAL: the ledger is not what is open");
+        assert!(self.submissions.open().all(|job| !job.returned));
+        let open = self.submissions.open().count();
+        assert_eq!(open, self.router.ledger.in_flight(), "ONE-TERMINAL: the ledger is not what is open");
     }
 }

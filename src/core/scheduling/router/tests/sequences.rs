@@ -142,30 +142,39 @@ fn step(chance: &mut Chance) -> Step {
     }
 }
 
-/// A request for each length of a prompt and each limit.
+/// A request for each length of a prompt and each limit, and then an empty one.
 fn requests() -> Vec<Request> {
     let text =
         |prompt: usize, max_tokens: u64| format!(r#"{{"prompt":"{}","max_tokens":{max_tokens}}}"#, "x".repeat(prompt));
     let all = PROMPTS.iter().flat_map(|prompt| MAX_TOKENS.iter().map(|limit| Request::new(&text(*prompt, *limit))));
-    all.collect()
+    all.chain([Request::new("{}")]).collect()
+}
+
+impl World {
+    fn nth(&mut self, n: usize) -> (BackendId, &mut Server) {
+        let which = n % self.servers.len();
+        let (id, server) = self.servers.iter_mut().nth(which).unwrap();
+        (id.clone(), server)
+    }
 }
 
 fn take(world: &mut World, step: &Step, requests: &[Request]) {
-    let ids: Vec<BackendId> = world.servers.keys().cloned().collect();
-    let nth = |n: usize| &ids[n % ids.len()];
     let pick = |tickets: Vec<Ticket>, n: usize| (!tickets.is_empty()).then(|| tickets[n % tickets.len()]);
     match *step {
         Step::Wait(wait) => world.wait(ms(wait)),
-        Step::Up(which, up) => world.servers.get_mut(nth(which)).unwrap().up = up,
-        Step::Turns(which, mood) => world.servers.get_mut(nth(which)).unwrap().mood = mood,
+        Step::Up(which, up) => world.nth(which).1.up = up,
+        Step::Turns(which, mood) => world.nth(which).1.mood = mood,
         Step::Foreign(which, foreign) => {
-            let server = world.servers.get_mut(nth(which)).unwrap();
+            let (_, server) = world.nth(which);
             server.foreign = foreign.min(server.slots);
             if server.known == Known::Exactly {
                 server.known = Known::Later;
             }
         }
-        Step::Probe(which) => world.probe(nth(which)),
+        Step::Probe(which) => {
+            let id = world.nth(which).0;
+            world.probe(&id);
+        }
         Step::Submit { id, model, endpoint, request, deadline } => {
             let request = requests[request].clone();
             let id = JobId::from(uuid::Uuid::from_u128(id));
@@ -187,7 +196,10 @@ fn take(world: &mut World, step: &Step, requests: &[Request]) {
                 world.cancel(job.id, ms(holds));
             }
         }
-        Step::LosePool(which) => world.lose_pool(nth(which)),
+        Step::LosePool(which) => {
+            let id = world.nth(which).0;
+            world.lose_pool(&id);
+        }
         Step::RestorePools => world.restore_pools(),
         Step::Connect => {
             world.disconnect();
@@ -202,7 +214,7 @@ fn take(world: &mut World, step: &Step, requests: &[Request]) {
 }
 
 /// All faults end: running jobs end, lost backends return, every offer can be kept, and no state is left over.
-fn recovers(world: &mut World) {
+fn recovers(world: &mut World, requests: &[Request]) {
     for server in world.servers.values_mut() {
         (server.up, server.mood, server.foreign) = (true, Mood::Answers, 0);
     }
@@ -226,7 +238,7 @@ fn recovers(world: &mut World) {
         catalog.models().map(|model| &model.offer).map(|offer| (offer.model_id.clone(), offer.endpoints.unwrap()));
     let offers: Vec<(ModelId, Endpoints)> = offers.collect();
     assert!(!offers.is_empty());
-    let empty = Request::new("{}");
+    let empty = requests.last().unwrap();
     for (model, endpoints) in offers {
         for endpoint in endpoints.iter() {
             let id = JobId::from(uuid::Uuid::from_u128(1000));
@@ -254,7 +266,7 @@ impl Sequence {
     fn play(&self, requests: &[Request]) {
         let mut world = World::new(self.servers.clone(), self.budget);
         self.steps.iter().for_each(|step| take(&mut world, step, requests));
-        recovers(&mut world);
+        recovers(&mut world, requests);
     }
 
     fn fails(&self, requests: &[Request]) -> bool {

@@ -1,5 +1,6 @@
 //! A job from the view of its submitter and its driver.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::super::{Progress, Work};
@@ -62,4 +63,51 @@ pub(super) struct Submission {
     pub(super) fate: Fate,
     /// Its work was returned.
     pub(super) returned: bool,
+}
+
+/// All submissions, in their order.
+#[derive(Default)]
+pub(super) struct Submissions {
+    all: Vec<Submission>,
+    /// The places of those that are open: few of many.
+    open: Vec<usize>,
+}
+
+impl Submissions {
+    /// Adds an open one. Returns its place.
+    pub(super) fn add(&mut self, id: JobId, generation: Generation) -> usize {
+        let place = self.all.len();
+        self.all.push(Submission { id, generation, fate: Fate::Open, returned: false });
+        self.open.push(place);
+        place
+    }
+
+    pub(super) fn open(&self) -> impl Iterator<Item = &Submission> {
+        self.open.iter().map(|place| &self.all[*place])
+    }
+
+    /// The router did not accept it.
+    pub(super) fn refused(&mut self, place: usize) {
+        self.all[place].fate = Fate::Refused;
+        self.open.retain(|open| *open != place);
+    }
+
+    /// The first open one of this job ends.
+    pub(super) fn ended(&mut self, job: JobId) {
+        let first = self.open.iter().position(|place| self.all[*place].id == job);
+        let place = self.open.remove(first.expect("ONE-TERMINAL: a job ends that has ended"));
+        self.all[place].fate = Fate::Ended;
+    }
+
+    pub(super) fn returned(&mut self, place: usize) {
+        assert!(!std::mem::replace(&mut self.all[place].returned, true), "a job's work is handed back twice");
+    }
+}
+
+impl Deref for Submissions {
+    type Target = [Submission];
+
+    fn deref(&self) -> &[Submission] {
+        &self.all
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::super::*;
 use super::server::{Answer, Known, Server};
-use super::submission::{Fate, Prompt, Request, Submission};
+use super::submission::{Prompt, Request, Submissions};
 use crate::core::scheduling::catalog::{Catalog, Seen, Terms};
 use crate::core::session::delivery::Delivery;
 use crate::messages::endpoint::Endpoint;
@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) servers: BTreeMap<BackendId, Server>,
     seen: BTreeMap<BackendId, Seen>,
     terms: Terms,
+    /// Built of what was seen last.
+    catalog: Arc<Catalog>,
     pub(super) router: Router<Prompt>,
     wake_at: Option<Instant>,
     pub(super) generation: Generation,
@@ -46,7 +48,7 @@ pub(super) struct World {
     pub(super) announced: Vec<Instant>,
     /// The jobs that the announcement of a drain on this connection reported.
     pub(super) drain_announced: Option<usize>,
-    pub(super) submissions: Vec<Submission>,
+    pub(super) submissions: Submissions,
     pub(super) running: BTreeMap<Ticket, Run>,
     /// Jobs whose error frame is queued.
     pub(super) ending: BTreeSet<Ticket>,
@@ -65,6 +67,7 @@ impl World {
             now,
             servers: servers.into_iter().enumerate().map(|(n, server)| (format!("b{n}").into(), server)).collect(),
             seen: BTreeMap::new(),
+            catalog: Arc::default(),
             terms: Terms { prices, max_concurrent: AGENT },
             router: Router::new(RouterSettings { limits, settle_at: now + ms(250) }, RandomState::new()),
             wake_at: None,
@@ -72,7 +75,7 @@ impl World {
             connected: false,
             announced: Vec::new(),
             drain_announced: None,
-            submissions: Vec::new(),
+            submissions: Submissions::default(),
             running: BTreeMap::new(),
             ending: BTreeSet::new(),
             asked: HashMap::new(),
@@ -100,10 +103,14 @@ impl World {
     pub(super) fn probe(&mut self, id: &BackendId) {
         let Server { up, report, policy, slots, .. } = &self.servers[id];
         let (up, slots) = (*up, *slots);
-        if up {
-            self.seen.insert(id.clone(), Seen { report: report.clone(), policy: policy.clone() });
-        } else {
-            self.seen.remove(id);
+        // A server always reports the same models.
+        if up != self.seen.contains_key(id) {
+            if up {
+                self.seen.insert(id.clone(), Seen { report: report.clone(), policy: policy.clone() });
+            } else {
+                self.seen.remove(id);
+            }
+            self.catalog = Arc::new(Catalog::build(&self.seen, &self.terms));
         }
         self.publish();
         if up && self.servers[id].report.slots == Some(slots) {
@@ -112,11 +119,10 @@ impl World {
     }
 
     fn publish(&mut self) {
-        let catalog = Catalog::build(&self.seen, &self.terms);
         let ready = self.servers.keys().filter(|id| !self.lost_pools.contains(*id)).cloned().collect();
         let known = |world: &Self| world.router.backends.ids().cloned().collect::<Vec<_>>();
         let before = known(self);
-        self.router.routes_changed(self.now, Arc::new(catalog), ready, true);
+        self.router.routes_changed(self.now, Arc::clone(&self.catalog), ready, true);
         for id in known(self).iter().filter(|id| !before.contains(id)) {
             // What it reported before it left the catalog, or while it was not in it, is dropped.
             let server = self.servers.get_mut(id).unwrap();
@@ -161,8 +167,8 @@ impl World {
         self.connected = false;
         self.router.connection_down(self.now, self.generation);
         self.drive();
-        let open = self.submissions.iter().filter(|job| job.fate == Fate::Open && job.generation == self.generation);
-        assert_eq!(open.count(), 0, "a job outlives its connection");
+        let outlives = self.submissions.open().any(|job| job.generation == self.generation);
+        assert!(!outlives, "a job outlives its connection");
     }
 
     /// Lets time pass, and wakes the router when it is due.
@@ -181,24 +187,23 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, id: JobId, model: &str, endpoint: Endpoint, request: Request, deadline: Duration) {
-        let submission = self.submissions.len();
+        let submission = self.submissions.add(id, self.generation);
         let (received, deadline) = (self.now, self.now + deadline);
-        self.submissions.push(Submission { id, generation: self.generation, fate: Fate::Open, returned: false });
         let work = Prompt { submission, request, progress: Progress::NotBegun, delivery: Delivery::new(false) };
         let job = NewJob { id, model: model.into(), endpoint, received, deadline };
         match self.router.submit(self.now, self.generation, job, work) {
             Submitted::Accepted => {}
             Submitted::AlreadyRuns => {
-                let same = |job: &&Submission| job.fate == Fate::Open && job.id == id;
-                assert_eq!(self.submissions.iter().filter(same).count(), 2, "only a job that runs is a duplicate");
-                self.submissions[submission].fate = Fate::Refused;
+                let same = self.submissions.open().filter(|job| job.id == id);
+                assert_eq!(same.count(), 2, "only a job that runs is a duplicate");
+                self.submissions.refused(submission);
             }
             Submitted::AlreadyEnded => panic!("nothing is remembered without a session"),
             Submitted::Stale => {
                 assert!(!self.connected);
-                self.submissions[submission].fate = Fate::Refused;
+                self.submissions.refused(submission);
             }
-            Submitted::Refused(_) => self.submissions[submission].fate = Fate::Refused,
+            Submitted::Refused(_) => self.submissions.refused(submission),
         }
         self.drive();
     }
@@ -304,13 +309,13 @@ impl World {
                     }
                 }
                 Effect::Cancel { work } => {
-                    self.return_work(&work);
+                    self.submissions.returned(work.submission);
                     let gone: Vec<Ticket> =
                         self.running.keys().filter(|ticket| self.router.job(**ticket).is_none()).copied().collect();
                     gone.into_iter().for_each(|ticket| self.abandon(ticket, ms(0)));
                     self.ending.retain(|ticket| self.router.job(*ticket).is_some());
                 }
-                Effect::Release { work } => self.return_work(&work),
+                Effect::Release { work } => self.submissions.returned(work.submission),
                 Effect::Probe(backend) => assert!(self.servers.contains_key(&backend), "EFFECT-REFERS"),
                 Effect::AskLoad(backend) => {
                     if let Some(last) = self.asked.insert(backend.clone(), self.now) {
@@ -326,23 +331,12 @@ impl World {
                 }
                 Effect::StillRunning(jobs) => assert!(self.draining && jobs <= AGENT as usize),
                 Effect::WakeAt(at) => self.wake_at = Some(at),
-                Effect::Event(event) => self.take_event(&event),
+                Effect::Event(RouterEvent::Ended { job, .. }) => self.submissions.ended(job),
+                Effect::Event(_) => {}
             }
         }
         for backend in asked.into_iter().filter(|backend| self.servers[backend].up).collect::<Vec<_>>() {
             self.tell(&backend, self.now, ms(250));
-        }
-    }
-
-    fn return_work(&mut self, work: &Prompt) {
-        let submission = &mut self.submissions[work.submission];
-        assert!(!std::mem::replace(&mut submission.returned, true), "a job's work is handed back twice");
-    }
-
-    fn take_event(&mut self, event: &RouterEvent) {
-        if let RouterEvent::Ended { job, .. } = event {
-            let mut open = self.submissions.iter_mut().filter(|known| known.fate == Fate::Open && known.id == *job);
-            open.next().expect("ONE-TERMINAL: a job ends that has ended").fate = Fate::Ended;
         }
     }
 

@@ -60,7 +60,6 @@ fn complete(request: &Request, text: &str) {
     request.end();
 }
 
-<<<<<<< HEAD
 /// Two agents of one real coordinator, each with one of these backends. Both have sent their offers.
 async fn two_agents(config: CoordinatorConfig, left: &ScriptedBackend, right: &ScriptedBackend) -> World {
     let mut world = World::builder()
@@ -74,10 +73,7 @@ async fn two_agents(config: CoordinatorConfig, left: &ScriptedBackend, right: &S
     world
 }
 
-#[actix_rt::test]
-=======
 #[actix_rt::test(system = "outpost::testkit::System")]
->>>>>>> 51ae25d (Compile the runtime once for all tests of a folder)
 async fn a_response_survives_resets_of_the_agents_connection_and_the_backend_sees_one_request() {
     let box_ = backend("box");
     let mut world = World::builder()

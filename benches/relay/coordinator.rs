@@ -8,13 +8,20 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use outpost::internals::{FrameReader, Role, encode};
 use outpost::messages::ids::JobId;
-use outpost::messages::wire::{BinaryChunk, Extensions, FromAgent, FromCoordinator};
+use outpost::messages::wire::{BinaryChunk, Extension, Extensions, FromAgent, FromCoordinator};
 use outpost::testkit::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::backend::MODEL;
 use crate::measure::now;
+
+const AUTH_OK: &str = r#"{"type":"auth_ok","provider_id":"bench"}"#;
+const AUTH_OK_WITH_SESSION: &str =
+    r#"{"type":"auth_ok","provider_id":"bench","session":"bench","resume_window_ms":60000}"#;
+
+/// Bytes of a response after which they are acknowledged, as `outpost coordinator` does.
+const ACKNOWLEDGED_EACH: u64 = 16 << 10;
 
 pub struct Coordinator {
     listener: TcpListener,
@@ -25,6 +32,8 @@ pub struct Session {
     stream: TcpStream,
     reader: FrameReader,
     out: BytesMut,
+    /// Whether `resume` is agreed on: all that is received is acknowledged.
+    acknowledges: bool,
     /// When `auth_ok` went out.
     pub authenticated: u64,
 }
@@ -71,16 +80,20 @@ impl Coordinator {
         );
         stream.write_all(answer.as_bytes()).await.unwrap();
         let reader = FrameReader::new(Role::Server, 64 << 20, head);
-        let mut session = Session { stream, reader, out: BytesMut::new(), authenticated: 0 };
+        let acknowledges = offered.contains(Extension::Resume);
+        let mut session = Session { stream, reader, out: BytesMut::new(), acknowledges, authenticated: 0 };
         let nonce = STANDARD.encode(rand::random::<[u8; 32]>());
         let challenge = FromCoordinator::AuthChallenge { nonce, extensions: offered };
         session.send(serde_json::to_vec(&challenge).unwrap().into()).await;
         let _response = session.message().await;
-        session.send(r#"{"type":"auth_ok","provider_id":"bench"}"#.into()).await;
+        let answer = if acknowledges { AUTH_OK_WITH_SESSION } else { AUTH_OK };
+        session.send(answer.into()).await;
         session.authenticated = now();
         session
     }
 }
+
+const DATA: &[u8] = br#","data":""#;
 
 /// A job for the model, with this request.
 pub fn job(request: &str) -> (JobId, Bytes) {
@@ -131,7 +144,8 @@ impl Session {
             // Chunks are picked apart by hand: this program shares its cores with the one it measures.
             if let Some(rest) = text.strip_prefix(br#"{"type":"job_chunk","job_id":""#) {
                 let id = std::str::from_utf8(&rest[..36]).unwrap().parse().unwrap();
-                let data = &rest[36 + br#"","data":""#.len()..rest.len() - 2];
+                let data = memchr::memmem::find(&rest[36..], DATA).unwrap() + 36 + DATA.len();
+                let data = &rest[data..rest.len() - 2];
                 return Said::Chunk(id, base64_simd::STANDARD.decode_to_vec(data).unwrap().into());
             }
             match serde_json::from_slice(&text).unwrap() {
@@ -146,6 +160,19 @@ impl Session {
         }
     }
 
+    async fn acknowledge(&mut self, job: JobId, trace: &mut Trace) {
+        if self.acknowledges && trace.bytes >= trace.acknowledged + ACKNOWLEDGED_EACH {
+            trace.acknowledged = trace.bytes;
+            self.send(format!(r#"{{"type":"ack","job_id":"{job}","offset":{}}}"#, trace.bytes).into()).await;
+        }
+    }
+
+    async fn acknowledge_end(&mut self, job: JobId) {
+        if self.acknowledges {
+            self.send(format!(r#"{{"type":"ack","job_id":"{job}","final":true}}"#).into()).await;
+        }
+    }
+
     /// Waits until a model is on offer.
     pub async fn offered(&mut self) {
         while !matches!(self.next().await, Said::Capabilities(1..)) {}
@@ -156,6 +183,7 @@ impl Session {
 #[derive(Default)]
 pub struct Trace {
     pub sent: u64,
+    pub acknowledged: u64,
     pub first_byte: Option<u64>,
     pub stamps: crate::measure::Stamps,
     pub bytes: u64,
@@ -210,8 +238,10 @@ pub async fn run(session: &mut Session, jobs: usize, at_once: usize, request: &s
                 trace.first_byte.get_or_insert_with(now);
                 trace.bytes += bytes.len() as u64;
                 trace.stamps.feed(&bytes);
+                session.acknowledge(id, trace).await;
             }
             Said::End(id, good) => {
+                session.acknowledge_end(id).await;
                 if outcome.jobs == 0 {
                     let bytes: Vec<u64> = running.values().map(|trace| trace.bytes).collect();
                     outcome.least_share = least_share(&bytes);

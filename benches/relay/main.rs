@@ -1,6 +1,7 @@
 //! The relay path from outside: the built binary between a mock coordinator and a mock backend, against two references in
 //! the same run. The floor is a client that reads the backend directly. The hop is the same client behind a process of one
-//! thread that only copies bytes. CPU and memory are those of the process between.
+//! thread that only copies bytes. CPU and memory are those of the process between. Each work runs a second time with `resume`
+//! agreed on and all bytes acknowledged.
 //!
 //! `cargo bench --bench relay [-- WORK…] [--rounds N] [--json] [--svg PATH]`
 

@@ -13,14 +13,28 @@ pub struct Figure {
     pub floor: Option<f64>,
     pub hop: Option<f64>,
     pub outpost: f64,
+    /// Outpost's where `resume` is agreed on.
+    pub resume: Option<f64>,
     /// Outpost's divided by the reference's. Of several rounds, the median of their ratios.
     pub to_floor: Option<f64>,
     pub to_hop: Option<f64>,
+    /// That with `resume` divided by that without. Of several rounds, the median of their ratios.
+    pub resume_to_outpost: Option<f64>,
 }
 
 impl Figure {
     pub fn new(name: &'static str, unit: &'static str, outpost: f64) -> Self {
-        Self { name, unit, floor: None, hop: None, outpost, to_floor: None, to_hop: None }
+        Self {
+            name,
+            unit,
+            floor: None,
+            hop: None,
+            outpost,
+            resume: None,
+            to_floor: None,
+            to_hop: None,
+            resume_to_outpost: None,
+        }
     }
 
     fn median(rounds: &[Self]) -> Self {
@@ -33,8 +47,10 @@ impl Figure {
             floor: of(|figure| figure.floor),
             hop: of(|figure| figure.hop),
             outpost: of(|figure| Some(figure.outpost)).unwrap_or(f64::NAN),
+            resume: of(|figure| figure.resume),
             to_floor: of(|figure| figure.floor.map(|floor| figure.outpost / floor)),
             to_hop: of(|figure| figure.hop.map(|hop| figure.outpost / hop)),
+            resume_to_outpost: of(|figure| figure.resume.map(|resume| resume / figure.outpost)),
         }
     }
 }
@@ -68,13 +84,14 @@ pub fn print(rows: &[Row], style: &Style) {
     if style.json {
         println!("{}", serde_json::to_string_pretty(rows).unwrap());
     } else {
-        let heads = ["floor", "hop", "outpost", "/floor", "/hop"];
+        let heads = ["floor", "hop", "outpost", "/floor", "/hop", "resume", "/outpost"];
         println!("{:<8} {:<28}{}", "work", "figure", heads.map(|head| format!("{head:>10}")).concat());
         for row in rows {
             for figure in &row.figures {
                 let name = format!("{} {}", figure.name, figure.unit);
-                let Figure { floor, hop, outpost, to_floor, to_hop, .. } = figure;
-                let numbers = [*floor, *hop, Some(*outpost), *to_floor, *to_hop].map(shown);
+                let Figure { floor, hop, outpost, to_floor, to_hop, resume, resume_to_outpost, .. } = figure;
+                let numbers =
+                    [*floor, *hop, Some(*outpost), *to_floor, *to_hop, *resume, *resume_to_outpost].map(shown);
                 println!("{:<8} {name:<28}{}", row.work, numbers.concat());
             }
         }

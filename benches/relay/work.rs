@@ -9,7 +9,7 @@ use crate::agent::Agent;
 use crate::backend::{self, Phase, Plan};
 use crate::coordinator::{Coordinator, Outcome};
 use crate::measure::{ms, percentile, seconds};
-use crate::references::{Rig, Run, Three};
+use crate::references::{Four, Rig, Run};
 use crate::report::Figure;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,9 @@ impl Work {
     pub async fn run(self) -> Vec<Figure> {
         match self {
             Self::Paced => paced().await,
-            Self::Small => full_speed(8, 150_000, 40, Extensions::NONE).await,
-            Self::Large => full_speed(4, 12_000, 16 * 1024, Extensions::NONE).await,
-            Self::Binary => full_speed(4, 12_000, 16 * 1024, Extensions::from_iter([Extension::Binary])).await,
+            Self::Small => full_speed(8, 150_000, 40, &[]).await,
+            Self::Large => full_speed(4, 12_000, 16 * 1024, &[]).await,
+            Self::Binary => full_speed(4, 12_000, 16 * 1024, &[Extension::Binary]).await,
             Self::Fair => fair().await,
             Self::Jobs => jobs().await,
             Self::Many => many().await,
@@ -83,31 +83,31 @@ impl Work {
     }
 }
 
-fn latencies(three: &mut Three, names: [&'static str; 2], samples: fn(&mut Outcome) -> &mut Vec<u64>) -> [Figure; 2] {
+fn latencies(four: &mut Four, names: [&'static str; 2], samples: fn(&mut Outcome) -> &mut Vec<u64>) -> [Figure; 2] {
     [(names[0], 0.5), (names[1], 0.99)]
-        .map(|(name, share)| three.figure(name, "ms", |run: &mut Run| ms(percentile(samples(&mut run.outcome), share))))
+        .map(|(name, share)| four.figure(name, "ms", |run: &mut Run| ms(percentile(samples(&mut run.outcome), share))))
 }
 
 async fn paced() -> Vec<Figure> {
     let plan = Plan { events: 200, text: 40, every: Some(Duration::from_millis(20)), phase: Phase::Together };
-    let mut three = Rig::start(plan, 16).await.three(16, 16, REQUEST).await;
-    let mut figures = Vec::from(latencies(&mut three, ["p50", "p99"], |outcome| &mut outcome.ages));
-    figures.push(three.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / (16.0 * 200.0)));
+    let mut four = Rig::start(plan, 16).await.four(16, 16, REQUEST).await;
+    let mut figures = Vec::from(latencies(&mut four, ["p50", "p99"], |outcome| &mut outcome.ages));
+    figures.push(four.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / (16.0 * 200.0)));
     figures
 }
 
-async fn full_speed(streams: usize, events: usize, text: usize, offered: Extensions) -> Vec<Figure> {
+async fn full_speed(streams: usize, events: usize, text: usize, offered: &[Extension]) -> Vec<Figure> {
     let mut rig = Rig::offering(offered, Plan::rush(events, text), streams).await;
     let total = (streams * events) as f64;
     rig.warm_up(streams, streams, REQUEST).await;
-    let mut three = rig.three(streams, streams, REQUEST).await;
+    let mut four = rig.four(streams, streams, REQUEST).await;
     // The bodies are the same each way. Only the agent's come without the framing of HTTP.
-    let megabytes = three.outpost.outcome.bytes as f64 / 1e6;
+    let megabytes = four.outpost.outcome.bytes as f64 / 1e6;
     vec![
-        three.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / total),
-        three.figure("events/s", "k", |run| total / seconds(run.elapsed) / 1e3),
-        three.figure("throughput", "MB/s", |run| megabytes / seconds(run.elapsed)),
-        three.of_processes("peak", "MiB", |run| run.peak),
+        four.of_processes("cpu/event", "µs", |run| seconds(run.cpu) * 1e6 / total),
+        four.figure("events/s", "k", |run| total / seconds(run.elapsed) / 1e3),
+        four.figure("throughput", "MB/s", |run| megabytes / seconds(run.elapsed)),
+        four.of_processes("peak", "MiB", |run| run.peak),
     ]
 }
 
@@ -115,30 +115,30 @@ async fn fair() -> Vec<Figure> {
     const STREAMS: usize = 8;
     let mut rig = Rig::start(Plan::rush(4_000, 4 * 1024), STREAMS).await;
     rig.warm_up(STREAMS, STREAMS, REQUEST).await;
-    let mut three = rig.three(STREAMS, STREAMS, REQUEST).await;
-    vec![three.figure("least share of a fair one", "", |run| run.outcome.least_share)]
+    let mut four = rig.four(STREAMS, STREAMS, REQUEST).await;
+    vec![four.figure("least share of a fair one", "", |run| run.outcome.least_share)]
 }
 
 async fn jobs() -> Vec<Figure> {
     const JOBS: usize = 20_000;
     let mut rig = Rig::start(Plan::rush(5, 40), 16).await;
     rig.warm_up(200, 16, REQUEST).await;
-    let mut three = rig.three(JOBS, 16, REQUEST).await;
+    let mut four = rig.four(JOBS, 16, REQUEST).await;
     let first_byte = |run: &mut Run| ms(percentile(&mut run.outcome.first_bytes, 0.5));
     vec![
-        three.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
-        three.figure("first byte p50", "ms", first_byte),
-        three.of_processes("cpu/job", "µs", |run| seconds(run.cpu) * 1e6 / JOBS as f64),
+        four.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
+        four.figure("first byte p50", "ms", first_byte),
+        four.of_processes("cpu/job", "µs", |run| seconds(run.cpu) * 1e6 / JOBS as f64),
     ]
 }
 
 async fn many() -> Vec<Figure> {
     const STREAMS: usize = 4_096;
     let plan = Plan { events: 3, text: 40, every: Some(Duration::from_secs(2)), phase: Phase::Spread };
-    let mut three = Rig::start(plan, STREAMS).await.three(STREAMS, STREAMS, REQUEST).await;
+    let mut four = Rig::start(plan, STREAMS).await.four(STREAMS, STREAMS, REQUEST).await;
     let lost = |run: &mut Run| (STREAMS * 3 - run.outcome.ages.len()) as f64;
-    let mut figures = vec![three.figure("lost", "events", lost), three.of_processes("peak", "MiB", |run| run.peak)];
-    figures.extend(latencies(&mut three, ["p50", "p99"], |outcome| &mut outcome.ages));
+    let mut figures = vec![four.figure("lost", "events", lost), four.of_processes("peak", "MiB", |run| run.peak)];
+    figures.extend(latencies(&mut four, ["p50", "p99"], |outcome| &mut outcome.ages));
     figures
 }
 
@@ -149,11 +149,11 @@ async fn prompt() -> Vec<Figure> {
     let line = r#"The quick brown fox jumps over the lazy dog, and \"why\" is a question for tomorrow.\n"#;
     let text = line.repeat(8_000_000 / line.len());
     let request = format!(r#"{{"model":"bench","messages":[{{"role":"user","content":"{text}"}}],"stream":true}}"#);
-    let mut three = rig.three(JOBS, 2, &request).await;
+    let mut four = rig.four(JOBS, 2, &request).await;
     vec![
-        three.of_processes("cpu/job", "ms", |run| seconds(run.cpu) * 1e3 / JOBS as f64),
-        three.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
-        three.of_processes("peak", "MiB", |run| run.peak),
+        four.of_processes("cpu/job", "ms", |run| seconds(run.cpu) * 1e3 / JOBS as f64),
+        four.figure("jobs/s", "", |run| JOBS as f64 / seconds(run.elapsed)),
+        four.of_processes("peak", "MiB", |run| run.peak),
     ]
 }
 
@@ -161,10 +161,10 @@ async fn idle() -> Vec<Figure> {
     const FOR: Duration = Duration::from_secs(4);
     let rig = Rig::start(Plan::rush(1, 1), 8).await;
     sleep(Duration::from_millis(500)).await;
-    let before = rig.agent.process.wakeups();
+    let before = rig.outpost.agent.process.wakeups();
     sleep(FOR).await;
-    let wakeups = (rig.agent.process.wakeups() - before) / seconds(FOR);
-    vec![Figure::new("resident", "MiB", rig.agent.process.resident()), Figure::new("wake-ups", "/s", wakeups)]
+    let wakeups = (rig.outpost.agent.process.wakeups() - before) / seconds(FOR);
+    vec![Figure::new("resident", "MiB", rig.outpost.agent.process.resident()), Figure::new("wake-ups", "/s", wakeups)]
 }
 
 async fn start() -> Vec<Figure> {

@@ -50,6 +50,10 @@ pub struct CoordinatorConfig {
     pub max_connections: usize,
     /// How long a job may take.
     pub job_timeout: Duration,
+    /// How long a request may wait for a slot, within the time of its job. With zero, no request waits.
+    pub queue_time: Duration,
+    /// The most requests that wait for a slot.
+    pub queue_length: usize,
     /// The largest `job` message, in bytes, and so the largest request body. An agent whose own limit is smaller reports it
     /// with the extension `sizes`; without it, the agent closes its connection when a message is over its limit.
     pub max_job_message: usize,
@@ -94,6 +98,9 @@ impl CoordinatorConfig {
         let agent_keys = reader.list(&vars::COORDINATOR_AGENT_KEYS, public_key).unwrap_or_default();
         let agent_hosts = reader.list(&vars::COORDINATOR_HOSTS, |text| text.parse().map_err(|_| Cause::NotAHostPort));
         let job_timeout = reader.parse(&vars::COORDINATOR_JOB_TIMEOUT, |text| units::duration(text, SECOND, DAY));
+        let queue_time =
+            reader.parse(&vars::COORDINATOR_QUEUE_TIME, |text| units::duration(text, Duration::ZERO, HOUR));
+        let queue_length = reader.parse(&vars::COORDINATOR_QUEUE_LENGTH, |text| units::count(text, 1 << 16));
         let mut size = |variable, min, max| reader.parse(variable, |text| units::size(text, min, max));
         let max_job_message = size(&vars::COORDINATOR_MAX_JOB_SIZE, 64 * KIB, GIB);
         let max_request_memory = size(&vars::COORDINATOR_MAX_REQUEST_MEMORY, 64 * KIB, 64 * GIB);
@@ -127,6 +134,8 @@ impl CoordinatorConfig {
                 threads: threads?,
                 max_connections: max_connections?,
                 job_timeout: job_timeout?,
+                queue_time: queue_time?,
+                queue_length: queue_length?,
                 max_job_message: max_job_message?,
                 max_request_memory: max_request_memory?,
                 max_agent_message: max_agent_message?,
@@ -188,6 +197,8 @@ mod tests {
         let names = [
             ("OUTPOST_COORDINATOR_LISTEN", "localhost:1", "7700"),
             ("OUTPOST_COORDINATOR_JOB_TIMEOUT", "1h", "25h"),
+            ("OUTPOST_COORDINATOR_QUEUE_TIME", "0", "2h"),
+            ("OUTPOST_COORDINATOR_QUEUE_LENGTH", "65536", "0"),
             ("OUTPOST_COORDINATOR_MAX_JOB_SIZE", "64KiB", "63KiB"),
             ("OUTPOST_COORDINATOR_MAX_REQUEST_MEMORY", "64GiB", "65GiB"),
             ("OUTPOST_COORDINATOR_MAX_RESPONSE_BUFFER", "1MiB", "0"),
@@ -201,6 +212,7 @@ mod tests {
         let (config, _) = CoordinatorConfig::from_env(&good).unwrap();
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 1)));
         assert_eq!((config.job_timeout, config.stop_grace), (HOUR, Duration::ZERO));
+        assert_eq!((config.queue_time, config.queue_length), (Duration::ZERO, 65536));
         assert_eq!(config.resume_window, TEN_MINUTES);
         assert_eq!((config.max_job_message, config.max_request_memory), (64 << 10, 64 << 30));
         assert_eq!((config.max_buffered, config.max_agent_message), (1 << 20, 2 << 20));

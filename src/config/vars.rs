@@ -249,6 +249,21 @@ pub(crate) static COORDINATOR_JOB_TIMEOUT: Variable = Variable::coordinator(
     "time that a job may take, 1s to 24h",
 );
 /// See [`TABLE`].
+pub(crate) static COORDINATOR_QUEUE_TIME: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_QUEUE_TIME",
+    Value("10s"),
+    "30s",
+    "time that a request may wait for a slot while all agents of its model are busy or away, 0 to 1h, within \
+     OUTPOST_COORDINATOR_JOB_TIMEOUT; with 0 it gets 429 or 503 at once",
+);
+/// See [`TABLE`].
+pub(crate) static COORDINATOR_QUEUE_LENGTH: Variable = Variable::coordinator(
+    "OUTPOST_COORDINATOR_QUEUE_LENGTH",
+    Value("1024"),
+    "256",
+    "most requests that wait for a slot, 1 to 65536; a request above it gets 429 at once",
+);
+/// See [`TABLE`].
 pub(crate) static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_MAX_JOB_SIZE",
     Value("48MiB"),
@@ -297,7 +312,7 @@ pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub(crate) static TABLE: [&Variable; 41] = [
+pub(crate) static TABLE: [&Variable; 43] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -331,6 +346,8 @@ pub(crate) static TABLE: [&Variable; 41] = [
     &COORDINATOR_AGENT_KEYS,
     &COORDINATOR_HOSTS,
     &COORDINATOR_JOB_TIMEOUT,
+    &COORDINATOR_QUEUE_TIME,
+    &COORDINATOR_QUEUE_LENGTH,
     &COORDINATOR_MAX_JOB_SIZE,
     &COORDINATOR_MAX_REQUEST_MEMORY,
     &COORDINATOR_MAX_RESPONSE_BUFFER,

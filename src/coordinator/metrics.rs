@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::api::error_kind::ApiErrorKind;
 use super::fleet::job_result::{JobOutcome, JobResult};
+use super::fleet::retry::Failure;
 use super::fleet::session_change::SessionChange;
+use super::fleet::wait_outcome::WaitOutcome;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::Tokens;
 use crate::telemetry::prometheus::{Histogram, Page, SECONDS};
@@ -19,6 +21,9 @@ pub(crate) struct Metrics {
     jobs: HashMap<JobResult, u64>,
     refused: HashMap<ApiErrorKind, u64>,
     sessions: HashMap<SessionChange, u64>,
+    retries: HashMap<JobResult, u64>,
+    waits: HashMap<WaitOutcome, u64>,
+    waited: BTreeMap<WaitOutcome, Seconds>,
     input_tokens: u64,
     output_tokens: u64,
     first_byte: BTreeMap<Endpoint, Seconds>,
@@ -35,6 +40,8 @@ pub(crate) struct Gauges {
     /// Jobs that have a slot.
     pub(crate) in_flight: usize,
     /// Jobs that wait for agents without a connection.
+    pub(crate) parked: usize,
+    /// Requests that wait for a slot.
     pub(crate) waiting: usize,
 }
 
@@ -69,6 +76,20 @@ impl Metrics {
         *self.sessions.entry(change).or_default() += 1;
     }
 
+    /// Counts a request that is sent to another agent after a job that ended like this.
+    pub(crate) fn count_retry(&mut self, cause: JobResult) {
+        *self.retries.entry(cause).or_default() += 1;
+    }
+
+    /// Counts a request that has waited for a slot, or that the full queue did not accept.
+    pub(crate) fn count_wait(&mut self, outcome: WaitOutcome, waited: Duration) {
+        *self.waits.entry(outcome).or_default() += 1;
+        if outcome != WaitOutcome::QueueFull {
+            let histogram = self.waited.entry(outcome).or_insert_with(|| Seconds::new(&SECONDS));
+            histogram.observe(waited.as_secs_f64());
+        }
+    }
+
     /// The page for Prometheus.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut page = Page::default();
@@ -87,13 +108,16 @@ impl Metrics {
         page.sample(name, &[], gauges.in_flight);
         let name = "outpost_coordinator_jobs_waiting";
         page.head(name, "Jobs that wait for an agent whose connection was lost.", "gauge");
-        page.sample(name, &[], gauges.waiting);
+        page.sample(name, &[], gauges.parked);
         let name = "outpost_coordinator_sessions_total";
         page.head(name, "Sessions that began to wait for their agent, and how the waits ended.", "counter");
         for change in SessionChange::ALL {
             let count = self.sessions.get(&change).copied().unwrap_or_default();
             page.sample(name, &[("change", change.as_str())], count);
         }
+        let name = "outpost_coordinator_requests_waiting";
+        page.head(name, "Requests that wait for a slot of an agent.", "gauge");
+        page.sample(name, &[], gauges.waiting);
         let name = "outpost_coordinator_jobs_total";
         page.head(name, "Jobs that ended, by outcome and cause.", "counter");
         for result in JobResult::all() {
@@ -104,6 +128,30 @@ impl Metrics {
         page.head(name, "Requests refused before a job was made of them, by cause.", "counter");
         for kind in ApiErrorKind::ALL {
             page.sample(name, &[("cause", kind.code())], self.refused.get(&kind).copied().unwrap_or_default());
+        }
+        let name = "outpost_coordinator_retries_total";
+        page.head(
+            name,
+            "Requests sent to another agent, by the cause of the failure with the agent before.",
+            "counter",
+        );
+        for result in Failure::retried_results() {
+            page.sample(name, &[("cause", result.cause())], self.retries.get(&result).copied().unwrap_or_default());
+        }
+        let name = "outpost_coordinator_waits_total";
+        page.head(
+            name,
+            "Requests that waited for a slot or that the full queue did not accept, by outcome.",
+            "counter",
+        );
+        for outcome in WaitOutcome::ALL {
+            let count = self.waits.get(&outcome).copied().unwrap_or_default();
+            page.sample(name, &[("outcome", outcome.as_str())], count);
+        }
+        let name = "outpost_coordinator_wait_seconds";
+        page.head(name, "Time that requests waited for a slot, by outcome.", "histogram");
+        for (outcome, histogram) in &self.waited {
+            page.histogram(name, &[("outcome", outcome.as_str())], histogram);
         }
         let name = "outpost_coordinator_tokens_total";
         page.head(name, "Tokens of jobs done, as agents reported them.", "counter");

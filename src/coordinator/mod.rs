@@ -8,18 +8,25 @@
 //!
 //! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/body_reader`
 //!    reads the body, `api/request` finds the fields that the coordinator needs.
-//! 2. `fleet/dispatch` takes the least loaded agent that offers the model at the path and takes a frame of the job's length
-//!    (`fleet/job_frame`) from the `fleet/roster`, books a slot, and sends the job to the mailbox of that agent's
-//!    `agents/session`. A handle owns the slot.
-//! 3. The connection's actor writes the `job` frame and keeps the job in the `agents/workload` of the agent's session. The
-//!    chunks of the response go through a `fleet/response_channel`, bounded in bytes, to the thread of the request. A job
-//!    that is refused, not sent, or lost before its first chunk is sent to the next best agent.
+//! 2. `fleet/dispatch` claims a slot of the least loaded agent that offers the model at the path and takes a frame of the job's
+//!    length (`fleet/job_frame`): it is booked in the `fleet/roster`. If all of these agents are full, the request waits in the `fleet/wait_queue`, as `fleet/waiting_request`,
+//!    for a limited time. `fleet/slots` has both under one lock and gives each slot that becomes free to the request that is
+//!    next: clients take turns, and each is served in the order of arrival. A handle owns the slot.
+//! 3. The job is sent to the mailbox of that agent's `agents/session`. The connection's actor writes the `job` frame and keeps
+//!    the job in the `agents/workload` of the agent's session. The chunks of the response go through a
+//!    `fleet/response_channel`, bounded in bytes, to the `fleet/running_job` on the thread of the request. A job that fails
+//!    before the client has got a byte of the response is sent to another agent, if `fleet/retry` allows it: at most twice, and
+//!    not if the request is to blame.
 //! 4. `api/response` makes the HTTP response: the relayed bytes, or one JSON object. If a backend refuses a request, the
 //!    client gets the backend's error message (`api/backend_refusal`). A stream that fails late ends with an error event and
 //!    without the last chunk of its body, so that no client takes it for complete.
-//! 5. The end of each job is one event of `events/jobs`: a log line and the counts of `metrics`.
+//! 5. The end of each job is one event of `events/jobs`: a log line and the counts of `metrics`. So are a retry and the end of
+//!    a wait.
 //!
 //! Agents without the extension `endpoints` get only chat completions and messages, as streams.
+//!
+//! An agent that refuses a job because it is full (`out_of_capacity`) has no slot for that model until one of its jobs ends, it
+//! sends an offer, or a second has passed. Each response with status 429 or 503 gets a `Retry-After` in `retry_after`.
 //!
 //! Ownership: a slot in the roster belongs to the handle of its job. The handle is dropped with the HTTP response, which
 //! cancels a job that has not ended. The session (`agents/agent_session`) owns the sending ends of the response channels of its
@@ -47,6 +54,7 @@ mod error;
 mod events;
 mod fleet;
 mod metrics;
+mod retry_after;
 mod server;
 mod state;
 

@@ -6,14 +6,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server, ServerHandle};
+use actix_web::dev::{Extensions, Server, ServerHandle, Service};
 use actix_web::http::header::SERVER;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
+use futures_util::TryFutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::{self, CoordinatorError};
+use super::retry_after;
 use super::state::CoordinatorState;
 use crate::config::{AgentHosts, CoordinatorConfig};
 use crate::coordinator::agents::link::CloseReason;
@@ -71,6 +73,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
         App::new()
             .app_data(data.clone())
             .wrap(DefaultHeaders::new().add((SERVER, "outpost-coordinator")))
+            .wrap_fn(|request, service| service.call(request).map_ok(retry_after::add))
             .configure(routes)
             .default_service(web::to(api::no_such_endpoint))
     })
@@ -152,19 +155,19 @@ impl CoordinatorHandle {
     /// closed.
     pub async fn stop(&self) {
         let events = &self.state.events;
-        events.emit(&CoordinatorStopping { in_flight: self.state.roster().in_flight() });
+        events.emit(&CoordinatorStopping { in_flight: self.state.gauges().in_flight });
         let grace = self.state.config.stop_grace;
         self.state.begin_stop();
-        let links = self.state.roster().links();
+        let links = self.state.links();
         for link in links {
             link.hand_over(grace.clamp(HANDOVER.start, HANDOVER.end));
         }
         // New connections are still accepted, so that `/healthz` and the other paths can say that the coordinator stops.
         let drained = tokio::time::timeout(grace, self.state.drain()).await;
         if drained.is_err() {
-            events.emit(&JobsCutShort { in_flight: self.state.roster().in_flight() });
+            events.emit(&JobsCutShort { in_flight: self.state.gauges().in_flight });
         }
-        let links = self.state.roster().links();
+        let links = self.state.links();
         for link in links {
             link.close(CloseReason::Deploy);
         }

@@ -183,7 +183,7 @@ impl ScriptedAgent {
         self.settle().await;
     }
 
-    /// The same, for a coordinator that may send jobs at once.
+    /// Offers models, and does not wait: a job can come at once.
     pub async fn send_offer(&mut self, models: &[&str], slots: u32, endpoints: Option<Endpoints>) {
         self.announce(models, slots, endpoints, None).await;
     }

@@ -145,7 +145,7 @@ async fn a_close_is_answered_and_the_agent_is_gone() {
     assert_eq!(agent.event().await, AgentEvent::Close(Some((1000, String::new()))));
     assert_eq!(agent.event().await, AgentEvent::Eof);
     let health = Answer::of(coordinator.get("/healthz"), "").await;
-    assert_eq!(health.body, r#"{"status":"ok","agents":0,"in_flight":0}"#);
+    assert_eq!(health.body, r#"{"status":"ok","agents":0,"in_flight":0,"waiting":0}"#);
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outpost::messages::wire::{DrainNotice, ErrorCode, Extension, FromAgent};
 use outpost::testkit::{AgentEvent, ScriptedAgent};
 
-use super::fixture::{Answer, Coordinator, posting, soon};
+use super::fixture::{Answer, Coordinator, posting, soon, without_queue};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -25,7 +25,7 @@ async fn metric(coordinator: &Coordinator, name: &str) -> String {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_of_an_agent_that_drains_is_unavailable_and_not_unknown() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut agent = join(&coordinator, 1).await;
     agent.drain(0).await;
     agent.settle().await;
@@ -72,7 +72,7 @@ async fn running_jobs_finish_and_new_ones_go_to_another_agent() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_crossed_the_announcement_goes_to_another_agent_or_is_unavailable() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut first = join(&coordinator, 1).await;
     let mut second = join(&coordinator, 2).await;
     for other in [true, false] {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use outpost::testkit::{CoordinatorConfig, CoordinatorHandle, RealCoordinator, TIMEOUT, within};
@@ -22,6 +23,11 @@ pub(crate) fn provider_id(key: &SigningKey) -> String {
 /// The default configuration, for a free port of loopback.
 pub(crate) fn config() -> CoordinatorConfig {
     RealCoordinator::config()
+}
+
+/// Requests that find all agents busy are refused at once.
+pub(crate) fn without_queue(config: &mut CoordinatorConfig) {
+    config.queue_time = Duration::ZERO;
 }
 
 /// A coordinator on a free port.
@@ -68,6 +74,12 @@ impl Coordinator {
         client().post(self.url(path)).content_type("application/json").timeout(TIMEOUT)
     }
 
+    /// Waits until so many requests wait for a slot.
+    pub(crate) async fn until_waiting(&self, requests: usize) {
+        let waiting = async || Answer::of(self.get("/healthz"), "").await.json()["waiting"] == requests;
+        soon(async { while !waiting().await {} }).await;
+    }
+
     /// Posts a body and takes the whole answer.
     pub(crate) async fn ask(&self, path: &str, body: &str) -> Answer {
         Answer::of(self.post(path), body).await
@@ -106,18 +118,23 @@ fn client() -> awc::Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: String,
 }
 
 impl Answer {
     pub(crate) async fn of(request: awc::ClientRequest, body: &str) -> Self {
         let mut response = soon(request.force_close().send_body(body.to_owned())).await.expect("a response");
-        let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
-        assert_eq!(response.headers().get("server").unwrap(), "outpost-coordinator");
+        let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+        assert_eq!(header("server").as_deref(), Some("outpost-coordinator"));
+        assert_eq!(retry_after.is_some(), matches!(status, 429 | 503), "{status} {retry_after:?}");
+        let content_type = header("content-type");
         let body = soon(response.body().limit(64 << 20)).await.expect("a body");
         Self {
-            status: response.status().as_u16(),
+            status,
             content_type: content_type.unwrap_or_default(),
+            retry_after,
             body: String::from_utf8(body.to_vec()).unwrap(),
         }
     }

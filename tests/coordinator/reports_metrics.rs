@@ -1,10 +1,11 @@
-//! What the coordinator's `/metrics` reports: agents, jobs by outcome and cause, refused requests and durations.
+//! What the coordinator's `/metrics` reports: agents, jobs by outcome and cause, refused, retried and waiting requests, and
+//! durations.
 
 use outpost::messages::endpoint::Endpoint;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
 use outpost::testkit::{ScriptedAgent, Secret};
 
-use super::fixture::{Answer, Coordinator, posting, soon};
+use super::fixture::{Answer, Coordinator, posting, soon, without_queue};
 
 const CHAT: &str = "/v1/chat/completions";
 const REQUEST: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -36,6 +37,10 @@ impl Metrics {
     /// Jobs that ended, over all outcomes.
     fn all_jobs(&self) -> f64 {
         self.0.iter().filter(|(name, _)| name.starts_with("jobs_total{")).map(|(_, value)| value).sum()
+    }
+
+    fn waits(&self, outcome: &str) -> Option<f64> {
+        self.get(&format!("waits_total{{outcome=\"{outcome}\"}}"))
     }
 
     fn refused(&self, cause: &str) -> Option<f64> {
@@ -73,13 +78,15 @@ async fn a_job_is_in_flight_until_it_ends_and_then_counts_with_its_tokens_and_du
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_failed_job_counts_under_the_cause_that_its_agent_reports() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for code in ErrorCode::ALL {
         let response = coordinator.asking(CHAT, REQUEST);
         let job = agent.job().await;
         agent.fail(job.job_id, code).await;
         soon(response).await.unwrap();
+        // An agent that was full has slots again with its next offer.
+        agent.offer(&["m"], 1).await;
     }
     let metrics = Metrics::read(&coordinator).await;
     for code in ErrorCode::ALL {
@@ -128,8 +135,59 @@ async fn an_answer_that_the_coordinator_can_not_read_counts_as_cancelled() {
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_request_that_waits_is_in_a_gauge_and_then_counts_with_its_outcome_and_time() {
+    let coordinator = Coordinator::start_with(|config| config.queue_length = 1).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 0).await;
+    let waiting = coordinator.asking(CHAT, REQUEST);
+    coordinator.until_waiting(1).await;
+    assert_eq!(coordinator.ask(CHAT, REQUEST).await.status, 429);
+    let during = Metrics::read(&coordinator).await;
+    assert_eq!((during.get("requests_waiting"), during.waits("queue_full")), (Some(1.0), Some(1.0)));
+    assert_eq!(during.refused("out_of_capacity"), Some(1.0));
+    agent.send_offer(&["m"], 1, None).await;
+    let job = agent.job().await;
+    agent.chunk(job.job_id, DONE).await;
+    agent.done(job.job_id).await;
+    assert_eq!(soon(waiting).await.unwrap().status, 200);
+    agent.offer(&["m"], 0).await;
+    let leaving = coordinator.asking(CHAT, REQUEST);
+    coordinator.until_waiting(1).await;
+    leaving.abort();
+    coordinator.until_waiting(0).await;
+    let after = Metrics::read(&coordinator).await;
+    for (outcome, count) in [("served", 1.0), ("client_gone", 1.0), ("timed_out", 0.0), ("displaced", 0.0)] {
+        assert_eq!(after.waits(outcome), Some(count), "{outcome}");
+    }
+    assert_eq!(after.get("wait_seconds_count{outcome=\"served\"}"), Some(1.0));
+    assert_eq!(after.get("wait_seconds_count{outcome=\"queue_full\"}"), None);
+    assert_eq!(after.get("requests_waiting"), Some(0.0));
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_retry_counts_under_the_cause_of_the_failure_before_it() {
+    let coordinator = Coordinator::start().await;
+    let mut first = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
+    let mut second = ScriptedAgent::join(coordinator.agent_url(), 2, &["m"], 1).await;
+    let response = coordinator.asking(CHAT, REQUEST);
+    let job = first.job().await;
+    first.fail(job.job_id, ErrorCode::BackendUnreachable).await;
+    let job = second.job().await;
+    second.fail(job.job_id, ErrorCode::Internal).await;
+    assert_eq!(soon(response).await.unwrap().status, 502);
+    let metrics = Metrics::read(&coordinator).await;
+    assert_eq!(metrics.get("retries_total{cause=\"backend_unreachable\"}"), Some(1.0));
+    // There was no third agent.
+    assert_eq!(metrics.get("retries_total{cause=\"internal\"}"), Some(0.0));
+    assert_eq!(metrics.get("retries_total{cause=\"backend_timeout\"}"), None);
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_request_counts_under_the_code_of_its_error_body() {
-    let coordinator = Coordinator::start_with(|config| config.max_job_message = 2000).await;
+    let coordinator = Coordinator::start_with(|config| {
+        config.max_job_message = 2000;
+        without_queue(config);
+    })
+    .await;
     let mut agent = ScriptedAgent::join_at(coordinator.agent_url(), 1, &[Endpoint::ChatCompletions]).await;
     agent.offer_at(&["m"], 0, Some([Endpoint::ChatCompletions].into_iter().collect())).await;
     for (path, body) in [

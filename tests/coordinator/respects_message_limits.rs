@@ -3,7 +3,7 @@
 use outpost::messages::wire::{Extension, FromCoordinator};
 use outpost::testkit::ScriptedAgent;
 
-use super::fixture::{Answer, Coordinator, soon};
+use super::fixture::{Answer, Coordinator, soon, without_queue};
 
 const CHAT: &str = "/v1/chat/completions";
 const DONE: &str = "data: [DONE]\n\n";
@@ -50,7 +50,7 @@ async fn the_whole_frame_counts_to_the_byte() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_request_goes_to_the_agent_that_takes_it() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut small = limited(&coordinator, 1, 2000).await;
     let mut large = limited(&coordinator, 2, 8000).await;
     for _ in 0..3 {
@@ -67,7 +67,7 @@ async fn a_large_request_goes_to_the_agent_that_takes_it() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_refused_request_is_not_sent_to_an_agent_that_can_not_take_it() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut small = limited(&coordinator, 1, 2000).await;
     let mut large = limited(&coordinator, 2, 8000).await;
     let asking = coordinator.asking(CHAT, &request(3000));

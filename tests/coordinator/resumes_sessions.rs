@@ -229,7 +229,7 @@ async fn a_connection_whose_session_goes_on_elsewhere_is_closed_and_its_frames_c
     drop(old);
     new.settle().await;
     let health = Answer::of(coordinator.get("/healthz"), "").await;
-    assert_eq!(health.body, r#"{"status":"ok","agents":1,"in_flight":1}"#);
+    assert_eq!(health.body, r#"{"status":"ok","agents":1,"in_flight":1,"waiting":0}"#);
     new.done(job).await;
 }
 
@@ -321,6 +321,29 @@ async fn a_request_that_no_other_agent_can_take_waits_for_its_agent() {
         agent.done(job).await;
         assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
     }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_request_for_a_model_of_an_agent_that_is_away_waits_and_gets_the_slot_of_a_job_that_ends_after_its_return() {
+    let coordinator = Coordinator::start().await;
+    let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &ALL).await;
+    agent.offer(&["m"], 1).await;
+    let (first, job) = begun(&coordinator, &mut agent, "data: 1\n\n").await;
+    let session = agent.session.clone().unwrap();
+    drop(agent);
+    waiting(&coordinator, 1.0).await;
+    let second = coordinator.asking(CHAT, STREAM);
+    coordinator.until_waiting(1).await;
+    let (mut agent, _) = resume(&coordinator, 1, &session, &[(job, 9)]).await;
+    agent.offer(&["m"], 1).await;
+    agent.binary_chunk(job, 9, &RESPONSE[9..]).await;
+    agent.done(job).await;
+    assert_eq!(soon(first).await.unwrap().body, RESPONSE);
+    let next = agent.job().await.job_id;
+    assert_ne!(next, job);
+    agent.begin(next, 200, "text/event-stream", RESPONSE).await;
+    agent.done(next).await;
+    assert_eq!(soon(second).await.unwrap().body, RESPONSE);
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

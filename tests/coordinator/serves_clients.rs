@@ -7,7 +7,7 @@ use outpost::messages::ids::ModelId;
 use outpost::messages::wire::{ErrorCode, FromCoordinator};
 use outpost::testkit::{Format, ScriptedAgent, Secret};
 
-use super::fixture::{Answer, Coordinator, posting, soon};
+use super::fixture::{Answer, Coordinator, posting, soon, without_queue};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -146,7 +146,7 @@ async fn half_a_response_is_not_made_into_an_object() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn every_error_of_an_agent_has_its_status_in_both_apis() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start_with(without_queue).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     for (code, status, openai, anthropic) in [
         (ErrorCode::OutOfCapacity, 429, "rate_limit_error", "rate_limit_error"),
@@ -159,9 +159,12 @@ async fn every_error_of_an_agent_has_its_status_in_both_apis() {
         let answer = failed(&coordinator, &mut agent, CHAT, code).await;
         assert_eq!((answer.status, answer.content_type.as_str()), (status, "application/json"));
         assert_eq!(answer.json()["error"]["type"], openai);
+        // An agent that was full has slots again with its next offer.
+        agent.offer(&["m"], 1).await;
         let answer = failed(&coordinator, &mut agent, MESSAGES, code).await;
         assert_eq!((answer.status, &answer.json()["type"]), (status, &"error".into()));
         assert_eq!(answer.json()["error"]["type"], anthropic);
+        agent.offer(&["m"], 1).await;
     }
 }
 

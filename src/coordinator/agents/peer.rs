@@ -1,9 +1,10 @@
-//! Where an agent's connection comes from. Used by the session, its events and the limit of wrong codes.
+//! Where a connection comes from. Used by agents' sessions, their events and the limit of wrong codes, and to tell the clients
+//! of the API apart.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The address of an agent's connection, if the system knows it.
+/// The address of a connection, if the system knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 
@@ -28,7 +29,7 @@ impl fmt::Display for Peer {
 }
 
 /// An IPv4 address, or the first 64 bits of an IPv6 address. All peers of unknown address are one network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Network(Option<IpAddr>);
 
 #[cfg(test)]

@@ -66,11 +66,12 @@ impl CoordinatorState {
         let older = known.by_key.remove(&key);
         let name = outlives.then(|| SessionName::from_bits(rand::rng().random()));
         let session = SharedSession::new(name.clone(), connection);
-        let (id, older_link) = self.roster().join(agent.linked(link(session.clone())));
+        let (id, older_link) = self.join(agent.linked(link(session.clone())));
         known.by_key.insert(key, KeyedSession { id, provider, session: session.clone() });
         drop(known);
         let (mut jobs_lost, mut missing) = (0, Vec::new());
         if let Some(older) = older {
+            self.leave(older.id);
             let (mut jobs, waited) = older.end();
             jobs_lost = jobs.len();
             if waited {
@@ -92,7 +93,7 @@ impl CoordinatorState {
         let mut session = entry.session.lock();
         // The roster comes first: from now on a client that leaves cancels its job by way of the new connection, and the
         // receiving ends of those that left before are dropped.
-        let older = self.roster().rejoin(entry.id, agent);
+        let older = self.rejoin(entry.id, agent);
         session.holder = Holder::Connection(connection);
         let (wanted, missing) = session.jobs.resume(&request.jobs);
         let name = session.name.clone();

@@ -153,7 +153,8 @@ impl Workload {
     /// The agent has opened another session. Removes the jobs without a byte of a response, which may be sent again.
     pub(crate) fn take_unbegun(&mut self) -> Vec<MissingJob> {
         let unbegun = self.0.extract_if(|_, active| !active.begun);
-        unbegun.map(|(job, active)| MissingJob { job, sender: active.sender, end: ResponseEnd::AgentLost }).collect()
+        let end = ResponseEnd::AgentRestarted;
+        unbegun.map(|(job, active)| MissingJob { job, sender: active.sender, end: end.clone() }).collect()
     }
 
     /// Drops the jobs without a client.

@@ -38,6 +38,11 @@ impl BackendRefusal {
         self.status
     }
 
+    /// Whether the request itself is at fault. A limit of the operator's key at the backend (429) is not the request's fault.
+    pub(crate) fn blames_request(&self) -> bool {
+        self.status != 429
+    }
+
     /// The body in the shape of this API.
     pub(crate) fn body(&self, format: Format) -> Vec<u8> {
         let is_in_shape = match format {

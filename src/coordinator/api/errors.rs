@@ -5,7 +5,6 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
 
 use super::backend_refusal::BackendRefusal;
@@ -13,7 +12,9 @@ use super::error_kind::ApiErrorKind;
 use super::keyless::NotLocal;
 use super::request::RequestError;
 use super::{anthropic, openai};
+use crate::coordinator::fleet::job_result::JobResult;
 use crate::coordinator::fleet::response_channel::ResponseEnd;
+use crate::coordinator::fleet::retry::Failure;
 use crate::core::formats::assemble::AssembleError;
 use crate::messages::backend::Format;
 use crate::messages::endpoint::Endpoint;
@@ -70,12 +71,26 @@ pub(crate) enum ApiError {
         /// The path.
         endpoint: Endpoint,
     },
-    /// All agents that offer the model are draining: they take no new job, and may come back.
-    #[error("no agent offers the model \"{}\" now: those that did are being stopped", Untrusted(.0.as_str()))]
-    NotOfferedNow(ModelId),
-    /// All agents that offer the model are at their limits.
+    /// All agents that offer the model are draining or have no connection. They may come back.
+    #[error("no agent offers the model \"{}\" now: those that did are being stopped or have lost their connection", Untrusted(.model.as_str()))]
+    NotOfferedNow {
+        /// The model.
+        model: ModelId,
+        /// Whether an agent had the request before and failed.
+        tried: bool,
+    },
+    /// All agents that offer the model are at their limits, and none had a slot in time.
     #[error("all agents that offer this model are busy")]
-    Full,
+    Full {
+        /// Whether an agent had the request before and failed.
+        tried: bool,
+    },
+    /// All agents that offer the model are at their limits, and too many requests wait for one.
+    #[error("all agents that offer this model are busy, and too many requests wait for them")]
+    QueueFull {
+        /// Whether an agent had the request before and failed.
+        tried: bool,
+    },
     /// The coordinator is being stopped.
     #[error("the coordinator is shutting down")]
     Stopping,
@@ -95,6 +110,8 @@ pub(crate) enum ApiError {
     Lost {
         /// Whether it was sent.
         sent: bool,
+        /// Whether the same agent may get the request again.
+        spares_agent: bool,
     },
     /// The job took too long.
     #[error("the agent did not answer in time")]
@@ -110,24 +127,17 @@ pub(crate) enum ApiError {
     NotAssembled(#[from] AssembleError),
 }
 
-/// Whether a request that failed with one agent may be sent to another agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// It may: this agent did not start the job.
-    NotTaken,
-    /// It may, but not often: the connection of this agent was lost, and the request may be the cause.
-    Lost,
-    /// It may not.
-    No,
-}
-
 impl ApiError {
+    /// The agent is lost, and does not get the request again.
+    pub(crate) const LOST: Self = Self::Lost { sent: true, spares_agent: false };
+
     /// The error for the end of a response.
     pub(crate) fn of(end: ResponseEnd) -> Self {
         match end {
             ResponseEnd::Failed { code, message } => Self::Agent { code, message },
-            ResponseEnd::NotSent => Self::Lost { sent: false },
-            ResponseEnd::AgentLost => Self::Lost { sent: true },
+            ResponseEnd::NotSent => Self::Lost { sent: false, spares_agent: true },
+            ResponseEnd::AgentLost => Self::LOST,
+            ResponseEnd::AgentRestarted => Self::Lost { sent: true, spares_agent: true },
             ResponseEnd::Deadline => Self::Late,
             ResponseEnd::SlowClient => Self::TooSlow,
             // `Done` is an error only if there was no response before it.
@@ -147,8 +157,8 @@ impl ApiError {
             Self::NoBody | Self::Request(_) => ApiErrorKind::Request,
             Self::UnknownModel(_) => ApiErrorKind::Model,
             Self::UnknownPath { .. } => ApiErrorKind::Path,
-            Self::NotOfferedNow(_) => ApiErrorKind::Unavailable,
-            Self::Full => ApiErrorKind::Capacity,
+            Self::NotOfferedNow { .. } => ApiErrorKind::Unavailable,
+            Self::Full { .. } | Self::QueueFull { .. } => ApiErrorKind::Capacity,
             Self::Backend(_) => ApiErrorKind::Request,
             Self::Stopping => ApiErrorKind::Stopping,
             Self::Agent { code, .. } => match code {
@@ -178,9 +188,8 @@ impl ApiError {
             | Self::Request(_)
             | Self::UnknownModel(_)
             | Self::UnknownPath { .. }
-            | Self::NotOfferedNow(_)
-            | Self::Full
             | Self::Stopping => true,
+            Self::NotOfferedNow { tried, .. } | Self::Full { tried } | Self::QueueFull { tried } => !tried,
             Self::Agent { .. }
             | Self::Backend(_)
             | Self::Lost { .. }
@@ -191,18 +200,22 @@ impl ApiError {
         }
     }
 
-    /// Whether another agent may get the request, as long as the client has received no bytes of a response.
-    pub(crate) fn retry(&self) -> Retry {
-        match self {
-            Self::Agent { code, .. } | Self::Backend(BackendRefusal { code, .. })
-                if matches!(code, ErrorCode::OutOfCapacity | ErrorCode::ModelNotLoaded) =>
-            {
-                Retry::NotTaken
-            }
-            Self::Lost { sent: false } => Retry::NotTaken,
-            Self::Lost { sent: true } => Retry::Lost,
-            _ => Retry::No,
-        }
+    /// How a job failed, for the rule of retries. `None` if no agent is to blame.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let (result, blames_request) = match self {
+            Self::Agent { code, .. } => (JobResult::Agent(*code), false),
+            Self::Backend(refusal) => (JobResult::Agent(refusal.code), refusal.blames_request()),
+            Self::Lost { sent: true, .. } => (JobResult::AgentLost, false),
+            Self::Lost { sent: false, .. } => (JobResult::NotSent, false),
+            // With another agent it would be as large.
+            Self::NotAssembled(AssembleError::TooLarge | AssembleError::TooMany) => return None,
+            Self::Garbled | Self::NotAssembled(_) => (JobResult::UnreadableResponse, false),
+            Self::Late => (JobResult::Deadline, false),
+            Self::TooSlow => (JobResult::SlowClient, false),
+            _ => return None,
+        };
+        let spares_agent = matches!(self, Self::Lost { spares_agent: true, .. });
+        Some(Failure { result, blames_request, spares_agent })
     }
 
     /// The error as a response.
@@ -211,16 +224,7 @@ impl ApiError {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
             return HttpResponse::build(status).content_type("application/json").body(refusal.body(format));
         }
-        let kind = self.kind();
-        let mut response = HttpResponse::build(kind.status());
-        let is_temporary = matches!(
-            kind,
-            ApiErrorKind::Capacity | ApiErrorKind::Unavailable | ApiErrorKind::Overloaded | ApiErrorKind::Stopping
-        );
-        if is_temporary {
-            response.insert_header((RETRY_AFTER, "1"));
-        }
-        response.content_type("application/json").body(self.body(format))
+        HttpResponse::build(self.kind().status()).content_type("application/json").body(self.body(format))
     }
 
     /// The error as the last event of a stream.
@@ -244,6 +248,7 @@ impl ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::wire::{ResponseHead, Tokens};
 
     fn agent(code: ErrorCode) -> ApiError {
         ApiError::Agent { code, message: "why".into() }
@@ -257,14 +262,36 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_an_agent_refused_or_lost_may_be_retried_with_another_agent() {
-        let is_refusal = |code: &ErrorCode| agent(*code).retry() == Retry::NotTaken;
-        let refusals: Vec<_> = ErrorCode::ALL.into_iter().filter(is_refusal).collect();
-        assert_eq!(refusals, [ErrorCode::OutOfCapacity, ErrorCode::ModelNotLoaded]);
-        assert_eq!(agent(ErrorCode::Internal).retry(), Retry::No);
-        assert_eq!(ApiError::of(ResponseEnd::NotSent).retry(), Retry::NotTaken);
-        assert_eq!(ApiError::of(ResponseEnd::AgentLost).retry(), Retry::Lost);
-        assert_eq!(ApiError::of(ResponseEnd::Deadline).retry(), Retry::No);
+    fn only_a_failure_of_an_agent_is_recorded_and_a_refusal_knows_whom_its_status_blames() {
+        let backend = |status, code| {
+            let refusal = BackendRefusal::of(&ResponseHead::new(status, ""), Vec::new(), code);
+            ApiError::Backend(refusal.unwrap()).failure()
+        };
+        let failure = |result, blames_request| Some(Failure { result, blames_request, spares_agent: false });
+        for code in ErrorCode::ALL {
+            assert_eq!(agent(code).failure(), failure(JobResult::Agent(code), false));
+            assert_eq!(backend(400, code), failure(JobResult::Agent(code), true));
+            assert_eq!(backend(429, code), failure(JobResult::Agent(code), false));
+        }
+        for (end, result) in
+            [(ResponseEnd::NotSent, JobResult::NotSent), (ResponseEnd::AgentRestarted, JobResult::AgentLost)]
+        {
+            let spared = Failure { result, blames_request: false, spares_agent: true };
+            assert_eq!(ApiError::of(end).failure(), Some(spared));
+        }
+        for (end, result) in [
+            (ResponseEnd::AgentLost, JobResult::AgentLost),
+            (ResponseEnd::Unreadable, JobResult::UnreadableResponse),
+            (ResponseEnd::Deadline, JobResult::Deadline),
+            (ResponseEnd::SlowClient, JobResult::SlowClient),
+            (ResponseEnd::Done(Tokens::default()), JobResult::UnreadableResponse),
+        ] {
+            assert_eq!(ApiError::of(end).failure(), failure(result, false));
+        }
+        assert_eq!(ApiError::from(AssembleError::Truncated).failure(), failure(JobResult::UnreadableResponse, false));
+        for error in [ApiError::from(AssembleError::TooLarge), ApiError::Stopping, ApiError::Full { tried: false }] {
+            assert_eq!(error.failure(), None, "{error}");
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::errors::ApiError;
 use super::{keyless, openai, request, response};
 use crate::coordinator::agents::handshake::same;
+use crate::coordinator::agents::peer::Peer;
 use crate::coordinator::events::RequestRefused;
-use crate::coordinator::fleet::dispatch;
+use crate::coordinator::fleet::dispatch::Dispatch;
 use crate::coordinator::metrics::Gauges;
 use crate::coordinator::state::CoordinatorState;
 use crate::messages::backend::Format;
@@ -48,7 +49,7 @@ pub(crate) async fn models(req: HttpRequest, state: Data<CoordinatorState>) -> H
     if let Err(error) = authorize(&req, &state) {
         return fail(&state, &error, Format::OpenAi);
     }
-    let models = state.roster().models();
+    let models = state.models();
     HttpResponse::Ok().content_type("application/json").body(openai::models(&models))
 }
 
@@ -57,7 +58,7 @@ pub(crate) async fn agents(req: HttpRequest, state: Data<CoordinatorState>) -> H
     if let Err(error) = authorize(&req, &state) {
         return fail(&state, &error, Format::OpenAi);
     }
-    let agents = state.roster().agents();
+    let agents = state.agents();
     HttpResponse::Ok().json(agents)
 }
 
@@ -66,15 +67,17 @@ struct Health {
     status: &'static str,
     agents: usize,
     in_flight: usize,
+    /// Requests that wait for a slot.
+    waiting: usize,
 }
 
 /// `GET /healthz`: needs no key, and returns 503 while the coordinator stops.
 pub(crate) async fn healthz(state: Data<CoordinatorState>) -> HttpResponse {
-    let Gauges { agents, in_flight, .. } = state.gauges();
+    let Gauges { agents, in_flight, waiting, .. } = state.gauges();
     if state.is_stopping() {
-        HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight })
+        HttpResponse::ServiceUnavailable().json(Health { status: "stopping", agents, in_flight, waiting })
     } else {
-        HttpResponse::Ok().json(Health { status: "ok", agents, in_flight })
+        HttpResponse::Ok().json(Health { status: "ok", agents, in_flight, waiting })
     }
 }
 
@@ -119,8 +122,16 @@ async fn run(
     }
     let body = state.body_reader.read(req.headers(), body).await?;
     let wanted = request::read(&body.bytes, endpoint)?;
-    let started = dispatch::start(state, &wanted, body, endpoint).await?;
-    Ok(response::respond(started, endpoint, wanted.response).await)
+    let client = Peer(req.peer_addr()).network();
+    let mut dispatch = Dispatch::new(state.clone(), client, &wanted, body, endpoint);
+    loop {
+        let started = dispatch.start().await?;
+        match response::respond(started, endpoint, wanted.response).await {
+            Ok(response) => return Ok(response),
+            // The client has got nothing.
+            Err(error) => dispatch.failed(error)?,
+        }
+    }
 }
 
 /// Checks the API key, which is a bearer token or, from Anthropic's clients, `x-api-key`. If the coordinator has no key, only

@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::error_kind::ApiErrorKind;
-use crate::coordinator::fleet::summaries::ModelSummary;
+use crate::coordinator::fleet::roster::ModelSummary;
 use crate::core::formats::openai::{ErrorBody, Model, ModelList};
 
 /// An error body.

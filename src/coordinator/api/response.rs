@@ -13,8 +13,9 @@ use tokio::time::sleep;
 use super::errors::ApiError;
 use super::request::ResponseKind;
 use super::usage_filter::UsageFilter;
-use crate::coordinator::fleet::dispatch::{RunningJob, StartedJob};
+use crate::coordinator::fleet::dispatch::StartedJob;
 use crate::coordinator::fleet::response_channel::{ResponseEnd, ResponsePart};
+use crate::coordinator::fleet::running_job::RunningJob;
 use crate::core::formats::assemble::{AssembleError, Assembly};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::wire::ResponseHead;
@@ -29,8 +30,12 @@ const WAITING_IN_EVENT: &[u8] = b":\n";
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
-/// Makes the HTTP response of a job. Its first bytes have arrived.
-pub(crate) async fn respond(started: StartedJob, endpoint: Endpoint, kind: ResponseKind) -> HttpResponse {
+/// Makes the HTTP response of a job. Its first bytes have arrived. After an error the client has got nothing.
+pub(crate) async fn respond(
+    started: StartedJob,
+    endpoint: Endpoint,
+    kind: ResponseKind,
+) -> Result<HttpResponse, ApiError> {
     let StartedJob { mut running, head, first } = started;
     // An agent that sends no head relays a stream. Only these two types are accepted: an agent must not be able to send
     // a web page to a client's browser.
@@ -39,20 +44,20 @@ pub(crate) async fn respond(started: StartedJob, endpoint: Endpoint, kind: Respo
         JSON => AnswerForm::Whole,
         _ => {
             running.reject_response();
-            return ApiError::Garbled.response(endpoint.format());
+            return Err(ApiError::Garbled);
         }
     };
     let whole = match (kind.form(), received) {
         (AnswerForm::Whole, AnswerForm::Stream) => assembled(&mut running, &first, endpoint).await,
         (AnswerForm::Whole, AnswerForm::Whole) => unchanged(&mut running, &first).await,
         (AnswerForm::Stream, AnswerForm::Whole) => Err(ApiError::Garbled),
-        (AnswerForm::Stream, AnswerForm::Stream) => return streamed(running, first, endpoint, kind),
+        (AnswerForm::Stream, AnswerForm::Stream) => return Ok(streamed(running, first, endpoint, kind)),
     };
     match whole {
-        Ok(body) => HttpResponse::Ok().content_type(JSON).body(body),
+        Ok(body) => Ok(HttpResponse::Ok().content_type(JSON).body(body)),
         Err(error) => {
             running.reject_response();
-            error.response(endpoint.format())
+            Err(error)
         }
     }
 }

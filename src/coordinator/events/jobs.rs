@@ -7,6 +7,7 @@ use log::Level;
 use super::TARGET;
 use crate::coordinator::api::error_kind::ApiErrorKind;
 use crate::coordinator::fleet::job_result::{JobOutcome, JobResult};
+use crate::coordinator::fleet::wait_outcome::WaitOutcome;
 use crate::coordinator::metrics::Metrics;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
@@ -89,6 +90,68 @@ impl Describe<Metrics> for RequestRefused {
 
     fn apply(&self, metrics: &mut Metrics, _: SystemTime) {
         metrics.count_refusal(self.cause);
+    }
+}
+
+/// A request that failed with one agent is sent to another one.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestRetried {
+    /// The job that it is now.
+    pub(crate) job: JobId,
+    /// Its model.
+    pub(crate) model: ModelId,
+    /// The agent that has it now.
+    pub(crate) provider: ProviderId,
+    /// How the job before it ended.
+    pub(crate) cause: JobResult,
+}
+
+impl Describe<Metrics> for RequestRetried {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "request retried").limited().of_variant(self.cause.cause())
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .text("job", self.job)
+            .text("model", self.model.as_str())
+            .text("provider_id", &self.provider)
+            .text("cause", self.cause.cause())
+    }
+
+    fn apply(&self, metrics: &mut Metrics, _: SystemTime) {
+        metrics.count_retry(self.cause);
+    }
+}
+
+/// The wait of a request for a slot ended, or the queue was full.
+#[derive(Clone, Debug)]
+pub(crate) struct WaitEnded {
+    /// Its model.
+    pub(crate) model: ModelId,
+    /// Its path.
+    pub(crate) endpoint: Endpoint,
+    /// How.
+    pub(crate) outcome: WaitOutcome,
+    /// How long it waited.
+    pub(crate) waited: Duration,
+}
+
+impl Describe<Metrics> for WaitEnded {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Debug, TARGET, "wait for a slot ended").limited().of_variant(self.outcome.as_str())
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .text("model", self.model.as_str())
+            .text("endpoint", self.endpoint.path())
+            .text("outcome", self.outcome.as_str())
+            .number("waited_ms", self.waited.as_millis())
+    }
+
+    fn apply(&self, metrics: &mut Metrics, _: SystemTime) {
+        metrics.count_wait(self.outcome, self.waited);
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) use agents::{
     AgentConnected, AgentDisconnected, AgentDraining, AgentEnrolled, AgentFrameIgnored, AgentFrameSkipped,
     AgentRefused, AgentRefusedCause, AgentReplaced, AgentSilent, OfferReceived, ProtocolViolated, SessionEnd,
 };
-pub(crate) use jobs::{JobAttemptEnded, RequestRefused};
+pub(crate) use jobs::{JobAttemptEnded, RequestRefused, RequestRetried, WaitEnded};
 pub(crate) use server::{
     ApiWithoutKey, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort, SocketOptionRefused,
 };

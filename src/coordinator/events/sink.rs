@@ -98,7 +98,7 @@ mod tests {
     fn an_event_that_is_not_logged_is_still_in_the_metrics() {
         let events = CoordinatorEvents::new();
         (0..1000).for_each(|_| events.emit(&RequestRefused { cause: ApiErrorKind::Key }));
-        let page = events.metrics_page(Gauges { agents: 0, draining: 0, in_flight: 0, waiting: 0 });
+        let page = events.metrics_page(Gauges { agents: 0, draining: 0, in_flight: 0, parked: 0, waiting: 0 });
         let line = r#"outpost_coordinator_requests_refused_total{cause="invalid_api_key"} 1000"#;
         assert!(page.lines().any(|found| found == line), "{page}");
     }

@@ -1,4 +1,4 @@
-//! Sends a request to an agent, and to the next agent if the first one refuses it.
+//! Sends a request to an agent, and to the next one if that one fails before the client has got a byte of the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,146 +6,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::demand::Demand;
 use super::job_frame::{JobDraft, NotEncoded};
 use super::job_result::JobResult;
-use super::response_channel::{PartOrLoss, ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
-use super::roster::{Assignment, NoAgent, Released, SessionId, Wanted};
-use crate::coordinator::agents::link::{RunJob, SessionLink};
+use super::response_channel::{PartOrLoss, ResponseEnd, ResponsePart, response_channel};
+use super::retry::{Failure, Tries};
+use super::roster::{Assignment, NoAgent};
+use super::running_job::{JobHandle, RunningJob};
+use super::slots::Claim;
+use super::wait_outcome::WaitOutcome;
+use super::wait_queue::Ticket;
+use super::waiting_request::WaitingRequest;
+use crate::coordinator::agents::handshake::AgentKey;
+use crate::coordinator::agents::link::SessionLink;
+use crate::coordinator::agents::peer::Network;
 use crate::coordinator::api::backend_refusal::{BackendRefusal, MAX_REFUSAL};
 use crate::coordinator::api::body_reader::Body;
-use crate::coordinator::api::errors::{ApiError, Retry};
+use crate::coordinator::api::errors::ApiError;
 use crate::coordinator::api::request::RequestInfo;
-use crate::coordinator::events::JobAttemptEnded;
-use crate::coordinator::state::CoordinatorState;
+use crate::coordinator::events::{RequestRetried, WaitEnded};
+use crate::coordinator::state::{Claimed, CoordinatorState, NoSlot, WaitEnd};
 use crate::messages::endpoint::Endpoint;
-use crate::messages::ids::{JobId, ModelId, ProviderId};
-use crate::messages::wire::{ErrorCode, Extension, Extensions, ResponseHead, Tokens};
-
-/// How often a request is sent again after the connection of its agent was lost.
-const MOST_RESENDS: usize = 2;
-
-/// With the extension `resume`: bytes of a response that a client took over are acknowledged when there are so many.
-const ACK_BYTES: u64 = 16 << 10;
-
-/// Owns a booked slot. Its drop before the end of the job cancels the job.
-struct JobHandle {
-    state: Arc<CoordinatorState>,
-    session: SessionId,
-    provider: ProviderId,
-    link: SessionLink,
-    /// The extensions that were agreed on with the agent.
-    extensions: Extensions,
-    job: JobId,
-    /// When the slot was booked.
-    since: Instant,
-}
-
-impl Drop for JobHandle {
-    fn drop(&mut self) {
-        match self.state.release(self.session, self.job) {
-            // The link of the connection that the session has now, which may not be that of the booking.
-            Released::Connected(link) => link.cancel(self.job),
-            Released::Away => self.link.forget(self.job),
-            Released::NotHeld => {}
-        }
-    }
-}
-
-/// A job that was sent to an agent. Its drop reports its end; before the end of the response it also cancels the job, which
-/// is what happens when a client ends its connection.
-pub(crate) struct RunningJob {
-    receiver: ResponseReceiver,
-    handle: JobHandle,
-    /// When to stop waiting for the agent.
-    until: Instant,
-    model: ModelId,
-    endpoint: Endpoint,
-    first_byte: Option<Duration>,
-    tokens: Tokens,
-    /// How the job would end if it ended now.
-    result: JobResult,
-}
-
-impl RunningJob {
-    fn new(receiver: ResponseReceiver, handle: JobHandle, until: Instant, model: ModelId, endpoint: Endpoint) -> Self {
-        let (first_byte, tokens, result) = (None, Tokens::default(), JobResult::ClientGone);
-        Self { receiver, handle, until, model, endpoint, first_byte, tokens, result }
-    }
-
-    /// The next part of the response.
-    pub(crate) async fn next(&mut self) -> ResponsePart {
-        self.acknowledge();
-        let next = tokio::time::timeout_at(self.until, self.receiver.next()).await;
-        self.seen(next.unwrap_or(ResponsePart::End(ResponseEnd::Deadline)))
-    }
-
-    /// The next part, or the loss of the agent's connection if that comes first.
-    async fn next_or_away(&mut self) -> PartOrLoss {
-        match tokio::time::timeout_at(self.until, self.receiver.next_or_away()).await {
-            Ok(PartOrLoss::Part(part)) => PartOrLoss::Part(self.seen(part)),
-            Ok(PartOrLoss::AgentAway) => PartOrLoss::AgentAway,
-            Err(_) => PartOrLoss::Part(self.seen(ResponsePart::End(ResponseEnd::Deadline))),
-        }
-    }
-
-    /// The next part. `None` each time that the job has waited so long for an agent that has no connection.
-    pub(crate) async fn next_or_waited(&mut self) -> Option<ResponsePart> {
-        self.acknowledge();
-        let wait = self.handle.state.config.waiting_comments;
-        let next = tokio::time::timeout_at(self.until, self.receiver.next_or_waited(wait)).await;
-        next.unwrap_or(Some(ResponsePart::End(ResponseEnd::Deadline))).map(|part| self.seen(part))
-    }
-
-    /// Has the agent's session acknowledge what was taken over, if it is enough.
-    fn acknowledge(&mut self) {
-        if self.handle.extensions.contains(Extension::Resume) && self.receiver.owes_acknowledgement(ACK_BYTES) {
-            // Not the link of the booking: the session may have another connection by now.
-            let link = self.handle.state.roster().link(self.handle.session);
-            if let Some(link) = link {
-                link.acknowledge(self.handle.job);
-            }
-        }
-    }
-
-    fn seen(&mut self, next: ResponsePart) -> ResponsePart {
-        match &next {
-            ResponsePart::Head(_) => {}
-            ResponsePart::Chunk(_) => {
-                self.first_byte.get_or_insert_with(|| self.handle.since.elapsed());
-            }
-            ResponsePart::End(end) => {
-                self.result = JobResult::of(end);
-                if let ResponseEnd::Done(tokens) = end {
-                    self.tokens = *tokens;
-                }
-            }
-        }
-        next
-    }
-
-    /// Records that the coordinator can't read the response, unless the job has ended with another failure.
-    pub(crate) fn reject_response(&mut self) {
-        if matches!(self.result, JobResult::ClientGone | JobResult::Done) {
-            self.result = JobResult::UnreadableResponse;
-        }
-    }
-}
-
-impl Drop for RunningJob {
-    fn drop(&mut self) {
-        let ended = JobAttemptEnded {
-            job: self.handle.job,
-            model: self.model.clone(),
-            provider: self.handle.provider.clone(),
-            endpoint: self.endpoint,
-            tokens: self.tokens,
-            first_byte: self.first_byte,
-            total: self.handle.since.elapsed(),
-            result: self.result,
-        };
-        self.handle.state.events.emit(&ended);
-    }
-}
+use crate::messages::ids::JobId;
+use crate::messages::wire::{ErrorCode, ResponseHead};
 
 /// A job whose response has begun.
 pub(crate) struct StartedJob {
@@ -157,143 +40,214 @@ pub(crate) struct StartedJob {
     pub(crate) first: Bytes,
 }
 
-/// Starts a job and waits for the first bytes of its response. Only agents that take a frame of its length get it. Before the
-/// first bytes, the request goes to the next agent if an agent refuses it or disconnects; if the agent had got the job, only a
-/// few times. Each agent gets it once. If there is no other agent, the last failure is returned, unless those that are left are
-/// being stopped; but if the session of an agent that disconnected may go on, the job waits for that.
-pub(crate) async fn start(
-    state: &Arc<CoordinatorState>,
-    request: &RequestInfo,
-    body: Body,
-    endpoint: Endpoint,
-) -> Result<StartedJob, ApiError> {
-    let deadline = Instant::now() + state.config.job_timeout;
-    let mut tried = Vec::new();
-    let mut resends = 0;
-    let mut failure = None;
-    // The next slot, if it was booked because an agent was lost.
-    let mut booked = None;
-    loop {
-        if state.is_stopping() {
-            return Err(ApiError::Stopping);
-        }
-        // Each booking has a draft with an id of its own.
-        let new_draft = || {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            JobDraft::new(request, endpoint, body.bytes.clone(), left)
-        };
-        let (draft, handle) = match booked.take() {
-            Some(booked) => booked,
-            None => {
-                let draft = new_draft();
-                match book(state, &draft, &tried) {
-                    Ok(handle) => (draft, handle),
-                    Err(no_agent) => return Err(not_booked(no_agent, failure, &draft)),
-                }
-            }
-        };
-        let session = handle.session;
-        tried.push(session);
-        let frame = draft.encode(handle.extensions).await?;
-        let (sender, receiver) = response_channel(state.config.max_buffered);
-        let until = deadline + state.config.deadline_margin;
-        let mut running = RunningJob::new(receiver, handle, until, request.model.clone(), endpoint);
-        if !running.handle.link.run(RunJob { id: running.handle.job, frame, sender }) {
-            running.result = JobResult::NotSent;
-            failure = Some(ApiError::Full);
-            continue;
-        }
-        let may_resend = || resends < MOST_RESENDS && Instant::now() < deadline;
-        let mut beginning = BeginningJob { running, head: None };
-        let error = loop {
-            match beginning.begin(may_resend).await {
-                Ok(started) => return Ok(started),
-                Err(NotBegun::Failed(error)) => break error,
-                Err(NotBegun::AgentAway(away)) => {
-                    let draft = new_draft();
-                    match book(state, &draft, &tried) {
-                        Ok(handle) => {
-                            booked = Some((draft, handle));
-                            break away.give_up();
-                        }
-                        Err(_) => beginning = *away,
-                    }
-                }
-            }
-        };
-        if matches!(error, ApiError::Lost { sent: false }) {
-            // It did not get the request, so it may get it when it is back.
-            tried.retain(|other| *other != session);
-        }
-        resends += match error.retry() {
-            Retry::NotTaken => 0,
-            Retry::Lost if may_resend() => 1,
-            Retry::Lost | Retry::No => return Err(error),
-        };
-        failure = Some(error);
+/// What became of a job of whose response no byte was received.
+enum Begun {
+    /// The response has begun.
+    Here(Box<StartedJob>),
+    /// The connection of its agent was lost. The request has the slot of another agent.
+    Elsewhere(JobHandle),
+}
+
+/// A request on its way to an agent that answers it. It holds the body for further tries until it is dropped.
+pub(crate) struct Dispatch {
+    state: Arc<CoordinatorState>,
+    client: Network,
+    draft: JobDraft,
+    /// The memory of the draft's body.
+    _body: Body,
+    /// The deadline of all tries and waits together.
+    deadline: Instant,
+    /// The failed tries.
+    tries: Tries,
+    /// The agent that got the request last.
+    agent: Option<AgentKey>,
+    /// Why the last try failed.
+    failure: Option<ApiError>,
+    /// How long the request has waited for slots.
+    waited: Duration,
+    /// Its place in the order of arrival.
+    ticket: Ticket,
+}
+
+impl Dispatch {
+    /// A request that no agent has got yet.
+    pub(crate) fn new(
+        state: Arc<CoordinatorState>,
+        client: Network,
+        request: &RequestInfo,
+        body: Body,
+        endpoint: Endpoint,
+    ) -> Self {
+        let deadline = Instant::now() + state.config.job_timeout;
+        let draft = JobDraft::new(request, endpoint, body.bytes.clone());
+        let (ticket, tries) = (state.arrival(), Tries::default());
+        let (agent, failure, waited) = (None, None, Duration::ZERO);
+        Self { state, client, draft, _body: body, deadline, tries, agent, failure, waited, ticket }
     }
-}
 
-/// Books a slot for a job, with an agent that takes its frame.
-fn book(state: &Arc<CoordinatorState>, draft: &JobDraft, tried: &[SessionId]) -> Result<JobHandle, NoAgent> {
-    let JobDraft { job, ref model, endpoint, .. } = *draft;
-    let wanted = Wanted { model, endpoint, length: draft.length(), most: state.config.max_job_message };
-    let Assignment { session, provider, link, extensions } = state.roster().assign(&wanted, job, tried)?;
-    Ok(JobHandle { state: state.clone(), session, provider, link, extensions, job, since: Instant::now() })
-}
-
-/// The error of a request that no other agent can get, after this failure of the last one, if there was one.
-fn not_booked(no_agent: NoAgent, failure: Option<ApiError>, draft: &JobDraft) -> ApiError {
-    let model = || draft.model.clone();
-    let error = match no_agent {
-        NoAgent::Unknown => ApiError::UnknownModel(model()),
-        NoAgent::NotAtEndpoint => ApiError::UnknownPath { model: model(), endpoint: draft.endpoint },
-        // The agents that still offer the model are all being stopped, so the last failure does not matter.
-        NoAgent::Draining => return ApiError::NotOfferedNow(model()),
-        NoAgent::TooLarge { limit, length } => ApiError::MessageTooLarge { length, limit },
-        NoAgent::Full => ApiError::Full,
-    };
-    failure.unwrap_or(error)
-}
-
-/// A job that was sent to an agent and of whose response no byte was received.
-struct BeginningJob {
-    running: RunningJob,
-    head: Option<ResponseHead>,
-}
-
-/// Why a response has not begun.
-enum NotBegun {
-    /// It can't.
-    Failed(ApiError),
-    /// The connection of the agent was lost. The job can wait for its return.
-    AgentAway(Box<BeginningJob>),
-}
-
-impl BeginningJob {
-    /// Waits for the first bytes of a successful response.
-    async fn begin(mut self, may_resend: impl Fn() -> bool) -> Result<StartedJob, NotBegun> {
+    /// Starts a job and waits for the first bytes of its response. Before these bytes, the request goes to another agent if
+    /// an agent fails, as [`Tries`] allows. If there is no other agent, the last failure is returned; but if the session of an
+    /// agent that has lost its connection may go on, the job waits for that.
+    pub(crate) async fn start(&mut self) -> Result<StartedJob, ApiError> {
+        // The next slot, if it was booked because an agent lost its connection.
+        let mut booked = None;
         loop {
-            let part = match self.running.next_or_away().await {
-                PartOrLoss::AgentAway if may_resend() => return Err(NotBegun::AgentAway(Box::new(self))),
-                PartOrLoss::AgentAway => continue,
+            let handle = match booked.take() {
+                Some(handle) => handle,
+                None => self.slot().await?,
+            };
+            if let Some(cause) = self.tries.last() {
+                let (model, provider) = (self.draft.demand.model.clone(), handle.slot.provider.clone());
+                self.state.events.emit(&RequestRetried { job: handle.job, model, provider, cause });
+            }
+            let frame = self.draft.encode(handle.job, self.time(), handle.slot.extensions).await?;
+            let (sender, receiver) = response_channel(self.state.config.max_buffered);
+            let until = self.deadline + self.state.config.deadline_margin;
+            let mut running = RunningJob::new(receiver, handle, until, self.draft.demand.clone());
+            if running.send(frame, sender) {
+                match self.begin(running).await {
+                    Ok(Begun::Here(started)) => return Ok(*started),
+                    Ok(Begun::Elsewhere(handle)) => booked = Some(handle),
+                    Err(error) => self.failed(error)?,
+                }
+            } else {
+                drop(running);
+                let not_sent = Failure { result: JobResult::NotSent, blames_request: false, spares_agent: false };
+                self.record(Some(not_sent), ApiError::Full { tried: true })?;
+            }
+        }
+    }
+
+    /// The job that was started last has failed, and the client has got nothing of its response. An error if the request
+    /// may not be tried again.
+    pub(crate) fn failed(&mut self, error: ApiError) -> Result<(), ApiError> {
+        self.record(error.failure(), error)
+    }
+
+    fn record(&mut self, failure: Option<Failure>, error: ApiError) -> Result<(), ApiError> {
+        let in_time = self.is_in_time();
+        match (failure, self.agent) {
+            (Some(failure), Some(agent)) if self.tries.record(agent, failure, in_time) => {
+                self.failure = Some(error);
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn is_in_time(&self) -> bool {
+        Instant::now() < self.deadline
+    }
+
+    /// What is left for a job.
+    fn time(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }
+
+    /// Waits for the first bytes of a successful response. If the agent loses its connection before them, the request moves to
+    /// another agent that has a slot at once; if there is none, it waits for the return of its agent.
+    async fn begin(&mut self, mut running: RunningJob) -> Result<Begun, ApiError> {
+        let mut head = None;
+        loop {
+            let part = match running.next_or_away().await {
                 PartOrLoss::Part(part) => part,
+                PartOrLoss::AgentAway => match self.elsewhere() {
+                    Some(handle) => {
+                        running.give_up_agent();
+                        return Ok(Begun::Elsewhere(handle));
+                    }
+                    None => continue,
+                },
             };
             match part {
-                ResponsePart::Head(given) if given.is_success() => self.head = Some(given),
-                ResponsePart::Head(given) => return Err(NotBegun::Failed(refused(self.running, &given).await)),
+                ResponsePart::Head(given) if given.is_success() => head = Some(given),
+                ResponsePart::Head(given) => return Err(refused(running, &given).await),
                 ResponsePart::Chunk(first) => {
-                    return Ok(StartedJob { running: self.running, head: self.head, first });
+                    return Ok(Begun::Here(Box::new(StartedJob { running, head, first })));
                 }
-                ResponsePart::End(end) => return Err(NotBegun::Failed(ApiError::of(end))),
+                ResponsePart::End(end) => return Err(ApiError::of(end)),
             }
         }
     }
 
-    /// The request goes to another agent: this job is not wanted any more.
-    fn give_up(mut self) -> ApiError {
-        self.running.result = JobResult::AgentLost;
-        ApiError::Lost { sent: true }
+    /// Books a slot of another agent for a request whose agent has no connection. `None`, and nothing is recorded, if the request
+    /// may not be tried again or there is no slot.
+    fn elsewhere(&mut self) -> Option<JobHandle> {
+        let mut tries = self.tries.clone();
+        let (agent, error) = (self.agent?, ApiError::LOST);
+        if !tries.record(agent, error.failure()?, self.is_in_time()) {
+            return None;
+        }
+        let job = JobId::random();
+        let claim = Claim { tries: &tries, ..self.claim(job) };
+        let Ok(Claimed::Slot(slot)) = self.state.claim(claim, false) else { return None };
+        self.tries = tries;
+        self.failure = Some(error);
+        Some(self.own(job, slot))
+    }
+
+    fn own(&mut self, job: JobId, slot: Assignment<SessionLink>) -> JobHandle {
+        self.agent = Some(slot.key);
+        JobHandle::new(self.state.clone(), job, slot)
+    }
+
+    fn claim(&self, job: JobId) -> Claim<'_> {
+        let (length, tries) = (self.draft.length(self.time()), &self.tries);
+        Claim { client: self.client, demand: &self.draft.demand, length, job, tries, ticket: self.ticket }
+    }
+
+    /// Books a slot, and waits for one if all agents are full or away.
+    async fn slot(&mut self) -> Result<JobHandle, ApiError> {
+        loop {
+            let job = JobId::random();
+            let time = self.state.config.queue_time.saturating_sub(self.waited);
+            let slot = match self.state.claim(self.claim(job), !time.is_zero()) {
+                Ok(Claimed::Slot(slot)) => slot,
+                Ok(Claimed::Waits { place, end }) => {
+                    let since = Instant::now();
+                    let waiting = WaitingRequest::new(self.state.clone(), place, self.draft.demand.clone(), job, end);
+                    let end = waiting.end((since + time).min(self.deadline)).await;
+                    self.waited += since.elapsed();
+                    match end {
+                        Some(WaitEnd::Slot(slot)) => slot,
+                        Some(WaitEnd::Displaced) => return Err(self.queue_full()),
+                        Some(WaitEnd::Stopping) => return Err(ApiError::Stopping),
+                        // The next claim finds out what there is instead of a slot.
+                        Some(WaitEnd::Draining) => continue,
+                        None => {
+                            self.waited = self.state.config.queue_time;
+                            continue;
+                        }
+                    }
+                }
+                Err(NoSlot::Stopping) => return Err(ApiError::Stopping),
+                Err(NoSlot::QueueFull) => {
+                    let Demand { model, endpoint } = self.draft.demand.clone();
+                    let (outcome, waited) = (WaitOutcome::QueueFull, Duration::ZERO);
+                    self.state.events.emit(&WaitEnded { model, endpoint, outcome, waited });
+                    return Err(self.queue_full());
+                }
+                Err(NoSlot::NoAgent(no_agent)) => return Err(self.no_agent(no_agent)),
+            };
+            return Ok(self.own(job, slot));
+        }
+    }
+
+    fn queue_full(&self) -> ApiError {
+        ApiError::QueueFull { tried: self.failure.is_some() }
+    }
+
+    fn no_agent(&mut self, no_agent: NoAgent) -> ApiError {
+        let Demand { model, endpoint } = self.draft.demand.clone();
+        match (no_agent, self.failure.take()) {
+            (NoAgent::Full, failure) => ApiError::Full { tried: failure.is_some() },
+            (NoAgent::Draining | NoAgent::Away, failure) => ApiError::NotOfferedNow { model, tried: failure.is_some() },
+            (_, Some(failure)) => failure,
+            (NoAgent::TooLarge { limit, length }, None) => ApiError::MessageTooLarge { length, limit },
+            (NoAgent::NotAtEndpoint, None) => ApiError::UnknownPath { model, endpoint },
+            // An agent that has failed the request leaves a failure.
+            (NoAgent::Unknown | NoAgent::Tried, None) => ApiError::UnknownModel(model),
+        }
     }
 }
 

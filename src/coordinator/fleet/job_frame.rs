@@ -6,48 +6,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::demand::{Demand, FrameLength};
 use crate::coordinator::api::request::RequestInfo;
 use crate::core::json::Members;
 use crate::messages::endpoint::{AnswerForm, Endpoint};
-use crate::messages::ids::{JobId, ModelId};
+use crate::messages::ids::JobId;
 use crate::messages::wire::{Extension, Extensions, FromCoordinator, JobFrame, JobTarget};
 
 /// A body of this size or more is encoded on another thread than the one that serves connections, in bytes.
 const LARGE: usize = 1 << 20;
 
-/// A request as a job that has no agent yet.
+/// A request of which jobs are made: one for each agent that it is sent to.
 pub(crate) struct JobDraft {
-    /// The job's id. Each agent that the request is sent to gets another one.
-    pub(crate) job: JobId,
-    /// The requested model.
-    pub(crate) model: ModelId,
-    /// The requested path.
-    pub(crate) endpoint: Endpoint,
+    /// What it needs of an agent.
+    pub(crate) demand: Demand,
     form: AnswerForm,
-    /// What is left of the time for the request.
-    deadline: Duration,
     /// A JSON object that was checked.
     body: Bytes,
-}
-
-/// The length of a `job` frame in bytes. Only agents with the extension `endpoints` are sent the path and the form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameLength {
-    base: usize,
-    with_target: usize,
-}
-
-impl FrameLength {
-    /// The length for an agent with which these extensions were agreed on.
-    pub(crate) fn for_agent(self, agreed: Extensions) -> usize {
-        if agreed.contains(Extension::Endpoints) { self.with_target } else { self.base }
-    }
-
-    /// The same length for every agent.
-    #[cfg(test)]
-    pub(crate) fn of(length: usize) -> Self {
-        Self { base: length, with_target: length }
-    }
 }
 
 /// The text of a frame can't be made: a bug, because the request was checked.
@@ -55,18 +30,19 @@ impl FrameLength {
 pub(crate) struct NotEncoded;
 
 impl JobDraft {
-    /// A draft with an id of its own.
-    pub(crate) fn new(request: &RequestInfo, endpoint: Endpoint, body: Bytes, deadline: Duration) -> Self {
-        let (job, model, form) = (JobId::random(), request.model.clone(), request.response.form());
-        Self { job, model, endpoint, form, deadline, body }
+    /// The draft of a request at this path.
+    pub(crate) fn new(request: &RequestInfo, endpoint: Endpoint, body: Bytes) -> Self {
+        Self { demand: Demand { model: request.model.clone(), endpoint }, form: request.response.form(), body }
     }
 
-    /// The length of the frame that [`Self::encode`] makes. The body is not encoded for it.
-    pub(crate) fn length(&self) -> FrameLength {
+    /// The length of the frame that [`Self::encode`] makes for a job with so much time. With less time it is not longer. The
+    /// body is not encoded for it.
+    pub(crate) fn length(&self, time: Duration) -> FrameLength {
         let body = self.body.trim_ascii().len();
         let length = |target| {
             let mut count = Count(0);
-            let around = FromCoordinator::Job(self.frame(target, Bytes::from_static(NO_MEMBERS)));
+            // All ids are of the same length.
+            let around = self.frame(JobId::random(), time, target, Bytes::from_static(NO_MEMBERS));
             match serde_json::to_writer(&mut count, &around) {
                 Ok(()) => count.0 - NO_MEMBERS.len() + body,
                 // A bug. No agent takes such a frame.
@@ -76,11 +52,11 @@ impl JobDraft {
         FrameLength { base: length(JobTarget::BASE), with_target: length(self.target()) }
     }
 
-    /// The text of the frame for an agent with which these extensions were agreed on.
-    pub(crate) async fn encode(&self, agreed: Extensions) -> Result<String, NotEncoded> {
+    /// The text of the frame for a job with so much time, and an agent with which these extensions were agreed on.
+    pub(crate) async fn encode(&self, job: JobId, time: Duration, agreed: Extensions) -> Result<String, NotEncoded> {
         let target = if agreed.contains(Extension::Endpoints) { self.target() } else { JobTarget::BASE };
-        let frame = self.frame(target, self.body.clone());
-        let encode = move || serde_json::to_string(&FromCoordinator::Job(frame)).map_err(|_| NotEncoded);
+        let frame = self.frame(job, time, target, self.body.clone());
+        let encode = move || serde_json::to_string(&frame).map_err(|_| NotEncoded);
         if self.body.len() < LARGE {
             return encode();
         }
@@ -88,13 +64,13 @@ impl JobDraft {
     }
 
     fn target(&self) -> JobTarget {
-        JobTarget::new(self.endpoint, self.form)
+        JobTarget::new(self.demand.endpoint, self.form)
     }
 
-    fn frame(&self, target: JobTarget, request: Bytes) -> JobFrame {
-        let (job_id, model_id) = (self.job, self.model.clone());
-        let (members, endpoint, deadline) = (Members::default(), self.endpoint, self.deadline);
-        JobFrame { job_id, model_id, request, members, endpoint, deadline, target }
+    fn frame(&self, job_id: JobId, deadline: Duration, target: JobTarget, request: Bytes) -> FromCoordinator {
+        let Demand { model, endpoint } = self.demand.clone();
+        let members = Members::default();
+        FromCoordinator::Job(JobFrame { job_id, model_id: model, request, members, endpoint, deadline, target })
     }
 }
 
@@ -132,10 +108,10 @@ mod tests {
             for endpoint in Endpoint::ALL {
                 let body = Bytes::copy_from_slice(body.as_bytes());
                 let request = request::read(&body, endpoint).unwrap();
-                let draft = JobDraft::new(&request, endpoint, body, Duration::from_millis(12_345));
+                let (draft, time) = (JobDraft::new(&request, endpoint, body), Duration::from_millis(12_345));
                 for agreed in [Extensions::NONE, Extensions::all()] {
-                    let frame = draft.encode(agreed).await.unwrap();
-                    assert_eq!(draft.length().for_agent(agreed), frame.len(), "{endpoint} {agreed}");
+                    let frame = draft.encode(JobId::random(), time, agreed).await.unwrap();
+                    assert_eq!(draft.length(time).for_agent(agreed), frame.len(), "{endpoint} {agreed}");
                 }
             }
         }

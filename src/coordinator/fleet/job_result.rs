@@ -69,7 +69,7 @@ impl JobResult {
             ResponseEnd::SlowClient => Self::SlowClient,
             ResponseEnd::Unreadable => Self::UnreadableResponse,
             ResponseEnd::NotSent => Self::NotSent,
-            ResponseEnd::AgentLost => Self::AgentLost,
+            ResponseEnd::AgentLost | ResponseEnd::AgentRestarted => Self::AgentLost,
             ResponseEnd::Deadline => Self::Deadline,
         }
     }

@@ -38,6 +38,8 @@ pub(crate) enum ResponseEnd {
     NotSent,
     /// The agent's session ended first.
     AgentLost,
+    /// The agent has opened another session, and had sent no byte of the response.
+    AgentRestarted,
     /// The deadline passed, and the agent did not report it.
     Deadline,
 }

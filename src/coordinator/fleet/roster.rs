@@ -5,103 +5,33 @@
 //! roster, and gets no jobs, but it keeps its number and its set.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
 
-use super::job_frame::FrameLength;
-use super::summaries::{AgentSummary, ModelSummary};
+use super::demand::{Demand, FrameLength};
+use super::retry::Tries;
 use crate::coordinator::agents::handshake::AgentKey;
-use crate::messages::endpoint::{Endpoint, Endpoints};
+use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{JobId, ModelId, ProviderId};
 use crate::messages::wire::{Capabilities, Extension, Extensions, Heartbeat};
 
+mod agent;
+mod summary;
+
+pub(crate) use agent::AgentInfo;
+use agent::{Agent, MOST_JOBS, Offer};
+pub(crate) use summary::{AgentSummary, ModelSummary};
+
 #[cfg(test)]
 mod tests;
-
-/// The most concurrent jobs of an agent. An agent can't be configured for more.
-const MOST_JOBS: usize = 4096;
-/// The most slots of a new agent that count when agents are compared.
-const FIRST_SLOTS: usize = 8;
 
 /// The number of a session in this process. An agent that reconnects gets another one, unless its session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
-/// An agent that has proved its key.
-#[derive(Clone)]
-pub(crate) struct AgentInfo<L> {
-    /// Its key.
-    pub(crate) key: AgentKey,
-    /// The name that is made from the key.
-    pub(crate) provider: ProviderId,
-    /// The version that it reported.
-    pub(crate) version: String,
-    /// The extensions that were agreed on.
-    pub(crate) extensions: Extensions,
-    /// When it was admitted.
-    pub(crate) since: SystemTime,
-    /// The link to its session.
-    pub(crate) link: L,
-}
-
-impl AgentInfo<()> {
-    /// The same with a link.
-    pub(crate) fn linked<L>(self, link: L) -> AgentInfo<L> {
-        let Self { key, provider, version, extensions, since, link: () } = self;
-        AgentInfo { key, provider, version, extensions, since, link }
-    }
-}
-
-/// An agent's offer of one model.
-struct Offer {
-    max_concurrent: usize,
-    context_window: Option<u64>,
-    endpoints: Endpoints,
-}
-
-struct Agent<L> {
-    info: AgentInfo<L>,
-    offers: BTreeMap<ModelId, Offer>,
-    /// Concurrent jobs over all models, as it reported.
-    limit: usize,
-    /// The largest frame that it takes, in bytes. `None`: no limit is known.
-    max_message: Option<u64>,
-    /// The most concurrent jobs that it had when it completed one.
-    most_completed: usize,
-    /// Whether it announced that it will stop.
-    is_draining: bool,
-    /// Its jobs, each with its model.
-    jobs: HashMap<JobId, ModelId>,
-    heartbeat: Option<Heartbeat>,
-    /// The number of its last assignment. Among equal agents the one with the oldest assignment is next.
-    last_assignment: u64,
-}
-
-impl<L> Agent<L> {
-    fn serves(&self, model: &ModelId, endpoint: Endpoint) -> bool {
-        self.offers.get(model).is_some_and(|offer| offer.endpoints.contains(endpoint))
-    }
-
-    /// The length of the largest `job` frame that it may be sent, if the coordinator sends at most `most` bytes.
-    fn largest_job(&self, most: usize) -> usize {
-        self.max_message.and_then(|bytes| usize::try_from(bytes).ok()).map_or(most, |bytes| bytes.min(most))
-    }
-
-    fn has_room_for(&self, model: &ModelId) -> bool {
-        let of_model = self.jobs.values().filter(|other| *other == model).count();
-        self.jobs.len() < self.limit && self.offers.get(model).is_some_and(|offer| of_model < offer.max_concurrent)
-    }
-
-    /// The slots that count when agents are compared: those that it reports, but at most twice the concurrent jobs that it had
-    /// when it completed one. So an agent that reports too many slots gets no more jobs than others.
-    fn credible_slots(&self) -> usize {
-        self.limit.min((2 * self.most_completed).max(FIRST_SLOTS))
-    }
-
-    /// Whether it is preferred to another agent: by load, then by jobs, then by the oldest assignment.
-    fn is_preferred_to(&self, other: &Self) -> bool {
-        // a/b < c/d without a division. Slots are not 0 if there is room.
-        let load = (self.jobs.len() * other.credible_slots()).cmp(&(other.jobs.len() * self.credible_slots()));
-        load.then(self.jobs.len().cmp(&other.jobs.len())).then(self.last_assignment.cmp(&other.last_assignment)).is_lt()
+#[cfg(test)]
+impl SessionId {
+    /// A session for tests without a roster.
+    pub(crate) fn numbered(number: usize) -> Self {
+        Self(number as u64)
     }
 }
 
@@ -112,19 +42,8 @@ pub(crate) struct Roster<L> {
     away: BTreeMap<SessionId, Agent<L>>,
     sessions: u64,
     assignments: u64,
-}
-
-/// A job that needs an agent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
-    /// The model.
-    pub(crate) model: &'a ModelId,
-    /// The path.
-    pub(crate) endpoint: Endpoint,
-    /// The length of its frame.
-    pub(crate) length: FrameLength,
-    /// The longest frame that the coordinator sends to any agent, in bytes.
-    pub(crate) most: usize,
+    /// The longest `job` frame that any agent is sent, in bytes.
+    longest_job: usize,
 }
 
 /// A booked slot.
@@ -132,6 +51,8 @@ pub(crate) struct Wanted<'a> {
 pub(crate) struct Assignment<L> {
     /// The agent's session.
     pub(crate) session: SessionId,
+    /// The agent's key.
+    pub(crate) key: AgentKey,
     /// The agent's name.
     pub(crate) provider: ProviderId,
     /// The link to its session.
@@ -151,30 +72,34 @@ pub(crate) enum Released<L> {
     NotHeld,
 }
 
-/// Why no agent can get a job. If there are several reasons, the greatest one is reported.
+/// Why no agent gets a job now. If there are several reasons, the greatest one is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NoAgent {
     /// No agent offers the model.
     Unknown,
     /// No agent that offers the model offers it at the path.
     NotAtEndpoint,
-    /// All agents that offer it there are draining.
-    Draining,
-    /// No agent that offers it there and is not draining takes so large a frame.
+    /// No agent that offers it there takes so large a frame.
     TooLarge {
         /// The largest frame that one of them takes, in bytes.
         limit: usize,
         /// The length of the frame for that agent, in bytes.
         length: usize,
     },
-    /// All agents that offer it are at their limits or were tried.
+    /// All agents that offer it there have failed the request.
+    Tried,
+    /// All others that offer it there are draining.
+    Draining,
+    /// All others that offer it there and are not draining have no connection. They may come back.
+    Away,
+    /// All others that offer it there are at their limits.
     Full,
 }
 
 impl<L: Clone> Roster<L> {
-    /// A roster without agents.
-    pub(crate) fn new() -> Self {
-        Self { agents: BTreeMap::new(), away: BTreeMap::new(), sessions: 0, assignments: 0 }
+    /// A roster without agents, each of which is sent frames of up to so many bytes.
+    pub(crate) fn new(longest_job: usize) -> Self {
+        Self { agents: BTreeMap::new(), away: BTreeMap::new(), sessions: 0, assignments: 0, longest_job }
     }
 
     /// Adds an agent without offers. An older session of the same key is removed, and its link is returned if it has a connection.
@@ -189,6 +114,7 @@ impl<L: Clone> Roster<L> {
             offers: BTreeMap::new(),
             limit: 0,
             max_message: None,
+            has_offered: false,
             is_draining: false,
             most_completed: 0,
             jobs: HashMap::new(),
@@ -211,13 +137,13 @@ impl<L: Clone> Roster<L> {
         self.away.extend(parted.map(|agent| (session, agent)));
     }
 
-    /// The session of an agent goes on over another connection. The agent keeps its jobs, and offers nothing until it sends its
-    /// offer again. Returns the link of its old connection, if that still exists.
+    /// The session of an agent goes on over another connection. The agent keeps its jobs, and gets no other ones until it sends
+    /// its offer again. Returns the link of its old connection, if that still exists.
     pub(crate) fn rejoin(&mut self, session: SessionId, info: AgentInfo<L>) -> Option<L> {
         let connected = self.agents.remove(&session);
         let link = connected.as_ref().map(|agent| agent.info.link.clone());
         let agent = connected.or_else(|| self.away.remove(&session));
-        let rejoined = agent.map(|agent| (session, Agent { info, offers: BTreeMap::new(), limit: 0, ..agent }));
+        let rejoined = agent.map(|agent| (session, Agent { info, has_offered: false, ..agent }));
         self.agents.extend(rejoined);
         link
     }
@@ -229,6 +155,7 @@ impl<L: Clone> Roster<L> {
         let names_paths = agent.info.extensions.contains(Extension::Endpoints);
         let names_size = agent.info.extensions.contains(Extension::Sizes);
         agent.max_message = offer.limits.max_message_bytes.filter(|_| names_size);
+        agent.has_offered = true;
         agent.limit = (offer.limits.max_concurrent_total as usize).min(MOST_JOBS);
         agent.offers = offer
             .models
@@ -236,7 +163,8 @@ impl<L: Clone> Roster<L> {
             .map(|model| {
                 let max_concurrent = (model.max_concurrent as usize).min(MOST_JOBS);
                 let endpoints = model.endpoints.filter(|_| names_paths).unwrap_or(Endpoints::BASE);
-                (model.model_id, Offer { max_concurrent, context_window: model.context_window, endpoints })
+                let context_window = model.context_window;
+                (model.model_id, Offer { max_concurrent, context_window, endpoints, full_at: None })
             })
             .collect();
     }
@@ -248,48 +176,77 @@ impl<L: Clone> Roster<L> {
         }
     }
 
-    /// Books a slot for a job with the least loaded agent that offers the model at the path, is not draining, takes a frame of this
-    /// length, and is not among those `tried`.
+    /// Books a slot for a job with the least loaded agent that serves the demand, takes a frame of this length, and may get a
+    /// request that failed like this before.
     pub(crate) fn assign(
         &mut self,
-        wanted: &Wanted<'_>,
+        demand: &Demand,
+        length: FrameLength,
+        tries: &Tries,
         job: JobId,
-        tried: &[SessionId],
     ) -> Result<Assignment<L>, NoAgent> {
-        let Wanted { model, endpoint, length, most } = *wanted;
         let mut no_agent = NoAgent::Unknown;
-        let mut best: Option<(SessionId, &mut Agent<L>)> = None;
-        for (session, agent) in &mut self.agents {
-            if !agent.offers.contains_key(model) {
-                continue;
-            }
-            if !agent.serves(model, endpoint) {
-                no_agent = no_agent.max(NoAgent::NotAtEndpoint);
-                continue;
-            }
-            if agent.is_draining {
+        let mut best: Option<(SessionId, &Agent<L>)> = None;
+        let connected = self.agents.iter().map(|(session, agent)| (*session, agent, agent.has_offered));
+        let away = self.away.iter().map(|(session, agent)| (*session, agent, false));
+        for (session, agent, is_here) in connected.chain(away) {
+            if let Err(never) = self.suits(agent, demand, length, tries) {
+                no_agent = no_agent.max(never);
+            } else if agent.is_draining {
                 no_agent = no_agent.max(NoAgent::Draining);
-                continue;
-            }
-            let (length, limit) = (length.for_agent(agent.info.extensions), agent.largest_job(most));
-            if length > limit {
-                no_agent = no_agent.max(NoAgent::TooLarge { limit, length });
-                continue;
-            }
-            no_agent = NoAgent::Full;
-            if tried.contains(session) || !agent.has_room_for(model) {
-                continue;
-            }
-            if best.as_ref().is_none_or(|(_, best)| agent.is_preferred_to(best)) {
-                best = Some((*session, agent));
+            } else if !is_here {
+                no_agent = no_agent.max(NoAgent::Away);
+            } else {
+                no_agent = NoAgent::Full;
+                if agent.has_room_for(&demand.model) && best.is_none_or(|(_, best)| agent.is_preferred_to(best)) {
+                    best = Some((session, agent));
+                }
             }
         }
-        let (session, agent) = best.ok_or(no_agent)?;
+        let (session, _) = best.ok_or(no_agent)?;
+        self.book(session, &demand.model, job).ok_or(no_agent)
+    }
+
+    /// Whether an agent could get a job if it had a slot, or why not.
+    fn suits(&self, agent: &Agent<L>, demand: &Demand, length: FrameLength, tries: &Tries) -> Result<(), NoAgent> {
+        if !agent.offers.contains_key(&demand.model) {
+            return Err(NoAgent::Unknown);
+        }
+        if !agent.serves(demand) {
+            return Err(NoAgent::NotAtEndpoint);
+        }
+        let (length, limit) = (length.for_agent(agent.info.extensions), agent.largest_job(self.longest_job));
+        if length > limit {
+            return Err(NoAgent::TooLarge { limit, length });
+        }
+        if tries.rule_out(agent.info.key) { Err(NoAgent::Tried) } else { Ok(()) }
+    }
+
+    /// Books a slot for a job with this agent. `None` if the agent is gone.
+    pub(crate) fn book(&mut self, session: SessionId, model: &ModelId, job: JobId) -> Option<Assignment<L>> {
+        let agent = self.agents.get_mut(&session)?;
         self.assignments += 1;
         agent.last_assignment = self.assignments;
         agent.jobs.insert(job, model.clone());
-        let AgentInfo { provider, link, extensions, .. } = &agent.info;
-        Ok(Assignment { session, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+        let AgentInfo { key, provider, link, extensions, .. } = &agent.info;
+        Some(Assignment { session, key: *key, provider: provider.clone(), link: link.clone(), extensions: *extensions })
+    }
+
+    /// Whether an agent takes jobs, serves the demand, and has a slot for it.
+    pub(crate) fn has_slot(&self, session: SessionId, demand: &Demand) -> bool {
+        let agent = self.agents.get(&session).filter(|agent| agent.takes_jobs());
+        agent.is_some_and(|agent| agent.serves(demand) && agent.has_room_for(&demand.model))
+    }
+
+    /// Whether an agent that serves the demand takes a frame of this length and may get a request that failed like this before.
+    pub(crate) fn may_get(&self, session: SessionId, demand: &Demand, length: FrameLength, tries: &Tries) -> bool {
+        self.agents.get(&session).is_some_and(|agent| self.suits(agent, demand, length, tries).is_ok())
+    }
+
+    /// Whether there is an agent that may get such a request, now or when it has a slot or a connection again.
+    pub(crate) fn may_ever_get(&self, demand: &Demand, length: FrameLength, tries: &Tries) -> bool {
+        let mut agents = self.agents.values().chain(self.away.values()).filter(|agent| !agent.is_draining);
+        agents.any(|agent| self.suits(agent, demand, length, tries).is_ok())
     }
 
     /// Records that an agent will stop. `false` if that is known, or the agent is gone.
@@ -312,6 +269,22 @@ impl<L: Clone> Roster<L> {
         }
     }
 
+    /// Frees the slot of a job that its agent has refused because it is full. Until the agent has fewer jobs than the others
+    /// that it has now, sends an offer, or [`Self::forget_refusals`] is called, it has no slot for the model.
+    pub(crate) fn refuse(&mut self, session: SessionId, job: JobId) {
+        let Some(agent) = self.agents.get_mut(&session) else { return };
+        let offer = agent.jobs.remove(&job).and_then(|model| agent.offers.get_mut(&model));
+        if let Some(offer) = offer {
+            offer.full_at = Some(agent.jobs.len());
+        }
+    }
+
+    /// Lets an agent have jobs again as if it had refused none.
+    pub(crate) fn forget_refusals(&mut self, session: SessionId) {
+        let offers = self.agents.get_mut(&session).into_iter().flat_map(|agent| agent.offers.values_mut());
+        offers.for_each(|offer| offer.full_at = None);
+    }
+
     /// Frees a job's slot.
     pub(crate) fn release(&mut self, session: SessionId, job: JobId) -> Released<L> {
         let free = |agents: &mut BTreeMap<SessionId, Agent<L>>| {
@@ -328,6 +301,11 @@ impl<L: Clone> Roster<L> {
     /// The link to an agent that has a connection.
     pub(crate) fn link(&self, session: SessionId) -> Option<L> {
         self.agents.get(&session).map(|agent| agent.info.link.clone())
+    }
+
+    /// The number of connected agents.
+    pub(crate) fn count(&self) -> usize {
+        self.agents.len()
     }
 
     /// Jobs over all connected agents.
@@ -348,39 +326,5 @@ impl<L: Clone> Roster<L> {
     /// The links to all connected agents.
     pub(crate) fn links(&self) -> Vec<L> {
         self.agents.values().map(|agent| agent.info.link.clone()).collect()
-    }
-
-    /// Every model of the agents that are not draining, once, by its id.
-    pub(crate) fn models(&self) -> Vec<ModelSummary> {
-        let mut models: BTreeMap<&ModelId, ModelSummary> = BTreeMap::new();
-        for agent in self.agents.values().filter(|agent| !agent.is_draining) {
-            for (id, offer) in &agent.offers {
-                let since = agent.info.since;
-                let context_window = offer.context_window;
-                let model = models.entry(id).or_insert(ModelSummary { id: id.clone(), context_window, since });
-                model.context_window = model.context_window.max(context_window);
-                model.since = model.since.min(since);
-            }
-        }
-        models.into_values().collect()
-    }
-
-    /// All agents, in the order of their sessions.
-    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        let summary = |agent: &Agent<L>| AgentSummary {
-            provider_id: agent.info.provider.clone(),
-            pubkey: agent.info.key.to_base64(),
-            agent_version: agent.info.version.clone(),
-            extensions: agent.info.extensions,
-            connected_since: humantime::format_rfc3339_seconds(agent.info.since).to_string(),
-            models: agent.offers.keys().cloned().collect(),
-            max_concurrent: agent.limit,
-            max_message_bytes: agent.max_message,
-            slots: agent.offers.iter().map(|(id, offer)| (id.clone(), offer.max_concurrent)).collect(),
-            in_flight: agent.jobs.len(),
-            draining: agent.is_draining,
-            heartbeat: agent.heartbeat.clone(),
-        };
-        self.agents.values().map(summary).collect()
     }
 }

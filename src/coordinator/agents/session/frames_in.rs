@@ -1,5 +1,8 @@
 //! The frames of an admitted agent. Those of a connection whose session another one has change nothing.
 
+use std::time::Duration;
+
+use actix::AsyncContext;
 use bytes::Bytes;
 
 use super::{Admitted, CloseCode, Context, Session, Stage, send};
@@ -7,10 +10,13 @@ use crate::coordinator::agents::workload::{ChunkError, MissingJob};
 use crate::coordinator::events::{AgentDraining, AgentFrameIgnored, OfferReceived};
 use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::messages::ids::JobId;
-use crate::messages::wire::{BinaryChunk, Extension, FromAgent, FromCoordinator};
+use crate::messages::wire::{BinaryChunk, ErrorCode, Extension, FromAgent, FromCoordinator};
 
 /// Models of an offer whose names are logged.
 const NAMES: usize = 8;
+/// How long an agent that refuses a job because it is full has no slot for that model, unless one of its jobs ends or it sends
+/// an offer.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn frame(&mut self, ctx: &mut Context, admitted: &Admitted, frame: FromAgent) {
@@ -23,13 +29,13 @@ impl Session {
                     models: offer.models.len(),
                     names: offer.models.iter().take(NAMES).map(|model| model.model_id.clone()).collect(),
                 };
-                if jobs.with(|_| self.state.roster().offer(*id, offer)).is_some() {
+                if jobs.with(|_| self.state.offer(*id, offer)).is_some() {
                     self.state.events.emit(&received);
                     self.finish_missing();
                 }
             }
             FromAgent::Heartbeat(figures) => {
-                jobs.with(|_| self.state.roster().heartbeat(*id, figures));
+                jobs.with(|_| self.state.heartbeat(*id, figures));
             }
             FromAgent::JobChunk(chunk) => {
                 let taken = jobs.with(|jobs| jobs.take(&chunk, *agreed));
@@ -40,12 +46,18 @@ impl Session {
                 self.acknowledge_end(ctx, admitted, done.job_id);
             }
             FromAgent::JobError(error) => {
+                let is_full = error.error_code == ErrorCode::OutOfCapacity;
                 let end = ResponseEnd::Failed { code: error.error_code, message: error.message };
-                self.end(admitted, error.job_id, end);
+                if self.end(admitted, error.job_id, end) && is_full {
+                    let (id, jobs) = (*id, jobs.clone());
+                    ctx.run_later(FULL_FOR, move |session, _| {
+                        jobs.with(|_| session.state.forget_refusals(id));
+                    });
+                }
                 self.acknowledge_end(ctx, admitted, error.job_id);
             }
             FromAgent::Drain(notice) if agreed.contains(Extension::Drain) => {
-                if jobs.with(|_| self.state.roster().drain(*id)) == Some(true) {
+                if jobs.with(|_| self.state.begin_drain(*id)) == Some(true) {
                     let in_flight = notice.in_flight;
                     self.state.events.emit(&AgentDraining { provider: provider.clone(), in_flight });
                 }
@@ -96,11 +108,7 @@ impl Session {
     /// `false` if there is no such job.
     fn end(&mut self, admitted: &Admitted, job: JobId, end: ResponseEnd) -> bool {
         let Some(sender) = admitted.jobs.with(|jobs| jobs.end(job)).flatten() else { return false };
-        if matches!(end, ResponseEnd::Done(_)) {
-            self.state.complete(admitted.id, job);
-        } else {
-            self.state.release(admitted.id, job);
-        }
+        self.state.end(admitted.id, job, &end);
         sender.finish(end);
         true
     }

@@ -24,7 +24,7 @@ impl Session {
         let Stage::Admitted(admitted) = &self.stage else { return };
         let RunJob { id, frame, sender } = job;
         // What the agent takes may have changed while the job was in the mailbox.
-        if !self.state.roster().accepts(admitted.id, frame.len()) {
+        if !self.state.accepts(admitted.id, frame.len()) {
             return;
         }
         if admitted.jobs.with(|jobs| jobs.begin(id, sender)).is_some() {

@@ -1,10 +1,32 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::coordinator::fleet::job_frame::JobDraft;
+use crate::coordinator::fleet::job_result::JobResult;
+use crate::coordinator::fleet::retry::Failure;
+use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
-const CHAT: Endpoint = Endpoint::ChatCompletions;
+mod suits;
+
+/// The length of a frame that each agent takes.
+const SHORT: FrameLength = FrameLength::of(200);
+
+fn chat(model: &str) -> Demand {
+    Demand { model: model.into(), endpoint: Endpoint::ChatCompletions }
+}
+
+/// The failed tries of a request that these agents have lost.
+fn lost_by(agents: &[u8]) -> Tries {
+    let mut tries = Tries::default();
+    for agent in agents {
+        tries.record(
+            AgentKey([*agent; 32]),
+            Failure { result: JobResult::AgentLost, blames_request: false, spares_agent: false },
+            true,
+        );
+    }
+    tries
+}
 
 fn agent_info(key: u8) -> AgentInfo<u8> {
     let key = AgentKey([key; 32]);
@@ -37,7 +59,7 @@ fn offer(total: u32, models: &[(&str, u32, Option<u64>)]) -> Capabilities {
 
 /// A roster of agents 1, 2, … that offer model `m`, each with its limit.
 fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
-    let mut roster = Roster::new();
+    let mut roster = Roster::new(1 << 20);
     let sessions = limits
         .iter()
         .zip(1..)
@@ -50,38 +72,32 @@ fn serving_m(limits: &[u32]) -> (Roster<u8>, Vec<SessionId>) {
     (roster, sessions)
 }
 
-/// A job for a model at a path, with a frame of 200 bytes.
-fn wanted(model: &ModelId, endpoint: Endpoint) -> Wanted<'_> {
-    Wanted { model, endpoint, length: FrameLength::of(200), most: 1 << 20 }
+fn assign(roster: &mut Roster<u8>, model: &str) -> Result<u8, NoAgent> {
+    book(roster, &chat(model), JobId::random()).map(|given| given.link)
 }
 
-/// Books a slot for a job of model `m`.
-fn book(roster: &mut Roster<u8>, job: JobId, tried: &[SessionId]) -> Result<Assignment<u8>, NoAgent> {
-    roster.assign(&wanted(&ModelId::from("m"), CHAT), job, tried)
-}
-
-fn assign(roster: &mut Roster<u8>, tried: &[SessionId]) -> Result<u8, NoAgent> {
-    book(roster, JobId::random(), tried).map(|given| given.link)
+fn book(roster: &mut Roster<u8>, demand: &Demand, job: JobId) -> Result<Assignment<u8>, NoAgent> {
+    roster.assign(demand, SHORT, &Tries::default(), job)
 }
 
 #[test]
 fn jobs_go_where_the_share_of_taken_slots_is_smallest() {
     let (mut roster, _) = serving_m(&[1, 4]);
     // Both are idle: first the one with the oldest assignment, in the order of sessions. Then shares 1/1 against 0/4, 1/4, 2/4, 3/4.
-    let order: Vec<u8> = (0..5).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    let order: Vec<u8> = (0..5).map(|_| assign(&mut roster, "m").unwrap()).collect();
     assert_eq!(order, [1, 2, 2, 2, 2]);
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Full));
     assert_eq!(roster.in_flight(), 5);
 }
 
 #[test]
 fn an_agent_gets_no_more_jobs_by_reporting_too_many_slots() {
     let (mut roster, _) = serving_m(&[u32::MAX, 8]);
-    let order: Vec<u8> = (0..16).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    let order: Vec<u8> = (0..16).map(|_| assign(&mut roster, "m").unwrap()).collect();
     assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 8);
     assert_eq!(roster.agents()[0].max_concurrent, 4096);
     // It gets the jobs that the others have no slots for.
-    assert_eq!(assign(&mut roster, &[]), Ok(1));
+    assert_eq!(assign(&mut roster, "m"), Ok(1));
 }
 
 #[test]
@@ -90,10 +106,10 @@ fn an_agent_that_completes_many_concurrent_jobs_gets_its_share() {
     let mut jobs = Vec::new();
     for _ in 0..72 {
         let job = JobId::random();
-        jobs.push((book(&mut roster, job, &[]).unwrap().session, job));
+        jobs.push((book(&mut roster, &chat("m"), job).unwrap().session, job));
     }
     jobs.into_iter().for_each(|(session, job)| roster.complete(session, job));
-    let order: Vec<u8> = (0..18).map(|_| assign(&mut roster, &[]).unwrap()).collect();
+    let order: Vec<u8> = (0..18).map(|_| assign(&mut roster, "m").unwrap()).collect();
     assert_eq!(order.iter().filter(|agent| **agent == 1).count(), 16);
 }
 
@@ -103,7 +119,7 @@ fn equal_agents_take_turns() {
     let mut order = Vec::new();
     for _ in 0..6 {
         let job = JobId::random();
-        let given = book(&mut roster, job, &[]).unwrap();
+        let given = book(&mut roster, &chat("m"), job).unwrap();
         order.push(given.link);
         assert_ne!(roster.release(given.session, job), Released::NotHeld);
     }
@@ -115,35 +131,35 @@ fn equal_agents_take_turns() {
 fn with_equal_shares_the_agent_with_fewer_jobs_is_preferred() {
     let (mut roster, _) = serving_m(&[2, 4]);
     for want in [1, 2, 2, 1, 2, 2] {
-        assert_eq!(assign(&mut roster, &[]), Ok(want));
+        assert_eq!(assign(&mut roster, "m"), Ok(want));
     }
 }
 
 #[test]
 fn a_model_without_an_offer_and_a_model_without_a_free_slot_are_different_errors() {
     let (mut roster, sessions) = serving_m(&[1]);
-    let other = ModelId::from("other");
-    assert_eq!(roster.assign(&wanted(&other, CHAT), JobId::random(), &[]).unwrap_err(), NoAgent::Unknown);
-    assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Full));
+    assert_eq!(assign(&mut roster, "other"), Err(NoAgent::Unknown));
+    assert_eq!(assign(&mut roster, "m"), Ok(1));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Full));
     roster.offer(sessions[0], offer(1, &[]));
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Unknown));
 }
 
 #[test]
 fn a_model_has_a_limit_of_its_own() {
-    let mut roster = Roster::new();
+    let mut roster = Roster::new(1 << 20);
     let (session, _) = roster.join(agent_info(1));
     roster.offer(session, offer(10, &[("m", 1, None), ("n", 10, None)]));
-    assert_eq!(assign(&mut roster, &[]), Ok(1));
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
-    assert!(roster.assign(&wanted(&ModelId::from("n"), CHAT), JobId::random(), &[]).is_ok());
+    assert_eq!(assign(&mut roster, "m"), Ok(1));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Full));
+    assert_eq!(assign(&mut roster, "n"), Ok(1));
 }
 
 #[test]
 fn a_slot_is_freed_only_once() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    book(&mut roster, job, &[]).unwrap();
+    book(&mut roster, &chat("m"), job).unwrap();
     assert_eq!(roster.release(sessions[0], job), Released::Connected(1));
     assert_eq!(roster.release(sessions[0], job), Released::NotHeld);
     assert_eq!(roster.in_flight(), 0);
@@ -153,7 +169,7 @@ fn a_slot_is_freed_only_once() {
 fn a_second_session_of_a_key_replaces_the_first_and_survives_its_end() {
     let (mut roster, sessions) = serving_m(&[1]);
     let job = JobId::random();
-    book(&mut roster, job, &[]).unwrap();
+    book(&mut roster, &chat("m"), job).unwrap();
     let (second, replaced) = roster.join(AgentInfo { link: 9, ..agent_info(1) });
     assert_eq!(replaced, Some(1));
     roster.leave(sessions[0]);
@@ -175,7 +191,7 @@ fn messages_of_an_old_session_change_nothing() {
 
 #[test]
 fn a_model_of_several_agents_is_listed_once_with_the_largest_context() {
-    let mut roster = Roster::new();
+    let mut roster = Roster::new(1 << 20);
     for (key, context) in [(5, Some(4096)), (3, None), (7, Some(8192))] {
         let (session, _) = roster.join(agent_info(key));
         roster.offer(session, offer(1, &[("m", 1, context)]));
@@ -187,7 +203,7 @@ fn a_model_of_several_agents_is_listed_once_with_the_largest_context() {
 #[test]
 fn operators_see_the_agents_and_their_jobs() {
     let (mut roster, sessions) = serving_m(&[2]);
-    assign(&mut roster, &[]).unwrap();
+    assign(&mut roster, "m").unwrap();
     roster.heartbeat(sessions[0], Heartbeat { queue_depth: 1, ..Heartbeat::default() });
     let [agent] = &roster.agents()[..] else { panic!("not one agent") };
     assert_eq!((agent.in_flight, agent.max_concurrent), (1, 2));
@@ -198,7 +214,7 @@ fn operators_see_the_agents_and_their_jobs() {
 
 #[test]
 fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_protocol() {
-    let mut roster = Roster::new();
+    let mut roster = Roster::new(1 << 20);
     let join = |roster: &mut Roster<u8>, key, extensions: Extensions, endpoints| {
         let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });
         let mut capabilities = offer(9, &[("m", 9, None)]);
@@ -206,7 +222,7 @@ fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_p
         roster.offer(session, capabilities);
     };
     let given = |roster: &mut Roster<u8>, endpoint| {
-        roster.assign(&wanted(&ModelId::from("m"), endpoint), JobId::random(), &[]).map(|given| given.link)
+        book(roster, &Demand { model: "m".into(), endpoint }, JobId::random()).map(|given| given.link)
     };
     let embeddings = Some(Endpoints::NONE.with(Endpoint::Embeddings));
     join(&mut roster, 1, Extensions::NONE, embeddings);
@@ -223,127 +239,79 @@ fn an_agent_gets_jobs_at_the_paths_that_it_offers_or_else_at_those_of_the_base_p
 }
 
 #[test]
+fn a_request_does_not_go_to_an_agent_that_has_failed_it_also_in_a_new_session() {
+    let (mut roster, _) = serving_m(&[1, 1]);
+    let mut assign =
+        |failed: &[u8]| roster.assign(&chat("m"), SHORT, &lost_by(failed), JobId::random()).map(|slot| slot.link);
+    assert_eq!(assign(&[1]), Ok(2));
+    assert_eq!(assign(&[1]), Err(NoAgent::Full), "the second agent is not ruled out");
+    assert_eq!(assign(&[1, 2]), Err(NoAgent::Tried));
+    let (session, _) = roster.join(agent_info(1));
+    roster.offer(session, offer(1, &[("m", 1, None)]));
+    assert!(roster.has_slot(session, &chat("m")));
+    let may_get = |failed: &[u8]| roster.may_get(session, &chat("m"), SHORT, &lost_by(failed));
+    assert!(!may_get(&[1]) && may_get(&[2]));
+    assert_eq!(roster.assign(&chat("m"), SHORT, &lost_by(&[1]), JobId::random()).unwrap_err(), NoAgent::Full);
+}
+
+#[test]
+fn an_agent_that_refuses_a_job_as_full_has_no_slot_for_the_model_until_something_changes() {
+    let mut roster = Roster::new(1 << 20);
+    let (session, _) = roster.join(agent_info(1));
+    let offered = || offer(4, &[("m", 4, None), ("n", 4, None)]);
+    let refuse = |roster: &mut Roster<u8>| {
+        let refused = JobId::random();
+        book(roster, &chat("m"), refused).unwrap();
+        roster.refuse(session, refused);
+        // A second report of the same end changes nothing.
+        roster.refuse(session, refused);
+        assert_eq!(assign(roster, "m"), Err(NoAgent::Full));
+    };
+    roster.offer(session, offered());
+    refuse(&mut roster);
+    roster.forget_refusals(session);
+    let first = JobId::random();
+    book(&mut roster, &chat("m"), first).unwrap();
+    refuse(&mut roster);
+    roster.offer(session, offered());
+    refuse(&mut roster);
+    assert_eq!(assign(&mut roster, "n"), Ok(1), "only the model that was refused has no slot");
+    // It has one job, as many as when it refused.
+    assert_eq!(roster.release(session, first), Released::Connected(1));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Full));
+}
+
+#[test]
+fn after_the_end_of_a_job_an_agent_that_was_full_has_one_slot() {
+    let (mut roster, sessions) = serving_m(&[4]);
+    let jobs = [JobId::random(), JobId::random(), JobId::random()];
+    jobs.iter().for_each(|job| drop(book(&mut roster, &chat("m"), *job).unwrap()));
+    roster.refuse(sessions[0], jobs[2]);
+    roster.complete(sessions[0], jobs[0]);
+    assert_eq!(assign(&mut roster, "m"), Ok(1));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Full));
+}
+
+#[test]
 fn an_agent_that_is_away_gets_no_jobs_and_keeps_its_own_until_it_returns() {
     let (mut roster, sessions) = serving_m(&[2]);
     let (job, other) = (JobId::random(), JobId::random());
-    book(&mut roster, job, &[]).unwrap();
-    book(&mut roster, other, &[]).unwrap();
+    book(&mut roster, &chat("m"), job).unwrap();
+    book(&mut roster, &chat("m"), other).unwrap();
     roster.part(sessions[0]);
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown));
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Away));
     assert_eq!((roster.in_flight(), roster.waiting(), roster.links(), roster.agents().len()), (0, 2, vec![], 0));
     assert_eq!(roster.release(sessions[0], other), Released::Away);
     assert_eq!(roster.rejoin(sessions[0], AgentInfo { link: 7, ..agent_info(1) }), None);
     assert_eq!((roster.in_flight(), roster.waiting(), roster.link(sessions[0])), (1, 0, Some(7)));
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Unknown), "it has not sent its offer again");
+    assert_eq!(assign(&mut roster, "m"), Err(NoAgent::Away), "it has not sent its offer again");
+    assert!(!roster.has_slot(sessions[0], &chat("m")));
     roster.offer(sessions[0], offer(2, &[("m", 2, None)]));
-    assert_eq!((assign(&mut roster, &[]), assign(&mut roster, &[])), (Ok(7), Err(NoAgent::Full)));
+    assert_eq!((assign(&mut roster, "m"), assign(&mut roster, "m")), (Ok(7), Err(NoAgent::Full)));
     assert_eq!(roster.release(sessions[0], job), Released::Connected(7));
     // Its old connection may not have ended yet.
     assert_eq!(roster.rejoin(sessions[0], AgentInfo { link: 8, ..agent_info(1) }), Some(7));
     roster.part(sessions[0]);
     roster.join(agent_info(1));
     assert_eq!(roster.waiting(), 0, "the key has a new session");
-}
-
-#[test]
-fn a_job_goes_to_an_agent_that_takes_a_frame_of_its_length() {
-    let mut roster = Roster::new();
-    let join = |roster: &mut Roster<u8>, key, extensions, max_message_bytes| {
-        let (session, _) = roster.join(AgentInfo { extensions, ..agent_info(key) });
-        let mut capabilities = offer(1, &[("m", 1, None)]);
-        capabilities.limits.max_message_bytes = max_message_bytes;
-        roster.offer(session, capabilities);
-        session
-    };
-    let given = |roster: &mut Roster<u8>, length, most| {
-        let model = ModelId::from("m");
-        let wanted = Wanted { length: FrameLength::of(length), most, ..wanted(&model, CHAT) };
-        roster.assign(&wanted, JobId::random(), &[]).map(|given| given.link)
-    };
-    let sizes: Extensions = [Extension::Sizes].into_iter().collect();
-    let small = join(&mut roster, 1, sizes, Some(2000));
-    assert_eq!(given(&mut roster, 2001, 9000), Err(NoAgent::TooLarge { limit: 2000, length: 2001 }));
-    let middle = join(&mut roster, 2, sizes, Some(3000));
-    assert_eq!(given(&mut roster, 3001, 9000), Err(NoAgent::TooLarge { limit: 3000, length: 3001 }));
-    assert_eq!((roster.in_flight(), given(&mut roster, 3000, 9000)), (0, Ok(2)), "no slot was spent before");
-    // An agent that takes it and has no slot is worth a later try.
-    assert_eq!(given(&mut roster, 3000, 9000), Err(NoAgent::Full));
-    assert_eq!(given(&mut roster, 2000, 9000), Ok(1));
-    // Without the extension, or without a limit, the coordinator's own limit holds.
-    let any = join(&mut roster, 3, Extensions::NONE, Some(2000));
-    join(&mut roster, 4, sizes, None);
-    assert_eq!((given(&mut roster, 9000, 9000), given(&mut roster, 9000, 9000)), (Ok(3), Ok(4)));
-    assert_eq!(given(&mut roster, 9001, 9000), Err(NoAgent::TooLarge { limit: 9000, length: 9001 }));
-    let accepts = |session, length| roster.accepts(session, length);
-    assert_eq!((accepts(small, 2000), accepts(small, 2001)), (true, false));
-    assert_eq!((accepts(middle, 3000), accepts(any, usize::MAX)), (true, true));
-    roster.leave(any);
-    assert!(!roster.accepts(any, 1));
-}
-
-#[test]
-fn the_length_of_a_frame_depends_on_what_was_agreed_on() {
-    let mut roster = Roster::new();
-    let body = r#"{"model":"m"}"#;
-    let request = crate::coordinator::api::request::read(body.as_bytes(), CHAT).unwrap();
-    let draft = JobDraft::new(&request, CHAT, body.into(), Duration::from_secs(1));
-    let base = draft.length().for_agent(Extensions::NONE);
-    let given = |roster: &mut Roster<u8>| {
-        let wanted = Wanted { length: draft.length(), most: base, ..wanted(&draft.model, CHAT) };
-        roster.assign(&wanted, draft.job, &[]).map(|given| given.link)
-    };
-    let (session, _) = roster.join(AgentInfo { extensions: Extensions::all(), ..agent_info(1) });
-    roster.offer(session, offer(1, &[("m", 1, None)]));
-    let length = draft.length().for_agent(Extensions::all());
-    assert_eq!(given(&mut roster), Err(NoAgent::TooLarge { limit: base, length }));
-    let (session, _) = roster.join(agent_info(2));
-    roster.offer(session, offer(1, &[("m", 1, None)]));
-    assert_eq!(given(&mut roster), Ok(2));
-}
-
-#[test]
-fn an_agent_that_drains_gets_no_new_job_and_keeps_those_that_it_has() {
-    let (mut roster, sessions) = serving_m(&[4, 4]);
-    let job = JobId::random();
-    assert_eq!(book(&mut roster, job, &[]).unwrap().link, 1);
-    assert!(roster.drain(sessions[0]) && !roster.drain(sessions[0]), "it is recorded once");
-    assert_eq!((roster.draining(), roster.links().len(), roster.in_flight()), (1, 2, 1));
-    assert!(!roster.accepts(sessions[0], 1) && roster.accepts(sessions[1], 1));
-    for _ in 0..4 {
-        assert_eq!(assign(&mut roster, &[]), Ok(2));
-    }
-    // The other one may have a slot again.
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Full));
-    assert!(roster.drain(sessions[1]));
-    assert_eq!(assign(&mut roster, &[]), Err(NoAgent::Draining));
-    // What it offers later changes nothing.
-    roster.offer(sessions[1], offer(9, &[("m", 9, None)]));
-    assert_eq!(assign(&mut roster, &sessions), Err(NoAgent::Draining));
-    assert!(roster.models().is_empty());
-    assert_eq!(roster.agents().iter().map(|agent| agent.draining).collect::<Vec<_>>(), [true, true]);
-    assert_eq!(roster.release(sessions[0], job), Released::Connected(1));
-    // An agent that comes back takes jobs.
-    let (back, _) = roster.join(agent_info(1));
-    roster.offer(back, offer(1, &[("m", 1, None)]));
-    assert_eq!((assign(&mut roster, &[]), roster.draining(), roster.models().len()), (Ok(1), 1, 1));
-    roster.leave(sessions[1]);
-    assert!(!roster.drain(sessions[1]));
-}
-
-#[test]
-fn the_reason_that_an_agent_that_drains_is_left_is_not_that_the_model_is_unknown() {
-    let (mut roster, sessions) = serving_m(&[4]);
-    roster.drain(sessions[0]);
-    let model = ModelId::from("m");
-    let reason = |roster: &mut Roster<u8>, wanted: Wanted<'_>| {
-        roster.assign(&wanted, JobId::random(), &[]).map(|given| given.link)
-    };
-    assert_eq!(reason(&mut roster, wanted(&model, CHAT)), Err(NoAgent::Draining));
-    assert_eq!(reason(&mut roster, wanted(&ModelId::from("other"), CHAT)), Err(NoAgent::Unknown));
-    assert_eq!(reason(&mut roster, wanted(&model, Endpoint::Embeddings)), Err(NoAgent::NotAtEndpoint));
-    // Another agent that would take a smaller frame is there.
-    let (session, _) = roster.join(agent_info(2));
-    roster.offer(session, offer(4, &[("m", 4, None)]));
-    let large = Wanted { length: FrameLength::of(2 << 20), ..wanted(&model, CHAT) };
-    assert!(matches!(reason(&mut roster, large), Err(NoAgent::TooLarge { .. })));
 }

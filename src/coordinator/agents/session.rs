@@ -272,9 +272,11 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
             Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Binary(bytes)) => self.binary(ctx, &bytes),
-            Err(_) => match self.meter.header_error.get() {
-                Some(HeaderError::TooLarge) => self.violation(ctx, CloseCode::Size, "frame too large"),
-                Some(HeaderError::Invalid) | None => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
+            Err(error) => match (self.meter.header_error.get(), error) {
+                (Some(HeaderError::TooLarge), _) => self.violation(ctx, CloseCode::Size, "frame too large"),
+                // The socket failed, as it does when the agent's process is killed.
+                (None, ProtocolError::Io(_)) => ctx.stop(),
+                (Some(HeaderError::Invalid) | None, _) => self.violation(ctx, CloseCode::Protocol, "not WebSocket"),
             },
         }
     }

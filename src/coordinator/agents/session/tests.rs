@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 use actix_http::ws::Codec;
 use actix_web::error::PayloadError;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 
 use super::*;
 use crate::config::{CoordinatorConfig, MapEnvironment};
@@ -170,6 +171,19 @@ async fn an_error_while_the_session_closes_ends_it() {
     let mut rig = Rig::new(|_| None, &[&TEXT, &STRAY_FRAGMENT]);
     assert!(rig.settles(10));
     assert!(rig.taken.get() <= TEXT.len() + STRAY_FRAGMENT.len());
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_reset_gets_no_close_for_a_violation() {
+    let meter = Meter::new(MAX_HANDSHAKE_FRAME);
+    let reset = PayloadError::Incomplete(Some(ErrorKind::ConnectionReset.into()));
+    let socket = futures_util::stream::iter([Ok(Bytes::from_static(&PONG)), Err(reset)]);
+    let session = session(meter.clone());
+    let output = WebsocketContext::with_codec(session, Metered::new(socket, meter), Codec::new());
+    let frames: Vec<Bytes> = output.try_collect().await.unwrap();
+    let frames = frames.concat();
+    let length = usize::from(u16::from_be_bytes([frames[2], frames[3]]));
+    assert_eq!((&frames[..2], frames.len()), (&[0x81, 126][..], 4 + length), "the challenge, and nothing after it");
 }
 
 #[actix_rt::test]

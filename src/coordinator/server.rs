@@ -6,11 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server, ServerHandle, Service};
+use actix_web::body::MessageBody;
+use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::http::header::SERVER;
-use actix_web::middleware::DefaultHeaders;
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpServer};
+use actix_web::{App, Error, HttpServer};
 use futures_util::TryFutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -74,6 +76,7 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
             .app_data(data.clone())
             .wrap(DefaultHeaders::new().add((SERVER, "outpost-coordinator")))
             .wrap_fn(|request, service| service.call(request).map_ok(retry_after::add))
+            .wrap(from_fn(end_connections_of_a_stop))
             .configure(routes)
             .default_service(web::to(api::no_such_endpoint))
     })
@@ -112,6 +115,20 @@ fn routes(app: &mut ServiceConfig) {
         .route("/v1/embeddings", web::post().to(api::embeddings))
         .route("/v1/responses", web::post().to(api::responses))
         .route("/v1/messages", web::post().to(api::messages));
+}
+
+/// While the coordinator stops, each response is the last one on its connection. The client sends its next request, such as a
+/// retry, on a new connection, which a proxy leads to another coordinator.
+async fn end_connections_of_a_stop(
+    state: Data<CoordinatorState>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let mut response = next.call(request).await?;
+    if state.is_stopping() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 /// Makes the kernel end a connection whose peer acknowledges no bytes. A session does not run while its socket is full,

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use super::chunk::MAX_CHUNK;
 
-/// A first segment that grows beyond this many bytes gets room for a full frame at once. The later ones grow by doubling:
-/// what is held is bounded by its bytes.
+/// A first segment that grows beyond this many bytes gets room for a full frame at once, as each later one does. The
+/// allocator uses blocks of one size again; while they grew by doubling, the process kept the holes between them.
 const SHORT: usize = 4 * 1024;
 /// The largest buffer that is kept while there are no bytes.
 const KEPT: usize = 256;
@@ -40,7 +40,7 @@ impl Segments {
             let last = self.rest.back_mut().unwrap_or(&mut self.front);
             let room = MAX_CHUNK - last.len();
             if room == 0 {
-                self.rest.push_back(Vec::new());
+                self.rest.push_back(Vec::with_capacity(MAX_CHUNK));
                 continue;
             }
             let (piece, behind) = bytes.split_at(bytes.len().min(room));
@@ -125,6 +125,7 @@ mod tests {
                 prop_assert_eq!(segments.len(), held);
                 let capacity: usize = segments.rest.iter().chain([&segments.front]).map(Vec::capacity).sum();
                 prop_assert!(capacity <= 3 * MAX_CHUNK + 2 * held, "{capacity} for {held}");
+                prop_assert!(segments.rest.iter().all(|segment| segment.capacity() == MAX_CHUNK), "blocks of one size");
             }
             while !segments.is_empty() {
                 let read = segments.from(0);

@@ -83,11 +83,21 @@ class Victim:
         self.numbers = itertools.count()
         self.coordinator.provider_ids = iter(self.next_id, None)
         self.steps = asyncio.Queue()
-        self.coordinator.on_step = lambda step: self.steps.put_nowait((step, time.monotonic()))
+        self.coordinator.on_step = self.on_step
         self.status = free_port()
         self.moments = collections.Counter()
-        self.homes = 0
+        self.homes = self.earlier = 0
         self.agent = None
+
+    def on_step(self, number, step):
+        # What a killed agent had sent may be read after its successor was started.
+        if number > self.earlier:
+            self.steps.put_nowait((step, time.monotonic()))
+
+    def key(self):
+        """The public key that the agent has shown since its start."""
+        keys = [key for number, key in self.coordinator.keys.items() if number > self.earlier]
+        return keys[-1] if keys else None
 
     def next_id(self):
         # Of different lengths, so that a mixture of two would be seen.
@@ -109,6 +119,8 @@ class Victim:
         }
         while not self.steps.empty():
             self.steps.get_nowait()
+        self.earlier = self.coordinator.connections
+        self.coordinator.keys.clear()
         self.began = time.monotonic()
         self.agent = Process("agent", [processes.binary()], self.directory / f"agent-{self.number}.log", env)
 
@@ -130,25 +142,22 @@ class Victim:
     def kill(self):
         """Kills it, and notes what it had done."""
         self.agent.kill()
-        keys = self.coordinator.keys
         if self.home.has_draft():
             self.moments["a file was being written"] += 1
-        return keys[-1] if keys else None
+        return self.key()
 
     async def comes_back(self, key):
         """Starts it again: it has the same key, if there was one."""
         content = self.home.text("key")
-        self.coordinator.keys.clear()
         self.start()
         await self.step("offered")
-        if key not in (None, self.coordinator.keys[-1]) or content not in (None, self.home.text("key")):
+        if key not in (None, self.key()) or content not in (None, self.home.text("key")):
             raise Failed("the key is another one")
         self.home.check(self.given)
 
     async def creation(self, span):
         """A kill between the start and the first offer of a new agent."""
         self.new_home()
-        self.coordinator.keys.clear()
         self.start()
         await asyncio.sleep(self.rng.uniform(0, span))
         key = self.kill()
@@ -161,7 +170,6 @@ class Victim:
     async def change(self, span):
         """A kill while the agent stores another provider id."""
         before = self.home.text("key.provider")
-        self.coordinator.keys.clear()
         self.start()
         await self.step("accepted")
         await asyncio.sleep(self.rng.uniform(0, span))

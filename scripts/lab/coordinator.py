@@ -57,10 +57,11 @@ class Coordinator:
         self.link = None
         self.provider_ids = iter(lambda: None, 0)
         self.connections = self.resumptions = 0
-        self.keys = []
+        # By the number of the connection.
+        self.keys = {}
         self.serving = asyncio.Event()
         self.ended = asyncio.Event()
-        self.on_step = lambda step: None
+        self.on_step = lambda number, step: None
 
     async def listen(self):
         self.server = await asyncio.start_server(self.connection, "127.0.0.1", 0)
@@ -69,9 +70,11 @@ class Coordinator:
     async def connection(self, reader, writer):
         try:
             link = await WebSocket.accept(reader, writer)
-            await self.handshake(link)
+            self.connections += 1
+            number = self.connections
+            await self.handshake(link, number)
             while True:
-                self.message(link, await link.receive())
+                self.message(link, number, await link.receive())
         except (Closed, asyncio.CancelledError):
             pass
         finally:
@@ -80,13 +83,12 @@ class Coordinator:
                 self.link = None
                 self.serving.clear()
 
-    async def handshake(self, link):
-        self.connections += 1
+    async def handshake(self, link, number):
         nonce = base64.b64encode(os.urandom(32)).decode()
         link.send({"type": "auth_challenge", "nonce": nonce, "extensions": EXTENSIONS})
-        self.on_step("challenged")
+        self.on_step(number, "challenged")
         response = await link.receive()
-        self.keys.append(response["pubkey"])
+        self.keys[number] = response["pubkey"]
         asked = response.get("resume")
         verdict = {"type": "auth_ok", "resume_window_ms": 60_000}
         if (provider := next(self.provider_ids)) is not None:
@@ -99,10 +101,10 @@ class Coordinator:
         else:
             self.session = uuid.uuid4().hex
         link.send(verdict | {"session": self.session})
-        self.on_step("accepted")
+        self.on_step(number, "accepted")
         self.link = link
 
-    def message(self, link, message):
+    def message(self, link, number, message):
         if isinstance(message, bytes):
             job, offset = self.jobs.get(str(uuid.UUID(bytes=message[1:17]))), int.from_bytes(message[17:25], "big")
             if job:
@@ -112,7 +114,7 @@ class Coordinator:
         job = self.jobs.get(message.get("job_id"))
         if message["type"] == "capabilities" and message["models"]:
             self.serving.set()
-            self.on_step("offered")
+            self.on_step(number, "offered")
         elif message["type"] == "job_chunk" and job:
             job.take(message.get("offset", 0), base64.b64decode(message["data"]))
             self.acknowledge(link, job)

@@ -11,6 +11,7 @@ mod coordinator_command;
 mod dev;
 mod identity;
 mod jobs;
+mod kills;
 mod memory;
 mod privacy;
 mod requests;

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Kills processes with SIGKILL at random moments, and looks at what is left of them.
 
     scripts/kill.py                          both parts, about 6 minutes

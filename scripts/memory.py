@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """How much memory the agent needs when its coordinator acknowledges nothing, and whether it grows over many resumptions.
 
     scripts/memory.py                both parts, about 5 minutes

@@ -9,7 +9,6 @@ import argparse
 import collections
 import json
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
@@ -80,6 +79,8 @@ class Scene:
             "OUTPOST_COORDINATOR_API_KEY": KEY,
             "OUTPOST_COORDINATOR_AGENT_KEYS": ",".join(self.keys),
             "OUTPOST_COORDINATOR_LISTEN": f"0.0.0.0:{FIRST_COORDINATOR + number}",
+            # Longer than any answer: what runs longer than this is cut by a stop.
+            "OUTPOST_COORDINATOR_SHUTDOWN_GRACE": "30s",
         }
         log = self.directory / f"coordinator-{number}.log"
         start = log.stat().st_size if log.exists() else 0
@@ -148,8 +149,8 @@ class Results:
         kinds = collections.Counter(line["kind"] for line in self.lines)
         say(f"  {len(self.lines)} requests ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}): "
             f"{len(self.failed)} failed, {len(self.twice)} not once at the backend")
-        say(f"  tries again by the client: {again} {dict(causes) if again else ''}; longest pause of a "
-            f"stream {max(pauses, default=0):.1f} s")
+        say(f"  retries of the clients: {again}{f' {dict(causes)}' if again else ''}, at most "
+            f"{max(map(len, self.tries)) - 1} of one request; longest pause of a stream {max(pauses, default=0):.1f} s")
         for line in self.failed[:10]:
             say(f"  failed: {line}")
         if self.failed or self.twice or self.never or self.running or len(self.lines) < least:
@@ -233,9 +234,8 @@ def rolling(network, directory):
     for number in (0, 1):
         scene.start_coordinator(number)
     addresses = [f"{netns.COORDINATOR}:{FIRST_COORDINATOR + number}" for number in (0, 1)]
-    balancer = python(
-        "balancer", "balancer", ["0.0.0.0", BALANCER, AGENTS_PORT, KEY, *addresses], scene.directory / "balancer.log", network.router
-    )
+    arguments = ["0.0.0.0", BALANCER, AGENTS_PORT, KEY, *addresses]
+    balancer = python("balancer", "balancer", arguments, scene.directory / "balancer.log", network.router)
     balancer.wait_for("listening")
     host = netns.ROUTERS["coordinator"]
     wait_until(lambda: balancer.text().count("is empty") == 2, 10, "coordinators at the balancer")
@@ -299,14 +299,13 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the scenarios")
     parser.add_argument("--keep", action="store_true", help="keep the logs of those that hold, too")
     arguments = parser.parse_args()
+    for name in arguments.scenarios:
+        if name not in SCENARIOS:
+            parser.error(f"there is no scenario {name!r}; --list prints them")
     if arguments.list:
         for name, scenario in SCENARIOS.items():
             print(f"{name:12} {scenario.__doc__}")
         return 0
-    for name in arguments.scenarios:
-        if name not in SCENARIOS:
-            parser.error(f"there is no scenario {name!r}; --list prints them")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ends = {name: run(name, arguments.keep) for name in arguments.scenarios or SCENARIOS}
     say("; ".join(f"{name} {end}" for name, end in ends.items()))
     return 1 if "failed" in ends.values() else 0

@@ -13,14 +13,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+for word in "$@"; do
+  case $word in --list | --help | -h) exec python3 scripts/network.py "$@" ;; esac
+done
+# A wrong name ends it here, before anything is built.
+python3 scripts/network.py --list "$@" >/dev/null
+
 dir=${OUTPOST_LLAMA_DIR:-${CARGO_TARGET_DIR:-target}/llama}
-if [[ " $* " != *" --list "* && " $* " != *" --help "* ]]; then
-  scripts/llama.sh clients "$dir"
-  if [[ -z ${OUTPOST_BINARY:-} ]]; then
-    cargo build --locked --release --bin outpost
-    export OUTPOST_BINARY=${CARGO_TARGET_DIR:-target}/release/outpost
-  fi
+scripts/llama.sh clients "$dir"
+if [[ -z ${OUTPOST_BINARY:-} ]]; then
+  cargo build --locked --release --bin outpost
+  export OUTPOST_BINARY=${CARGO_TARGET_DIR:-target}/release/outpost
 fi
-python=$dir/venv/bin/python
-[[ -x $python ]] || python=python3
-exec "$python" scripts/network.py "$@"
+exec "$dir/venv/bin/python" scripts/network.py "$@"

@@ -106,6 +106,10 @@ class Process:
         raise Failed(f"{self.name} has no {line}")
 
 
+# By default it would end the script without its `atexit`.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 @atexit.register
 def stop_all():
     for process in list(_running):

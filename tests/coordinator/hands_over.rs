@@ -45,7 +45,8 @@ async fn a_stop_tells_the_agents_refuses_what_is_new_and_lets_jobs_end() {
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("stopping")));
     let refused = soon(coordinator.post(CHAT).send_body(STREAM)).await.unwrap();
     assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
-    let connection = refused.headers().get("connection").expect("a retry on this connection would reach the same process");
+    let connection =
+        refused.headers().get("connection").expect("a retry on this connection would reach the same process");
     assert_eq!(connection, "close");
     let dialled = soon(awc::Client::default().ws(coordinator.url("/agent")).connect()).await;
     assert!(matches!(dialled, Err(awc::error::WsClientError::InvalidResponseStatus(status)) if status == 503));

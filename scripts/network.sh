@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What clients see when the network between agents, coordinators and clients fails: real processes in network namespaces.
 #
-#   scripts/network.sh               all scenarios, about 10 minutes
+#   scripts/network.sh               all scenarios, about 7 minutes
 #   scripts/network.sh --list        what they are
 #   scripts/network.sh loss rolling  these
 #

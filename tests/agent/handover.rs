@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, FromAgent};
-use outpost::testkit::{CoordinatorLink, DialFault, Harness, Reply, ScriptedBackend};
+use outpost::testkit::{CoordinatorLink, DialFault, Harness, LinkFault, Reply, ScriptedBackend};
 use tokio::time::Instant;
 
 use crate::half_done::{DONE, TEXT, finish, half_done};
@@ -171,4 +171,33 @@ async fn without_the_agreement_the_frame_means_nothing() {
     link.fence().await;
     assert!(!harness.coordinator.is_called());
     harness.stop().await;
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn an_older_connection_goes_on_when_the_current_one_is_lost_and_replaced() {
+    for extensions in [&[Extension::Handover][..], &[Extension::Handover, Extension::Resume]] {
+        let (mut harness, backend, mut old) = agent(extensions).await;
+        let (job, request) = half_done(&backend, &mut old).await;
+        old.handover(DEADLINE);
+        let accept = async |harness: &mut Harness, session: &str| {
+            let (mut link, _) = harness.coordinator.challenged().await;
+            if extensions.contains(&Extension::Resume) {
+                link.open_session(session)
+            } else {
+                link.accept(None)
+            }
+            link.until_offered("m").await;
+            link
+        };
+        let mut current = accept(&mut harness, "s-2").await;
+        let (_, mut lost) = half_done(&backend, &mut current).await;
+        current.fail(LinkFault::Reset);
+        let mut next = accept(&mut harness, "s-3").await;
+        lost.dropped().await;
+        finish(&request);
+        old.outcome_of(job).await.done();
+        assert_eq!(old.ended().await, Some((Some(1000), String::new())));
+        next.fence().await;
+        harness.stop().await;
+    }
 }

@@ -121,12 +121,14 @@ impl Handler<ConnectionUp> for SupervisorActor {
         let Some(mut next) = self.connections.next.take_if(|next| next.generation == generation) else { return };
         next.up = self.start_heartbeat(&up.outbox, ctx).map(|heartbeat| (up.outbox, heartbeat));
         self.connections.is_resumable = up.session.is_some();
-        // Its close is on its way already, and is not waited for any longer.
-        if let Some(oldest) = self.connections.older.take() {
+        // The current one finishes its jobs. If an older one did so, its close is on its way already, and is not waited for any
+        // longer. If the current one was lost, the older one goes on.
+        if let Some(current) = self.connections.current.replace(next)
+            && let Some(oldest) = self.connections.older.replace(current)
+        {
             oldest.stop();
             self.forget_connection(oldest.generation);
         }
-        self.connections.older = self.connections.current.replace(next);
     }
 }
 

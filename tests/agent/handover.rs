@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, FromAgent};
-use outpost::testkit::{CoordinatorLink, DialFault, Harness, LinkFault, Reply, ScriptedBackend};
+use outpost::testkit::{CoordinatorLink, DialFault, Exit, Harness, LinkFault, Phase, Reply, ScriptedBackend};
 use tokio::time::Instant;
 
 use crate::half_done::{DONE, TEXT, finish, half_done};
@@ -200,4 +200,21 @@ async fn an_older_connection_goes_on_when_the_current_one_is_lost_and_replaced()
         next.fence().await;
         harness.stop().await;
     }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_drain_waits_for_an_older_connection_when_the_current_one_is_lost() {
+    let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
+    let (job, request) = half_done(&backend, &mut old).await;
+    old.handover(DEADLINE);
+    let mut current = harness.coordinator.serving("m").await;
+    harness.drain();
+    harness.until(|state| state.phase == Phase::Draining).await;
+    current.fail(LinkFault::Reset);
+    assert_eq!(current.ended().await, None);
+    finish(&request);
+    old.outcome_of(job).await.done();
+    assert_eq!(old.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
 }

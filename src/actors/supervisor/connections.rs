@@ -69,7 +69,11 @@ impl SupervisorActor {
         let retry = self.connections.reconnect.after(class, &mut rand::rng());
         self.events.emit(ended(retry.failures));
         if !self.goes_on_draining() {
-            return self.finish(Exit::Drained, ctx);
+            // An older one may have jobs to finish, or last frames to send.
+            if self.connections.all().next().is_none() {
+                self.finish(Exit::Drained, ctx);
+            }
+            return;
         }
         if retry.tenth {
             self.events.emit(StillTrying { failures: retry.failures });

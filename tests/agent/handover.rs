@@ -218,3 +218,16 @@ async fn a_drain_waits_for_an_older_connection_when_the_current_one_is_lost() {
     assert_eq!(harness.exit().await, Exit::Drained);
     harness.stop().await;
 }
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn handovers_without_end_are_followed_once_a_second() {
+    let (mut harness, _backend, mut link) = agent(&[Extension::Handover]).await;
+    for _ in 0..5 {
+        link.handover(DEADLINE);
+        link = harness.coordinator.serving("m").await;
+    }
+    let dials = harness.coordinator.dials();
+    assert!(dials[1] - dials[0] < Duration::from_secs(1), "the first one at once: {dials:?}");
+    assert!(dials[1..].windows(2).all(|two| two[1] - two[0] >= Duration::from_secs(1)), "{dials:?}");
+    harness.stop().await;
+}

@@ -3,7 +3,10 @@
 //! There is one at most times. During a handover the next one is dialled while the current one works on. Once it is up, the
 //! earlier one finishes its jobs, until its deadline.
 
+use std::time::Duration;
+
 use actix::prelude::*;
+use tokio::time::Instant;
 
 use super::links::Connection;
 use super::{Exit, SupervisorActor};
@@ -16,6 +19,9 @@ use crate::telemetry::Event;
 use crate::telemetry::events::{
     ConnectFailed, Disconnected, HandoverBegun, InternalEnd, Retrying, StaleDropped, StillTrying,
 };
+
+/// The least time between the dials of two handovers, for a coordinator that announces one on each new connection.
+const BETWEEN_HANDOVERS: Duration = Duration::from_secs(1);
 
 impl SupervisorActor {
     /// Dials the next connection, unless one is being dialled.
@@ -162,6 +168,13 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
         }
         ctx.run_later(deadline, move |supervisor, _| supervisor.close_handed_over(generation));
         self.connections.reconnect = Reconnect::default();
-        self.start_connection(ctx);
+        let now = Instant::now();
+        let dial_at = self.connections.handover_dial.map_or(now, |last| now.max(last + BETWEEN_HANDOVERS));
+        self.connections.handover_dial = Some(dial_at);
+        if dial_at > now {
+            self.connections.redial = Some(ctx.run_later(dial_at - now, Self::start_connection));
+        } else {
+            self.start_connection(ctx);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The connections that the supervisor knows of.
 
 use actix::prelude::*;
+use tokio::time::Instant;
 
 use crate::actors::connection::ConnectionActor;
 use crate::actors::heartbeat::HeartbeatActor;
@@ -48,6 +49,8 @@ pub(super) struct Connections {
     pub(super) reconnect: Reconnect,
     /// The next dial is due then.
     pub(super) redial: Option<SpawnHandle>,
+    /// When the last handover dialled, or will dial.
+    pub(super) handover_dial: Option<Instant>,
     /// Jobs outlive the last connection that was up.
     pub(super) is_resumable: bool,
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use outpost::messages::wire::{ErrorCode, Extension, Extensions, FromAgent};
-use outpost::testkit::{CoordinatorLink, DialFault, Exit, Harness, LinkFault, Phase, Reply, ScriptedBackend};
+use outpost::testkit::{
+    CoordinatorLink, DialFault, Exit, Harness, LinkFault, Phase, Reply, ScriptedBackend, job_frame,
+};
 use tokio::time::Instant;
 
 use crate::half_done::{DONE, TEXT, finish, half_done};
@@ -82,7 +84,7 @@ async fn jobs_move_at_once_where_the_session_goes_on() {
     assert_eq!(new.outcome_of(job).await.bytes, [TEXT, DONE].concat().as_bytes()[5..]);
     assert_eq!(old.ended().await, Some((Some(1000), String::new())));
     // The coordinator may send it again.
-    let mut again = outpost::testkit::job_frame("m", "{}");
+    let mut again = job_frame("m", "{}");
     again.job_id = lost;
     new.send_job(&again);
     let request = backend.request().await;
@@ -229,5 +231,34 @@ async fn handovers_without_end_are_followed_once_a_second() {
     let dials = harness.coordinator.dials();
     assert!(dials[1] - dials[0] < Duration::from_secs(1), "the first one at once: {dials:?}");
     assert!(dials[1..].windows(2).all(|two| two[1] - two[0] >= Duration::from_secs(1)), "{dials:?}");
+    harness.stop().await;
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_job_that_came_after_the_list_and_has_ended_may_be_sent_again() {
+    let (mut harness, backend, mut old) = agent(&[Extension::Handover, Extension::Resume]).await;
+    let (job, request) = half_done(&backend, &mut old).await;
+    old.handover(DEADLINE);
+    let (mut new, _) = harness.coordinator.challenged().await;
+    let mut late = job_frame("m", "{}");
+    old.send_job(&late);
+    let other = backend.request().await;
+    other.head();
+    finish(&other);
+    harness.until(|state| state.jobs.done == 1).await;
+    new.resume_session("s-1", &[(job, 5)]);
+    assert!(matches!(new.next().await, FromAgent::Capabilities(_)));
+    late.deadline = Duration::from_secs(90);
+    new.send_job(&late);
+    let other = backend.request().await;
+    other.head();
+    finish(&other);
+    new.outcome_of(late.job_id).await.done();
+    finish(&request);
+    new.outcome_of(job).await.done();
+    // Now both have ended.
+    new.send_job(&late);
+    new.fence().await;
+    assert_eq!(backend.requests().len(), 3);
     harness.stop().await;
 }

@@ -114,6 +114,15 @@ impl EndedJobs {
         }
     }
 
+    /// Forgets the id of a job that ended a short time ago.
+    pub(crate) fn remove(&mut self, job: JobId) {
+        if self.ids.remove(&job.uuid())
+            && let Some(place) = self.by_age.iter().rposition(|(_, id)| *id == job.uuid())
+        {
+            self.by_age.remove(place);
+        }
+    }
+
     /// Whether a job has ended in this session.
     pub(crate) fn contains(&self, job: JobId) -> bool {
         !self.ids.is_empty() && self.ids.contains(&job.uuid())
@@ -167,5 +176,9 @@ mod tests {
         assert_eq!((kept, ended.contains(jobs[0])), (ALWAYS, false));
         (0..2 * AT_MOST).for_each(|_| ended.add(start, JobId::random(), WINDOW));
         assert_eq!((ended.ids.len(), ended.by_age.len()), (AT_MOST, AT_MOST));
+        ended.add(start, jobs[0], WINDOW);
+        ended.remove(jobs[0]);
+        ended.remove(jobs[0]);
+        assert_eq!((ended.contains(jobs[0]), ended.ids.len(), ended.by_age.len()), (false, AT_MOST - 1, AT_MOST - 1));
     }
 }

@@ -177,10 +177,13 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// Drops a job of a session, running or ended. `counts`: its id counts as that of an ended job.
+    /// Drops a job of a session, running or ended. `counts`: its id counts as that of an ended job, also from now on.
     fn drop_job(&mut self, now: Instant, id: SessionId, job: JobId, counts: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if let Some(work) = session.forget(job) {
+            if !counts {
+                session.unnote_end(job);
+            }
             self.effects.push_back(Effect::Cancel { work });
         } else if let Some(entry) = self.ledger.cancel(job, id) {
             if counts {

@@ -72,6 +72,11 @@ impl<W> Session<W> {
         }
     }
 
+    /// A job that has ended counts as never received: its id may be sent again.
+    pub(super) fn unnote_end(&mut self, job: JobId) {
+        self.ended.remove(job);
+    }
+
     /// Keeps the work of a job that has ended, until that is acknowledged. The work is returned where nothing is kept.
     pub(super) fn keep(&mut self, ticket: Ticket, job: JobId, work: W) -> Option<W> {
         if self.grant.is_none() {

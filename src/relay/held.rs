@@ -81,7 +81,8 @@ impl Held {
     fn encode(&self, job: JobId, bytes: &[u8], out: &mut FrameBuffer) {
         let (encoding, offset) = (self.outbox.encoding(), self.delivery.written());
         match &self.head {
-            Some(head) if offset == 0 => encoding.append_first(out, job, head, bytes),
+            // A later connection may carry no heads.
+            Some(head) if offset == 0 && self.outbox.carries_heads() => encoding.append_first(out, job, head, bytes),
             _ => encoding.append(out, job, offset, bytes),
         }
     }

@@ -285,3 +285,17 @@ async fn a_hundred_cuts_leave_slots_and_memory_as_they_were() {
     assert_eq!(backend.requests().len(), 1);
     harness.stop().await;
 }
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn what_the_next_connection_did_not_agree_on_is_not_sent_there() {
+    let (mut harness, backend, mut link) =
+        resuming(&[Extension::Resume, Extension::Endpoints, Extension::Binary]).await;
+    let (job, request) = half_done(&backend, &mut link).await;
+    link.fail(LinkFault::Reset);
+    harness.coordinator.offer(only(&[Extension::Resume]));
+    let (mut link, _) = returns(&mut harness).await;
+    link.resume_session("s-1", &[(job, 0)]);
+    finish(&request);
+    assert_eq!(link.outcome_of(job).await.bytes, [TEXT, DONE].concat().as_bytes());
+    harness.stop().await;
+}

@@ -233,3 +233,70 @@ async fn a_second_drain_after_the_announcement_ends_running_jobs_at_once() {
     assert_eq!(harness.exit().await, Exit::Drained);
     harness.stop().await;
 }
+
+/// An agent with a session, and with one running job, that was told to stop.
+async fn draining_with_a_session() -> (Harness, CoordinatorLink, Request, JobId) {
+    let backend = ScriptedBackend::new("box", &["m"]);
+    backend.reply([Reply::ByHand]);
+    let mut harness = Harness::builder().backend(&backend).start();
+    harness.coordinator.offer([Extension::Drain, Extension::Resume].into_iter().collect());
+    let mut link = harness.coordinator.new_session("s-1", "m").await;
+    let mut job = job_frame("m", "{}");
+    job.deadline = Duration::from_secs(600);
+    link.send_job(&job);
+    let request = backend.request().await;
+    harness.drain();
+    assert_eq!(link.draining().await, 1);
+    (harness, link, request, job.job_id)
+}
+
+/// The agent comes back with that job, announces its drain again, and goes on with the job from its first byte.
+async fn comes_back(harness: &mut Harness, job: JobId, ended: bool) -> CoordinatorLink {
+    let (mut link, response) = harness.coordinator.challenged().await;
+    let listed = response.resume.map(|resume| resume.jobs).unwrap_or_default();
+    assert_eq!(listed.iter().map(|kept| (kept.job_id, kept.ended)).collect::<Vec<_>>(), [(job, ended)]);
+    link.resume_session("s-1", &[(job, 0)]);
+    assert!(matches!(link.next().await, FromAgent::Capabilities(_)));
+    assert_eq!(link.draining().await, u64::from(!ended));
+    link
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_drain_goes_on_over_other_connections_until_the_last_end_is_acknowledged() {
+    let (mut harness, mut link, request, job) = draining_with_a_session().await;
+    link.fail(LinkFault::Reset);
+    let mut link = comes_back(&mut harness, job, false).await;
+    let late = link.job("m", "{}");
+    assert_eq!(link.outcome_of(late).await.code(), ErrorCode::OutOfCapacity);
+    finish(&request);
+    let answer = link.outcome_of(job).await;
+    link.fence().await;
+    link.fail(LinkFault::HangUp);
+    let mut link = comes_back(&mut harness, job, true).await;
+    assert_eq!(link.outcome_of(job).await.bytes, answer.bytes);
+    link.fence().await;
+    link.ack_final(job);
+    assert_eq!(link.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    harness.stop().await;
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_drain_that_does_not_get_its_connection_back_or_its_last_acknowledgement_ends_with_the_grace() {
+    for comes_back_once in [false, true] {
+        let (mut harness, mut link, request, job) = draining_with_a_session().await;
+        let told = Instant::now();
+        if comes_back_once {
+            link.fail(LinkFault::Reset);
+            link = comes_back(&mut harness, job, false).await;
+            finish(&request);
+            link.outcome_of(job).await.done();
+        } else {
+            harness.coordinator.set_outage(Some(DialFault::Refused));
+            link.fail(LinkFault::Reset);
+        }
+        assert_eq!(harness.exit().await, Exit::Drained);
+        assert!((30..=36).contains(&told.elapsed().as_secs()), "{comes_back_once} {:?}", told.elapsed());
+        harness.stop().await;
+    }
+}

@@ -103,9 +103,9 @@ impl CoordinatorState {
 
     /// Admits a session whose agent has not proved its key yet. `None` if there are too many.
     pub(crate) fn begin_handshake(&self) -> Option<HandshakePermit> {
-        let permit = HandshakePermit(self.in_handshake.clone());
-        let before = permit.0.fetch_add(1, Ordering::Relaxed);
-        (before < self.config.max_in_handshake).then_some(permit)
+        let others = self.in_handshake.fetch_add(1, Ordering::Relaxed);
+        let permit = HandshakePermit { in_handshake: self.in_handshake.clone(), others };
+        (others < self.config.max_in_handshake).then_some(permit)
     }
 
     /// The place of a new request in the order of arrival.
@@ -292,10 +292,20 @@ fn send_all(ends: impl IntoIterator<Item = (oneshot::Sender<WaitEnd>, WaitEnd)>)
 }
 
 /// Counts a session among those whose agent has not proved its key, until it is dropped.
-pub(crate) struct HandshakePermit(Arc<AtomicUsize>);
+pub(crate) struct HandshakePermit {
+    in_handshake: Arc<AtomicUsize>,
+    others: usize,
+}
+
+impl HandshakePermit {
+    /// How many others there were when it was given.
+    pub(crate) fn others(&self) -> usize {
+        self.others
+    }
+}
 
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_handshake.fetch_sub(1, Ordering::Relaxed);
     }
 }

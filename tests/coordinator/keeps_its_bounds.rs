@@ -52,6 +52,23 @@ async fn an_agent_may_list_as_many_jobs_as_it_keeps() {
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
+async fn only_a_few_agents_that_have_not_proved_their_keys_may_list_many_jobs_at_the_same_time() {
+    let coordinator = Coordinator::start().await;
+    let dial = async || ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await.0;
+    let large = "x".repeat(100 << 10);
+    let mut silent = Vec::new();
+    for _ in 0..32 {
+        silent.push(dial().await);
+    }
+    let mut late = dial().await;
+    late.text(large.clone()).await;
+    assert_eq!(late.event().await, AgentEvent::Close(Some((1009, "frame too large".into()))));
+    let mut early = silent.pop().unwrap();
+    early.text(large).await;
+    assert_eq!(early.event().await, AgentEvent::Close(Some((1002, "expected auth_response".into()))));
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_large_chunk_within_the_bound_is_relayed() {
     let coordinator = Coordinator::start().await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;

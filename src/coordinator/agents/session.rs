@@ -50,6 +50,9 @@ mod frames_out;
 const MAX_HANDSHAKE_FRAME: usize = 16 << 10;
 /// The same where `resume` is offered: the frame may list 4,096 jobs, of at most 94 bytes each.
 const MAX_RESUMING_FRAME: usize = 512 << 10;
+/// How many such agents may send so much at the same time: anybody can make the coordinator hold that. The others can list some
+/// 170 jobs, or try again.
+const MOST_RESUMING: usize = 32;
 /// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -70,8 +73,8 @@ pub(crate) async fn accept(
     let Some(permit) = state.begin_handshake() else {
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
-    let offers_resume = state.config.extensions.contains(Extension::Resume);
-    let meter = Meter::new(if offers_resume { MAX_RESUMING_FRAME } else { MAX_HANDSHAKE_FRAME });
+    let may_resume = state.config.extensions.contains(Extension::Resume) && permit.others() < MOST_RESUMING;
+    let meter = Meter::new(if may_resume { MAX_RESUMING_FRAME } else { MAX_HANDSHAKE_FRAME });
     let peer = Peer(req.peer_addr());
     let max_message = state.config.max_agent_message;
     let session = Session::new(state.into_inner(), permit, meter.clone(), peer);

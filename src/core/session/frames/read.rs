@@ -21,6 +21,9 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// What `resume_window_ms` and the deadline of a handover may be, in milliseconds.
 const DEADLINES: RangeInclusive<u64> = 1_000..=600_000;
 
+/// The longest list of wanted jobs that is read, in bytes: of as many as an agent keeps it is not half as long.
+const LONGEST_LIST: usize = 1 << 20;
+
 /// Why a text frame can't be read. Never holds any of the frame's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -56,7 +59,10 @@ impl FromCoordinator {
                 session: fields.session.and_then(text).and_then(|name| name.parse().ok()),
                 resume_window: fields.resume_window_ms.and_then(deadline),
                 resumed: fields.resumed == Some(b"true"),
-                jobs: fields.jobs.and_then(|raw| serde_json::from_slice(raw).ok()),
+                jobs: fields
+                    .jobs
+                    .filter(|raw| raw.len() <= LONGEST_LIST)
+                    .and_then(|raw| serde_json::from_slice(raw).ok()),
             }),
             "auth_failed" => Self::AuthFailed { reason: optional(fields.reason, "reason").unwrap_or_default() },
             "job" => {

@@ -259,3 +259,14 @@ proptest! {
         prop_assert_eq!(answered(&frame), Some(ID.parse().unwrap()), "{:?}", String::from_utf8_lossy(&frame));
     }
 }
+
+#[test]
+fn a_list_of_far_more_wanted_jobs_than_an_agent_keeps_is_not_read() {
+    let job = r#"{"job_id":"6f1c3f0e-5f0b-4f43-9c7e-0d6f5f8f6f10","offset":18446744073709551615}"#;
+    for (jobs, read) in [(4096, Some(4096)), (40_000, None)] {
+        let list = vec![job; jobs].join(",");
+        let frame = format!(r#"{{"type":"auth_ok","resumed":true,"jobs":[{list}]}}"#);
+        let Ok(FromCoordinator::AuthOk(ok)) = FromCoordinator::parse(&frame.into()) else { panic!("no auth_ok") };
+        assert_eq!(ok.jobs.map(|jobs| jobs.len()), read);
+    }
+}

@@ -30,7 +30,8 @@ fn chunk_to_frame(bencher: Bencher<'_, '_>, len: usize) {
     let stream = Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink()));
     let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1 << 16);
     let (_reader, line) = link.split();
-    let outbox = Outbox::new(Generation(1), Extensions::NONE, line, &Allowance::of_sessions(1 << 20, 64 << 20));
+    let outbox =
+        Outbox::new(Generation::numbered(1), Extensions::NONE, line, &Allowance::of_sessions(1 << 20, 64 << 20));
     let (_handle, stream) = outbox.open(JobId::random());
     let bytes = vec![b'x'; len];
     bencher.counter(BytesCount::new(len)).bench_local(|| {
@@ -149,7 +150,7 @@ fn ledger(bencher: Bencher<'_, '_>, in_flight: u32) {
     let mut ids =
         std::iter::repeat_with(JobId::random).take(2 * in_flight as usize).collect::<Vec<_>>().into_iter().cycle();
     let mut admit = move |ledger: &mut Ledger<()>| {
-        let ticket = ledger.admit(ids.next().unwrap(), SessionId(1), ()).unwrap();
+        let ticket = ledger.admit(ids.next().unwrap(), SessionId(Generation::numbered(1)), ()).unwrap();
         ledger.place(ticket, &backend, in_flight).unwrap();
         ticket
     };

@@ -1,7 +1,7 @@
 //! What the crate's own tests in `tests` and its benchmarks use of it, besides [`testkit`](crate::testkit). Not for other
 //! users: it changes without notice.
 
-pub use crate::actors::{ActorCount, Parts, SupervisorActor};
+pub use crate::actors::{ActorCount, Coordinator, Parts, SupervisorActor};
 pub use crate::backends::client::HttpBackendFactory;
 pub use crate::backends::{auto, configured};
 pub use crate::config::{AgentConfig, MapEnvironment};

@@ -36,4 +36,4 @@ mod worker;
 pub use guard::ActorCount;
 pub(crate) use messages::GetRouterView;
 pub(crate) use supervisor::PolicyOf;
-pub use supervisor::{Exit, Parts, Settings, SupervisorActor};
+pub use supervisor::{Coordinator, Exit, Parts, Settings, SupervisorActor};

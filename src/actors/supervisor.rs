@@ -31,7 +31,7 @@ use crate::core::formats::policy::RemoteMedia;
 use crate::core::restart::{RestartBudget, Verdict};
 use crate::core::scheduling::router::RouterView;
 use crate::identity::Identity;
-use crate::messages::ids::{BackendId, Generation};
+use crate::messages::ids::{BackendId, CoordinatorId};
 use crate::messages::lifecycle::{Child, Stop};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery};
 use crate::messages::prices::PriceList;
@@ -82,14 +82,20 @@ pub struct Settings {
     pub requires_auth2: bool,
 }
 
-/// What an agent is made of.
-pub struct Parts {
+/// A coordinator, and who the agent is there.
+pub struct Coordinator {
     /// Makes connections.
     pub connector: Rc<dyn Connector>,
-    /// The agent's key and provider id.
+    /// The agent's key, the same for all coordinators, and its provider id there.
     pub identity: Identity,
     /// Enrolls the agent while it has no provider id.
     pub enrollment_code: Option<Secret>,
+}
+
+/// What an agent is made of.
+pub struct Parts {
+    /// The coordinators, one or more.
+    pub coordinators: Vec<Coordinator>,
     /// Where backends may be.
     pub sources: Vec<Box<dyn Source>>,
     /// The operator's settings for them.
@@ -131,7 +137,6 @@ struct Draining {
 
 /// Starts, replaces and stops the actors of one agent.
 pub struct SupervisorActor {
-    connection_setup: ConnectionSetup,
     sources: Rc<[Box<dyn Source>]>,
     policy: PolicyOf,
     arbiters: Arc<[ArbiterHandle]>,
@@ -140,8 +145,10 @@ pub struct SupervisorActor {
     actor_count: ActorCount,
     started: Instant,
 
-    generation: Generation,
-    connections: Connections,
+    /// Connections so far.
+    connection_count: u64,
+    /// The connections to each coordinator, by its id.
+    coordinators: Vec<Connections>,
     router: Option<Addr<JobRouter>>,
     discovery: Option<Addr<DiscoveryActor>>,
     pools: HashMap<BackendId, Pool>,
@@ -168,19 +175,25 @@ impl SupervisorActor {
     /// Starts an agent on the current arbiter. The receiver gets how it ended; if it fails, the supervisor panicked.
     pub fn launch(parts: Parts) -> (Addr<Self>, oneshot::Receiver<Exit>) {
         let (done, exit) = oneshot::channel();
-        let connection_setup = ConnectionSetup {
-            connector: parts.connector,
-            identity: parts.identity,
-            signed: Rc::default(),
-            enrollment_code: parts.enrollment_code,
-            requires_auth2: parts.settings.requires_auth2,
-            max_message: parts.settings.max_message,
-            sessions: Allowance::of_sessions(parts.settings.kept_per_job, parts.settings.kept),
-            events: parts.events.clone(),
-        };
+        let sessions = Allowance::of_sessions(parts.settings.kept_per_job, parts.settings.kept);
+        let signed = Rc::default();
+        let coordinators = parts.coordinators.into_iter().zip(0..).map(|(coordinator, place)| {
+            let Coordinator { connector, identity, enrollment_code } = coordinator;
+            let setup = ConnectionSetup {
+                connector,
+                identity,
+                signed: Rc::clone(&signed),
+                enrollment_code,
+                requires_auth2: parts.settings.requires_auth2,
+                max_message: parts.settings.max_message,
+                sessions: sessions.clone(),
+                events: parts.events.clone(),
+            };
+            Connections::new(CoordinatorId(place), setup)
+        });
+        let coordinators = coordinators.collect();
         let arbiters = if parts.arbiters.is_empty() { vec![Arbiter::current()] } else { parts.arbiters };
         let supervisor = Self {
-            connection_setup,
             sources: parts.sources.into(),
             policy: parts.policy,
             arbiters: arbiters.into(),
@@ -189,8 +202,8 @@ impl SupervisorActor {
             _guard: Guard::new(&parts.actor_count, |_| {}),
             actor_count: parts.actor_count,
             started: Instant::now(),
-            generation: Generation::default(),
-            connections: Connections::default(),
+            connection_count: 0,
+            coordinators,
             router: None,
             discovery: None,
             pools: HashMap::new(),
@@ -212,7 +225,9 @@ impl Actor for SupervisorActor {
         // The first probes start before the dial.
         self.start_discovery(ctx);
         self.start_router(ctx);
-        self.start_connection(ctx);
+        for coordinator in self.coordinator_ids() {
+            self.start_connection(coordinator, ctx);
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A whole agent: its actors, its status page, its end.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -92,9 +91,7 @@ impl Agent {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters = (0..data_arbiters(cores)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
         let parts = Parts {
-            connector: Rc::new(wiring::connector(config, &tls)),
-            identity,
-            enrollment_code: config.enrollment_code.clone(),
+            coordinators: wiring::coordinators(config, &identity, &tls)?,
             sources: wiring::sources(&config.backends, &tls),
             policy: wiring::policy(&config.backends),
             arbiters: arbiters.iter().map(Arbiter::handle).collect(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::agent::StartError;
 use super::exit::ExitStatus;
 use super::wiring;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, CoordinatorSite};
 use crate::conformance::{Check, Outcome, Target};
 use crate::identity::Identity;
 use crate::transport::tls::client_config;
@@ -15,13 +15,14 @@ use crate::transport::tls::client_config;
 /// How long a coordinator may take for each step, and to drop an agent that sends nothing.
 const LIMITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
-/// Runs all checks against `config.coordinator`, with a fresh key where there is no `identity`. Prints a line for each
+/// Runs all checks against a coordinator, with a fresh key where there is no `identity`. Prints a line for each
 /// check. [`ExitStatus::Failure`] if the coordinator violates a rule.
 ///
 /// # Errors
 /// If there are no certificates, no key or no output.
 pub(crate) async fn check_conformance(
     config: &AgentConfig,
+    site: &CoordinatorSite,
     identity: Option<Identity>,
     out: &mut dyn Write,
 ) -> Result<ExitStatus, StartError> {
@@ -31,8 +32,8 @@ pub(crate) async fn check_conformance(
         None => Identity::ephemeral()?,
     };
     let (step, handshake) = LIMITS;
-    let connector = Rc::new(wiring::connector(config, &tls));
-    let target = Target { connector, identity, enrollment_code: config.enrollment_code.clone(), step, handshake };
+    let connector = Rc::new(wiring::connector(config, &site.url, &tls));
+    let target = Target { connector, identity, enrollment_code: site.enrollment_code.clone(), step, handshake };
     let violated = print_checks(&target, out).await?;
     Ok(if violated { ExitStatus::Failure } else { ExitStatus::Success })
 }

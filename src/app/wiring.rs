@@ -8,12 +8,14 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use url::{Host, Url};
 
-use crate::actors::{PolicyOf, Settings};
+use crate::actors::{Coordinator, PolicyOf, Settings};
 use crate::backends::{Source, auto, configured};
-use crate::config::{AgentConfig, BackendOptions, Backends};
+use crate::config::{AgentConfig, BackendOptions, Backends, CoordinatorSite};
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
+use crate::identity::{Identity, IdentityError};
 use crate::messages::backend::BackendKind;
+use crate::messages::host_port::HostPort;
 use crate::messages::ids::BackendId;
 use crate::messages::wire::Limits;
 use crate::transport::dial::WebSocketConnector;
@@ -103,8 +105,23 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
     }
 }
 
-pub(super) fn connector(config: &AgentConfig, tls: &Arc<ClientConfig>) -> WebSocketConnector {
-    let url = &config.coordinator;
+/// The coordinators. The identity is that at the first one.
+pub(super) fn coordinators(
+    config: &AgentConfig,
+    identity: &Identity,
+    tls: &Arc<ClientConfig>,
+) -> Result<Vec<Coordinator>, IdentityError> {
+    let coordinator = |(place, site): (usize, &CoordinatorSite)| {
+        let other = HostPort::of(&site.url).filter(|_| place > 0);
+        let identity = other.map_or_else(|| Ok(identity.clone()), |other| identity.at(&other))?;
+        let enrollment_code = site.enrollment_code.clone();
+        Ok(Coordinator { connector: Rc::new(connector(config, &site.url, tls)), identity, enrollment_code })
+    };
+    config.coordinators.iter().enumerate().map(coordinator).collect()
+}
+
+/// The way to a coordinator.
+pub(super) fn connector(config: &AgentConfig, url: &Url, tls: &Arc<ClientConfig>) -> WebSocketConnector {
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
     let proxy = config.proxy.as_ref().filter(|proxy| proxy.applies_to(host, port)).map(|proxy| ProxyTarget {
         host: proxy.addr_host.clone(),

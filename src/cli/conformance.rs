@@ -20,8 +20,14 @@ pub(super) struct Conformance {
 
 pub(super) fn run(Conformance { url, own_key }: &Conformance, env: &dyn Environment) -> ExitStatus {
     start_log(env, "error");
-    let url = MapEnvironment::from([("OUTPOST_COORDINATOR_URL", url.as_str())]);
-    let config = match AgentConfig::from_env(&Layered { upper: &url, lower: env }) {
+    let mut upper = MapEnvironment::from([("OUTPOST_COORDINATOR_URL", url.as_str())]);
+    let configured = env.get("OUTPOST_COORDINATOR_URL").ok().flatten();
+    if configured.is_some_and(|urls| urls.contains(',')) {
+        // A list of codes, which are not all for this coordinator.
+        upper.set("OUTPOST_ENROLLMENT_CODE", String::new());
+        upper.set("OUTPOST_ENROLLMENT_CODE_FILE", String::new());
+    }
+    let config = match AgentConfig::from_env(&Layered { upper: &upper, lower: env }) {
         Ok((config, _)) => config,
         Err(report) => return fail(ExitStatus::Configuration, report),
     };
@@ -32,6 +38,9 @@ pub(super) fn run(Conformance { url, own_key }: &Conformance, env: &dyn Environm
         Ok(identity) => identity,
         Err(error) => return fail(ExitStatus::Identity, error),
     };
-    on_system(app::check_conformance(&config, identity, &mut io::stdout()))
+    let [site] = &config.coordinators[..] else {
+        return fail(ExitStatus::Configuration, "one coordinator can be checked at a time");
+    };
+    on_system(app::check_conformance(&config, site, identity, &mut io::stdout()))
         .unwrap_or_else(|error| fail(error.exit_status(), error))
 }

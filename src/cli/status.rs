@@ -9,7 +9,7 @@ use crate::app::ExitStatus;
 use crate::config::{Environment, StatusAddr};
 use crate::messages::untrusted::{Untrusted, UntrustedJson};
 use crate::status;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{CoordinatorState, Snapshot};
 
 #[derive(Args)]
 pub(super) struct Status {
@@ -49,7 +49,9 @@ fn summary(snapshot: &Snapshot) -> String {
         format!("provider id   {}", Untrusted(snapshot.provider_id.as_deref().unwrap_or("none yet"))),
         format!("public key    {}", Untrusted(&snapshot.pubkey)),
     ];
-    if let Some(since) = &snapshot.connected_since {
+    if snapshot.coordinators.len() > 1 {
+        lines.extend(snapshot.coordinators.iter().map(coordinator));
+    } else if let Some(since) = &snapshot.connected_since {
         lines.push(format!("connected     since {}, connection {}", Untrusted(since), snapshot.generation));
     }
     if let Some(cause) = &snapshot.last_disconnect {
@@ -68,6 +70,17 @@ fn summary(snapshot: &Snapshot) -> String {
         lines.push(format!("backend       {} {state}: {details}", Untrusted(name)));
     }
     lines.join("\n") + "\n"
+}
+
+/// One of several coordinators.
+fn coordinator(state: &CoordinatorState) -> String {
+    let provider = Untrusted(state.provider_id.as_deref().unwrap_or("none yet")).to_string();
+    let connection = match (&state.connected_since, &state.last_disconnect) {
+        (Some(since), _) => format!("connected since {}, connection {}", Untrusted(since), state.generation),
+        (None, Some(cause)) => format!("not connected: {}", Untrusted(cause)),
+        (None, None) => "not connected yet".to_owned(),
+    };
+    format!("coordinator   {}, provider id {provider}, {connection}", Untrusted(&state.addr))
 }
 
 fn sum(by_code: &BTreeMap<String, u64>) -> u64 {

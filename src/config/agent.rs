@@ -4,19 +4,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::Url;
 use zeroize::Zeroizing;
 
 use super::backends::{Backends, MAX_JOBS};
+use super::coordinators::{self, CoordinatorSite};
 use super::environment::Environment;
 use super::logging::LogConfig;
 use super::proxy::Proxy;
-use super::reader::{Reader, SecretUse};
+use super::reader::Reader;
 use super::report::{Cause, Report, Warning};
-use super::urls::{self, Insecure};
+use super::urls::Insecure;
 use super::{prices, units, unknown, vars};
 use crate::messages::prices::PriceList;
-use crate::messages::secret::Secret;
 
 /// What a token budget may be at most: beyond what any machine makes, and exact in JSON.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
@@ -27,10 +26,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The agent's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentConfig {
-    /// Where the coordinator is: `ws` or `wss`, without credentials and fragment.
-    pub coordinator: Url,
-    /// Shown until the coordinator has given this agent a provider id.
-    pub enrollment_code: Option<Secret>,
+    /// The coordinators: one to 16, each with another host and port.
+    pub coordinators: Vec<CoordinatorSite>,
     /// The private key's file.
     pub identity_path: PathBuf,
     /// Which servers to use.
@@ -92,8 +89,7 @@ impl AgentConfig {
         LogConfig::read(&mut reader);
         let allow_insecure = reader.parse(&vars::ALLOW_INSECURE, units::boolean).unwrap_or_default();
         let insecure = if allow_insecure { Insecure::Allowed } else { Insecure::Refused };
-        let coordinator = coordinator(&mut reader, insecure);
-        let enrollment_code = reader.secret(&vars::ENROLLMENT_CODE, SecretUse::Json);
+        let coordinators = coordinators::read(&mut reader, insecure);
         let identity_path = identity_path(&mut reader);
         let backends = Backends::read(&mut reader, insecure);
         let max_concurrent = reader.parse(&vars::MAX_CONCURRENT, |text| units::small_integer(text, 1, MAX_JOBS));
@@ -115,8 +111,7 @@ impl AgentConfig {
         unknown::warn(&mut reader, known_backends);
         let complete = || {
             Some(Self {
-                coordinator: coordinator?,
-                enrollment_code,
+                coordinators: coordinators?,
                 identity_path: identity_path?,
                 backends: backends?,
                 max_concurrent: max_concurrent?,
@@ -166,23 +161,6 @@ impl StatusAddr {
         let mut reader = Reader::new(env);
         let addr = status_addr(&mut reader);
         reader.finish(addr).map(|(addr, _)| addr)
-    }
-}
-
-fn coordinator(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Url> {
-    let text = reader.text(&vars::COORDINATOR_URL)?;
-    match urls::coordinator(&text, insecure) {
-        Ok(url) => {
-            if url.scheme() == "ws" && !urls::is_loopback(&url) {
-                let variable = vars::COORDINATOR_URL.name.to_string();
-                reader.warn(Warning::Unencrypted { variable, url: urls::masked(url.as_str()) });
-            }
-            Some(url)
-        }
-        Err(cause) => {
-            reader.reject(&vars::COORDINATOR_URL, Some(&text), cause);
-            None
-        }
     }
 }
 

@@ -1,12 +1,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use url::Url;
+
 use super::*;
 use crate::config::environment::NotUnicode;
 use crate::config::vars::TABLE;
 use crate::config::{BackendOptions, MapEnvironment};
 use crate::messages::backend::BackendKind;
 use crate::messages::prices::Price;
+use crate::messages::secret::Secret;
 
 fn minimal() -> MapEnvironment {
     MapEnvironment::from([("OUTPOST_COORDINATOR_URL", "wss://coordinator.example/agent"), ("HOME", "/home/op")])
@@ -35,8 +38,10 @@ fn cause(name: &str, value: &str) -> Cause {
 fn nothing_but_the_coordinator_has_to_be_set() {
     let (config, warnings) = read(&minimal());
     let expected = AgentConfig {
-        coordinator: Url::parse("wss://coordinator.example/agent").unwrap(),
-        enrollment_code: None,
+        coordinators: vec![CoordinatorSite {
+            url: Url::parse("wss://coordinator.example/agent").unwrap(),
+            enrollment_code: None,
+        }],
         identity_path: "/home/op/.local/state/outpost/identity.key".into(),
         backends: Backends::Auto([].into()),
         max_concurrent: 8,

@@ -57,11 +57,15 @@ pub(crate) fn print_effective(config: &AgentConfig, log: &LogConfig, to: &mut dy
     Ok(())
 }
 
+fn coordinators(config: &AgentConfig) -> String {
+    config.coordinators.iter().map(|site| masked(site.url.as_str())).collect::<Vec<_>>().join(",")
+}
+
 fn lines(config: &AgentConfig, log: &LogConfig) -> Vec<Line> {
     let price = config.prices.default;
     let mut lines = vec![
-        line(&vars::COORDINATOR_URL, Some(masked(config.coordinator.as_str()))),
-        secret(&vars::ENROLLMENT_CODE, config.enrollment_code.as_ref()),
+        line(&vars::COORDINATOR_URL, Some(coordinators(config))),
+        secret(&vars::ENROLLMENT_CODE, config.coordinators.iter().find_map(|site| site.enrollment_code.as_ref())),
         line(&vars::IDENTITY_PATH, Some(config.identity_path.display())),
     ];
     lines.extend(backends(&config.backends));

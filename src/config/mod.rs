@@ -9,6 +9,7 @@
 mod agent;
 mod backends;
 mod coordinator;
+mod coordinators;
 mod effective;
 mod env_file;
 mod environment;
@@ -29,6 +30,7 @@ pub use agent::AgentConfig;
 pub(crate) use agent::StatusAddr;
 pub(crate) use backends::{BackendConfig, BackendOptions, Backends};
 pub use coordinator::{AgentHosts, CoordinatorConfig};
+pub(crate) use coordinators::CoordinatorSite;
 pub(crate) use effective::print_effective;
 pub(crate) use env_file::read_env_file;
 pub use environment::MapEnvironment;

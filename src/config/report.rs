@@ -76,6 +76,25 @@ pub(super) enum Cause {
     /// Required, and not there.
     #[error("must be set")]
     Missing,
+    /// Another URL of the list has the same host and port.
+    #[error("names a coordinator twice: each host and port may be in the list once")]
+    SameCoordinator,
+    /// More than may be in the list.
+    #[error("must have at most {max} URLs")]
+    TooManyCoordinators {
+        /// How many may be.
+        max: usize,
+    },
+    /// Not as many codes as coordinators.
+    #[error(
+        "must be a comma list with one code for each coordinator: there are {coordinators} coordinators and {codes} codes"
+    )]
+    CodeCount {
+        /// URLs in the list of coordinators.
+        coordinators: usize,
+        /// Codes, empty ones included.
+        codes: usize,
+    },
     /// Not UTF-8.
     #[error("is not UTF-8")]
     NotUnicode,

@@ -10,7 +10,8 @@ pub(crate) static COORDINATOR_URL: Variable = Variable::agent(
     "OUTPOST_COORDINATOR_URL",
     Required,
     "wss://coordinator.example/agent",
-    "URL of the coordinator: `wss://…`; `ws://` only to this host, or with OUTPOST_ALLOW_INSECURE",
+    "URL of the coordinator: `wss://…`; `ws://` only to this host, or with OUTPOST_ALLOW_INSECURE; a comma list connects to \
+     several coordinators, at most 16",
 )
 .url();
 /// See [`TABLE`].
@@ -18,7 +19,8 @@ pub(crate) static ENROLLMENT_CODE: Variable = Variable::agent(
     "OUTPOST_ENROLLMENT_CODE",
     Unset,
     "the-code-you-were-given",
-    "sent to the coordinator until it has assigned a provider id to this agent",
+    "sent to the coordinator until it has assigned a provider id to this agent; for several coordinators a comma list with a \
+     code for each, or nothing between the commas",
 )
 .secret();
 /// See [`TABLE`].

@@ -252,7 +252,7 @@ fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) ->
     }
     let (mut config, warnings) = AgentConfig::from_env(&Layered { upper: &own, lower: env })?;
     // It is this very process: neither a proxy nor the rule against plain connections to other hosts applies.
-    if config.coordinator.set_ip_host(addr.ip()).is_ok() {
+    if config.coordinators.iter_mut().all(|site| site.url.set_ip_host(addr.ip()).is_ok()) {
         config.proxy = None;
     }
     for warning in warnings {

@@ -1,5 +1,6 @@
 //! The identity in use: the key, the provider id, and the lock that goes with them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,19 +15,31 @@ use super::guarded_file::{self, beside};
 use super::key;
 use super::lock::Lock;
 use super::new_file::{self, Existing};
+use crate::messages::host_port::HostPort;
 use crate::messages::ids::{IdError, ProviderId};
 
-/// Who this agent is. Clones are the same identity; the key is wiped and the lock given up with the last one.
+/// Who this agent is at one coordinator. Clones are the same identity; the key is wiped and the lock given up with the last one.
 #[derive(Clone)]
-pub struct Identity(Arc<Inner>);
+pub struct Identity {
+    holder: Arc<KeyHolder>,
+    provider: Arc<ProviderSlot>,
+}
 
-struct Inner {
+/// The key, which is the same for all coordinators.
+struct KeyHolder {
     key: SigningKey,
+    home: Home,
+}
+
+/// The provider id that one coordinator has given.
+#[derive(Default)]
+struct ProviderSlot {
+    /// Its file, unless it is kept in memory only.
+    path: Option<PathBuf>,
     /// The provider id that holds. Never locked while the disk is waited for.
     current: Mutex<Option<ProviderId>>,
     /// The provider id that the file has: another one where it couldn't be written. Locked by the one who writes.
     stored: Mutex<Option<ProviderId>>,
-    home: Home,
 }
 
 /// Where an identity lives, and so what can be changed of it.
@@ -63,7 +76,7 @@ impl Identity {
         let (key, origin) = match read_key(path)? {
             Some(key) => (key, Origin::Loaded),
             None => {
-                set_aside(&provider_path).map_err(unwritable)?;
+                set_aside_all(path).map_err(unwritable)?;
                 let key = key::generate().map_err(IdentityError::NoRandomness)?;
                 let pem = key::to_pem(&key).map_err(|fault| IdentityError::Key { path: path.to_owned(), fault })?;
                 new_file::place(path, pem.as_bytes(), Existing::Keep).map_err(unwritable)?;
@@ -71,7 +84,8 @@ impl Identity {
             }
         };
         let home = Home::Held { path: path.to_owned(), _lock: lock };
-        Ok((Self::new(key, read_provider(&provider_path)?, home), origin))
+        let provider = ProviderSlot::read(provider_path)?;
+        Ok((Self { holder: Arc::new(KeyHolder { key, home }), provider: Arc::new(provider) }, origin))
     }
 
     /// Reads the identity at a path, which another process may be using. It can't be changed.
@@ -81,7 +95,8 @@ impl Identity {
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         guarded_file::check_directory_of(path)?;
         let key = read_key(path)?.ok_or_else(|| IdentityError::Missing { path: path.to_owned() })?;
-        Ok(Self::new(key, read_provider(&provider_path(path))?, Home::LookedAt { path: path.to_owned() }))
+        let (home, provider) = (Home::LookedAt { path: path.to_owned() }, ProviderSlot::read(provider_path(path))?);
+        Ok(Self { holder: Arc::new(KeyHolder { key, home }), provider: Arc::new(provider) })
     }
 
     /// A new identity that is never written anywhere.
@@ -89,16 +104,30 @@ impl Identity {
     /// # Errors
     /// Where the system has no random numbers.
     pub fn ephemeral() -> Result<Self, IdentityError> {
-        Ok(Self::new(key::generate().map_err(IdentityError::NoRandomness)?, None, Home::Memory))
+        let key = key::generate().map_err(IdentityError::NoRandomness)?;
+        Ok(Self { holder: Arc::new(KeyHolder { key, home: Home::Memory }), provider: Arc::default() })
     }
 
-    fn new(key: SigningKey, stored: Option<ProviderId>, home: Home) -> Self {
-        Self(Arc::new(Inner { key, current: Mutex::new(stored.clone()), stored: Mutex::new(stored), home }))
+    /// The same agent at another coordinator, given by host and port: it has a provider id of its own there, in a file of its own.
+    ///
+    /// # Errors
+    /// If the file is there and can't be used.
+    pub fn at(&self, coordinator: &HostPort) -> Result<Self, IdentityError> {
+        let provider = match &self.holder.home {
+            Home::Held { path, .. } => {
+                let path = other_provider_path(path, coordinator);
+                new_file::clean_up(&path).map_err(|source| IdentityError::Unwritable { path: path.clone(), source })?;
+                ProviderSlot::read(path)?
+            }
+            Home::LookedAt { path } => ProviderSlot::read(other_provider_path(path, coordinator))?,
+            Home::Memory => ProviderSlot::default(),
+        };
+        Ok(Self { holder: Arc::clone(&self.holder), provider: Arc::new(provider) })
     }
 
     /// The public key.
     pub fn pubkey(&self) -> [u8; 32] {
-        self.0.key.verifying_key().to_bytes()
+        self.holder.key.verifying_key().to_bytes()
     }
 
     /// The public key in base64: the standard alphabet, with padding.
@@ -108,7 +137,7 @@ impl Identity {
 
     /// The signature of exactly these bytes. What may be signed is the caller's to decide.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.key.sign(message).to_bytes()
+        self.holder.key.sign(message).to_bytes()
     }
 
     /// The id that the coordinator gave.
@@ -123,15 +152,13 @@ impl Identity {
     /// Where it can't be written, or an earlier call still writes: then it holds for this process only, and the next call
     /// with the same id tries again. Also if the identity is read-only: then nothing changes.
     pub fn store_provider_id(&self, id: &ProviderId) -> Result<Option<ProviderId>, IdentityError> {
-        let file = match &self.0.home {
-            Home::LookedAt { path } => return Err(IdentityError::OnlyLookedAt { path: path.clone() }),
-            Home::Held { path, .. } => Some(provider_path(path)),
-            Home::Memory => None,
-        };
+        if let Home::LookedAt { path } = &self.holder.home {
+            return Err(IdentityError::OnlyLookedAt { path: path.clone() });
+        }
         let replaced = self.current().replace(id.clone()).filter(|old| old != id);
-        let Some(path) = file else { return Ok(replaced) };
+        let Some(path) = self.provider.path.clone() else { return Ok(replaced) };
         // A disk that hangs is to hold one thread, not one for each connection.
-        let mut stored = match self.0.stored.try_lock() {
+        let mut stored = match self.provider.stored.try_lock() {
             Ok(stored) => stored,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(IdentityError::StillWriting { path }),
@@ -147,7 +174,7 @@ impl Identity {
 
     fn current(&self) -> MutexGuard<'_, Option<ProviderId>> {
         // Nothing panics while it is held.
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.provider.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,11 +184,41 @@ impl fmt::Debug for Identity {
     }
 }
 
+impl ProviderSlot {
+    fn read(path: PathBuf) -> Result<Self, IdentityError> {
+        let stored = read_provider(&path)?;
+        Ok(Self { path: Some(path), current: Mutex::new(stored.clone()), stored: Mutex::new(stored) })
+    }
+}
+
+/// The file of the id at the first coordinator.
 fn provider_path(key: &Path) -> PathBuf {
     beside(key, ".provider")
 }
 
-/// Moves an id away that was given to another key: an agent that still holds an id sends no enrollment code.
+/// The file of the id at another one. A host has no `/`, and no characters but letters, digits, `.`, `-`, `_`, `:`, `[` and `]`.
+fn other_provider_path(key: &Path, coordinator: &HostPort) -> PathBuf {
+    beside(key, &format!(".provider.{coordinator}"))
+}
+
+/// Moves the ids away that were given to another key: an agent that still holds an id sends no enrollment code.
+fn set_aside_all(key: &Path) -> io::Result<()> {
+    set_aside(&provider_path(key))?;
+    let (Some(folder), Some(of_others)) = (key.parent(), beside(key, ".provider.").file_name().map(OsString::from))
+    else {
+        return Ok(());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let is_one = name.as_encoded_bytes().starts_with(of_others.as_encoded_bytes());
+        if is_one && !name.as_encoded_bytes().ends_with(b".old") {
+            set_aside(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 fn set_aside(provider: &Path) -> io::Result<()> {
     match fs::rename(provider, beside(provider, ".old")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -192,7 +249,7 @@ mod tests {
         let (identity, _) = Identity::load_or_create(&folder.path().join("key")).unwrap();
         let [first, second]: [ProviderId; 2] = ["p-1", "p-2"].map(|id| id.parse().unwrap());
         assert_eq!(identity.store_provider_id(&first).unwrap(), None);
-        let writing = identity.0.stored.lock().unwrap();
+        let writing = identity.provider.stored.lock().unwrap();
         assert!(matches!(identity.store_provider_id(&second), Err(IdentityError::StillWriting { .. })));
         assert_eq!(identity.provider_id(), Some(second.clone()));
         drop(writing);

@@ -3,7 +3,8 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `identity.key` | the private key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it |
-//! | `identity.key.provider` | the provider id, a line of text |
+//! | `identity.key.provider` | the provider id at the first coordinator, a line of text |
+//! | `identity.key.provider.HOST:PORT` | the provider id at another coordinator |
 //! | `identity.key.provider.old` | one that went with an earlier key, set aside when a new key was made |
 //! | `identity.key.lock` | empty; locked as long as an agent uses the key |
 //!

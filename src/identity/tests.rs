@@ -98,6 +98,30 @@ fn key_fault(content: &[u8]) -> KeyFault {
 }
 
 #[test]
+fn each_coordinator_gives_an_id_of_its_own_and_the_first_ones_file_stays() {
+    let place = Place::new();
+    let other = |identity: &Identity| identity.at(&"other.example:443".parse().unwrap()).unwrap();
+    {
+        let (first, _) = take(&place.key());
+        first.store_provider_id(&id("p-first")).unwrap();
+        let second = other(&first);
+        assert_eq!((second.provider_id(), second.pubkey()), (None, first.pubkey()));
+        second.store_provider_id(&id("p-second")).unwrap();
+        assert_eq!(first.provider_id(), Some(id("p-first")));
+    }
+    let (first, _) = take(&place.key());
+    assert_eq!((first.provider_id(), other(&first).provider_id()), (Some(id("p-first")), Some(id("p-second"))));
+    let looked = Identity::load(&place.key()).unwrap();
+    assert_eq!(other(&looked).provider_id(), Some(id("p-second")));
+    assert!(other(&looked).store_provider_id(&id("p")).is_err());
+    // A new key has no id at any coordinator.
+    drop(first);
+    std::fs::remove_file(place.key()).unwrap();
+    let (fresh, origin) = take(&place.key());
+    assert_eq!((origin, fresh.provider_id(), other(&fresh).provider_id()), (Origin::Created, None, None));
+}
+
+#[test]
 fn the_first_run_makes_an_identity_and_the_next_one_finds_it() {
     let place = Place::new();
     let path = place.folder.path().join("state/outpost/identity.key");

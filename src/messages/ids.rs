@@ -223,31 +223,45 @@ name! {
     BackendId
 }
 
-/// Counts the connections of a process, from 1. What belongs to a connection carries its generation; what arrives with
-/// an old one is dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A coordinator of this agent, by its place in the configured list, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct Generation(pub u64);
+pub struct CoordinatorId(pub u16);
+
+/// A connection: its number, which counts the connections of a process from 1, and its coordinator. What belongs to a
+/// connection carries its generation; what arrives with an old one is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// Whose it is.
+    pub coordinator: CoordinatorId,
+}
 
 impl Generation {
-    /// The generation of the next connection.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// The connection with this number to the first coordinator.
+    pub const fn numbered(number: u64) -> Self {
+        Self { number, coordinator: CoordinatorId(0) }
     }
 }
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.number.fmt(f)
     }
 }
 
-/// Counts the sessions of a process, from 1. A session is what outlives a connection: the jobs between this agent and one
-/// coordinator. Without the extension `resume` each connection has its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct SessionId(pub u64);
+/// A session is what outlives a connection: the jobs between this agent and one coordinator. Without the extension `resume`
+/// each connection has its own. It is named after its first connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Generation);
+
+impl SessionId {
+    /// Whose it is.
+    pub fn coordinator(self) -> CoordinatorId {
+        self.0.coordinator
+    }
+}
 
 #[cfg(test)]
 mod tests {

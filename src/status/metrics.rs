@@ -12,7 +12,12 @@ pub(super) fn render(snapshot: &Snapshot, router: Option<&RouterView>) -> String
     let is_connected = u64::from(snapshot.phase == Phase::Connected);
     page.head("outpost_build_info", "The version of the program.", "gauge");
     page.sample("outpost_build_info", &[("version", &snapshot.version)], 1);
-    page.gauge("outpost_up", "1 while the agent is connected to its coordinator.", is_connected);
+    page.gauge("outpost_up", "1 while the agent is connected to a coordinator.", is_connected);
+    page.head("outpost_connection_up", "1 while the agent is connected to this coordinator.", "gauge");
+    for coordinator in &snapshot.coordinators {
+        let labels = [("coordinator", coordinator.addr.as_str())];
+        page.sample("outpost_connection_up", &labels, u64::from(coordinator.connected_since.is_some()));
+    }
     page.gauge("outpost_jobs_in_flight", "Jobs that were accepted and have not ended.", snapshot.in_flight);
     if let Some(router) = router {
         page.gauge("outpost_jobs_waiting", "Accepted jobs that wait for a slot.", router.waiting() as u64);

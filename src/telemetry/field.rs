@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use log::kv::{Error, Key, Source, ToValue, Value, VisitSource};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::messages::ids::Generation;
 use crate::messages::untrusted::Untrusted;
 
 /// A value of a field.
@@ -53,6 +54,17 @@ impl Fields {
             Some(text) => self.text(name, text),
             None => self,
         }
+    }
+
+    /// The same with a connection: its number, and its coordinator as in [`Self::coordinator`].
+    pub(crate) fn connection(self, generation: Generation) -> Self {
+        self.number("generation", generation.number).coordinator(generation)
+    }
+
+    /// The same with the place of a connection's coordinator in the configured list, from 1, unless it is the first.
+    pub(crate) fn coordinator(self, generation: Generation) -> Self {
+        let place = generation.coordinator.0;
+        if place == 0 { self } else { self.number("coordinator", place + 1) }
     }
 
     /// The value of a field.

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_line_has_a_message_and_typed_fields_in_both_forms() {
-        let event = || CapabilitiesSent { generation: Generation(3), models: 2 };
+        let event = || CapabilitiesSent { generation: Generation::numbered(3), models: 2 };
         assert_eq!(line(event(), |line| line.to_string()), "now INFO  capabilities sent generation=3 models=2");
         let read: Value = serde_json::from_str(&line(event(), |line| line.json())).unwrap();
         let expected = json!({

@@ -12,4 +12,5 @@ mod stderr;
 
 pub use events::{Event, Events};
 pub(crate) use field::Fields;
+pub(crate) use snapshot::CoordinatorState;
 pub use snapshot::{Phase, Snapshot};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::job_metrics::JobMetrics;
-use crate::messages::ids::ModelId;
+use crate::messages::ids::{CoordinatorId, ModelId};
 
 /// The state of the agent's connection to its coordinator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,15 +34,18 @@ pub struct Snapshot {
     pub version: String,
     /// Base64 of its public key.
     pub pubkey: String,
-    /// Its provider id.
+    /// Its provider id at the first coordinator.
     pub provider_id: Option<String>,
-    /// Its state.
+    /// Its state: connected where one coordinator is.
     pub phase: Phase,
-    /// Host and port of the coordinator.
+    /// Host and port of the first coordinator.
     pub coordinator: String,
-    /// The number of the current or last established connection.
+    /// The coordinators, in the configured order.
+    #[serde(default)]
+    pub coordinators: Vec<CoordinatorState>,
+    /// The number of the newest established connection.
     pub generation: u64,
-    /// When the current connection was established, RFC 3339.
+    /// When the connection was established that has lasted longest, RFC 3339.
     pub connected_since: Option<String>,
     /// Connections established so far.
     pub connections: u64,
@@ -52,13 +55,13 @@ pub struct Snapshot {
     /// Connections that went on with the jobs of an earlier one.
     #[serde(default)]
     pub resumptions: u64,
-    /// Failed connection attempts in a row.
+    /// Failed connection attempts in a row, of the coordinator with the most.
     pub failures: u32,
     /// Why there is no connection, or why the last one ended.
     pub last_disconnect: Option<String>,
     /// The backends that were probed.
     pub backends: BTreeMap<String, BackendState>,
-    /// Models in the last capabilities sent.
+    /// Models in the last capabilities sent, to the coordinator with the most.
     pub models_offered: usize,
     /// Jobs accepted and not ended.
     pub in_flight: u64,
@@ -75,6 +78,33 @@ pub struct Snapshot {
     /// Histograms of ended jobs. Only `/metrics` shows them. Shared, so that a copy of the snapshot is cheap.
     #[serde(skip)]
     pub job_metrics: Arc<JobMetrics>,
+}
+
+/// A coordinator, and the connection to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorState {
+    /// Host and port.
+    pub addr: String,
+    /// The agent's id there.
+    pub provider_id: Option<String>,
+    /// The number of the current or last established connection.
+    pub generation: u64,
+    /// When the current connection was established, RFC 3339.
+    pub connected_since: Option<String>,
+    /// Failed connection attempts in a row.
+    pub failures: u32,
+    /// Why there is no connection, or why the last one ended.
+    pub last_disconnect: Option<String>,
+    /// Models in the last capabilities sent.
+    pub models_offered: usize,
+}
+
+impl CoordinatorState {
+    pub(super) fn disconnected(&mut self, cause: String) {
+        self.connected_since = None;
+        self.models_offered = 0;
+        self.last_disconnect = Some(cause);
+    }
 }
 
 /// A backend at its last probe.
@@ -139,13 +169,29 @@ impl Snapshot {
         self.connected_since.is_some()
     }
 
-    pub(super) fn disconnected(&mut self, cause: String) {
-        self.connected_since = None;
-        self.models_offered = 0;
-        self.last_disconnect = Some(cause);
+    /// What is known of a coordinator.
+    pub(super) fn coordinator(&mut self, id: CoordinatorId) -> &mut CoordinatorState {
+        let at = usize::from(id.0);
+        if self.coordinators.len() <= at {
+            self.coordinators.resize_with(at + 1, CoordinatorState::default);
+        }
+        &mut self.coordinators[at]
     }
 
-    /// Whether the coordinator can send jobs that can be served: the readiness check.
+    /// Brings the figures of all coordinators together up to date.
+    pub(super) fn sum_up(&mut self) {
+        let all = &self.coordinators;
+        let first = all.first();
+        self.coordinator = first.map(|first| first.addr.clone()).unwrap_or_default();
+        self.provider_id = first.and_then(|first| first.provider_id.clone()).or_else(|| self.provider_id.take());
+        self.generation = all.iter().map(|one| one.generation).max().unwrap_or_default();
+        self.connected_since = all.iter().filter_map(|one| one.connected_since.clone()).min();
+        self.failures = all.iter().map(|one| one.failures).max().unwrap_or_default();
+        self.last_disconnect = all.iter().find_map(|one| one.last_disconnect.clone());
+        self.models_offered = all.iter().map(|one| one.models_offered).max().unwrap_or_default();
+    }
+
+    /// Whether a coordinator can send jobs that can be served: the readiness check.
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Connected && self.models_offered > 0
     }

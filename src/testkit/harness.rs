@@ -44,7 +44,7 @@ impl AgentBuilder {
         let clock = self.clock;
         clock.start();
         let (coordinator, connector) = ScriptedCoordinator::new(self.link_capacity);
-        Harness { coordinator, agent: RunningAgent::launch(self, connector), clock }
+        Harness { coordinator, agent: RunningAgent::launch(self, vec![connector]), clock }
     }
 }
 

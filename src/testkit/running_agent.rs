@@ -12,7 +12,7 @@ use super::backend::ScriptedBackend;
 use super::builder::AgentBuilder;
 use super::journal::{Journal, LoggedEvent};
 use super::within::within;
-use crate::actors::{ActorCount, Exit, Parts, SupervisorActor};
+use crate::actors::{ActorCount, Coordinator, Exit, Parts, SupervisorActor};
 use crate::identity::Identity;
 use crate::messages::lifecycle::Drain;
 use crate::telemetry::{Event, Snapshot};
@@ -42,15 +42,20 @@ enum Ending {
 
 impl RunningAgent {
     /// Starts an agent on the current arbiter. It dials as soon as the test waits for anything.
-    pub(super) fn launch(parts: AgentBuilder, connector: Rc<dyn Connector>) -> Self {
+    pub(super) fn launch(parts: AgentBuilder, connectors: Vec<Rc<dyn Connector>>) -> Self {
         let AgentBuilder { identity, enrollment_code, sources, backends, policy, settings, panic_at, .. } = parts;
         let Ok(identity) = identity.map_or_else(Identity::ephemeral, Ok) else { panic!("no random numbers for a key") };
         let (journal, events) = Journal::new(panic_at);
         let actor_count = ActorCount::default();
+        let coordinator = |(place, connector): (usize, Rc<dyn Connector>)| {
+            let other = || connector.target().parse().ok().and_then(|target| identity.at(&target).ok());
+            let identity = if place == 0 { Some(identity.clone()) } else { other() };
+            let Some(identity) = identity else { panic!("no identity at {}", connector.target()) };
+            Coordinator { connector, identity, enrollment_code: enrollment_code.clone() }
+        };
+        let coordinators = connectors.into_iter().enumerate().map(coordinator).collect();
         let (supervisor, exit) = SupervisorActor::launch(Parts {
-            connector,
-            identity: identity.clone(),
-            enrollment_code,
+            coordinators,
             sources,
             policy,
             arbiters: Vec::new(),

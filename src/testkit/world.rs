@@ -46,6 +46,7 @@ use crate::transport::websocket::link::{Connector, Upgraded};
 pub struct World {
     /// The agents.
     pub agents: Vec<RunningAgent>,
+    /// The way of each agent to the last one of its coordinators that is real.
     uplinks: Vec<Option<Rc<Uplink>>>,
     coordinators: Vec<Coordinator>,
     clock: Clock,
@@ -67,7 +68,7 @@ pub struct RealCoordinator {
 #[must_use]
 pub struct WorldBuilder {
     coordinators: Vec<Option<CoordinatorConfig>>,
-    agents: Vec<(usize, AgentBuilder)>,
+    agents: Vec<(Vec<usize>, AgentBuilder)>,
 }
 
 impl WorldBuilder {
@@ -84,8 +85,13 @@ impl WorldBuilder {
     }
 
     /// Adds an agent of the coordinator with this number.
-    pub fn agent(mut self, coordinator: usize, agent: AgentBuilder) -> Self {
-        self.agents.push((coordinator, agent));
+    pub fn agent(self, coordinator: usize, agent: AgentBuilder) -> Self {
+        self.agent_of(&[coordinator], agent)
+    }
+
+    /// Adds an agent of the coordinators with these numbers, in this order.
+    pub fn agent_of(mut self, coordinators: &[usize], agent: AgentBuilder) -> Self {
+        self.agents.push((coordinators.to_vec(), agent));
         self
     }
 
@@ -96,16 +102,18 @@ impl WorldBuilder {
         clock.start();
         let coordinators: Vec<Coordinator> = self.coordinators.into_iter().map(Coordinator::start).collect();
         let mut world = World { agents: Vec::new(), uplinks: Vec::new(), coordinators, clock };
-        for (number, agent) in self.agents {
-            let (connector, uplink) = match world.coordinators.get(number) {
-                Some(Coordinator::Scripted(_, connector)) => (Rc::clone(connector), None),
+        for (numbers, agent) in self.agents {
+            let mut uplink = None;
+            let connector = |number| match world.coordinators.get(number) {
+                Some(Coordinator::Scripted(_, connector)) => Rc::clone(connector),
                 Some(Coordinator::Real(real)) => {
-                    let uplink = Uplink::to(&real.agent_url());
-                    (Rc::clone(&uplink) as Rc<dyn Connector>, Some(uplink))
+                    let connector = uplink.insert(Uplink::to(&real.agent_url()));
+                    Rc::clone(connector) as Rc<dyn Connector>
                 }
                 None => panic!("there is no coordinator {number}"),
             };
-            world.agents.push(RunningAgent::launch(agent, connector));
+            let connectors = numbers.into_iter().map(connector).collect();
+            world.agents.push(RunningAgent::launch(agent, connectors));
             world.uplinks.push(uplink);
         }
         world

@@ -26,6 +26,7 @@ mod many_agents;
 mod moving;
 mod request_policy;
 mod resume;
+mod several;
 mod sizes;
 mod stranded;
 mod supervision;

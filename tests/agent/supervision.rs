@@ -164,7 +164,7 @@ async fn a_connections_panic_is_handled_like_any_end() {
     let mut harness = Harness::builder().start();
     harness.coordinator.fail_dials([DialFault::Panics, DialFault::Panics]);
     for generation in 1..=2 {
-        assert_eq!(harness.event(replaced).await, Child::Connection(Generation(generation)));
+        assert_eq!(harness.event(replaced).await, Child::Connection(Generation::numbered(generation)));
         let failures = |event: &Event| match event {
             Event::ConnectFailed(failed) => Some(failed.failures),
             _ => None,
@@ -187,7 +187,7 @@ async fn a_panic_in_an_open_connection_ends_its_jobs() {
     link.send_frame(&Frame::Binary(Bytes::from_static(b"x")));
     request.dropped().await;
     link.ended().await;
-    assert_eq!(harness.event(replaced).await, Child::Connection(Generation(1)));
+    assert_eq!(harness.event(replaced).await, Child::Connection(Generation::numbered(1)));
     let lost = |event: &Event| match event {
         Event::Disconnected(disconnected) => Some(disconnected.cause.kind()),
         _ => None,

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use outpost::internals::{ActorCount, Events, FrameReader, Parts, Role, SupervisorActor, encode};
+use outpost::internals::{ActorCount, Coordinator, Events, FrameReader, Parts, Role, SupervisorActor, encode};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{AuthOk, Extensions, FromAgent, FromCoordinator, Limits};
 use outpost::testkit::{
@@ -88,9 +88,11 @@ impl Rig {
         let backend = ScriptedBackend::new("box", &["m"]);
         let price = Price { input_per_1m: 1, output_per_1m: 1 };
         let (agent, _) = SupervisorActor::launch(Parts {
-            connector: Rc::new(Once(Cell::new(Some(Counted { stream: near, writes: Arc::clone(&writes) })))),
-            identity: Identity::ephemeral().unwrap(),
-            enrollment_code: None,
+            coordinators: vec![Coordinator {
+                connector: Rc::new(Once(Cell::new(Some(Counted { stream: near, writes: Arc::clone(&writes) })))),
+                identity: Identity::ephemeral().unwrap(),
+                enrollment_code: None,
+            }],
             sources: vec![Box::new(backend.clone())],
             policy: Rc::new(|_, _| BackendPolicy { local: true, ..BackendPolicy::default() }),
             arbiters: Vec::new(),

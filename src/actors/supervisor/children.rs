@@ -100,8 +100,8 @@ impl SupervisorActor {
             Child::Discovery => self.start_discovery(ctx),
             Child::Router => {
                 // Its ledger is gone, and every job with it; a connection without jobs is of no use.
-                let lost: Vec<Generation> = self.connections.all().map(|connection| connection.generation).collect();
-                self.connections.all().for_each(|connection| connection.addr.do_send(Stop));
+                let lost: Vec<Generation> = self.connections().map(|connection| connection.generation).collect();
+                self.connections().for_each(|connection| connection.addr.do_send(Stop));
                 self.start_router(ctx);
                 lost.into_iter().for_each(|it| self.give_up_connection(it, InternalEnd::RouterReplaced, ctx));
             }
@@ -115,10 +115,10 @@ impl SupervisorActor {
                 self.publish_routes();
             }
             Child::Heartbeat(generation) => {
-                let outbox = self.connections.get(generation).and_then(|connection| connection.outbox().cloned());
+                let outbox = self.connection(generation).and_then(|connection| connection.outbox().cloned());
                 let Some(outbox) = outbox else { return };
                 let heartbeat = self.start_heartbeat(&outbox, ctx);
-                if let Some(connection) = self.connections.get(generation) {
+                if let Some(connection) = self.connection(generation) {
                     connection.up = heartbeat.map(|heartbeat| (outbox, heartbeat));
                 }
             }

@@ -1,40 +1,63 @@
-//! The connections to the coordinator: which one is dialled, which one takes jobs, and which one only finishes its own.
+//! The connections to each coordinator: which one is dialled, which one takes jobs, and which one only finishes its own.
 //!
-//! There is one at most times. During a handover the next one is dialled while the current one works on. Once it is up, the
-//! earlier one finishes its jobs, until its deadline.
+//! A coordinator has one at most times, and none knows of another. During a handover the next one is dialled while the current
+//! one works on. Once it is up, the earlier one finishes its jobs, until its deadline.
 
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::links::Connection;
+use super::links::{Connection, Connections};
 use super::{Exit, SupervisorActor};
 use crate::actors::connection::{ConnectionActor, ConnectionEnded, ConnectionExit, Listeners};
 use crate::actors::messages::{ConnectionUp, RouterInputs};
 use crate::core::session::backoff::{EndClass, Reconnect};
-use crate::messages::ids::Generation;
+use crate::messages::ids::{CoordinatorId, Generation};
 use crate::messages::lifecycle::{Child, ConnectionDown, HandoverAnnounced};
 use crate::telemetry::Event;
 use crate::telemetry::events::{
     ConnectFailed, Disconnected, HandoverBegun, InternalEnd, Retrying, StaleDropped, StillTrying,
 };
 
-/// The least time between the dials of two handovers, for a coordinator that announces one on each new connection.
+/// The time between the dials of two handovers, for a coordinator that announces one on each new connection.
 const BETWEEN_HANDOVERS: Duration = Duration::from_secs(1);
+/// Handovers that are followed at once for all that.
+const HANDOVERS_AT_ONCE: u32 = 4;
 
 impl SupervisorActor {
-    /// Dials the next connection, unless one is being dialled.
-    pub(super) fn start_connection(&mut self, ctx: &mut Context<Self>) {
-        if let Some(due) = self.connections.redial.take() {
+    pub(super) fn coordinator_ids(&self) -> Vec<CoordinatorId> {
+        self.coordinators.iter().map(|connections| connections.coordinator).collect()
+    }
+
+    fn of(&mut self, coordinator: CoordinatorId) -> Option<&mut Connections> {
+        self.coordinators.get_mut(usize::from(coordinator.0))
+    }
+
+    /// The connections to all coordinators.
+    pub(super) fn connections(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.coordinators.iter_mut().flat_map(Connections::all)
+    }
+
+    pub(super) fn connection(&mut self, generation: Generation) -> Option<&mut Connection> {
+        self.connections().find(|connection| connection.generation == generation)
+    }
+
+    /// Dials the next connection to a coordinator, unless one is being dialled.
+    pub(super) fn start_connection(&mut self, coordinator: CoordinatorId, ctx: &mut Context<Self>) {
+        let is_draining = self.drain.is_some();
+        let (router, number) = (self.router.clone(), self.connection_count + 1);
+        let Some(connections) = self.of(coordinator) else { return };
+        if let Some(due) = connections.redial.take() {
             ctx.cancel_future(due);
         }
-        let Some(router) = self.router.clone() else { return };
-        if self.connections.next.is_some() || self.drain.is_some() && !self.connections.is_resumable {
+        let Some(router) = router else { return };
+        if connections.next.is_some() || is_draining && !connections.is_resumable {
             return;
         }
-        self.generation = self.generation.next();
-        let generation = self.generation;
+        let setup = connections.setup.clone();
+        let generation = Generation { number, coordinator };
+        self.connection_count = number;
         let guard = self.guard(Child::Connection(generation), ctx);
         let listeners = Listeners {
             up: [router.clone().recipient(), ctx.address().recipient()],
@@ -47,14 +70,18 @@ impl SupervisorActor {
             handovers: ctx.address().recipient(),
             ended: ctx.address().recipient(),
         };
-        let setup = self.connection_setup.clone();
         let addr = ConnectionActor { generation, setup, listeners, _guard: guard }.start();
-        self.connections.next = Some(Connection { addr, generation, up: None, is_handed_over: false });
+        if let Some(connections) = self.of(coordinator) {
+            connections.next = Some(Connection { addr, generation, up: None, is_handed_over: false });
+        }
     }
 
     /// After the end of a connection: tells the router, and sees to the next one.
     fn after_connection(&mut self, generation: Generation, exit: ConnectionExit, ctx: &mut Context<Self>) {
-        let Some(connection) = self.connections.take(generation) else { return };
+        let coordinator = generation.coordinator;
+        let Some(connection) = self.of(coordinator).and_then(|connections| connections.take(generation)) else {
+            return;
+        };
         connection.stop_heartbeat();
         self.forget_connection(generation);
         let (class, ended): (EndClass, Box<dyn FnOnce(u32) -> Event>) = match exit {
@@ -66,26 +93,32 @@ impl SupervisorActor {
                 (EndClass::Planned, Box::new(move |_| Disconnected { generation, cause }.into()))
             }
         };
-        let others = &self.connections;
+        let Some(others) = self.of(coordinator) else { return };
         let needs_next =
             others.next.is_none() && others.redial.is_none() && !(connection.up.is_some() && others.current.is_some());
         if !needs_next {
             return self.events.emit(ended(0));
         }
-        let retry = self.connections.reconnect.after(class, &mut rand::rng());
+        let retry = others.reconnect.after(class, &mut rand::rng());
         self.events.emit(ended(retry.failures));
-        if !self.goes_on_draining() {
-            // An older one may have jobs to finish, or last frames to send.
-            if self.connections.all().next().is_none() {
+        if !self.goes_on_draining(coordinator) {
+            // An older one may have jobs to finish, or last frames to send, and another coordinator may be dialled for its jobs.
+            let is_dialled = |supervisor: &mut Self, id| supervisor.of(id).is_some_and(|it| it.redial.is_some());
+            let ids = self.coordinator_ids();
+            let goes_on = ids.into_iter().any(|id| is_dialled(self, id) && self.goes_on_draining(id));
+            if self.connections().next().is_none() && !goes_on {
                 self.finish(Exit::Drained, ctx);
             }
             return;
         }
         if retry.tenth {
-            self.events.emit(StillTrying { failures: retry.failures });
+            self.events.emit(StillTrying { generation, failures: retry.failures });
         }
-        self.events.emit(Retrying { wait: retry.wait });
-        self.connections.redial = Some(ctx.run_later(retry.wait, Self::start_connection));
+        self.events.emit(Retrying { generation, wait: retry.wait });
+        let redial = ctx.run_later(retry.wait, move |supervisor, ctx| supervisor.start_connection(coordinator, ctx));
+        if let Some(connections) = self.of(coordinator) {
+            connections.redial = Some(redial);
+        }
     }
 
     /// A connection is over: its actors are not replaced when they end, and the router learns of it.
@@ -98,15 +131,16 @@ impl SupervisorActor {
     }
 
     /// Whether a next connection is of use: always, but during a drain only while jobs wait to go on there.
-    fn goes_on_draining(&self) -> bool {
-        self.drain.as_ref().is_none_or(|drain| {
-            self.connections.is_resumable && !drain.closing && drain.in_flight.is_none_or(|in_flight| in_flight > 0)
-        })
+    fn goes_on_draining(&mut self, coordinator: CoordinatorId) -> bool {
+        let is_resumable = self.of(coordinator).is_some_and(|connections| connections.is_resumable);
+        self.drain
+            .as_ref()
+            .is_none_or(|drain| is_resumable && !drain.closing && drain.in_flight.is_none_or(|in_flight| in_flight > 0))
     }
 
     /// Closes a connection for an internal reason.
     pub(super) fn give_up_connection(&mut self, generation: Generation, cause: InternalEnd, ctx: &mut Context<Self>) {
-        let Some(connection) = self.connections.get(generation) else { return };
+        let Some(connection) = self.connection(generation) else { return };
         let exit = match &connection.up {
             Some(_) => ConnectionExit::Ended(cause.into()),
             None => ConnectionExit::Failed(cause.into()),
@@ -116,7 +150,7 @@ impl SupervisorActor {
 
     /// Closes a connection at once, as a handover wants it. Its jobs end as with any other end of it.
     fn close_handed_over(&mut self, generation: Generation) {
-        if let Some(outbox) = self.connections.get(generation).and_then(|connection| connection.outbox()) {
+        if let Some(outbox) = self.connection(generation).and_then(|connection| connection.outbox().cloned()) {
             // One that is gone needs no close.
             let _ = outbox.seal_and_close(1000, "");
         }
@@ -128,13 +162,15 @@ impl Handler<ConnectionUp> for SupervisorActor {
 
     fn handle(&mut self, up: ConnectionUp, ctx: &mut Self::Context) {
         let generation = up.outbox.generation();
-        let Some(mut next) = self.connections.next.take_if(|next| next.generation == generation) else { return };
+        let Some(connections) = self.of(generation.coordinator) else { return };
+        let Some(mut next) = connections.next.take_if(|next| next.generation == generation) else { return };
+        connections.is_resumable = up.session.is_some();
         next.up = self.start_heartbeat(&up.outbox, ctx).map(|heartbeat| (up.outbox, heartbeat));
-        self.connections.is_resumable = up.session.is_some();
+        let Some(connections) = self.of(generation.coordinator) else { return };
         // The current one finishes its jobs. If an older one did so, its close is on its way already, and is not waited for any
         // longer. If the current one was lost, the older one goes on.
-        if let Some(current) = self.connections.current.replace(next)
-            && let Some(oldest) = self.connections.older.replace(current)
+        if let Some(current) = connections.current.replace(next)
+            && let Some(oldest) = connections.older.replace(current)
         {
             oldest.stop();
             self.forget_connection(oldest.generation);
@@ -146,7 +182,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        if self.connections.get(ended.generation).is_none() {
+        if self.connection(ended.generation).is_none() {
             self.events.emit(StaleDropped { what: "end of a connection" });
         }
         self.after_connection(ended.generation, ended.exit, ctx);
@@ -158,23 +194,27 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
 
     fn handle(&mut self, announced: HandoverAnnounced, ctx: &mut Self::Context) {
         let HandoverAnnounced { generation, deadline } = announced;
-        let current = self.connections.current.as_mut();
+        let Some(connections) = self.of(generation.coordinator) else { return };
+        let current = connections.current.as_mut();
         let Some(current) = current.filter(|it| it.generation == generation && !it.is_handed_over) else { return };
         current.is_handed_over = true;
-        self.events.emit(HandoverBegun { generation, deadline });
+        connections.reconnect = Reconnect::default();
         // No more than two connections exist at any time.
-        if let Some(older) = self.connections.older.as_ref().map(|older| older.generation) {
+        let older = connections.older.as_ref().map(|older| older.generation);
+        self.events.emit(HandoverBegun { generation, deadline });
+        if let Some(older) = older {
             self.close_handed_over(older);
         }
         ctx.run_later(deadline, move |supervisor, _| supervisor.close_handed_over(generation));
-        self.connections.reconnect = Reconnect::default();
-        let now = Instant::now();
-        let dial_at = self.connections.handover_dial.map_or(now, |last| now.max(last + BETWEEN_HANDOVERS));
-        self.connections.handover_dial = Some(dial_at);
-        if dial_at > now {
-            self.connections.redial = Some(ctx.run_later(dial_at - now, Self::start_connection));
-        } else {
-            self.start_connection(ctx);
+        let (coordinator, now) = (generation.coordinator, Instant::now());
+        let Some(connections) = self.of(coordinator) else { return };
+        let due = connections.handover_due.map_or(now, |due| due.max(now));
+        connections.handover_due = Some(due + BETWEEN_HANDOVERS);
+        let wait = due.saturating_duration_since(now).saturating_sub(HANDOVERS_AT_ONCE * BETWEEN_HANDOVERS);
+        if wait.is_zero() {
+            return self.start_connection(coordinator, ctx);
         }
+        let redial = ctx.run_later(wait, move |supervisor, ctx| supervisor.start_connection(coordinator, ctx));
+        connections.redial = Some(redial);
     }
 }

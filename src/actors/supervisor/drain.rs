@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use super::links::Connection;
 use super::{Draining, Exit, SupervisorActor};
 use crate::messages::lifecycle::{Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::events::{self, DrainCutShort, DrainProgress, Stopped};
@@ -21,7 +22,7 @@ impl SupervisorActor {
             return;
         };
         drain.closing = true;
-        let outboxes = self.connections.all().filter_map(|connection| connection.outbox());
+        let outboxes = self.connections().filter_map(|connection| connection.outbox());
         let closing = outboxes.filter(|outbox| outbox.close(1000, "").is_ok()).count();
         if closing == 0 {
             return self.finish(Exit::Drained, ctx);
@@ -47,7 +48,8 @@ impl SupervisorActor {
         let Some(done) = self.done.take() else { return };
         // Nothing that ends from here on is replaced.
         self.living.clear();
-        std::mem::take(&mut self.connections).all().for_each(|connection| connection.stop());
+        self.connections().for_each(|connection| connection.stop());
+        self.coordinators.clear();
         if let Some(router) = self.router.take() {
             router.do_send(Stop);
         }
@@ -73,14 +75,16 @@ impl Handler<Drain> for SupervisorActor {
         if self.drain.is_some() {
             return self.end_jobs(ctx);
         }
-        let (grace, is_resumable) = (self.settings.shutdown_grace, self.connections.is_resumable);
+        let grace = self.settings.shutdown_grace;
         self.drain = Some(Draining { until: Instant::now() + grace, in_flight: None, hurry: false, closing: false });
         match &self.router {
             Some(router) => router.do_send(StopAdmitting),
             None => return self.finish(Exit::Drained, ctx),
         }
         // A connection that is being made is not waited for, unless jobs wait to go on there.
-        if let Some(connection) = self.connections.next.take_if(|_| !is_resumable) {
+        let unneeded = self.coordinators.iter_mut().filter(|connections| !connections.is_resumable);
+        let unneeded: Vec<Connection> = unneeded.filter_map(|connections| connections.next.take()).collect();
+        for connection in unneeded {
             connection.stop();
             // It may have come up in this very moment, and the router have heard of that first.
             self.forget_connection(connection.generation);

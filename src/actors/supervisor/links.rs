@@ -3,10 +3,10 @@
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use crate::actors::connection::ConnectionActor;
+use crate::actors::connection::{ConnectionActor, ConnectionSetup};
 use crate::actors::heartbeat::HeartbeatActor;
 use crate::core::session::backoff::Reconnect;
-use crate::messages::ids::Generation;
+use crate::messages::ids::{CoordinatorId, Generation};
 use crate::messages::lifecycle::Stop;
 use crate::relay::outbox::Outbox;
 
@@ -37,9 +37,10 @@ impl Connection {
     }
 }
 
-/// The connections, and when the next one is dialled.
-#[derive(Default)]
+/// The connections to one coordinator, and when the next one is dialled.
 pub(super) struct Connections {
+    pub(super) coordinator: CoordinatorId,
+    pub(super) setup: ConnectionSetup,
     /// It is being dialled and authenticated.
     pub(super) next: Option<Connection>,
     /// It takes jobs.
@@ -49,20 +50,22 @@ pub(super) struct Connections {
     pub(super) reconnect: Reconnect,
     /// The next dial is due then.
     pub(super) redial: Option<SpawnHandle>,
-    /// When the last handover dialled, or will dial.
-    pub(super) handover_dial: Option<Instant>,
+    /// When the handovers so far would have been dialled one after the other.
+    pub(super) handover_due: Option<Instant>,
     /// Jobs outlive the last connection that was up.
     pub(super) is_resumable: bool,
 }
 
 impl Connections {
-    /// Those that there are.
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.slots().into_iter().flatten()
+    pub(super) fn new(coordinator: CoordinatorId, setup: ConnectionSetup) -> Self {
+        let (next, current, older) = (None, None, None);
+        let (reconnect, redial, is_resumable, handover_due) = (Reconnect::default(), None, false, None);
+        Self { coordinator, setup, next, current, older, reconnect, redial, is_resumable, handover_due }
     }
 
-    pub(super) fn get(&mut self, generation: Generation) -> Option<&mut Connection> {
-        self.all().find(|connection| connection.generation == generation)
+    /// Those that there are. At most three, of which at most two are established.
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slots().into_iter().flatten()
     }
 
     pub(super) fn take(&mut self, generation: Generation) -> Option<Connection> {

@@ -6,7 +6,7 @@
 //!
 //! Invariants, see [`Broken`]:
 //!
-//! - LEDGER-1: a job id is in the ledger at most once, whatever its session.
+//! - LEDGER-1: a job id is in the ledger at most once for each coordinator, whatever its session.
 //! - LEDGER-2: a backend's count is the number of entries that have a slot there.
 //! - LEDGER-3: there are never more entries than `max_total`.
 //! - LEDGER-4: a ticket is given once: each one in the ledger is older than the next one to be given.
@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::messages::ids::{BackendId, JobId, SessionId};
+use crate::messages::ids::{BackendId, CoordinatorId, JobId, SessionId};
 use crate::messages::jobs::Ticket;
 
 /// An accepted job that has not ended.
@@ -40,7 +40,7 @@ pub struct Ledger<T> {
     max_total: usize,
     /// The entries, in the order of admission. The two maps below are derived from them.
     entries: BTreeMap<Ticket, Entry<T>>,
-    by_job: HashMap<JobId, Ticket>,
+    by_job: HashMap<(CoordinatorId, JobId), Ticket>,
     /// Slots used on each backend, without backends that have none.
     by_backend: HashMap<BackendId, usize>,
     /// The next ticket, which is also the number of admissions so far.
@@ -52,7 +52,7 @@ pub struct Ledger<T> {
 /// Why a job was not admitted. Nothing of it was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A job with this id is running, in this session or another one. It goes on; an answer to the new job would end
+    /// A job of the coordinator with this id is running, in this session or another one. It goes on; an answer to the new job would end
     /// it.
     #[error("a job with this id is already running")]
     Duplicate,
@@ -108,7 +108,7 @@ impl<T> Ledger<T> {
 
     /// Accepts a job, without a slot, if its id is not in the ledger and the agent is not full, checked in this order.
     pub fn admit(&mut self, job: JobId, session: SessionId, state: T) -> Result<Ticket, Refused> {
-        if self.by_job.contains_key(&job) {
+        if self.contains(job, session.coordinator()) {
             return Err(Refused::Duplicate);
         }
         if self.entries.len() >= self.max_total {
@@ -116,7 +116,7 @@ impl<T> Ledger<T> {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.by_job.insert(job, ticket);
+        self.by_job.insert((session.coordinator(), job), ticket);
         self.entries.insert(ticket, Entry { job, session, backend: None, ticket, state });
         debug_assert_eq!(self.check_counts(), Ok(()));
         Ok(ticket)
@@ -159,15 +159,15 @@ impl<T> Ledger<T> {
     }
 
     /// Whether a job with this id is in the ledger, whatever its session.
-    pub fn contains(&self, job: JobId) -> bool {
-        self.by_job.contains_key(&job)
+    pub fn contains(&self, job: JobId, coordinator: CoordinatorId) -> bool {
+        self.by_job.contains_key(&(coordinator, job))
     }
 
     /// Removes the entry of an admission whose work has ended. `None` if it was removed before, which is normal: a job may
     /// end just as it is cancelled.
     pub fn end(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.entries.remove(&ticket)?;
-        self.by_job.remove(&entry.job);
+        self.by_job.remove(&(entry.session.coordinator(), entry.job));
         self.uncount(entry.backend.as_ref());
         self.removed += 1;
         debug_assert_eq!(self.check_counts(), Ok(()));
@@ -176,14 +176,14 @@ impl<T> Ledger<T> {
 
     /// Removes a job that its own session cancels. `None` if it is not in the ledger, or belongs to another session.
     pub fn cancel(&mut self, job: JobId, session: SessionId) -> Option<Entry<T>> {
-        let ticket = *self.by_job.get(&job)?;
+        let ticket = *self.by_job.get(&(session.coordinator(), job))?;
         self.entries.get(&ticket).filter(|entry| entry.session == session)?;
         self.end(ticket)
     }
 
     /// The driver's part of a job of that session, mutable. `None` if it is not in the ledger, or belongs to another session.
     pub fn of_session(&mut self, job: JobId, session: SessionId) -> Option<&mut T> {
-        let ticket = *self.by_job.get(&job)?;
+        let ticket = *self.by_job.get(&(session.coordinator(), job))?;
         self.entries.get_mut(&ticket).filter(|entry| entry.session == session).map(|entry| &mut entry.state)
     }
 
@@ -221,7 +221,8 @@ impl<T> Ledger<T> {
             with_backend += usize::from(entry.backend.is_some());
         }
         // There are as many ids as entries.
-        if !self.by_job.iter().all(|(job, ticket)| self.entries.get(ticket).is_some_and(|entry| entry.job == *job)) {
+        let is_of = |entry: &Entry<T>, id: (CoordinatorId, JobId)| (entry.session.coordinator(), entry.job) == id;
+        if !self.by_job.iter().all(|(id, ticket)| self.entries.get(ticket).is_some_and(|entry| is_of(entry, *id))) {
             return Err(Broken::JobOnce);
         }
         let on =

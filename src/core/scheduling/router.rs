@@ -235,7 +235,7 @@ impl<W: Work> Router<W> {
     pub(crate) fn stop_accepting(&mut self, now: Instant) {
         if self.drain == Drain::No {
             self.drain = Drain::Finishing;
-            self.announce_drain(now);
+            self.announce_drain(now, &self.current_generations());
         }
         self.report_running();
     }

@@ -143,12 +143,12 @@ mod tests {
     #[test]
     fn the_window_runs_without_a_connection_and_stands_still_in_a_handshake() {
         let (start, second) = (start(), Duration::from_secs(1));
-        let mut presence = Presence::on(Generation(1));
+        let mut presence = Presence::on(Generation::numbered(1));
         assert_eq!(presence.ends_at(), None);
         presence.lost(start, WINDOW);
         assert_eq!((presence.connection(), presence.ends_at()), (None, Some(start + WINDOW)));
-        presence.resume(start + 10 * second, Generation(2));
-        assert_eq!((presence.resuming(), presence.ends_at()), (Some(Generation(2)), None));
+        presence.resume(start + 10 * second, Generation::numbered(2));
+        assert_eq!((presence.resuming(), presence.ends_at()), (Some(Generation::numbered(2)), None));
         presence.resume_failed(start + 40 * second);
         assert_eq!(presence.ends_at(), Some(start + 90 * second));
     }
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn a_connection_that_is_lost_while_the_next_one_resumes_starts_the_window_when_that_fails() {
         let start = start();
-        let mut presence = Presence::on(Generation(1));
-        presence.resume(start, Generation(2));
-        assert_eq!(presence.connection(), Some(Generation(1)));
+        let mut presence = Presence::on(Generation::numbered(1));
+        presence.resume(start, Generation::numbered(2));
+        assert_eq!(presence.connection(), Some(Generation::numbered(1)));
         presence.lost(start, WINDOW);
         assert_eq!(presence.ends_at(), None);
         presence.resume_failed(start + WINDOW);

@@ -73,7 +73,8 @@ impl Connection {
         let stream = Box::new(Counted(near, Arc::clone(&writes)));
         let link = Link::new(Upgraded { stream, leftover: BytesMut::new() }, Role::Client, 1024);
         let (reader, line) = link.split();
-        let outbox = Outbox::new(Generation(1), agreed, Arc::clone(&line), &Allowance::of_sessions(1 << 20, 8 << 20));
+        let outbox =
+            Outbox::new(Generation::numbered(1), agreed, Arc::clone(&line), &Allowance::of_sessions(1 << 20, 8 << 20));
         Self { outbox, line, reader, writes, far, frames: FrameReader::new(Role::Server, 1 << 20, BytesMut::new()) }
     }
 

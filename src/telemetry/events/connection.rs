@@ -29,7 +29,7 @@ impl Describe for Dialling {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("addr", &self.addr).number("generation", self.generation.0)
+        Fields::new().text("addr", &self.addr).connection(self.generation)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
@@ -37,7 +37,8 @@ impl Describe for Dialling {
         if !snapshot.is_connected() {
             snapshot.enter(Phase::Connecting);
         }
-        snapshot.coordinator.clone_from(&self.addr);
+        snapshot.coordinator(self.generation.coordinator).addr.clone_from(&self.addr);
+        snapshot.sum_up();
     }
 }
 
@@ -60,18 +61,20 @@ impl Describe for Connected {
     fn fields(&self) -> Fields {
         let extensions = Some(self.extensions).filter(|extensions| !extensions.is_empty());
         Fields::new()
-            .number("generation", self.generation.0)
+            .connection(self.generation)
             .text_if("provider_id", self.provider_id.as_ref())
             .text_if("extensions", extensions)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         snapshot.enter(Phase::Connected);
-        snapshot.generation = self.generation.0;
         snapshot.connections += 1;
-        snapshot.failures = 0;
-        snapshot.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
-        snapshot.provider_id = self.provider_id.as_ref().map(ToString::to_string);
+        let coordinator = snapshot.coordinator(self.generation.coordinator);
+        coordinator.generation = self.generation.number;
+        coordinator.failures = 0;
+        coordinator.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
+        coordinator.provider_id = self.provider_id.as_ref().map(ToString::to_string);
+        snapshot.sum_up();
     }
 }
 
@@ -128,14 +131,16 @@ impl Describe for Disconnected {
 
     fn fields(&self) -> Fields {
         Fields::new()
-            .number("generation", self.generation.0)
+            .connection(self.generation)
             .text("kind", format_args!("{:?}", self.cause.kind()))
             .text("cause", &self.cause)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        if snapshot.generation == self.generation.0 {
-            snapshot.disconnected(self.cause.to_string());
+        let coordinator = snapshot.coordinator(self.generation.coordinator);
+        if coordinator.generation == self.generation.number {
+            coordinator.disconnected(self.cause.to_string());
+            snapshot.sum_up();
         }
     }
 }
@@ -157,23 +162,24 @@ impl Describe for ConnectFailed {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new()
-            .number("generation", self.generation.0)
-            .number("failures", self.failures)
-            .text("cause", &self.cause)
+        Fields::new().connection(self.generation).number("failures", self.failures).text("cause", &self.cause)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        if !snapshot.is_connected() {
-            snapshot.disconnected(self.cause.to_string());
+        let coordinator = snapshot.coordinator(self.generation.coordinator);
+        if coordinator.connected_since.is_none() {
+            coordinator.disconnected(self.cause.to_string());
         }
-        snapshot.failures = self.failures;
+        coordinator.failures = self.failures;
+        snapshot.sum_up();
     }
 }
 
 /// The tenth connection attempt in a row failed. It is reported once.
 #[derive(Clone, Debug)]
 pub struct StillTrying {
+    /// The last connection.
+    pub generation: Generation,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -188,13 +194,15 @@ impl Describe for StillTrying {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().number("failures", self.failures)
+        Fields::new().coordinator(self.generation).number("failures", self.failures)
     }
 }
 
 /// The next connection attempt is scheduled.
 #[derive(Clone, Debug)]
 pub struct Retrying {
+    /// The last connection.
+    pub generation: Generation,
     /// From now.
     pub wait: Duration,
 }
@@ -205,7 +213,7 @@ impl Describe for Retrying {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().number("wait_ms", self.wait.as_millis())
+        Fields::new().coordinator(self.generation).number("wait_ms", self.wait.as_millis())
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
@@ -230,11 +238,12 @@ impl Describe for CapabilitiesSent {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().number("generation", self.generation.0).number("models", self.models)
+        Fields::new().connection(self.generation).number("models", self.models)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.models_offered = self.models;
+        snapshot.coordinator(self.generation.coordinator).models_offered = self.models;
+        snapshot.sum_up();
     }
 }
 
@@ -253,7 +262,7 @@ impl Describe for HandoverBegun {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().number("generation", self.generation.0).number("deadline_ms", self.deadline.as_millis())
+        Fields::new().connection(self.generation).number("deadline_ms", self.deadline.as_millis())
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
@@ -276,7 +285,7 @@ impl Describe for SessionResumed {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().number("generation", self.generation.0).number("jobs", self.jobs)
+        Fields::new().connection(self.generation).number("jobs", self.jobs)
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {

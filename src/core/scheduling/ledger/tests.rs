@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::messages::ids::Generation;
 
 fn job(n: u8) -> JobId {
     JobId::from(uuid::Uuid::from_u128(n.into()))
@@ -12,8 +13,8 @@ fn backend(n: u8) -> BackendId {
     BackendId::from(format!("b{n}"))
 }
 
-const FIRST: SessionId = SessionId(1);
-const SECOND: SessionId = SessionId(2);
+const FIRST: SessionId = SessionId(Generation::numbered(1));
+const SECOND: SessionId = SessionId(Generation::numbered(2));
 
 #[derive(Debug, PartialEq, Eq)]
 enum No {
@@ -137,8 +138,8 @@ fn the_check_detects_each_broken_invariant() {
     };
     type Break = fn(&mut Ledger<()>);
     let breaks: [(Break, Broken); 9] = [
-        (|ledger| _ = ledger.by_job.remove(&job(1)), Broken::JobOnce),
-        (|ledger| _ = ledger.by_job.insert(job(1), Ticket(1)), Broken::JobOnce),
+        (|ledger| _ = ledger.by_job.remove(&(FIRST.coordinator(), job(1))), Broken::JobOnce),
+        (|ledger| _ = ledger.by_job.insert((FIRST.coordinator(), job(1)), Ticket(1)), Broken::JobOnce),
         (|ledger| _ = ledger.by_backend.insert(backend(1), 2), Broken::BackendCount),
         (
             |ledger| {
@@ -224,7 +225,7 @@ proptest! {
                     } else {
                         Ok(())
                     };
-                    let outcome = ledger.admit(job(n), SessionId(session), ());
+                    let outcome = ledger.admit(job(n), SessionId(Generation::numbered(session)), ());
                     prop_assert_eq!(outcome.map(|_| ()), want);
                     if let Ok(ticket) = outcome {
                         prop_assert!(issued.last().is_none_or(|last| *last < ticket));
@@ -243,7 +244,7 @@ proptest! {
                 }
                 Op::Cancel { job: n, session } => {
                     let want = drain(&mut model, |entry| entry.0 == n && entry.1 == session);
-                    prop_assert_eq!(ledger.cancel(job(n), SessionId(session)).is_some(), !want.is_empty());
+                    prop_assert_eq!(ledger.cancel(job(n), SessionId(Generation::numbered(session))).is_some(), !want.is_empty());
                 }
                 Op::Place { nth, backend: on, limit } => {
                     let Some(ticket) = issued.get(nth).copied() else { continue };
@@ -265,7 +266,7 @@ proptest! {
                 }
                 Op::EndSessionId(session) => {
                     let want = drain(&mut model, |entry| entry.1 == session);
-                    let got = ledger.end_session(SessionId(session));
+                    let got = ledger.end_session(SessionId(Generation::numbered(session)));
                     prop_assert_eq!(got.iter().map(|entry| entry.job).collect::<Vec<_>>(), want);
                 }
             }

@@ -15,14 +15,14 @@ use crate::core::scheduling::debounce::Debounce;
 use crate::core::session::handshake::SessionGrant;
 use crate::core::session::sessions::{Grant, Presence};
 use crate::messages::cause::Cause;
-use crate::messages::ids::{Generation, JobId, SessionId};
+use crate::messages::ids::{CoordinatorId, Generation, JobId, SessionId};
 use crate::messages::jobs::Ticket;
 use crate::messages::wire::{Extensions, KeptJob, ResumeRequest, Taken, WantedJob};
 
 impl<W: Work> Router<W> {
     /// A connection is up and takes jobs. If it goes on with the session that was listed in its handshake, the jobs that the
-    /// coordinator still wants go on there, and the earlier connection is closed. Otherwise it has a new session: sessions
-    /// without a connection end, and an earlier connection that still lives finishes its own jobs.
+    /// coordinator still wants go on there, and the earlier connection is closed. Otherwise it has a new session: the
+    /// coordinator's sessions without a connection end, and an earlier connection that still lives finishes its own jobs.
     pub(crate) fn connection_up(
         &mut self,
         now: Instant,
@@ -36,18 +36,19 @@ impl<W: Work> Router<W> {
             Some(SessionGrant { name, window, resumed }) => (Some(Grant { name, window }), resumed),
             None => (None, None),
         };
-        for connection in self.connections.values_mut().filter(|connection| connection.role == Role::Current) {
+        let earlier = self.connections.iter_mut().filter(|(id, it)| it.is_current_of(**id, generation.coordinator));
+        for (_, connection) in earlier {
             (connection.role, connection.announce_at) = (Role::Retiring, None);
         }
         let id = match (resuming, &wanted) {
             (Some(id), Some(_)) => id,
-            _ => SessionId(generation.0),
+            _ => SessionId(generation),
         };
         let (role, debounce) = (Role::Current, Debounce::default());
         let connection = Connection { session: id, agreed, announced: None, debounce, announce_at: None, role };
         self.connections.insert(generation, connection);
         self.announce(now);
-        self.announce_drain(now);
+        self.announce_drain(now, &[generation]);
         match (self.sessions.get_mut(&id), wanted) {
             (Some(session), Some(wanted)) => {
                 let earlier = session.presence.connection();
@@ -63,7 +64,8 @@ impl<W: Work> Router<W> {
                 self.sessions.insert(id, Session::new(generation, grant));
             }
         }
-        self.end_sessions(now, |presence| presence.connection().is_none());
+        let coordinator = generation.coordinator;
+        self.end_sessions(now, |id, presence| id.coordinator() == coordinator && presence.connection().is_none());
         self.resume_failed(now, generation);
         self.close_retired();
         self.serve_queues(now);
@@ -132,9 +134,11 @@ impl<W: Work> Router<W> {
     /// A connection whose handshake has begun may go on with a session. What to ask for, if any job is kept. The session's
     /// window stands still until the handshake ends.
     pub(crate) fn offer_session(&mut self, now: Instant, generation: Generation) -> Option<ResumeRequest> {
-        let (id, session) = self.sessions.iter_mut().rev().find(|(_, session)| {
+        let (id, session) = self.sessions.iter_mut().rev().find(|(id, session)| {
             let connection = session.presence.connection().and_then(|connection| self.connections.get(&connection));
-            session.grant.is_some() && connection.is_none_or(|connection| connection.role == Role::Current)
+            id.coordinator() == generation.coordinator
+                && session.grant.is_some()
+                && connection.is_none_or(|connection| connection.role == Role::Current)
         })?;
         let listing = |job: JobId, work: &W, ended| KeptJob { job_id: job, offset: work.delivery().produced(), ended };
         let running = self.ledger.iter().filter(|entry| entry.session == *id);
@@ -205,11 +209,11 @@ impl<W: Work> Router<W> {
 
     /// Ends the sessions whose window has passed.
     pub(super) fn end_due_sessions(&mut self, now: Instant) {
-        self.end_sessions(now, |presence| presence.ends_at().is_some_and(|at| at <= now));
+        self.end_sessions(now, |_, presence| presence.ends_at().is_some_and(|at| at <= now));
     }
 
-    fn end_sessions(&mut self, now: Instant, is_over: impl Fn(&Presence) -> bool) {
-        let over = self.sessions.iter().filter(|(_, session)| is_over(&session.presence)).map(|(id, _)| *id);
+    fn end_sessions(&mut self, now: Instant, is_over: impl Fn(SessionId, &Presence) -> bool) {
+        let over = self.sessions.iter().filter(|(id, session)| is_over(**id, &session.presence)).map(|(id, _)| *id);
         over.collect::<Vec<SessionId>>().into_iter().for_each(|id| self.end_session(now, id));
     }
 
@@ -234,10 +238,14 @@ impl<W: Work> Router<W> {
         }
     }
 
-    /// The connection that takes jobs.
-    pub(super) fn current(&self) -> Option<(Generation, &Connection)> {
-        let mut current = self.connections.iter().filter(|(_, connection)| connection.role == Role::Current);
-        current.next_back().map(|(generation, connection)| (*generation, connection))
+    /// The connections that take jobs: one for each coordinator at most.
+    pub(super) fn current(&self) -> impl Iterator<Item = (Generation, &Connection)> {
+        let current = self.connections.iter().filter(|(_, connection)| connection.role == Role::Current);
+        current.map(|(generation, connection)| (*generation, connection))
+    }
+
+    pub(super) fn current_generations(&self) -> Vec<Generation> {
+        self.current().map(|(generation, _)| generation).collect()
     }
 
     /// The session whose frames a connection carries.
@@ -245,6 +253,13 @@ impl<W: Work> Router<W> {
         let id = self.connections.get(&generation)?.session;
         let session = self.sessions.get(&id)?;
         (session.presence.connection() == Some(generation)).then_some(id)
+    }
+
+    /// The jobs of a coordinator that have not ended or are kept.
+    pub(super) fn held_for(&self, coordinator: CoordinatorId) -> usize {
+        let running = self.ledger.iter().filter(|entry| entry.session.coordinator() == coordinator).count();
+        let sessions = self.sessions.iter().filter(|(id, _)| id.coordinator() == coordinator);
+        running + sessions.map(|(_, session)| session.kept.len()).sum::<usize>()
     }
 
     /// Ended jobs that are kept until they are acknowledged.

@@ -6,25 +6,34 @@ use super::effect::Effect;
 use super::job::Work;
 use super::{Drain, Router};
 use crate::core::scheduling::debounce::{Debounce, Due};
-use crate::messages::ids::BackendId;
+use crate::messages::ids::{BackendId, Generation, SessionId};
 use crate::messages::wire::{Capabilities, Extension, Metadata};
 
 impl<W: Work> Router<W> {
-    /// Sends the offered models to the coordinator if they have changed: at once on a new connection, later spaced.
+    /// Sends the offered models to each coordinator if they have changed: at once on a new connection, later spaced.
     pub(super) fn announce(&mut self, now: Instant) {
         if !self.settled && now < self.settings.settle_at {
             return;
         }
-        let Some(generation) = self.current().map(|(generation, _)| generation) else { return };
-        let Some(connection) = self.connections.get_mut(&generation) else { return };
+        let current = self.current_generations();
+        if current.is_empty() {
+            return;
+        }
         self.settled = true;
-        connection.announce_at = None;
         let usable = |backend: &BackendId| self.backends.usable(backend, now);
         let capabilities = Capabilities {
             models: self.catalog.models().filter_map(|model| model.offer_now(usable)).collect(),
             limits: self.settings.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };
+        for generation in current {
+            self.announce_on(now, generation, capabilities.clone());
+        }
+    }
+
+    fn announce_on(&mut self, now: Instant, generation: Generation, capabilities: Capabilities) {
+        let Some(connection) = self.connections.get_mut(&generation) else { return };
+        connection.announce_at = None;
         let capabilities = capabilities.as_agreed(connection.agreed);
         if connection.announced.as_ref() == Some(&capabilities) {
             return;
@@ -39,16 +48,23 @@ impl<W: Work> Router<W> {
         self.effects.push_back(Effect::Announce { generation, capabilities });
     }
 
-    /// Announces a drain, on each connection on which the extension `drain` was agreed. The capabilities are sent first, also if
-    /// they waited for probes: they are the first frame of a connection.
-    pub(super) fn announce_drain(&mut self, now: Instant) {
-        let Some((generation, agreed)) = self.current().map(|(generation, it)| (generation, it.agreed)) else { return };
-        if self.drain == Drain::No || !agreed.contains(Extension::Drain) {
+    /// Announces a drain on those of these connections on which the extension `drain` was agreed. The capabilities are sent first,
+    /// also if they waited for probes: they are the first frame of a connection.
+    pub(super) fn announce_drain(&mut self, now: Instant, to: &[Generation]) {
+        let agreed = |generation: &&Generation| {
+            self.connections.get(generation).is_some_and(|connection| connection.agreed.contains(Extension::Drain))
+        };
+        let due: Vec<Generation> = to.iter().filter(agreed).copied().collect();
+        if self.drain == Drain::No || due.is_empty() {
             return;
         }
         self.settled = true;
         self.announce(now);
-        self.effects.push_back(Effect::AnnounceDrain { generation, in_flight: self.ledger.in_flight() });
+        for generation in due {
+            let of_it = |session: SessionId| session.coordinator() == generation.coordinator;
+            let in_flight = self.ledger.iter().filter(|entry| of_it(entry.session)).count();
+            self.effects.push_back(Effect::AnnounceDrain { generation, in_flight });
+        }
     }
 
     /// Requests a wake-up for the next time at which something is due without another input.
@@ -63,8 +79,8 @@ impl<W: Work> Router<W> {
     /// The next time at which something is due: a job's timer, the end of a session's window, delayed capabilities, the first
     /// capabilities, a load poll, the end of a cool-down.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
-        let settle_at = self.current().filter(|_| !self.settled).map(|_| self.settings.settle_at);
-        let announce_at = self.current().and_then(|(_, connection)| connection.announce_at);
+        let settle_at = self.current().next().filter(|_| !self.settled).map(|_| self.settings.settle_at);
+        let announce_at = self.current().filter_map(|(_, connection)| connection.announce_at).min();
         let timer = self.timers.first().map(|(at, _)| *at);
         let backends = [self.backends.next_poll(now), self.backends.next_trial(now)];
         [timer, announce_at, settle_at, self.next_session_end()].into_iter().chain(backends).flatten().min()

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};
 use super::job::{JobState, NewJob, Phase, Progress, Suspect, Work};
+use super::sessions::Role;
 use super::{Drain, Router};
 use crate::core::scheduling::affinity::PrefixHashes;
 use crate::core::scheduling::breaker::Verdict;
@@ -30,7 +31,7 @@ impl<W: Work> Router<W> {
             Ok(session) => session,
             Err(answer) => return answer,
         };
-        if self.current().is_none_or(|(_, connection)| connection.announced.is_none()) {
+        if self.connections.get(&generation).is_none_or(|connection| connection.announced.is_none()) {
             return Submitted::Refused(Refusal::NotOffered);
         }
         if self.drain != Drain::No {
@@ -162,16 +163,16 @@ impl<W: Work> Router<W> {
     fn session_for(&self, generation: Generation, job: JobId) -> Result<SessionId, Submitted> {
         let id = self.session_of(generation).ok_or(Submitted::Stale)?;
         let session = self.sessions.get(&id).ok_or(Submitted::Stale)?;
-        if self.ledger.contains(job) {
+        if self.ledger.contains(job, generation.coordinator) {
             return Err(Submitted::AlreadyRuns);
         }
         if session.has_ended(job) {
             return Err(Submitted::AlreadyEnded);
         }
-        if self.current().is_none_or(|(current, _)| current != generation) {
+        if self.connections.get(&generation).is_none_or(|connection| connection.role != Role::Current) {
             return Err(Submitted::Refused(Refusal::OldConnection));
         }
-        if self.ledger.in_flight() + self.kept() >= MOST_KEPT && session.grant.is_some() {
+        if session.grant.is_some() && self.held_for(generation.coordinator) >= MOST_KEPT {
             return Err(Submitted::Refused(Refusal::AgentFull));
         }
         Ok(id)

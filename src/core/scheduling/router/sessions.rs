@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::core::scheduling::debounce::Debounce;
 use crate::core::session::sessions::{EndedJobs, Grant, Presence};
-use crate::messages::ids::{Generation, JobId, SessionId};
+use crate::messages::ids::{CoordinatorId, Generation, JobId, SessionId};
 use crate::messages::jobs::Ticket;
 use crate::messages::wire::{Capabilities, Extensions};
 
@@ -23,10 +23,17 @@ pub(super) struct Connection {
     pub(super) role: Role,
 }
 
+impl Connection {
+    /// Whether it takes the jobs of this coordinator. `generation`: its own.
+    pub(super) fn is_current_of(&self, generation: Generation, coordinator: CoordinatorId) -> bool {
+        self.role == Role::Current && generation.coordinator == coordinator
+    }
+}
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It takes jobs.
+    /// It takes jobs. A coordinator has one such connection at most.
     Current,
     /// A newer one takes the jobs: it ends with the last of its own.
     Retiring,

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::job::{Phase, Work};
-use super::sessions::Session;
+use super::sessions::{Connection, Session};
 use super::{Drain, Router};
 use crate::core::scheduling::backend_states::BackendView;
-use crate::messages::ids::{BackendId, JobId, ModelId, SessionId};
+use crate::messages::ids::{BackendId, CoordinatorId, Generation, JobId, ModelId, SessionId};
 use crate::messages::wire::ModelOffer;
 
 /// The state of a router at one moment. Times are milliseconds relative to that moment.
@@ -19,8 +19,8 @@ pub struct RouterView {
     max_concurrent_total: u32,
     /// How far the agent is with its shutdown.
     drain: Drain,
-    /// The connection on which jobs arrive.
-    connection: Option<ConnectionView>,
+    /// The connections on which jobs arrive: one for each coordinator that is connected.
+    connections: Vec<ConnectionView>,
     /// The sessions, which outlive connections where `resume` was agreed on.
     sessions: Vec<SessionView>,
     /// Accepted jobs that have not ended, in the order of acceptance.
@@ -43,6 +43,8 @@ pub struct RouterView {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct ConnectionView {
+    /// The coordinator, by its place in the configured list.
+    coordinator: CoordinatorId,
     generation: u64,
     /// The capabilities that were sent last; none before the first ones.
     announced: Option<Vec<ModelOffer>>,
@@ -52,7 +54,9 @@ struct ConnectionView {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct SessionView {
-    session: SessionId,
+    coordinator: CoordinatorId,
+    /// The number of its first connection.
+    session: u64,
     /// The connection that carries its frames.
     connection: Option<u64>,
     /// Ended jobs that the coordinator has not acknowledged.
@@ -124,11 +128,18 @@ impl<W: Work> Router<W> {
             estimate: (entry.state.estimate.prompt, entry.state.estimate.answers()),
         });
         let session = |(id, session): (&SessionId, &Session<W>)| SessionView {
-            session: *id,
-            connection: session.presence.connection().map(|connection| connection.0),
+            coordinator: id.coordinator(),
+            session: id.0.number,
+            connection: session.presence.connection().map(|connection| connection.number),
             kept: session.kept.len(),
             kept_bytes: self.kept_bytes(*id, session),
             ends_in_ms: session.presence.ends_at().map(until),
+        };
+        let connection = |(generation, connection): (Generation, &Connection)| ConnectionView {
+            coordinator: generation.coordinator,
+            generation: generation.number,
+            announced: connection.announced.as_ref().map(|announced| announced.models.clone()),
+            announce_in_ms: connection.announce_at.map(until),
         };
         let in_phase =
             |wanted: fn(&Phase) -> bool| self.ledger.iter().filter(|entry| wanted(&entry.state.phase)).count();
@@ -137,11 +148,7 @@ impl<W: Work> Router<W> {
         RouterView {
             max_concurrent_total: self.settings.limits.max_concurrent_total,
             drain: self.drain,
-            connection: self.current().map(|(generation, connection)| ConnectionView {
-                generation: generation.0,
-                announced: connection.announced.as_ref().map(|announced| announced.models.clone()),
-                announce_in_ms: connection.announce_at.map(until),
-            }),
+            connections: self.current().map(connection).collect(),
             sessions: self.sessions.iter().map(session).collect(),
             jobs: jobs.collect(),
             waiting: in_phase(|phase| *phase == Phase::Waiting),

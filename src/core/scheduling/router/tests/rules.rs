@@ -263,7 +263,7 @@ fn capabilities_that_wait_for_probes_are_sent_before_a_drain_is_announced() {
     let settings = RouterSettings { limits, settle_at: now + ms(250) };
     for agreed in [Extensions::all(), Extensions::NONE] {
         let mut router: Router<super::submission::Prompt> = Router::new(settings, RandomState::new());
-        router.connection_up(now, Generation(1), agreed, None);
+        router.connection_up(now, Generation::numbered(1), agreed, None);
         router.stop_accepting(now);
         let effects: Vec<_> =
             std::iter::from_fn(|| router.next_effect()).filter(|effect| !matches!(effect, Effect::WakeAt(_))).collect();

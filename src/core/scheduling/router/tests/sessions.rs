@@ -17,6 +17,7 @@ use crate::core::session::handshake::SessionGrant;
 use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::{Endpoint, Endpoints};
+use crate::messages::ids::CoordinatorId;
 use crate::messages::prices::{Price, PriceList};
 use crate::messages::wire::{Extensions, ResumeRequest, Taken, WantedJob};
 
@@ -97,7 +98,7 @@ impl World {
             now,
             router: Router::new(RouterSettings { limits, settle_at: now }, RandomState::new()),
             wake_at: None,
-            generation: Generation(0),
+            generation: Generation::numbered(0),
             is_up: false,
             down: VecDeque::new(),
             up: VecDeque::new(),
@@ -121,7 +122,7 @@ impl World {
 
     /// Connects, with the handshake. `keeps`: the coordinator goes on with the session if it is asked to.
     fn connect(&mut self, keeps: bool) {
-        self.generation = self.generation.next();
+        self.generation.number += 1;
         (self.is_up, self.down, self.up) = (true, VecDeque::new(), VecDeque::new());
         let asked = self.router.offer_session(self.now, self.generation);
         let resumed = asked.filter(|_| keeps).map(|ResumeRequest { jobs, .. }| {
@@ -139,7 +140,10 @@ impl World {
         self.router.connection_up(self.now, self.generation, Extensions::all(), Some(grant));
         self.drive();
         for (id, client) in &self.clients {
-            assert!(self.router.ledger.contains(*id) || self.router.kept() > 0, "{id} is wanted and gone: {client:?}");
+            assert!(
+                self.router.ledger.contains(*id, CoordinatorId(0)) || self.router.kept() > 0,
+                "{id} is wanted and gone: {client:?}"
+            );
         }
     }
 

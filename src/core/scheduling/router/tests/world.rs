@@ -71,7 +71,7 @@ impl World {
             terms: Terms { prices, max_concurrent: AGENT },
             router: Router::new(RouterSettings { limits, settle_at: now + ms(250) }, RandomState::new()),
             wake_at: None,
-            generation: Generation(0),
+            generation: Generation::numbered(0),
             connected: false,
             announced: Vec::new(),
             drain_announced: None,
@@ -157,7 +157,7 @@ impl World {
     }
 
     pub(super) fn connect_with(&mut self, agreed: Extensions) {
-        self.generation = self.generation.next();
+        self.generation.number += 1;
         (self.connected, self.announced, self.drain_announced) = (true, Vec::new(), None);
         self.router.connection_up(self.now, self.generation, agreed, None);
         self.drive();
@@ -360,7 +360,7 @@ impl World {
 
     /// Inputs of a job, a connection and a backend that the router does not know. They change nothing.
     pub(super) fn stray_inputs(&mut self, n: u64) {
-        let (ticket, stale) = (Ticket(u64::MAX - n), Generation(u64::MAX - n));
+        let (ticket, stale) = (Ticket(u64::MAX - n), Generation::numbered(u64::MAX - n));
         let before = self.router.ledger.in_flight();
         let (cause, code) = (Cause::BackendError, ErrorCode::Internal);
         let failure = Failure { cause, code, blame: Blame::Backend, evidence: Evidence::Backend, probe: true };

@@ -210,7 +210,7 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
         let Some(connections) = self.of(coordinator) else { return };
         let due = connections.handover_due.map_or(now, |due| due.max(now));
         connections.handover_due = Some(due + BETWEEN_HANDOVERS);
-        let wait = due.saturating_duration_since(now).saturating_sub(HANDOVERS_AT_ONCE * BETWEEN_HANDOVERS);
+        let wait = due.saturating_duration_since(now).saturating_sub((HANDOVERS_AT_ONCE - 1) * BETWEEN_HANDOVERS);
         if wait.is_zero() {
             return self.start_connection(coordinator, ctx);
         }

@@ -255,15 +255,15 @@ pub(crate) static COORDINATOR_QUEUE_TIME: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_QUEUE_TIME",
     Value("10s"),
     "30s",
-    "time that a request may wait for a slot while all agents of its model are busy or away, 0 to 1h, within \
-     OUTPOST_COORDINATOR_JOB_TIMEOUT; with 0 it gets 429 or 503 at once",
+    "time that a request may wait for a slot while all agents of its model are busy or have lost their connection, 0 to 1h, \
+     within OUTPOST_COORDINATOR_JOB_TIMEOUT; with 0 it gets 429 or 503 at once",
 );
 /// See [`TABLE`].
 pub(crate) static COORDINATOR_QUEUE_LENGTH: Variable = Variable::coordinator(
     "OUTPOST_COORDINATOR_QUEUE_LENGTH",
     Value("1024"),
     "256",
-    "most requests that wait for a slot, 1 to 65536; a request above it gets 429 at once",
+    "most requests that wait for a slot, 1 to 65536; above it the newest request of the client with the most gets 429",
 );
 /// See [`TABLE`].
 pub(crate) static COORDINATOR_MAX_JOB_SIZE: Variable = Variable::coordinator(

@@ -9,9 +9,10 @@
 //! 1. `api/handlers` checks the key (without one, `api/keyless` admits only programs on this machine), `api/body_reader`
 //!    reads the body, `api/request` finds the fields that the coordinator needs.
 //! 2. `fleet/dispatch` claims a slot of the least loaded agent that offers the model at the path and takes a frame of the job's
-//!    length (`fleet/job_frame`): it is booked in the `fleet/roster`. If all of these agents are full, the request waits in the `fleet/wait_queue`, as `fleet/waiting_request`,
-//!    for a limited time. `fleet/slots` has both under one lock and gives each slot that becomes free to the request that is
-//!    next: clients take turns, and each is served in the order of arrival. A handle owns the slot.
+//!    length (`fleet/job_frame`): it is booked in the `fleet/roster`. If all of these agents are full or have lost their
+//!    connection, the request waits in the `fleet/wait_queue`, as `fleet/waiting_request`, for a limited time. `fleet/slots` has
+//!    both under one lock and gives each slot that becomes free to the request that is next: clients take turns, and each is
+//!    served in the order of arrival. A handle owns the slot.
 //! 3. The job is sent to the mailbox of that agent's `agents/session`. The connection's actor writes the `job` frame and keeps
 //!    the job in the `agents/workload` of the agent's session. The chunks of the response go through a
 //!    `fleet/response_channel`, bounded in bytes, to the `fleet/running_job` on the thread of the request. A job that fails

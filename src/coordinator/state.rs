@@ -113,7 +113,7 @@ impl CoordinatorState {
         Ticket(self.arrivals.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Books a slot. If all agents are full or away, the request enters the queue, if it `may_wait`.
+    /// Books a slot. If all agents are full or have lost their connection, the request enters the queue, if it `may_wait`.
     pub(crate) fn claim(&self, claim: Claim<'_>, may_wait: bool) -> Result<Claimed, NoSlot> {
         let mut slots = self.slots();
         // Read under the lock: a stop ends all waits that began before it.

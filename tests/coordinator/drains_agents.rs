@@ -5,7 +5,7 @@ use std::time::Duration;
 use outpost::messages::wire::{DrainNotice, ErrorCode, Extension, FromAgent};
 use outpost::testkit::{AgentEvent, ScriptedAgent};
 
-use super::fixture::{Answer, Coordinator, posting, soon, without_queue};
+use super::fixture::{Answer, Coordinator, posting, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const STREAM: &str = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
@@ -25,7 +25,7 @@ async fn metric(coordinator: &Coordinator, name: &str) -> String {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_model_of_an_agent_that_drains_is_unavailable_and_not_unknown() {
-    let coordinator = Coordinator::start_with(without_queue).await;
+    let coordinator = Coordinator::start().await;
     let mut agent = join(&coordinator, 1).await;
     agent.drain(0).await;
     agent.settle().await;
@@ -72,7 +72,7 @@ async fn running_jobs_finish_and_new_ones_go_to_another_agent() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_crossed_the_announcement_goes_to_another_agent_or_is_unavailable() {
-    let coordinator = Coordinator::start_with(without_queue).await;
+    let coordinator = Coordinator::start().await;
     let mut first = join(&coordinator, 1).await;
     let mut second = join(&coordinator, 2).await;
     for other in [true, false] {
@@ -91,6 +91,25 @@ async fn a_job_that_crossed_the_announcement_goes_to_another_agent_or_is_unavail
             None => assert_eq!(soon(asking).await.unwrap().status, 503),
         }
     }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_request_stops_waiting_when_the_last_agent_that_it_waits_for_drains() {
+    let coordinator = Coordinator::start_with(|config| config.queue_time = Duration::from_secs(3600)).await;
+    let (mut first, mut second) = (join(&coordinator, 1).await, join(&coordinator, 2).await);
+    first.offer(&["m"], 0).await;
+    second.offer(&["m", "n"], 0).await;
+    let waits = coordinator.asking(CHAT, STREAM);
+    coordinator.until_waiting(1).await;
+    first.drain(0).await;
+    first.settle().await;
+    coordinator.until_waiting(1).await;
+    second.drain(0).await;
+    let answer = soon(waits).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &"model_unavailable".into()));
+    assert_eq!(answer.retry_after.as_deref(), Some("1"));
+    coordinator.until_waiting(0).await;
+    assert_eq!(metric(&coordinator, r#"outpost_coordinator_waits_total{outcome="draining"}"#).await, "1");
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

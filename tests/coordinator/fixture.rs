@@ -2,7 +2,7 @@
 //! those of the testkit.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -85,7 +85,15 @@ impl Coordinator {
         Answer::of(self.post(path), body).await
     }
 
-    /// The same in the background.
+    /// The same from this address, in the background.
+    pub(crate) fn asking_from(&self, from: IpAddr, path: &str, body: &str) -> actix_rt::task::JoinHandle<Answer> {
+        let client = awc::Client::builder().connector(awc::Connector::new().local_address(from)).finish();
+        let request = client.post(self.url(path)).content_type("application/json").timeout(TIMEOUT);
+        let body = body.to_owned();
+        actix_rt::spawn(async move { Answer::of(request, &body).await })
+    }
+
+    /// The same as [`Self::ask`] in the background.
     pub(crate) fn asking(&self, path: &str, body: &str) -> actix_rt::task::JoinHandle<Answer> {
         let (request, body) = (self.post(path), body.to_owned());
         actix_rt::spawn(async move { Answer::of(request, &body).await })

@@ -1,5 +1,7 @@
 //! With the extension `sizes` an agent reports the largest frame that it takes, and gets none above that.
 
+use std::time::Duration;
+
 use outpost::messages::wire::{Extension, FromCoordinator};
 use outpost::testkit::ScriptedAgent;
 
@@ -63,6 +65,28 @@ async fn a_large_request_goes_to_the_agent_that_takes_it() {
     served_by(&mut small, &coordinator, &request(1000)).await;
     let answer = coordinator.ask(CHAT, &request(9000)).await;
     assert_eq!((answer.status, answer.json()["error"]["message"].as_str().unwrap().contains("8000")), (413, true));
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_request_waits_only_for_an_agent_that_takes_it() {
+    let coordinator = Coordinator::start_with(|config| config.queue_time = Duration::from_secs(3600)).await;
+    let mut small = limited(&coordinator, 1, 2000).await;
+    let mut large = limited(&coordinator, 2, 8000).await;
+    let runs = coordinator.asking(CHAT, &request(3000));
+    let job = large.job().await.job_id;
+    let waits = coordinator.asking(CHAT, &request(3000));
+    coordinator.until_waiting(1).await;
+    // For this one there is nothing to wait for.
+    assert_eq!(coordinator.ask(CHAT, &request(9000)).await.status, 413);
+    served_by(&mut small, &coordinator, &request(1000)).await;
+    coordinator.until_waiting(1).await;
+    large.chunk(job, DONE).await;
+    large.done(job).await;
+    assert_eq!(soon(runs).await.unwrap().body, DONE);
+    let job = large.job().await.job_id;
+    large.chunk(job, DONE).await;
+    large.done(job).await;
+    assert_eq!(soon(waits).await.unwrap().body, DONE);
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

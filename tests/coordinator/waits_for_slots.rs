@@ -238,6 +238,26 @@ async fn a_full_queue_takes_no_more_requests() {
     succeeds(second).await;
 }
 
+// Other systems have one address of loopback.
+#[cfg(target_os = "linux")]
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_client_that_fills_the_queue_keeps_no_other_client_from_its_turn() {
+    let coordinator = Coordinator::start_with(|config| config.queue_length = 3).await;
+    let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 0).await;
+    let first = waiting(&coordinator, "m", "first", 1).await;
+    let second = waiting(&coordinator, "m", "second", 2).await;
+    let third = waiting(&coordinator, "m", "third", 3).await;
+    let other = coordinator.asking_from([127, 0, 0, 2].into(), CHAT, &request("m", "other"));
+    is_busy(&soon(third).await.unwrap());
+    is_busy(&coordinator.ask(CHAT, &request("m", "fourth")).await);
+    agent.send_offer(&["m"], 1, None).await;
+    for (mark, asking) in [("first", first), ("other", other), ("second", second)] {
+        let job = job_of(&mut agent, mark).await;
+        finish(&mut agent, job).await;
+        succeeds(asking).await;
+    }
+}
+
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_stop_ends_all_waits_at_once_while_jobs_finish() {
     let coordinator = Coordinator::start_with(|config| config.stop_grace = TIMEOUT).await;

@@ -267,7 +267,7 @@ mod tests {
             let refusal = BackendRefusal::of(&ResponseHead::new(status, ""), Vec::new(), code);
             ApiError::Backend(refusal.unwrap()).failure()
         };
-        let failure = |result, blames_request| Some(Failure { result, blames_request, spares_agent: false });
+        let failure = |result, blames_request| Some(Failure { blames_request, ..Failure::of(result) });
         for code in ErrorCode::ALL {
             assert_eq!(agent(code).failure(), failure(JobResult::Agent(code), false));
             assert_eq!(backend(400, code), failure(JobResult::Agent(code), true));

@@ -112,8 +112,7 @@ impl Dispatch {
                 }
             } else {
                 drop(running);
-                let not_sent = Failure { result: JobResult::NotSent, blames_request: false, spares_agent: false };
-                self.record(Some(not_sent), ApiError::Full { tried: true })?;
+                self.record(Some(Failure::of(JobResult::NotSent)), ApiError::Full { tried: true })?;
             }
         }
     }
@@ -196,7 +195,7 @@ impl Dispatch {
         Claim { client: self.client, demand: &self.draft.demand, length, job, tries, ticket: self.ticket }
     }
 
-    /// Books a slot, and waits for one if all agents are full or away.
+    /// Books a slot, and waits for one if all agents are full or have lost their connection.
     async fn slot(&mut self) -> Result<JobHandle, ApiError> {
         loop {
             let job = JobId::random();

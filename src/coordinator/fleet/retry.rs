@@ -24,10 +24,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// A failure for which the agent is to blame, if the result allows it.
+    pub(crate) fn of(result: JobResult) -> Self {
+        Self { result, blames_request: false, spares_agent: false }
+    }
+
     /// The results that are retried, in logs and metrics.
     pub(crate) fn retried_results() -> impl Iterator<Item = JobResult> {
-        JobResult::all()
-            .filter(|result| Self { result: *result, blames_request: false, spares_agent: false }.is_agents())
+        JobResult::all().filter(|result| Self::of(*result).is_agents())
     }
 
     /// Whether it is the fault of the agent or of what is behind it, so that another agent may succeed.
@@ -70,6 +74,16 @@ impl Tries {
         in_time && failure.is_agents() && self.0.len() < MOST_TRIES
     }
 
+    /// Those of a request that these agents have lost.
+    #[cfg(test)]
+    pub(crate) fn lost_by(agents: impl IntoIterator<Item = AgentKey>) -> Self {
+        let mut tries = Self::default();
+        for agent in agents {
+            tries.record(agent, Failure::of(JobResult::AgentLost), true);
+        }
+        tries
+    }
+
     /// The result of the last failed try. `None` if none has failed.
     pub(crate) fn last(&self) -> Option<JobResult> {
         self.0.last().map(|failed| failed.result)
@@ -89,10 +103,6 @@ mod tests {
 
     fn agent(number: u8) -> AgentKey {
         AgentKey([number; 32])
-    }
-
-    fn failure(result: JobResult) -> Failure {
-        Failure { result, blames_request: false, spares_agent: false }
     }
 
     #[test]
@@ -117,7 +127,7 @@ mod tests {
     fn a_response_that_blames_the_request_makes_only_an_unnamed_error_the_requests_fault() {
         for result in JobResult::all() {
             let blamed = Failure { result, blames_request: true, spares_agent: false }.is_agents();
-            let retried = failure(result).is_agents() && result != JobResult::Agent(ErrorCode::Internal);
+            let retried = Failure::of(result).is_agents() && result != JobResult::Agent(ErrorCode::Internal);
             assert_eq!(blamed, retried, "{}", result.cause());
         }
     }
@@ -126,37 +136,37 @@ mod tests {
     fn a_request_is_sent_three_times_whatever_the_causes_are() {
         for result in Failure::retried_results() {
             let mut tries = Tries::default();
-            let again: Vec<_> = (1..=3).map(|number| tries.record(agent(number), failure(result), true)).collect();
+            let again: Vec<_> = (1..=3).map(|number| tries.record(agent(number), Failure::of(result), true)).collect();
             assert_eq!(again, [true, true, false], "{}", result.cause());
         }
         let mut tries = Tries::default();
-        assert!(tries.record(agent(1), failure(FULL), true));
-        assert!(tries.record(agent(2), failure(JobResult::AgentLost), true));
-        assert!(!tries.record(agent(1), failure(FULL), true));
+        assert!(tries.record(agent(1), Failure::of(FULL), true));
+        assert!(tries.record(agent(2), Failure::of(JobResult::AgentLost), true));
+        assert!(!tries.record(agent(1), Failure::of(FULL), true));
     }
 
     #[test]
     fn after_the_deadline_nothing_is_retried() {
-        assert!(!Tries::default().record(agent(1), failure(JobResult::AgentLost), false));
+        assert!(!Tries::default().record(agent(1), Failure::of(JobResult::AgentLost), false));
     }
 
     #[test]
     fn an_agent_gets_a_request_once_unless_it_was_full() {
         let mut tries = Tries::default();
         assert_eq!(tries.last(), None);
-        tries.record(agent(1), failure(FULL), true);
-        tries.record(agent(2), failure(JobResult::AgentLost), true);
+        tries.record(agent(1), Failure::of(FULL), true);
+        tries.record(agent(2), Failure::of(JobResult::AgentLost), true);
         assert_eq!(tries.last(), Some(JobResult::AgentLost));
         assert_eq!([1, 2, 3].map(|number| tries.rule_out(agent(number))), [false, true, false]);
         // It had a slot the second time, and failed.
-        tries.record(agent(1), failure(JobResult::Agent(ErrorCode::Internal)), true);
+        tries.record(agent(1), Failure::of(JobResult::Agent(ErrorCode::Internal)), true);
         assert!(tries.rule_out(agent(1)));
     }
 
     #[test]
     fn an_agent_that_is_not_to_blame_may_get_the_request_again_and_the_try_counts() {
         let mut tries = Tries::default();
-        let spared = Failure { spares_agent: true, ..failure(JobResult::AgentLost) };
+        let spared = Failure { spares_agent: true, ..Failure::of(JobResult::AgentLost) };
         let again = [(); 3].map(|()| tries.record(agent(1), spared, true));
         assert_eq!((again, tries.rule_out(agent(1))), ([true, true, false], false));
     }

@@ -132,13 +132,20 @@ mod tests {
         Capabilities { models: vec![model], limits, metadata: Metadata { agent_version: String::new() } }
     }
 
+    fn demand() -> Demand {
+        Demand { model: "m".into(), endpoint: Endpoint::ChatCompletions }
+    }
+
+    fn claim(state: &CoordinatorState, job: JobId) -> Result<Claimed, NoSlot> {
+        let (client, demand, tries, ticket) = (Peer(None).network(), demand(), Tries::default(), state.arrival());
+        let length = FrameLength::of(1);
+        state.claim(Claim { client, demand: &demand, length, job, tries: &tries, ticket }, true)
+    }
+
     fn waiting(state: &Arc<CoordinatorState>) -> WaitingRequest {
-        let demand = Demand { model: "m".into(), endpoint: Endpoint::ChatCompletions };
-        let (client, job, tries) = (Peer(None).network(), JobId::random(), Tries::default());
-        let claim =
-            Claim { client, demand: &demand, length: FrameLength::of(1), job, tries: &tries, ticket: state.arrival() };
-        let Ok(Claimed::Waits { place, end }) = state.claim(claim, true) else { panic!("it does not wait") };
-        WaitingRequest::new(state.clone(), place, demand, job, end)
+        let job = JobId::random();
+        let Ok(Claimed::Waits { place, end }) = claim(state, job) else { panic!("it does not wait") };
+        WaitingRequest::new(state.clone(), place, demand(), job, end)
     }
 
     fn counts(state: &CoordinatorState) -> (usize, usize) {
@@ -183,10 +190,6 @@ mod tests {
         let waits = waiting(&state);
         state.begin_stop();
         assert!(matches!(waits.end(Instant::now()).await, Some(WaitEnd::Stopping)));
-        let demand = Demand { model: "m".into(), endpoint: Endpoint::ChatCompletions };
-        let (client, job, tries) = (Peer(None).network(), JobId::random(), Tries::default());
-        let claim =
-            Claim { client, demand: &demand, length: FrameLength::of(1), job, tries: &tries, ticket: state.arrival() };
-        assert!(matches!(state.claim(claim, true), Err(NoSlot::Stopping)));
+        assert!(matches!(claim(&state, JobId::random()), Err(NoSlot::Stopping)));
     }
 }

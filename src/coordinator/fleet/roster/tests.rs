@@ -1,8 +1,6 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::coordinator::fleet::job_result::JobResult;
-use crate::coordinator::fleet::retry::Failure;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::wire::{Extensions, Limits, Metadata, ModelOffer};
 
@@ -17,15 +15,7 @@ fn chat(model: &str) -> Demand {
 
 /// The failed tries of a request that these agents have lost.
 fn lost_by(agents: &[u8]) -> Tries {
-    let mut tries = Tries::default();
-    for agent in agents {
-        tries.record(
-            AgentKey([*agent; 32]),
-            Failure { result: JobResult::AgentLost, blames_request: false, spares_agent: false },
-            true,
-        );
-    }
-    tries
+    Tries::lost_by(agents.iter().map(|agent| AgentKey([*agent; 32])))
 }
 
 fn agent_info(key: u8) -> AgentInfo<u8> {

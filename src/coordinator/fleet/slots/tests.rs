@@ -274,7 +274,7 @@ proptest! {
                 }
                 Step::Drain(agent) => {
                     let Some(session) = world.sessions.get(&agent) else { continue };
-                    let in_vain = world.slots.drain(*session).unwrap_or_default();
+                    let Some(in_vain) = world.slots.drain(*session) else { continue };
                     world.waiting.retain(|known| !in_vain.contains(&known.number));
                     world.check_drain(*session);
                 }
@@ -302,9 +302,7 @@ proptest! {
                         _ => world.slots.release(session, job).1,
                     };
                     world.serve(served);
-                    let result = JobResult::Agent(code);
-                    let failure = Failure { result, blames_request: false, spares_agent: false };
-                    if request.tries.record(agent, failure, true) {
+                    if request.tries.record(agent, Failure::of(JobResult::Agent(code)), true) {
                         world.claim(request);
                     }
                 }

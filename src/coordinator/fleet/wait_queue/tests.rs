@@ -5,8 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::agents::peer::Peer;
-use crate::coordinator::fleet::job_result::JobResult;
-use crate::coordinator::fleet::retry::Failure;
 use crate::messages::endpoint::Endpoint;
 
 const MODELS: [&str; 3] = ["a", "b", "c"];
@@ -27,15 +25,7 @@ fn key(agent: usize) -> AgentKey {
 
 /// The failed tries of a request that these agents have lost.
 fn lost_by(agents: &[usize]) -> Tries {
-    let mut tries = Tries::default();
-    for agent in agents {
-        tries.record(
-            key(*agent),
-            Failure { result: JobResult::AgentLost, blames_request: false, spares_agent: false },
-            true,
-        );
-    }
-    tries
+    Tries::lost_by(agents.iter().map(|agent| key(*agent)))
 }
 
 /// A request, by its number.

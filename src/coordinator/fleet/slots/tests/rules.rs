@@ -32,8 +32,7 @@ fn an_agent_that_was_full_gets_the_request_again_before_later_ones_when_it_has_a
     }
     let Running { agent, job, mut request, .. } = world.running.remove(1);
     assert!(world.slots.refuse(session, job).is_empty(), "the third request does not take the refused one's place");
-    let result = JobResult::Agent(ErrorCode::OutOfCapacity);
-    request.tries.record(agent, Failure { result, blames_request: false, spares_agent: false }, true);
+    request.tries.record(agent, Failure::of(JobResult::Agent(ErrorCode::OutOfCapacity)), true);
     world.claim(request);
     assert_eq!(world.slots.waiting(), 2);
     let ended = world.running.remove(0).job;

@@ -11,6 +11,9 @@ use super::fixture::{Answer, Coordinator, soon};
 const CHAT: &str = "/v1/chat/completions";
 const REQUEST: &str = r#"{"model":"m","stream":true}"#;
 
+/// What is refused while the coordinator stops.
+const PATHS: [(&str, &str); 4] = [("POST", CHAT), ("POST", "/v1/messages"), ("GET", "/agent"), ("GET", "/")];
+
 /// A connection that a client keeps.
 struct Kept(TcpStream);
 
@@ -47,6 +50,12 @@ async fn a_coordinator_that_stops_says_so_on_every_path() {
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 2).await;
     let mut kept = Kept::open(&coordinator).await;
     assert_eq!(kept.ask("GET", "/healthz", "").await, (200, None));
+    let mut others = Vec::new();
+    for _ in PATHS {
+        let mut other = Kept::open(&coordinator).await;
+        assert_eq!(other.ask("GET", "/healthz", "").await, (200, None));
+        others.push(other);
+    }
     let asking = coordinator.asking(CHAT, REQUEST);
     let job = agent.job().await.job_id;
     let handle = coordinator.handle().clone();
@@ -54,16 +63,14 @@ async fn a_coordinator_that_stops_says_so_on_every_path() {
     let soon_after = Some("1".to_owned());
     let stops = async { while kept.ask("GET", "/healthz", "").await != (503, soon_after.clone()) {} };
     soon(stops).await;
-    for path in [CHAT, "/v1/messages"] {
-        assert_eq!(kept.ask("POST", path, REQUEST).await, (503, soon_after.clone()), "{path}");
-    }
-    for path in ["/agent", "/"] {
-        assert_eq!(kept.ask("GET", path, "").await, (503, soon_after.clone()), "{path}");
+    // Each response is the last one on its connection.
+    for ((method, path), mut kept) in PATHS.into_iter().zip(others) {
+        let body = if method == "POST" { REQUEST } else { "" };
+        assert_eq!(kept.ask(method, path, body).await, (503, soon_after.clone()), "{path}");
     }
     agent.chunk(job, "data: [DONE]\n\n").await;
     agent.done(job).await;
     assert_eq!(soon(asking).await.unwrap().status, 200);
-    drop(kept);
     agent.closed().await;
     soon(stopping).await.unwrap();
 }

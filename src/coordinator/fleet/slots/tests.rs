@@ -229,8 +229,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(client, model, length)| Step::Claim { client, model, length }),
         3 => (0..9_usize).prop_map(Step::Complete),
         2 => (0..9_usize).prop_map(Step::Release),
-        3 => (0..9_usize, codes).prop_map(|(nth, code)| Step::Fail(nth, code)),
-        1 => agent().prop_map(Step::ForgetRefusals),
+        4 => (0..9_usize, codes).prop_map(|(nth, code)| Step::Fail(nth, code)),
+        3 => agent().prop_map(Step::ForgetRefusals),
         1 => (0..9_usize).prop_map(Step::Withdraw),
     ];
     prop::collection::vec(step, 1..100)

@@ -41,6 +41,21 @@ fn an_agent_that_was_full_gets_the_request_again_before_later_ones_when_it_has_a
 }
 
 #[test]
+fn a_request_that_an_idle_agent_refused_gets_a_slot_when_that_is_forgotten() {
+    let mut world = World::new();
+    let (session, _) = world.slots.join(agent_info(1));
+    drop(world.slots.offer(session, offer(1, &[(0, 1)])));
+    world.arrive(0, 0);
+    let Running { agent, job, mut request, .. } = world.running.remove(0);
+    assert!(world.slots.refuse(session, job).is_empty());
+    request.tries.record(agent, Failure::of(JobResult::Agent(ErrorCode::OutOfCapacity)), true);
+    world.claim(request);
+    assert_eq!((world.slots.waiting(), world.running.len()), (1, 0));
+    let served = world.slots.forget_refusals(session);
+    assert_eq!(served.iter().map(|served| served.waiter).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn a_request_waits_for_an_agent_that_is_away_and_gets_its_slot_when_it_offers_again() {
     let mut world = World::new();
     let (session, _) = world.slots.join(agent_info(1));

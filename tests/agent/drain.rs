@@ -239,7 +239,7 @@ async fn draining_with_a_session() -> (Harness, CoordinatorLink, Request, JobId)
     let backend = ScriptedBackend::new("box", &["m"]);
     backend.reply([Reply::ByHand]);
     let mut harness = Harness::builder().backend(&backend).start();
-    harness.coordinator.offer([Extension::Drain, Extension::Resume].into_iter().collect());
+    harness.coordinator.offer([Extension::Drain, Extension::Resume, Extension::Handover].into_iter().collect());
     let mut link = harness.coordinator.new_session("s-1", "m").await;
     let mut job = job_frame("m", "{}");
     job.deadline = Duration::from_secs(600);
@@ -299,4 +299,41 @@ async fn a_drain_that_does_not_get_its_connection_back_or_its_last_acknowledgeme
         assert!((30..=36).contains(&told.elapsed().as_secs()), "{comes_back_once} {:?}", told.elapsed());
         harness.stop().await;
     }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_drain_goes_on_where_a_handover_moves_its_jobs() {
+    for told_once in [true, false] {
+        let (mut harness, mut old, request, job) = draining_with_a_session().await;
+        old.handover(Duration::from_secs(20));
+        let mut new = comes_back(&mut harness, job, false).await;
+        assert_eq!(old.ended().await, Some((Some(1000), String::new())));
+        if told_once {
+            finish(&request);
+            new.outcome_of(job).await.done();
+        } else {
+            harness.drain();
+            assert_eq!(new.outcome_of(job).await.code(), ErrorCode::Internal);
+        }
+        new.ack_final(job);
+        assert_eq!(new.ended().await, Some((Some(1000), String::new())));
+        assert_eq!(harness.exit().await, Exit::Drained);
+        harness.stop().await;
+    }
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_drain_that_is_done_waits_for_no_handover() {
+    let (mut harness, mut old, request, job) = draining_with_a_session().await;
+    old.handover(Duration::from_secs(20));
+    let (next, _) = harness.coordinator.challenged().await;
+    finish(&request);
+    old.outcome_of(job).await.done();
+    let told = Instant::now();
+    old.ack_final(job);
+    assert_eq!(old.ended().await, Some((Some(1000), String::new())));
+    assert_eq!(harness.exit().await, Exit::Drained);
+    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    drop(next);
+    harness.stop().await;
 }

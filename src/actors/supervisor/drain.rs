@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::links::Connection;
+use super::links::{Connection, Connections};
 use super::{Draining, Exit, SupervisorActor};
 use crate::messages::lifecycle::{Drain, EndJobs, StillRunning, Stop, StopAdmitting};
 use crate::telemetry::events::{self, DrainCutShort, DrainProgress, Stopped};
@@ -22,12 +22,25 @@ impl SupervisorActor {
             return;
         };
         drain.closing = true;
+        // No job waits to go on there.
+        self.stop_dialling(|_| true);
         let outboxes = self.connections().filter_map(|connection| connection.outbox());
         let closing = outboxes.filter(|outbox| outbox.close(1000, "").is_ok()).count();
         if closing == 0 {
             return self.finish(Exit::Drained, ctx);
         }
         ctx.run_later(CLOSE_LIMIT, |supervisor, ctx| supervisor.finish(Exit::Drained, ctx));
+    }
+
+    /// Gives up the connections that are being made, of these coordinators.
+    fn stop_dialling(&mut self, of: impl Fn(&Connections) -> bool) {
+        let coordinators = self.coordinators.iter_mut().filter(|connections| of(connections));
+        let dialled: Vec<Connection> = coordinators.filter_map(|connections| connections.next.take()).collect();
+        for connection in dialled {
+            connection.stop();
+            // It may have come up in this very moment, and the router have heard of that first.
+            self.forget_connection(connection.generation);
+        }
     }
 
     /// Ends what still runs, and soon after that everything, even if the coordinator does not take the last frames.
@@ -82,13 +95,7 @@ impl Handler<Drain> for SupervisorActor {
             None => return self.finish(Exit::Drained, ctx),
         }
         // A connection that is being made is not waited for, unless jobs wait to go on there.
-        let unneeded = self.coordinators.iter_mut().filter(|connections| !connections.is_resumable);
-        let unneeded: Vec<Connection> = unneeded.filter_map(|connections| connections.next.take()).collect();
-        for connection in unneeded {
-            connection.stop();
-            // It may have come up in this very moment, and the router have heard of that first.
-            self.forget_connection(connection.generation);
-        }
+        self.stop_dialling(|connections| !connections.is_resumable);
         ctx.run_later(grace, |supervisor, ctx| supervisor.end_jobs(ctx));
         ctx.run_interval(PROGRESS, |supervisor, _| {
             let Some(drain) = &supervisor.drain else { return };

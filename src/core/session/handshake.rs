@@ -203,8 +203,9 @@ impl Handshake {
             }
             // Also before the challenge, where it is unexpected: the operator needs its reason.
             (_, Ok(FromCoordinator::AuthFailed { reason })) => Err(rejected(reason, credentials.enrollment_code)),
-            // Of the frames read here only `auth_ok` has a field whose type is checked.
-            (Self::AwaitingVerdict { .. }, Err(FrameError::WrongType(_))) => Err(HandshakeFailure::BadProviderId),
+            (Self::AwaitingVerdict { .. }, Err(FrameError::WrongType("provider_id"))) => {
+                Err(HandshakeFailure::BadProviderId)
+            }
             (_, Err(FrameError::NotAnObject)) => Err(HandshakeFailure::NotJson),
             (_, Ok(_) | Err(FrameError::NoType | FrameError::NoJobId | FrameError::WrongType(_))) => {
                 Err(HandshakeFailure::UnexpectedType)

@@ -232,6 +232,7 @@ fn an_unexpected_frame_fails_the_handshake_at_every_step() {
     let job = format!(r#"{{"type":"job","job_id":"{ID}","model_id":"m","request":{{}}}}"#);
     let malformed = format!(r#"{{"type":"job","job_id":"{ID}"}}"#);
     let cancel = format!(r#"{{"type":"job_cancel","job_id":"{ID}"}}"#);
+    let ack_without_offset = format!(r#"{{"type":"ack","job_id":"{ID}"}}"#);
     let again = challenge(&STANDARD.encode([1; 32]));
     let both = [Handshake::AwaitingChallenge, VERDICT].as_slice();
     let early = [Handshake::AwaitingChallenge].as_slice();
@@ -241,6 +242,7 @@ fn an_unexpected_frame_fails_the_handshake_at_every_step() {
         (&malformed, both, HandshakeFailure::UnexpectedType),
         (&cancel, both, HandshakeFailure::UnexpectedType),
         (r#"{"type":"job_cancel"}"#, both, HandshakeFailure::UnexpectedType),
+        (&ack_without_offset, both, HandshakeFailure::UnexpectedType),
         (r#"{"type":"news"}"#, both, HandshakeFailure::UnexpectedType),
         (r#"{"type":7}"#, both, HandshakeFailure::UnexpectedType),
         ("{}", both, HandshakeFailure::UnexpectedType),

@@ -25,14 +25,14 @@ pub(crate) struct Delivery {
     written: u64,
     acknowledged: u64,
     terminal: Terminal,
-    /// The terminal frame was written to this connection or an earlier one.
-    was_ended: bool,
+    /// Whether the terminal frame was written to this connection or an earlier one.
+    terminal_was_written: bool,
 }
 
 /// The state of a job's terminal frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Terminal {
-    /// The response goes on.
+    /// There is none: the response goes on.
     None,
     /// It is to be written behind the bytes.
     Waiting,
@@ -42,20 +42,13 @@ enum Terminal {
 
 /// The coordinator wants a response from an offset that the agent does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the coordinator wants the response from byte {wanted}, and the agent has {first} to {end}")]
-pub(crate) struct NotKept {
-    /// The offset.
-    pub wanted: u64,
-    /// The first byte that is kept.
-    pub first: u64,
-    /// The bytes produced.
-    pub end: u64,
-}
+#[error("the coordinator wants a part of the response that the agent does not have")]
+pub(crate) struct NotKept;
 
 impl Delivery {
     /// A response without a byte. `keeps`: what is written is kept until it is acknowledged.
     pub(crate) fn new(keeps: bool) -> Self {
-        Self { keeps, produced: 0, written: 0, acknowledged: 0, terminal: Terminal::None, was_ended: false }
+        Self { keeps, produced: 0, written: 0, acknowledged: 0, terminal: Terminal::None, terminal_was_written: false }
     }
 
     /// Whether bytes are kept until they are acknowledged.
@@ -97,12 +90,6 @@ impl Delivery {
         self.check();
     }
 
-    /// Whether the response has ended.
-    #[cfg(test)]
-    fn has_ended(&self) -> bool {
-        self.terminal != Terminal::None
-    }
-
     /// Whether the terminal frame is the next to be written.
     pub(crate) fn terminal_is_due(&self) -> bool {
         self.terminal == Terminal::Waiting && self.unwritten() == 0
@@ -120,7 +107,7 @@ impl Delivery {
 
     /// The terminal frame was written.
     pub(crate) fn wrote_terminal(&mut self) {
-        (self.terminal, self.was_ended) = (Terminal::Written, true);
+        (self.terminal, self.terminal_was_written) = (Terminal::Written, true);
         self.check();
     }
 
@@ -138,13 +125,14 @@ impl Delivery {
 
     /// Whether the coordinator may acknowledge the terminal frame: it was written.
     pub(crate) fn may_be_forgotten(&self) -> bool {
-        self.keeps && self.was_ended
+        self.keeps && self.terminal_was_written
     }
 
-    /// A new connection goes on from `offset`.
+    /// A new connection goes on from `offset`. An error, and nothing changes, if a byte behind it was acknowledged, or if it is
+    /// beyond what was produced.
     pub(crate) fn resume(&mut self, offset: u64) -> Result<(), NotKept> {
         if offset < self.acknowledged || offset > self.produced {
-            return Err(NotKept { wanted: offset, first: self.acknowledged, end: self.produced });
+            return Err(NotKept);
         }
         self.written = offset;
         if self.terminal == Terminal::Written {

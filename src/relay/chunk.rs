@@ -3,9 +3,9 @@
 //! Each chunk is encoded here once, masked, into the bytes that go over the wire. So its JSON is not written by serde, which
 //! would need the base64 as a text first. No part of it needs an escape.
 //!
-//! Where the extension `endpoints` was agreed on, a job's first chunk carries the head of the response. That one is a
-//! `job_chunk` of JSON also where `binary` was agreed on, whose frames have no place for a head; its bytes count for the
-//! offsets of those that follow.
+//! Where the extension `endpoints` was agreed on, a job's first chunk carries the head of the response, also if it is sent
+//! again on another connection. It is a `job_chunk` of JSON even where `binary` was agreed on, because binary frames have no
+//! place for a head. Its bytes count for the offsets of those that follow.
 
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BINARY_CHUNK_HEAD, BinaryChunk, Extension, Extensions, FromAgent, ResponseHead};
@@ -18,9 +18,9 @@ pub(crate) const MAX_CHUNK: usize = 32 * 1024;
 /// The form in which the chunks of a connection travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Encoding {
-    /// Binary frames, as the extension `binary` has it. Otherwise `job_chunk`, as the base protocol has it.
+    /// Whether chunks are binary frames (the extension `binary`). Otherwise they are `job_chunk` frames.
     is_binary: bool,
-    /// A `job_chunk` has its offset, as the extension `resume` has it.
+    /// Whether a `job_chunk` has its offset (the extension `resume`).
     has_offsets: bool,
 }
 
@@ -31,7 +31,7 @@ impl Encoding {
         Self { is_binary, has_offsets }
     }
 
-    /// Appends the frame of a chunk that has `offset` bytes of the response before it, without intermediate copies.
+    /// Appends the frame of a chunk, without intermediate copies. `offset`: the response bytes before it.
     pub(super) fn append(self, out: &mut FrameBuffer, job: JobId, offset: u64, bytes: &[u8]) {
         if self.is_binary {
             return out.binary(BINARY_CHUNK_HEAD + bytes.len(), |out| {
@@ -41,9 +41,9 @@ impl Encoding {
         }
         if self.has_offsets {
             let offset = offset.to_string();
-            return append_text(out, &[HEAD, job.as_str().as_bytes(), QUOTE, OFFSET, offset.as_bytes(), DATA], bytes);
+            return append_text(out, &[START, job.as_str().as_bytes(), QUOTE, OFFSET, offset.as_bytes(), DATA], bytes);
         }
-        append_text(out, &[HEAD, job.as_str().as_bytes(), QUOTE, DATA], bytes);
+        append_text(out, &[START, job.as_str().as_bytes(), QUOTE, DATA], bytes);
     }
 
     /// Appends the frame of a job's first chunk, which may be empty, with the head of its response.
@@ -51,18 +51,18 @@ impl Encoding {
         let (status, kind) = (head.status().to_string(), head.content_type());
         let (name, offset): (&[u8], &[u8]) = if self.has_offsets { (OFFSET, b"0") } else { (b"", b"") };
         let (job, status, kind) = (job.as_str().as_bytes(), status.as_bytes(), kind.as_bytes());
-        append_text(out, &[HEAD, job, QUOTE, STATUS, status, TYPE, kind, QUOTE, name, offset, DATA], bytes);
+        append_text(out, &[START, job, QUOTE, STATUS, status, TYPE, kind, QUOTE, name, offset, DATA], bytes);
     }
 }
 
 /// Appends a text frame of these parts, the bytes in base64, and what ends a chunk.
 fn append_text(out: &mut FrameBuffer, parts: &[&[u8]], bytes: &[u8]) {
     let before: usize = parts.iter().map(|part| part.len()).sum();
-    let size = before + bytes.len().div_ceil(3) * 4 + TAIL.len();
+    let size = before + bytes.len().div_ceil(3) * 4 + END.len();
     out.text(size, |out| {
         parts.iter().for_each(|part| out.extend_from_slice(part));
         base64_simd::STANDARD.encode_append(bytes, out);
-        out.extend_from_slice(TAIL);
+        out.extend_from_slice(END);
     });
 }
 
@@ -72,13 +72,13 @@ pub(super) fn append_terminal(out: &mut FrameBuffer, terminal: &FromAgent) {
     out.push(&Frame::Text(serde_json::to_vec(terminal).unwrap_or_default().into()));
 }
 
-const HEAD: &[u8] = br#"{"type":"job_chunk","job_id":""#;
+const START: &[u8] = br#"{"type":"job_chunk","job_id":""#;
 const QUOTE: &[u8] = br#"""#;
 const STATUS: &[u8] = br#","status":"#;
 const TYPE: &[u8] = br#","content_type":""#;
 const OFFSET: &[u8] = br#","offset":"#;
 const DATA: &[u8] = br#","data":""#;
-const TAIL: &[u8] = br#""}"#;
+const END: &[u8] = br#""}"#;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What a job's stream holds: the bytes that are still needed, and what the next frame needs besides them.
+//! What a job's stream holds: the bytes that are still needed, the head of the response, and the terminal frame.
 
 use tokio::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::messages::ids::JobId;
 use crate::messages::wire::{FromAgent, ResponseHead};
 use crate::transport::websocket::frame_buffer::FrameBuffer;
 
-/// Called on the thread that writes a terminal frame, before the peer can see it; where written bytes are kept, as soon as the
-/// job has ended.
+/// Called when the job has ended: on the thread that writes the terminal frame, before the peer can see it. Where written bytes
+/// are kept, it is called at once, because the frame may be written much later.
 pub(crate) type OnEnd = Box<dyn FnOnce() + Send>;
 
 /// What was produced and is still needed.
@@ -20,17 +20,17 @@ pub(super) struct Held {
     /// Where the job's frames go now.
     pub(super) outbox: Outbox,
     pub(super) delivery: Delivery,
-    /// The bytes from the acknowledged ones on.
+    /// The bytes that are not acknowledged yet.
     pub(super) bytes: Segments,
     /// The head of the response, for each frame that begins with its first byte.
     pub(super) head: Option<ResponseHead>,
-    /// The head is sent though there are no bytes.
+    /// Whether the head is sent even if the response has no bytes.
     needs_head: bool,
-    /// That frame is to be written.
+    /// Whether a frame with the head and no bytes is to be written.
     pub(super) head_is_due: bool,
     terminal: Option<FromAgent>,
     on_end: Option<OnEnd>,
-    /// It has a turn at the pump.
+    /// Whether the job is in the queue of the pump.
     pub(super) is_queued: bool,
     /// When the first byte was appended.
     pub(super) first_byte: Option<Instant>,
@@ -57,7 +57,7 @@ impl Held {
         self.delivery.unwritten() == 0 && !self.head_is_due && !self.delivery.terminal_is_due()
     }
 
-    /// Bytes that are written and kept.
+    /// The number of bytes that are written and kept.
     pub(super) fn kept(&self) -> usize {
         (self.delivery.written() - self.delivery.acknowledged()) as usize
     }
@@ -70,14 +70,14 @@ impl Held {
         self.free(allowance, freed);
     }
 
-    /// Appends a frame of bytes that are not held before or after: there is nothing to write before them, and none is kept.
+    /// Appends a frame of bytes that were never held. Only for a stream that keeps nothing and has nothing else to write.
     pub(super) fn pass_chunk(&mut self, job: JobId, bytes: &[u8], out: &mut FrameBuffer) {
         self.encode(job, bytes, out);
         self.delivery.produce(bytes.len() as u64);
         self.wrote(bytes.len());
     }
 
-    /// Appends these bytes as the next frame, the one that begins with the response's first byte with the head.
+    /// Appends these bytes as the next frame, with the head if they begin with the response's first byte.
     fn encode(&self, job: JobId, bytes: &[u8], out: &mut FrameBuffer) {
         let (encoding, offset) = (self.outbox.encoding(), self.delivery.written());
         match &self.head {
@@ -107,7 +107,7 @@ impl Held {
         }
     }
 
-    /// Has the head of the response sent also where the response has no bytes.
+    /// Sends the head of the response even if it has no bytes.
     pub(super) fn need_head(&mut self) {
         self.needs_head = self.head.is_some() && self.delivery.produced() == 0;
         self.head_is_due = self.needs_head;
@@ -129,7 +129,7 @@ impl Held {
         self.terminal = self.terminal.take().map(|_| counted(terminal, &self.delivery));
     }
 
-    /// Forgets the bytes before `offset`. False: there are none, or the offset is nonsense.
+    /// Forgets the bytes before `offset`. False if there are none, or if so many were not written.
     pub(super) fn acknowledge(&mut self, offset: u64, allowance: &Allowance) -> bool {
         let freed = self.delivery.acknowledge(offset);
         if freed > 0 {
@@ -140,7 +140,8 @@ impl Held {
         freed > 0
     }
 
-    /// Goes on from `offset` on another connection. Returns the outbox of the earlier one.
+    /// Goes on from `offset` on another connection. If the bytes from there on are not held, only a terminal frame can follow.
+    /// Returns the outbox of the earlier connection.
     pub(super) fn attach(&mut self, outbox: Outbox, offset: u64, allowance: &Allowance) -> Outbox {
         self.is_queued = false;
         if self.delivery.resume(offset).is_err() {

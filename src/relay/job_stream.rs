@@ -52,7 +52,7 @@ pub struct JobHandle {
 
 struct Shared {
     job: JobId,
-    /// A job of a connection with `endpoints` is resumed only on such a one.
+    /// Whether heads were agreed on for the connection that the job came on. A later connection may carry none.
     carries_heads: bool,
     allowance: Allowance,
     /// Changed with `held` locked.
@@ -87,7 +87,7 @@ impl JobStream {
         self.0.job
     }
 
-    /// Whether the connection carries heads of responses.
+    /// Whether the connection that the job came on carries heads of responses.
     pub fn carries_heads(&self) -> bool {
         self.0.carries_heads
     }
@@ -177,7 +177,7 @@ impl JobStream {
         }
     }
 
-    /// Has the head of the response sent also where the response has no bytes.
+    /// Sends the head of the response even if it has no bytes.
     pub fn need_head(&self) {
         let mut held = self.held();
         if self.is_running() {
@@ -214,7 +214,8 @@ impl JobStream {
         true
     }
 
-    /// The coordinator has taken over all bytes before `offset`: they are forgotten. Nonsense is ignored.
+    /// The coordinator has taken over all bytes before `offset`: they are forgotten. An offset that is not beyond the last one, or
+    /// beyond what was written, is ignored.
     pub(crate) fn acknowledge(&self, offset: u64) {
         let mut held = self.held();
         if held.acknowledge(offset, &self.0.allowance) {
@@ -222,8 +223,8 @@ impl JobStream {
         }
     }
 
-    /// Goes on from `offset` on another connection, which from now on alone gets frames of the job. Where that offset is not
-    /// held, only a terminal frame can follow.
+    /// Goes on from `offset` on another connection. From now on only that one gets frames of the job. If the bytes from there on
+    /// are not held, only a terminal frame can follow.
     pub(crate) fn attach(&self, outbox: Outbox, offset: u64) {
         let mut held = self.held();
         if self.phase() == CANCELLED {
@@ -240,8 +241,7 @@ impl JobStream {
         self.held().replace_terminal(terminal);
     }
 
-    /// Writes what is held at once, at most a frame and the terminal frame, where the line is idle. False: it is not, or the job
-    /// has a turn at the pump.
+    /// Writes what is held at once if the line is idle. False if it is not, or if the job is in the queue of the pump.
     fn try_write(&self, held: &mut Held) -> bool {
         if held.is_queued {
             return false;

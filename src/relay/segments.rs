@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use super::chunk::MAX_CHUNK;
 
-/// A first segment that grows beyond this many bytes gets room for a full frame at once, as each later one does. The
-/// allocator uses blocks of one size again; while they grew by doubling, the process kept the holes between them.
+/// A first segment that grows beyond this many bytes gets room for a full frame at once, as each later one does. The allocator
+/// reuses blocks of one size. Blocks that grow by doubling would leave holes, which stay in the process's memory.
 const SHORT: usize = 4 * 1024;
 /// The largest buffer that is kept while there are no bytes.
-const KEPT: usize = 256;
+const IDLE_CAPACITY: usize = 256;
 
 /// Bytes in order.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Segments {
     /// Frees the memory that is not needed while there are no bytes.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
-            self.front.shrink_to(KEPT);
+            self.front.shrink_to(IDLE_CAPACITY);
             self.rest = VecDeque::new();
         }
     }

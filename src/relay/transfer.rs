@@ -16,7 +16,7 @@ use crate::messages::wire::Tokens;
 /// How long a body may go on after its end mark.
 pub(super) const AFTER_THE_END: Duration = Duration::from_secs(1);
 /// The largest buffer that is kept while the stream waits for bytes.
-const KEPT: usize = 256;
+const IDLE_CAPACITY: usize = 256;
 
 /// The response's way to the job's stream.
 pub(super) struct Transfer<'a> {
@@ -90,7 +90,7 @@ impl<'a> Transfer<'a> {
     /// Sends what there is, and frees memory: a stream that waits holds no large buffer.
     fn pause(&mut self) {
         self.sender.flush();
-        if self.made.capacity() > KEPT {
+        if self.made.capacity() > IDLE_CAPACITY {
             self.made = BytesMut::new();
         }
     }

@@ -111,7 +111,7 @@ impl Handler<Stop> for ConnectionActor {
 
 async fn connect(generation: Generation, setup: ConnectionSetup, listeners: Listeners) -> ConnectionExit {
     let established = establish(generation, &setup, &listeners.router.sessions).await;
-    let Established { link, provider_id, agreed, session } = match established {
+    let (link, Accepted { provider_id, agreed, session }) = match established {
         Ok(established) => established,
         Err(failure) => return ConnectionExit::Failed(failure),
     };
@@ -145,26 +145,19 @@ async fn count_repeats(events: &Events) -> Infallible {
     }
 }
 
-/// A connection whose handshake is done.
-struct Established {
-    link: Link,
-    provider_id: Option<ProviderId>,
-    agreed: Extensions,
-    session: Option<SessionGrant>,
-}
-
+/// Dials and authenticates.
 async fn establish(
     generation: Generation,
     setup: &ConnectionSetup,
     sessions: &Recipient<OfferSession>,
-) -> Result<Established, ConnectFailure> {
+) -> Result<(Link, Accepted), ConnectFailure> {
     setup.events.emit(Dialling { generation, addr: setup.connector.target().to_owned() });
     let upgraded = setup.connector.dial().await?;
     let mut link = Link::new(upgraded, Role::Client, setup.max_message);
     match authenticate(&mut link, generation, setup, sessions).await {
-        Ok(Accepted { provider_id, agreed, session }) => {
-            let provider_id = store(provider_id, setup).await;
-            Ok(Established { link, provider_id, agreed, session })
+        Ok(accepted) => {
+            let provider_id = store(accepted.provider_id, setup).await;
+            Ok((link, Accepted { provider_id, ..accepted }))
         }
         Err(failure) => {
             let goodbye = Frame::Close { code: Some(1002), reason: String::new() };
@@ -175,10 +168,11 @@ async fn establish(
     }
 }
 
-/// What the coordinator accepted.
+/// The result of a handshake.
 struct Accepted {
     provider_id: Option<ProviderId>,
     agreed: Extensions,
+    /// The session, if `resume` was agreed on.
     session: Option<SessionGrant>,
 }
 
@@ -203,7 +197,7 @@ async fn authenticate(
             Frame::Close { .. } => Received::Close,
         };
         if state == Handshake::AwaitingChallenge && matches!(frame, Frame::Text(_)) {
-            // The challenge is answered with the jobs that are kept at this moment.
+            // The response to the challenge lists the jobs that are kept at this moment.
             resume = sessions.send(OfferSession { generation }).await.ok().flatten();
         }
         let (next, step) = advance(state, received, setup, &client_nonce, resume.as_ref());

@@ -12,10 +12,9 @@ use super::report::{Cause, Report, Warning};
 use super::{units, unknown, vars};
 use crate::messages::host_port::HostPort;
 use crate::messages::secret::Secret;
-use crate::messages::wire::Extensions;
+use crate::messages::wire::{EXTENSION_TIMES, Extensions};
 
 const SECOND: Duration = Duration::from_secs(1);
-const TEN_MINUTES: Duration = Duration::from_secs(10 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KIB: u64 = 1 << 10;
@@ -119,8 +118,9 @@ impl CoordinatorConfig {
         let threads = reader.parse(&vars::COORDINATOR_THREADS, |text| units::count(text, 256));
         let stop_grace =
             reader.parse(&vars::COORDINATOR_SHUTDOWN_GRACE, |text| units::duration(text, Duration::ZERO, HOUR));
+        let (shortest, longest) = EXTENSION_TIMES.into_inner();
         let resume_window =
-            reader.parse(&vars::COORDINATOR_RESUME_WINDOW, |text| units::duration(text, SECOND, TEN_MINUTES));
+            reader.parse(&vars::COORDINATOR_RESUME_WINDOW, |text| units::duration(text, shortest, longest));
         // In force since the start of the process; only checked here.
         reader.parse(&vars::ALLOW_DUMPS, units::boolean);
         unknown::warn(&mut reader, None);
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 1)));
         assert_eq!((config.job_timeout, config.stop_grace), (HOUR, Duration::ZERO));
         assert_eq!((config.queue_time, config.queue_length), (Duration::ZERO, 65536));
-        assert_eq!(config.resume_window, TEN_MINUTES);
+        assert_eq!(config.resume_window, Duration::from_mins(10));
         assert_eq!((config.max_job_message, config.max_request_memory), (64 << 10, 64 << 30));
         assert_eq!((config.max_buffered, config.max_agent_message), (1 << 20, 2 << 20));
         assert_eq!((config.max_connections, config.threads), (7, 3));

@@ -28,14 +28,13 @@ use crate::coordinator::events::{
     ApiWithoutKey, CoordinatorEvents, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort,
     SocketOptionRefused, count_repeats_each_minute,
 };
+use crate::messages::wire::EXTENSION_TIMES;
 use crate::transport::tcp::reachable;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 2048;
 /// Seconds for responses that are still being written after all jobs have ended.
 const SHUTDOWN_TIMEOUT: u64 = 2;
-/// The shortest and the longest time that a handover may announce (protocol, section 7).
-const HANDOVER: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(600);
 
 /// A coordinator that listens on its port. It serves nothing before [`CoordinatorServer::run`].
 pub struct CoordinatorServer {
@@ -176,8 +175,9 @@ impl CoordinatorHandle {
         let grace = self.state.config.stop_grace;
         self.state.begin_stop();
         let links = self.state.links();
+        let deadline = grace.clamp(*EXTENSION_TIMES.start(), *EXTENSION_TIMES.end());
         for link in links {
-            link.hand_over(grace.clamp(HANDOVER.start, HANDOVER.end));
+            link.hand_over(deadline);
         }
         // New connections are still accepted, so that `/healthz` and the other paths can say that the coordinator stops.
         let drained = tokio::time::timeout(grace, self.state.drain()).await;

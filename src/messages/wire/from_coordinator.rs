@@ -1,6 +1,7 @@
 //! What the coordinator sends. `core::session::frames` reads and writes the text of these frames.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,9 @@ use super::{AuthOk, Extensions};
 use crate::messages::endpoint::{AnswerForm, Endpoint};
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::members::Members;
+
+/// The values that `deadline_ms` of a `handover`, and `resume_window_ms`, may have.
+pub(crate) const EXTENSION_TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// A frame from coordinator to agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +47,10 @@ pub enum FromCoordinator {
         /// What was taken over.
         taken: Taken,
     },
-    /// The coordinator will close this connection: the agent changes to a new one before. Only where the extension
+    /// The coordinator will close this connection, and the agent changes to a new one before that. Only where the extension
     /// `handover` was agreed on.
     Handover {
-        /// How long the old connection may last. `None` if it is missing or not from 1 s to 10 min.
+        /// How long the old connection may last, from the receipt. `None` if it is missing or not from 1 s to 10 min.
         deadline: Option<Duration>,
     },
     /// A type that this build does not know.

@@ -18,6 +18,7 @@ pub use from_agent::{
     AuthResponse, Capabilities, DrainNotice, FromAgent, Heartbeat, JobChunk, JobDone, JobError, LONGEST_MODEL_ID,
     Limits, MOST_MODELS, Metadata, ModelOffer, Tokens,
 };
+pub(crate) use from_coordinator::EXTENSION_TIMES;
 pub use from_coordinator::{FromCoordinator, JobFrame, JobTarget, MalformedJob, NamedPath, Taken};
 pub use response_head::ResponseHead;
 pub use resume::{AuthOk, KeptJob, ResumeRequest, WantedJob};

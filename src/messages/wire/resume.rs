@@ -43,7 +43,7 @@ pub struct AuthOk {
     pub provider_id: Option<String>,
     /// The name of the session of this connection.
     pub session: Option<SessionName>,
-    /// How long the coordinator keeps the session after the connection has ended.
+    /// How long the coordinator keeps the session after the connection has ended: 1 s to 10 min.
     pub resume_window: Option<Duration>,
     /// Whether the session of the agent's [`ResumeRequest`] goes on.
     pub resumed: bool,

@@ -2,7 +2,6 @@
 //! then the type decides which of them count. A prompt is never parsed here.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,16 +11,13 @@ use crate::core::json::{Malformed, Members, Scanner, salvage};
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{JobId, ModelId};
 use crate::messages::wire::{
-    AuthOk, Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob, Taken,
+    AuthOk, EXTENSION_TIMES, Extensions, FromCoordinator, JobFrame, JobTarget, LONGEST_MODEL_ID, MalformedJob, Taken,
 };
 
 /// The deadline of a job without one, or whose deadline is not an integer of at least 1.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What `resume_window_ms` and the deadline of a handover may be, in milliseconds.
-const DEADLINES: RangeInclusive<u64> = 1_000..=600_000;
-
-/// The longest list of wanted jobs that is read, in bytes: of as many as an agent keeps it is not half as long.
+/// The longest list of wanted jobs that is read, in bytes. A list of the 4,096 jobs that an agent may keep is not half as long.
 const LONGEST_LIST: usize = 1 << 20;
 
 /// Why a text frame can't be read. Never holds any of the frame's text.
@@ -57,7 +53,7 @@ impl FromCoordinator {
             "auth_ok" => Self::AuthOk(AuthOk {
                 provider_id: optional(fields.provider_id, "provider_id")?,
                 session: fields.session.and_then(text).and_then(|name| name.parse().ok()),
-                resume_window: fields.resume_window_ms.and_then(deadline),
+                resume_window: fields.resume_window_ms.and_then(extension_time),
                 resumed: fields.resumed == Some(b"true"),
                 jobs: fields
                     .jobs
@@ -74,7 +70,7 @@ impl FromCoordinator {
             }
             "job_cancel" => Self::JobCancel { job_id: fields.job_id()? },
             "ack" => Self::Ack { job_id: fields.job_id()?, taken: fields.taken()? },
-            "handover" => Self::Handover { deadline: fields.deadline_ms.and_then(deadline) },
+            "handover" => Self::Handover { deadline: fields.deadline_ms.and_then(extension_time) },
             _ => Self::Unknown { kind: kind.into_owned() },
         })
     }
@@ -210,10 +206,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A whole number of milliseconds within [`DEADLINES`].
-fn deadline(raw: &[u8]) -> Option<Duration> {
-    let ms = serde_json::from_slice(raw).ok().filter(|ms| DEADLINES.contains(ms))?;
-    Some(Duration::from_millis(ms))
+/// A whole number of milliseconds within [`EXTENSION_TIMES`].
+fn extension_time(raw: &[u8]) -> Option<Duration> {
+    let time = serde_json::from_slice(raw).ok().map(Duration::from_millis)?;
+    EXTENSION_TIMES.contains(&time).then_some(time)
 }
 
 fn text(raw: &[u8]) -> Option<Cow<'_, str>> {

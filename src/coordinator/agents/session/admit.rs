@@ -7,14 +7,15 @@ use actix::{ActorContext, AsyncContext};
 use tokio::time::Instant;
 
 use super::{Admitted, CloseCode, Context, Session, Stage, send};
-use crate::coordinator::agents::handshake::{AdmissionReason, Nonce};
+use crate::coordinator::agents::handshake::{AdmissionReason, AgentKey, Nonce};
 use crate::coordinator::agents::link::{CloseReason, SessionLink};
 use crate::coordinator::agents::session_lifecycle::OpenedSession;
 use crate::coordinator::events::{AgentConnected, AgentEnrolled, AgentRefused, AgentReplaced};
 use crate::coordinator::fleet::roster::AgentInfo;
-use crate::messages::wire::{AuthOk, AuthResponse, FromCoordinator};
+use crate::messages::wire::{AuthOk, AuthResponse, Extensions, FromCoordinator};
 
 impl Session {
+    /// Checks the response to a challenge with this nonce.
     pub(super) fn authenticate(&mut self, ctx: &mut Context, nonce: &Nonce, response: &AuthResponse) {
         if self.state.is_stopping() {
             return self.close(ctx, CloseCode::Away, "drain:deploy");
@@ -31,6 +32,18 @@ impl Session {
                 return self.close(ctx, CloseCode::Policy, "auth failed");
             }
         };
+        self.welcome(ctx, key, reason, agreed, response);
+    }
+
+    /// Opens the session of an agent that has proved its key, replaces an earlier connection of it, and sends `auth_ok`.
+    fn welcome(
+        &mut self,
+        ctx: &mut Context,
+        key: AgentKey,
+        reason: AdmissionReason,
+        agreed: Extensions,
+        response: &AuthResponse,
+    ) {
         let Some(provider) = key.provider_id() else { return ctx.stop() };
         let since = SystemTime::now();
         let version = response.agent_version.clone();

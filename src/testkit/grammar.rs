@@ -50,8 +50,8 @@ const WITHIN: [(&str, &str, &[&str]); 4] = [
     ("job_done", "tokens", &["input", "output", "input_tokens", "output_tokens"]),
 ];
 
-/// Those of the fields above that extensions add, and the objects that have them. If the extension was agreed on, they must be
-/// there.
+/// Those of the fields above that extensions add, and the objects that have them. They must be there if the extension was agreed
+/// on, and must not otherwise.
 const EXTENDED: [(Extension, &str, &[&str]); 4] = [
     (Extension::Endpoints, "models", &["endpoints"]),
     (Extension::Endpoints, "job_chunk", &["status", "content_type"]),
@@ -135,6 +135,15 @@ impl Grammar {
         if kind == "auth_response" {
             self.check_extended(&kind, &frame, true)?;
         }
+        self.check_within(&kind, &frame)?;
+        match frame.get("job_id") {
+            Some(job) => self.check_of_job(&kind, &frame, job.get().trim_matches('"')),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the objects within a frame.
+    fn check_within(&self, kind: &str, frame: &Fields<'_>) -> Result<(), String> {
         for (_, field, fields) in WITHIN.iter().filter(|(name, _, _)| *name == kind) {
             let Some(value) = frame.get(field).map(|raw| raw.get()) else { continue };
             let list = serde_json::from_str::<Vec<Fields<'_>>>(value);
@@ -146,21 +155,20 @@ impl Grammar {
                 Err(_) => return Err(format!("{kind}.{field} is not an object")),
             }
         }
-        match frame.get("job_id") {
-            Some(job) => {
-                let job = job.get().trim_matches('"');
-                let mut jobs = self.jobs.borrow_mut();
-                let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
-                let account = Account::accepting(account, job)?;
-                if kind == "job_chunk" {
-                    return self.check_chunk(&frame, account);
-                }
-                account.ended += 1;
-                (account.received, account.begun) = (0, false);
-                Ok(())
-            }
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Checks a text frame about a job.
+    fn check_of_job(&self, kind: &str, frame: &Fields<'_>, job: &str) -> Result<(), String> {
+        let mut jobs = self.jobs.borrow_mut();
+        let account = job.parse().ok().and_then(|id: JobId| jobs.get_mut(&id));
+        let account = Account::accepting(account, job)?;
+        if kind == "job_chunk" {
+            return self.check_chunk(frame, account);
         }
+        account.ended += 1;
+        (account.received, account.begun) = (0, false);
+        Ok(())
     }
 
     /// Checks a chunk in a text frame: with binary chunks only the first one is, for its head.
@@ -183,10 +191,11 @@ impl Grammar {
         Ok(())
     }
 
-    /// Checks that an object has the fields of the extensions that were agreed on if it may have any, and no others.
-    fn check_extended(&self, name: &str, object: &Fields<'_>, may: bool) -> Result<(), String> {
+    /// Checks that an object has the fields of the extensions that were agreed on, and no others. `carries`: whether the object has
+    /// such fields at all, as the first chunk of a job has and the others have not.
+    fn check_extended(&self, name: &str, object: &Fields<'_>, carries: bool) -> Result<(), String> {
         for (extension, _, fields) in EXTENDED.iter().filter(|(_, object, _)| *object == name) {
-            let must = may && self.agreed.get().contains(*extension);
+            let must = carries && self.agreed.get().contains(*extension);
             match fields.iter().find(|field| object.contains_key(**field) != must) {
                 Some(field) if must => return Err(format!("{name} lacks {field}, though it was agreed on")),
                 Some(field) => return Err(format!("{name} has {field}, which has no place there")),

@@ -3,7 +3,10 @@
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 
-use self::extensions::{auth2, auth2_bare, auth2_nonce, auth2_other, binary_job, drain, sizes, unknown_extension};
+use self::extensions::{
+    auth2, auth2_bare, auth2_nonce, auth2_other, binary_job, drain, new_session, sizes, unknown_extension,
+    unknown_session,
+};
 use super::conversation::{Target, capabilities};
 use super::finding::{Finding, Outcome};
 use crate::messages::ids::JobId;
@@ -13,7 +16,7 @@ mod extensions;
 
 type Run = for<'a> fn(&'a Target) -> LocalBoxFuture<'a, Result<Outcome, Finding>>;
 
-/// The part of the protocol that a rule belongs to.
+/// The part of the protocol that a rule belongs to. The sections are those of `docs/protocol.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Section 1.
@@ -22,18 +25,18 @@ pub enum Group {
     SteadyState,
     /// Section 4.
     End,
-    /// Section 6.
+    /// Section 5.
     Extensions,
 }
 
 impl Group {
-    /// The number of its section.
+    /// The number of its section, or of the first of them.
     pub fn section(self) -> u8 {
         match self {
             Self::Handshake => 1,
             Self::SteadyState => 2,
             Self::End => 4,
-            Self::Extensions => 6,
+            Self::Extensions => 5,
         }
     }
 }
@@ -86,6 +89,8 @@ impl Check {
         check!("binary-unknown-job", Extensions, "binary chunks of a job that has ended are ignored", binary_job),
         check!("drain", Extensions, "an agent that announces a drain gets no new job and can finish", drain),
         check!("sizes", Extensions, "no frame is larger than the agent reports that it takes", sizes),
+        check!("resume-session", Extensions, "auth_ok names a session and how long it is kept", new_session),
+        check!("resume-unknown-session", Extensions, "a session that was never opened is not resumed", unknown_session),
         check!("auth2", Extensions, "a statement that names the coordinator as in its URL is accepted", auth2),
         check!("auth2-other-coordinator", Extensions, "a statement that names another one is refused", auth2_other),
         check!("auth2-bare-nonce", Extensions, "a signature of the nonce alone is refused with auth2", auth2_bare),

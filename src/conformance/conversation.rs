@@ -38,7 +38,7 @@ pub struct Target {
     pub handshake: Duration,
 }
 
-/// What a challenge had.
+/// What a challenge contained.
 pub(super) struct Challenge {
     pub(super) nonce: Vec<u8>,
     /// The names of the extensions on offer.
@@ -51,8 +51,8 @@ pub(super) struct Conversation {
     step: Duration,
     /// The largest message that the agent takes, in bytes.
     largest: usize,
-    /// Whether the agent takes jobs, which it refuses.
-    takes_jobs: bool,
+    /// Whether the coordinator may send jobs. Each is refused.
+    allows_jobs: bool,
 }
 
 impl Target {
@@ -60,7 +60,7 @@ impl Target {
     pub(super) async fn open(&self) -> Result<Conversation, Finding> {
         let upgraded = self.connector.dial().await.map_err(Finding::NoConnection)?;
         let (peer, step) = (Peer::new(Role::Client, upgraded), self.step);
-        Ok(Conversation { peer, step, largest: usize::MAX, takes_jobs: true })
+        Ok(Conversation { peer, step, largest: usize::MAX, allows_jobs: true })
     }
 
     /// Opens a connection and reads the challenge.
@@ -85,7 +85,7 @@ impl Target {
         Ok(conversation)
     }
 
-    /// The response to a challenge that agrees on `auth2`. Its statement names this host and port.
+    /// The response to a challenge that agrees on `auth2`. Its statement names the coordinator by this `host:port`.
     pub(super) fn statement(&self, challenge: &Challenge, coordinator: &str) -> Value {
         let client_nonce = rand::random();
         let signature = self.identity.sign(&statement(coordinator, &challenge.nonce, &client_nonce));
@@ -129,13 +129,13 @@ impl Conversation {
     }
 
     /// From now on a larger message is a violation.
-    pub(super) fn takes_up_to(&mut self, bytes: usize) {
+    pub(super) fn allow_up_to(&mut self, bytes: usize) {
         self.largest = bytes;
     }
 
     /// From now on a job is a violation.
-    pub(super) fn takes_no_jobs(&mut self) {
-        self.takes_jobs = false;
+    pub(super) fn allow_no_jobs(&mut self) {
+        self.allows_jobs = false;
     }
 
     /// Sends a message.
@@ -197,12 +197,12 @@ impl Conversation {
         Ok(Challenge { nonce, extensions })
     }
 
-    /// Waits for `auth_ok`.
-    pub(super) async fn accepted(&mut self) -> Result<(), Finding> {
+    /// Waits for `auth_ok`, and returns it.
+    pub(super) async fn accepted(&mut self) -> Result<Value, Finding> {
         let message = self.message("auth_ok").await?;
         match message.get("provider_id") {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::String(id)) if id.parse::<ProviderId>().is_ok() => Ok(()),
+            None | Some(Value::Null) => Ok(message),
+            Some(Value::String(id)) if id.parse::<ProviderId>().is_ok() => Ok(message),
             Some(_) => Err(Finding::Field("provider_id")),
         }
     }
@@ -257,7 +257,7 @@ impl Conversation {
         let Some(message) = object(frame) else { return unexpected() };
         match message["type"].as_str() {
             None | Some("auth_challenge" | "auth_ok" | "auth_failed") => unexpected(),
-            Some("job") if !self.takes_jobs => Err(Finding::Received("no job", Received::of(frame))),
+            Some("job") if !self.allows_jobs => Err(Finding::Received("no job", Received::of(frame))),
             Some("job") => {
                 let refusal = json!({"type": "job_error", "job_id": message["job_id"],
                     "error_code": "out_of_capacity", "message": "conformance check", "tokens_emitted": 0});

@@ -31,12 +31,15 @@ pub enum Finding {
     /// Two connections had the same nonce.
     #[error("two challenges had the same nonce")]
     NonceRepeated,
-    /// An optional field has another type or form than the protocol gives it.
-    #[error("the field `{0}` is malformed")]
+    /// A field is missing though it must be there, or it has another type or form than the protocol gives it.
+    #[error("the field `{0}` is missing or malformed")]
     Field(&'static str),
     /// A frame is larger than the agent reported that it takes.
     #[error("received a frame of {0} bytes, more than the agent takes")]
     TooLarge(usize),
+    /// The coordinator resumed a session that it never opened.
+    #[error("a session that was never opened was resumed")]
+    Resumed,
     /// The coordinator accepted an agent that did not prove its key.
     #[error("the agent was accepted without a proof of its key")]
     Accepted,

@@ -1,8 +1,9 @@
 //! Conformance checks for coordinators: plays an agent against one and reports what it violates.
 //!
-//! `outpost conformance URL` runs it. It checks the rules of the wire protocol that an agent can observe alone: the
-//! handshake, the frames of the steady state, pings and closes. Jobs need a client of the coordinator, so it offers
-//! models that no client requests. Each check opens connections of its own, and each wait has a deadline.
+//! `outpost conformance URL` runs it. It checks the rules of the wire protocol (`docs/protocol.md`) that an agent can observe
+//! alone: the handshake, the frames of the steady state, pings, closes, and those extensions that the coordinator offers. Jobs
+//! need a client of the coordinator, so it offers a model that no client requests. Each check opens connections of its own, and
+//! each wait has a deadline.
 
 mod checks;
 mod conversation;

@@ -54,6 +54,8 @@ enum Flaw {
     RefusesUnknownExtensions,
     RefusesBinaryChunks,
     SendsTooLarge,
+    NamesNoSession,
+    ResumesAnySession,
     IgnoresDrain,
     RefusesDrain,
     RefusesStatements,
@@ -93,6 +95,8 @@ const FOUND_BY: &[(Flaw, &str)] = &[
     (Flaw::IgnoresDrain, "drain"),
     (Flaw::RefusesDrain, "drain"),
     (Flaw::SendsTooLarge, "sizes"),
+    (Flaw::NamesNoSession, "resume-session"),
+    (Flaw::ResumesAnySession, "resume-unknown-session"),
     (Flaw::RefusesStatements, "auth2"),
     (Flaw::AcceptsAnyStatement, "auth2-other-coordinator"),
     (Flaw::AcceptsBareNonces, "auth2-bare-nonce"),
@@ -135,7 +139,7 @@ impl Script {
             _ => rand::random::<[u8; 32]>().to_vec(),
         };
         let engine = if self.flaw == Flaw::UnpaddedNonce { &STANDARD_NO_PAD } else { &STANDARD };
-        let extensions = ["auth2", "binary", "drain", "sizes", "x_other"];
+        let extensions = ["auth2", "binary", "drain", "resume", "sizes", "x_other"];
         self.send(json!({"type": "auth_challenge", "nonce": engine.encode(&nonce), "extensions": extensions})).await?;
         let key = self.authenticate(&nonce).await?;
         let (joined, there) = self.keys.borrow().get(&key).copied().unwrap_or_default();
@@ -199,7 +203,12 @@ impl Script {
             return Err(Leave::Close(1008));
         }
         let id = if self.flaw == Flaw::NumberAsProviderId { 1.into() } else { ok["provider_id"].clone() };
-        self.send(json!({"type": "auth_ok", "provider_id": id})).await?;
+        let mut ok = json!({"type": "auth_ok", "provider_id": id});
+        if response["extensions"][0] == "resume" && self.flaw != Flaw::NamesNoSession {
+            (ok["session"], ok["resume_window_ms"]) = ("session-1".into(), 60_000.into());
+            ok["resumed"] = (self.flaw == Flaw::ResumesAnySession).into();
+        }
+        self.send(ok).await?;
         Ok(response["pubkey"].clone())
     }
 

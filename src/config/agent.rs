@@ -50,9 +50,9 @@ pub struct AgentConfig {
     pub proxy: Option<Proxy>,
     /// The largest message taken from the coordinator, in bytes: 64 KiB to 1 GiB.
     pub max_message_size: usize,
-    /// Bytes of a response that a job may keep until the coordinator acknowledges them.
+    /// Bytes of a response that a job may keep until the coordinator acknowledges them: 96 KiB to 1 GiB.
     pub max_kept_per_job: usize,
-    /// The same for all jobs together, beyond what each may always keep.
+    /// Bytes that all jobs together may keep beyond what each may always keep: 1 MiB to 64 GiB.
     pub max_kept: usize,
     /// Whether requests may name media by URLs that backends fetch.
     pub allow_remote_media: bool,

@@ -155,14 +155,15 @@ pub(crate) static MAX_KEPT_PER_JOB: Variable = Variable::agent(
     "OUTPOST_MAX_KEPT_PER_JOB",
     Value("1MiB"),
     "256KiB",
-    "most bytes of a response that are kept until the coordinator acknowledges them, 96KiB to 1GiB; then the backend waits",
+    "with the extension resume: most bytes of a response that are kept until the coordinator acknowledges them, 96KiB to 1GiB; at \
+     the limit the backend waits",
 );
 /// See [`TABLE`].
 pub(crate) static MAX_KEPT: Variable = Variable::agent(
     "OUTPOST_MAX_KEPT",
     Value("64MiB"),
     "256MiB",
-    "the same for all jobs together, 1MiB to 64GiB, beyond the 96KiB that each job may always keep",
+    "with the extension resume: most bytes that all jobs together keep beyond the 96KiB that each may always keep, 1MiB to 64GiB",
 );
 /// See [`TABLE`].
 pub(crate) static ALLOW_REMOTE_MEDIA: Variable = Variable::agent(

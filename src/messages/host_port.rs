@@ -1,5 +1,5 @@
-//! The host and port of a coordinator in one canonical form, which both ends of the wire write into what `auth2` signs. Read
-//! by `config` and the connector of the agent.
+//! The host and port of a coordinator in one canonical form, which both ends of the wire write into what `auth2` signs. The
+//! agent's connector takes it from the URL, the coordinator's configuration from its list of names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,13 +33,12 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Reads `host:port` in any form that a URL may have. The port must be there: which one is meant without it depends on the
-/// scheme.
+/// Reads `host:port` in any form that a URL may have. The port must be there, because the default depends on the scheme.
 impl FromStr for HostPort {
     type Err = NotAHostPort;
 
     fn from_str(text: &str) -> Result<Self, NotAHostPort> {
-        // What would begin another part of a URL, what its parser drops in silence, and patterns, which name no host.
+        // These would begin another part of a URL, are dropped silently by its parser, or make a pattern, which is not a host.
         let strange = |letter: char| {
             letter.is_control() || letter.is_whitespace() || matches!(letter, '/' | '\\' | '?' | '#' | '@' | '*')
         };

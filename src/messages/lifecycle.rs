@@ -47,14 +47,14 @@ pub enum CloseKind {
 #[rtype(result = "()")]
 pub(crate) struct Stop;
 
-/// Supervisor to router: this connection has ended, and its jobs with it.
+/// Supervisor to router: this connection has ended. Its jobs end with it, unless its session outlives it.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct ConnectionDown {
     pub(crate) generation: Generation,
 }
 
-/// Supervisor to router: accept no more jobs, and report with [`StillRunning`] until none runs.
+/// Supervisor to router: accept no more jobs, and report with [`StillRunning`] until none is left.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct StopAdmitting;
@@ -64,7 +64,7 @@ pub(crate) struct StopAdmitting;
 #[rtype(result = "()")]
 pub(crate) struct EndJobs;
 
-/// Router to supervisor during a drain: how many jobs still run.
+/// Router to supervisor during a drain: how many jobs still run or are not acknowledged.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct StillRunning {
@@ -78,7 +78,7 @@ pub(crate) struct OfferSession {
     pub(crate) generation: Generation,
 }
 
-/// Connection to supervisor: the coordinator will close this connection at the latest after the deadline.
+/// Connection to supervisor: the coordinator will close this connection, at the latest when `deadline` has passed.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct HandoverAnnounced {

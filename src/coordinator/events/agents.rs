@@ -107,7 +107,7 @@ impl Describe<Metrics> for AgentEnrolled {
 pub(crate) struct AgentReplaced {
     /// The agent's name.
     pub(crate) provider: ProviderId,
-    /// Jobs of the earlier connection. They have failed.
+    /// Jobs that were lost with the earlier connection.
     pub(crate) jobs_lost: usize,
 }
 
@@ -145,7 +145,7 @@ impl Describe<Metrics> for AgentDraining {
 pub(crate) struct AgentDisconnected {
     /// Its name.
     pub(crate) provider: ProviderId,
-    /// Jobs that it had. They have failed.
+    /// Jobs that were lost with the connection: none if its session waits for the agent.
     pub(crate) jobs_lost: usize,
     /// Why.
     pub(crate) cause: SessionEnd,

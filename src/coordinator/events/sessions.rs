@@ -70,7 +70,7 @@ impl Describe<Metrics> for SessionResumed {
     }
 }
 
-/// A session ended while it waited for its agent. Its jobs have failed.
+/// A session ended while it waited for its agent. Its jobs are lost: they fail, or are sent to another agent.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionEndedWaiting {
     /// The agent's name.

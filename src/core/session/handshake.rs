@@ -46,7 +46,7 @@ pub(crate) enum Handshake {
     AwaitingVerdict {
         /// The extensions that the response names.
         agreed: Extensions,
-        /// The response names a session to go on with.
+        /// Whether the response names a session to go on with.
         resumes: bool,
     },
     /// Accepted or failed. No further frame belongs to the handshake.
@@ -98,7 +98,7 @@ pub(crate) struct SessionGrant {
     pub name: SessionName,
     /// How long the coordinator keeps it after the connection has ended.
     pub window: Duration,
-    /// The jobs that the coordinator still wants, if the session goes on that the response named. `None`: it is a new one.
+    /// The jobs that the coordinator still wants, if this is the session that the response named. `None` for a new session.
     pub resumed: Option<Vec<WantedJob>>,
 }
 

@@ -1,8 +1,8 @@
-//! Control frames that wait for the pump: the newest capabilities, the newest heartbeat, a bounded number of answers to jobs
-//! that have no slot, and the announcement of a drain among these.
+//! Control frames that wait for the pump: the newest capabilities, the newest heartbeat, a bounded number of refusals of jobs,
+//! and, in the queue of these, the announcement of a drain.
 //!
 //! What a peer does not take must not pile up here. An older offer or heartbeat is of no use once there is a newer one. Each
-//! answer has a job that the peer sent, so the pump reads no further while [`MAX_ANSWERS`] wait. A drain is announced once.
+//! refusal answers a job that the peer sent, so the pump reads no further while [`MAX_ANSWERS`] wait. A drain is announced once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ pub struct LinkGone;
 #[derive(Default)]
 pub(super) struct ControlQueue {
     waiting: Mutex<Waiting>,
-    /// Whether any waits. Read for each response byte's write, which control frames overtake.
+    /// Whether a frame waits. Read without the lock before each write of response bytes, because control frames go first.
     has_frames: AtomicBool,
     /// Wakes the pump's reader when an answer was taken.
     room: Notify,
@@ -78,7 +78,7 @@ impl ControlQueue {
         Some(answer)
     }
 
-    /// Whether a frame waits, or the pump has not yet found that none does.
+    /// Whether a frame waits. Also true between the last frame and the next [`Self::pop`], which finds none.
     pub(super) fn has_frames(&self) -> bool {
         self.has_frames.load(Ordering::Acquire)
     }

@@ -33,6 +33,8 @@ pub use coordinator::{AgentHosts, CoordinatorConfig};
 pub(crate) use coordinators::CoordinatorSite;
 pub(crate) use effective::print_effective;
 pub(crate) use env_file::read_env_file;
+#[cfg(any(test, fuzzing))]
+pub(crate) use env_file::{parse as parse_env_file, quote};
 pub use environment::MapEnvironment;
 pub(crate) use environment::{Environment, Layered, ProcessEnvironment};
 pub(crate) use examples::{example_agent, example_coordinator};

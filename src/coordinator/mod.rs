@@ -59,6 +59,10 @@ mod retry_after;
 mod server;
 mod state;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use agents::{frame_scanner, frames as agent_frames};
+#[cfg(any(test, fuzzing))]
+pub(crate) use api::{request as client_request, usage_filter};
 pub use error::CoordinatorError;
 #[cfg(feature = "testkit")]
 pub use server::CoordinatorHandle;

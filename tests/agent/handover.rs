@@ -264,3 +264,20 @@ async fn a_job_that_came_after_the_list_and_has_ended_may_be_sent_again() {
     assert_eq!(backend.requests().len(), 3);
     harness.stop().await;
 }
+
+#[actix_rt::test(system = "outpost::testkit::System")]
+async fn a_handover_of_the_newer_connection_closes_the_older_one() {
+    let (mut harness, backend, mut old) = agent(&[Extension::Handover]).await;
+    let (_, mut lost) = half_done(&backend, &mut old).await;
+    old.handover(DEADLINE);
+    let mut second = harness.coordinator.serving("m").await;
+    let (job, request) = half_done(&backend, &mut second).await;
+    second.handover(DEADLINE);
+    assert_eq!(old.ended().await, Some((Some(1000), String::new())));
+    lost.dropped().await;
+    let mut third = harness.coordinator.serving("m").await;
+    finish(&request);
+    second.outcome_of(job).await.done();
+    third.fence().await;
+    harness.stop().await;
+}

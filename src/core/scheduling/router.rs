@@ -39,6 +39,7 @@ mod offers;
 mod placement;
 mod sessions;
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, some of which the fuzzer runs too")]
 pub(crate) mod tests;
 mod view;
 

@@ -22,6 +22,7 @@ mod origin;
 mod progress;
 mod request;
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, some of which the fuzzer runs too")]
 pub(crate) mod scripted;
 mod upload;
 

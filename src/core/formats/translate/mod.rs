@@ -28,4 +28,5 @@ pub(crate) use events::MessageEvents;
 pub(crate) use request::{Thinking, Translated, chat_request};
 
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, some of which the fuzzer runs too")]
 pub(crate) mod tests;

@@ -111,7 +111,9 @@ pub(crate) fn with_member(mut body: Vec<Bytes>, name: &str, value: &str) -> Resu
     let Some(last) = body.last() else { return Err(body) };
     let Some(open) = last.strip_suffix(b"}").map(<[u8]>::trim_ascii_end) else { return Err(body) };
     let Ok(value) = serde_json::to_string(value) else { return Err(body) };
-    let is_empty = body.len() == 1 && open.trim_ascii_start() == b"{";
+    // Only of an empty object the opening brace is the last byte before the closing one.
+    let pieces = std::iter::once(open).chain(body.iter().rev().skip(1).map(|piece| piece.trim_ascii_end()));
+    let is_empty = pieces.filter_map(<[u8]>::last).next() == Some(&b'{');
     let comma = if is_empty { "" } else { "," };
     let end = format!("{comma}\"{name}\":{value}}}");
     let open = last.slice_ref(open);
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(with(&["{ \n}"]).unwrap(), r#"{"rid":"a\"b"}"#);
         assert_eq!(with(&[r#"{"rid":1}"#]).unwrap(), r#"{"rid":1,"rid":"a\"b"}"#);
         assert_eq!(with(&[r#"{"a":"#, "[1]", "}"]).unwrap(), r#"{"a":[1],"rid":"a\"b"}"#);
+        assert_eq!(with(&["{", " \n", "}"]).unwrap(), "{ \n\"rid\":\"a\\\"b\"}");
         assert_eq!(with(&["{", "\"a\":1}"]).unwrap(), r#"{"a":1,"rid":"a\"b"}"#);
         assert_eq!(with(&["[]"]), Err(b"[]".to_vec()));
         assert_eq!(with(&[]), Err(vec![]));

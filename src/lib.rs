@@ -52,6 +52,9 @@ pub mod conformance;
 mod coordinator;
 mod core;
 mod dev;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 #[cfg(feature = "testkit")]
 #[doc(hidden)]

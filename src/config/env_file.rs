@@ -155,7 +155,7 @@ pub(crate) fn read_env_file(path: &Path) -> Result<EnvFile, EnvFileError> {
 }
 
 /// The variables of a text; the last assignment to a name holds.
-fn parse(text: &str) -> Result<MapEnvironment, Vec<Fault>> {
+pub(crate) fn parse(text: &str) -> Result<MapEnvironment, Vec<Fault>> {
     let mut scanner = Scanner { rest: text.chars().peekable(), line: 1 };
     // No value is longer than the text.
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
@@ -172,7 +172,7 @@ fn parse(text: &str) -> Result<MapEnvironment, Vec<Fault>> {
 }
 
 /// A value, written so that it is read back as it is.
-pub(super) fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-+./:@,=%~*[]".contains(letter);
     if value.chars().all(plain) {
         return value.to_owned();
@@ -184,7 +184,7 @@ pub(super) fn quote(value: &str) -> String {
 /// What a backslash stands before within double quotes.
 const ESCAPED: &str = "\"\\`$";
 
-type Fault = (usize, LineFault);
+pub(crate) type Fault = (usize, LineFault);
 
 struct Scanner<'a> {
     rest: Peekable<Chars<'a>>,

@@ -31,6 +31,8 @@ pub(crate) use backends::{BackendConfig, BackendOptions, Backends};
 pub use coordinator::{AgentHosts, CoordinatorConfig};
 pub(crate) use effective::print_effective;
 pub(crate) use env_file::read_env_file;
+#[cfg(any(test, fuzzing))]
+pub(crate) use env_file::{parse as parse_env_file, quote};
 pub use environment::MapEnvironment;
 pub(crate) use environment::{Environment, Layered, ProcessEnvironment};
 pub(crate) use examples::{example_agent, example_coordinator};

@@ -50,6 +50,10 @@ mod metrics;
 mod server;
 mod state;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use agents::{frame_scanner, frames as agent_frames};
+#[cfg(any(test, fuzzing))]
+pub(crate) use api::{request as client_request, usage_filter};
 pub use error::CoordinatorError;
 #[cfg(feature = "testkit")]
 pub use server::CoordinatorHandle;

@@ -177,9 +177,14 @@ fn read_key(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
 
 fn read_provider(path: &Path) -> Result<Option<ProviderId>, IdentityError> {
     let Some(content) = guarded_file::read(path)? else { return Ok(None) };
-    let text = std::str::from_utf8(&content).map_err(|_| IdError::NotAToken);
-    let id = text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse());
+    let id = provider_in(&content);
     id.map(Some).map_err(|fault| IdentityError::ProviderId { path: path.to_owned(), fault })
+}
+
+/// The id in the content of its file.
+pub(crate) fn provider_in(content: &[u8]) -> Result<ProviderId, IdError> {
+    let text = std::str::from_utf8(content).map_err(|_| IdError::NotAToken)?;
+    text.strip_suffix('\n').unwrap_or(text).parse()
 }
 
 #[cfg(test)]

@@ -17,13 +17,13 @@ pub(super) fn generate() -> Result<SigningKey, SysError> {
 }
 
 /// As PKCS#8 in PEM. Without the public key, which only version 2 of PKCS#8 can hold, and which openssl can't read.
-pub(super) fn to_pem(key: &SigningKey) -> Result<Zeroizing<String>, KeyFault> {
+pub(crate) fn to_pem(key: &SigningKey) -> Result<Zeroizing<String>, KeyFault> {
     let pair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
     pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyFault::Damaged)
 }
 
 /// From PKCS#8 in PEM, with or without the public key.
-pub(super) fn from_pem(pem: &[u8]) -> Result<SigningKey, KeyFault> {
+pub(crate) fn from_pem(pem: &[u8]) -> Result<SigningKey, KeyFault> {
     let text = std::str::from_utf8(pem).map_err(|_| KeyFault::NotPem)?;
     if text.trim().is_empty() {
         return Err(KeyFault::Empty);

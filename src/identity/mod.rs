@@ -20,6 +20,10 @@ mod new_file;
 pub(crate) use error::IdentityError;
 pub use holder::Identity;
 pub(crate) use holder::Origin;
+#[cfg(any(test, fuzzing))]
+pub(crate) use holder::provider_in;
+#[cfg(any(test, fuzzing))]
+pub(crate) use key::{from_pem, to_pem};
 
 #[cfg(test)]
 mod tests;

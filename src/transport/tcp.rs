@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
@@ -98,18 +98,23 @@ pub(crate) async fn connect_by_proxy(proxy: &ProxyTarget, host: &str, port: u16)
     request.push_str("\r\n");
     let broken = |error: io::Error| DialError::Proxy(ProxyFault::Broken(error.kind()));
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    read_answer(&mut stream).await.map_err(DialError::Proxy)?;
+    Ok(stream)
+}
+
+/// Reads a proxy's answer, and nothing of what follows it: that belongs to the tunnel.
+pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), ProxyFault> {
     let mut head = Vec::with_capacity(512);
-    // One byte at a time: what follows the head belongs to the tunnel.
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= MAX_PROXY_HEAD {
-            return Err(DialError::Proxy(ProxyFault::Endless));
+            return Err(ProxyFault::Endless);
         }
-        head.push(stream.read_u8().await.map_err(broken)?);
+        head.push(stream.read_u8().await.map_err(|error| ProxyFault::Broken(error.kind()))?);
     }
     match status(&head) {
-        Some(200..=299) => Ok(stream),
-        Some(status) => Err(DialError::Proxy(ProxyFault::Status(status))),
-        None => Err(DialError::Proxy(ProxyFault::NotHttp)),
+        Some(200..=299) => Ok(()),
+        Some(status) => Err(ProxyFault::Status(status)),
+        None => Err(ProxyFault::NotHttp),
     }
 }
 

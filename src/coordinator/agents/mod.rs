@@ -3,7 +3,7 @@
 mod agent_session;
 pub(crate) mod agent_sessions;
 mod failed_codes;
-mod frame_scanner;
+pub(crate) mod frame_scanner;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 mod inbound;

@@ -10,4 +10,4 @@ mod keyless;
 mod openai;
 pub(crate) mod request;
 pub(crate) mod response;
-mod usage_filter;
+pub(crate) mod usage_filter;

@@ -68,6 +68,12 @@ impl ResponseScan {
         Self { splitter: SseSplitter::new(EVENT_LIMIT), tally: Tally::new(endpoint), long: None }
     }
 
+    /// The same, which holds no longer events than that.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn within(endpoint: Endpoint, limit: usize) -> Self {
+        Self { splitter: SseSplitter::new(limit), ..Self::new(endpoint) }
+    }
+
     /// Handles the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
         let Self { splitter, tally, long } = self;

@@ -171,7 +171,7 @@ impl BackendStates {
     }
 
     /// The backends of the current catalog.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn ids(&self) -> impl Iterator<Item = &BackendId> {
         self.members.keys()
     }

@@ -103,7 +103,7 @@ impl TokenBudget {
     }
 
     /// Jobs whose estimates are reserved.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn reservations(&self) -> usize {
         self.reserved.len()
     }

@@ -85,7 +85,7 @@ pub(crate) enum Broken {
     #[error("LEDGER-3: more entries than allowed")]
     TooMany,
     /// LEDGER-4.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     #[error("LEDGER-4: a ticket that was not given yet, or belongs to another entry")]
     TicketOnce,
     /// LEDGER-5.
@@ -210,7 +210,7 @@ impl<T> Ledger<T> {
     }
 
     /// Checks every invariant, with a walk over all entries.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self) -> Result<(), Broken> {
         self.check_counts()?;
         let mut with_backend = 0;

@@ -30,7 +30,7 @@ use crate::messages::ids::{BackendId, Generation, JobId, SessionId};
 use crate::messages::jobs::{Evidence, Failure, Outcome, Ticket};
 use crate::messages::wire::{Heartbeat, Limits, Tokens};
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod check;
 mod connections;
 mod effect;
@@ -38,8 +38,8 @@ mod job;
 mod offers;
 mod placement;
 mod sessions;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;
 mod view;
 
 pub(crate) use effect::{Effect, FailCause, Refusal, RouterEvent, Submitted};

@@ -21,6 +21,8 @@ mod idle;
 mod origin;
 mod progress;
 mod request;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod scripted;
 mod upload;
 
 pub(crate) use body::Body;

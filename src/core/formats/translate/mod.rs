@@ -27,5 +27,5 @@ pub(crate) use error::error_body;
 pub(crate) use events::MessageEvents;
 pub(crate) use request::{Thinking, Translated, chat_request};
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

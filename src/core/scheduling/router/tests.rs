@@ -1,9 +1,12 @@
-//! The router: single rules, and ten thousand random sequences.
+//! The router: single rules, and ten thousand random sequences. The fuzzer makes sequences too, of its inputs.
 
 mod invariants;
+#[cfg(test)]
 mod rules;
-mod sequences;
+#[cfg(test)]
+mod seeds;
+pub(crate) mod sequences;
 mod server;
-mod sessions;
+pub(crate) mod sessions;
 mod submission;
 mod world;

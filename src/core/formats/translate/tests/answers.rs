@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
-use super::grammar::check;
-use super::stream::{events, folded, model, stream_of, translated};
+use super::grammar::{check, events};
+use super::stream::{folded, model, stream_of, translated};
 use crate::core::formats::translate::{MessageEvents, Thinking};
 use crate::core::formats::usage::{BackendFault, Ending};
 use crate::messages::endpoint::Endpoint;

@@ -11,8 +11,24 @@
 
 use serde_json::Value;
 
-use super::stream::Event;
+use crate::core::formats::sse::SseSplitter;
 use crate::core::formats::usage::Ending;
+
+/// An event's name and its data.
+pub(crate) type Event = (String, Value);
+
+/// The events of a stream.
+pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut splitter = SseSplitter::new(usize::MAX);
+    let mut add = |event: crate::core::formats::sse::Event<'_>| {
+        let name = std::str::from_utf8(event.name).unwrap().to_owned();
+        events.push((name, serde_json::from_slice(event.data).unwrap()));
+    };
+    splitter.feed(stream, &mut add);
+    splitter.finish(&mut add);
+    events
+}
 
 #[derive(Debug, PartialEq)]
 enum State {

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::grammar::check;
-use super::stream::{events, translated};
+use super::grammar::{check, events};
+use super::stream::translated;
 use crate::core::formats::sse::EVENT_LIMIT;
 use crate::core::formats::translate::Thinking;
 use crate::core::formats::translate::events::LONGEST_EVENT;

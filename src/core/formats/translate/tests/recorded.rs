@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::grammar::check;
-use super::stream::{Event, events, folded, model, translated};
+use super::grammar::{Event, check, events};
+use super::stream::{folded, model, translated};
 use crate::core::formats::translate::{MessageEvents, Thinking, chat_request};
 use crate::core::formats::usage::{BackendFault, Ending, ResponseScan};
 use crate::messages::endpoint::Endpoint;

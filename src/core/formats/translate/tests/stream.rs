@@ -1,17 +1,13 @@
-//! A stream put through the translation, and what comes out taken apart.
+//! A stream put through the translation, and what comes out as one body.
 
 use bytes::BytesMut;
 use serde_json::Value;
 
 use crate::core::formats::assemble::{AssembleError, Assembly};
-use crate::core::formats::sse::SseSplitter;
 use crate::core::formats::translate::{MessageEvents, Thinking};
 use crate::core::formats::usage::Ending;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::ModelId;
-
-/// An event's name and its data.
-pub(crate) type Event = (String, Value);
 
 pub(crate) fn model() -> ModelId {
     ModelId::from("smollm2-135m")
@@ -25,18 +21,6 @@ pub(crate) fn translated(pieces: &[&[u8]], thinking: Thinking) -> (BytesMut, End
     }
     let ending = events.finish(&mut out);
     (out, ending)
-}
-
-pub(crate) fn events(stream: &[u8]) -> Vec<Event> {
-    let mut events = Vec::new();
-    let mut splitter = SseSplitter::new(usize::MAX);
-    let mut add = |event: crate::core::formats::sse::Event<'_>| {
-        let name = std::str::from_utf8(event.name).unwrap().to_owned();
-        events.push((name, serde_json::from_slice(event.data).unwrap()));
-    };
-    splitter.feed(stream, &mut add);
-    splitter.finish(&mut add);
-    events
 }
 
 /// The one body that a stream makes.

@@ -1,11 +1,8 @@
 //! Random sequences of inputs, in virtual time: servers that start, stop, slow down, fill up, fail and report wrong loads,
 //! jobs of every kind, cancels at any moment, lost connections, lost workers, and inputs that arrive late or twice.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt};
 
 use super::super::*;
 use super::server::{Known, Mood, Server};
@@ -18,14 +15,12 @@ use crate::messages::endpoint::{Endpoint, Endpoints};
 use crate::messages::ids::ModelId;
 use crate::messages::prices::Price;
 
-const SEQUENCES: u64 = 10_000;
-const INPUTS: usize = 200;
 /// Lengths of prompts, in bytes.
 const PROMPTS: [usize; 4] = [0, 40, 600, 3000];
 const MAX_TOKENS: [u64; 4] = [1, 500, 3000, u64::MAX];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Wait(u64),
     Up(usize, bool),
     Turns(usize, Mood),
@@ -56,9 +51,7 @@ enum Step {
     EndJobs,
 }
 
-type Chance = Xoshiro256PlusPlus;
-
-fn server(chance: &mut Chance) -> Server {
+fn server(chance: &mut impl Rng) -> Server {
     let kinds = [BackendKind::Vllm, BackendKind::LlamaCpp, BackendKind::OpenAi];
     let slots = chance.random_range(1..5);
     let models = (0..chance.random_range(1..4)).map(|_| {
@@ -99,7 +92,7 @@ fn server(chance: &mut Chance) -> Server {
     }
 }
 
-fn step(chance: &mut Chance) -> Step {
+fn step(chance: &mut impl Rng) -> Step {
     let moods = [
         Mood::Answers,
         Mood::Answers,
@@ -143,7 +136,7 @@ fn step(chance: &mut Chance) -> Step {
 }
 
 /// A request for each length of a prompt and each limit, and then an empty one.
-fn requests() -> Vec<Request> {
+pub(super) fn requests() -> Vec<Request> {
     let text =
         |prompt: usize, max_tokens: u64| format!(r#"{{"prompt":"{}","max_tokens":{max_tokens}}}"#, "x".repeat(prompt));
     let all = PROMPTS.iter().flat_map(|prompt| MAX_TOKENS.iter().map(|limit| Request::new(&text(*prompt, *limit))));
@@ -249,82 +242,30 @@ fn recovers(world: &mut World, requests: &[Request]) {
     }
 }
 
-struct Sequence {
-    servers: Vec<Server>,
-    budget: Option<u64>,
-    steps: Vec<Step>,
+/// What happens in a sequence.
+pub(crate) struct Sequence {
+    pub(super) servers: Vec<Server>,
+    pub(super) budget: Option<u64>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Sequence {
-    fn of(seed: u64) -> Self {
-        let mut chance = Chance::seed_from_u64(seed);
-        let servers = (0..chance.random_range(1..5)).map(|_| server(&mut chance)).collect();
+    /// A sequence of so many inputs.
+    pub(crate) fn of(chance: &mut impl Rng, inputs: usize) -> Self {
+        let servers = (0..chance.random_range(1..5)).map(|_| server(chance)).collect();
         let budget = chance.random_bool(0.5).then_some(BUDGET);
-        Self { servers, budget, steps: (0..INPUTS).map(|_| step(&mut chance)).collect() }
+        Self { servers, budget, steps: (0..inputs).map(|_| step(chance)).collect() }
     }
 
-    fn play(&self, requests: &[Request]) {
-        let mut world = World::new(self.servers.clone(), self.budget);
-        self.steps.iter().for_each(|step| take(&mut world, step, requests));
-        recovers(&mut world, requests);
-    }
-
-    fn fails(&self, requests: &[Request]) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.play(requests))).is_err()
-    }
-
-    /// Leaves out steps that are not needed for the failure.
-    fn shrink(mut self, requests: &[Request]) -> Self {
-        let mut size = self.steps.len();
-        while size > 0 {
-            let mut from = 0;
-            while from < self.steps.len() {
-                let mut less = self.steps.clone();
-                less.drain(from..(from + size).min(self.steps.len()));
-                let less = Self { servers: self.servers.clone(), budget: self.budget, steps: less };
-                if less.fails(requests) { self = less } else { from += size }
-            }
-            size /= 2;
+    /// Plays it, with all invariants checked, and lets the router recover.
+    pub(crate) fn play(&self) {
+        thread_local! {
+            static REQUESTS: Vec<Request> = requests();
         }
-        self
+        REQUESTS.with(|requests| {
+            let mut world = World::new(self.servers.clone(), self.budget);
+            self.steps.iter().for_each(|step| take(&mut world, step, requests));
+            recovers(&mut world, requests);
+        });
     }
-}
-
-/// Runs every fourth seed. A failing one is printed with the steps that it needs.
-fn play_every_fourth(first: u64) {
-    let requests = requests();
-    for seed in (first..SEQUENCES).step_by(4) {
-        let sequence = Sequence::of(seed);
-        if sequence.fails(&requests) {
-            let Sequence { servers, budget, steps } = sequence.shrink(&requests);
-            let failure = catch_unwind(AssertUnwindSafe(|| {
-                Sequence { servers: servers.clone(), budget, steps: steps.clone() }.play(&requests);
-            }));
-            let failure = failure.expect_err("it fails");
-            let text = failure.downcast_ref::<String>().map(String::as_str).or(failure.downcast_ref::<&str>().copied());
-            panic!("seed {seed}: {text:?}\nbudget {budget:?}\n{servers:#?}\n{steps:#?}");
-        }
-    }
-}
-
-// Four tests, so that they run in parallel.
-
-#[test]
-fn the_invariants_hold_and_the_router_recovers_in_the_first_quarter_of_the_sequences() {
-    play_every_fourth(0);
-}
-
-#[test]
-fn the_invariants_hold_and_the_router_recovers_in_the_second_quarter_of_the_sequences() {
-    play_every_fourth(1);
-}
-
-#[test]
-fn the_invariants_hold_and_the_router_recovers_in_the_third_quarter_of_the_sequences() {
-    play_every_fourth(2);
-}
-
-#[test]
-fn the_invariants_hold_and_the_router_recovers_in_the_fourth_quarter_of_the_sequences() {
-    play_every_fourth(3);
 }

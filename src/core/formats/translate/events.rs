@@ -141,8 +141,12 @@ fn take(event: Event<'_>, tally: &mut Tally, answer: &mut Answer, out: &mut Byte
 /// the key.
 fn fail(fault: StreamFault, data: &[u8], key: Option<&KeyTrace>, out: &mut BytesMut) {
     let error = match fault {
-        StreamFault::Reported if key.is_some_and(|key| key.is_in(data)) => event_error(b""),
-        StreamFault::Reported => event_error(data),
+        StreamFault::Reported => {
+            let error = event_error(data);
+            // Also in what is left of the text: it may have lost characters within the key.
+            let has_key = |key: &KeyTrace| key.is_in(data) || key.is_in(error.json().as_bytes());
+            if key.is_some_and(has_key) { event_error(b"") } else { error }
+        }
         StreamFault::Malformed | StreamFault::TooLarge => ErrorBody::new("api_error", fault.to_string()),
     };
     frames::error(&error, out);

@@ -1,13 +1,17 @@
 //! Made-up answers: what the recorded ones do not hold.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::grammar::{check, events};
 use super::stream::{folded, model, stream_of, translated};
+use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::translate::{MessageEvents, Thinking};
 use crate::core::formats::usage::{BackendFault, Ending};
 use crate::messages::endpoint::Endpoint;
+use crate::messages::secret::Secret;
 use crate::messages::wire::Tokens;
 
 fn delta(delta: Value) -> Value {
@@ -258,6 +262,22 @@ fn what_is_not_of_the_format_fails() {
     assert_eq!(error(b"data: [DONE]\n\n")["type"], "api_error");
     let nameless = stream_of(&[call(json!({"index": 0, "id": "a", "function": {"arguments": "{}"}}))]);
     assert_eq!(error(&nameless)["type"], "api_error");
+}
+
+#[test]
+fn an_error_that_contains_the_key_keeps_its_text_to_itself() {
+    let key = KeyTrace::of(&Secret::new("sk-CANARY")).map(Arc::new);
+    for (said, expected) in [
+        ("no sk-CANARY, sorry", "the model's server reported an error"),
+        // A message has no control characters.
+        (r"no sk-CA\u0000NA\u001bRY, sorry", "the model's server reported an error"),
+        (r"no sk-CA\u000aNARY, sorry", "no sk-CA\nNARY, sorry"),
+    ] {
+        let mut translation = MessageEvents::new(&model(), Thinking::Shown).without_key(key.clone());
+        let mut out = BytesMut::new();
+        translation.feed(format!("data: {{\"error\":{{\"message\":\"{said}\"}}}}\n\n").as_bytes(), &mut out);
+        assert_eq!(events(&out)[0].1["error"]["message"], expected, "{said}");
+    }
 }
 
 #[test]

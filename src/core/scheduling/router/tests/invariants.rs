@@ -51,9 +51,10 @@ impl World {
         let limit = server.policy.max_concurrent.unwrap_or(server.slots);
         let ours = self.router.ledger.on_backend(id);
         assert!(ours <= limit.min(AGENT) as usize, "BACKEND-LIMIT: more jobs than the backend may have");
-        // The foreign load expires if the server has not reported it for long.
+        // The load that is not ours, and the slots of cancelled jobs, expire if the server has not reported them for long.
         let recent = server.reported.is_some_and(|at| self.now - at < ms(35_000));
-        if server.known == Known::Exactly && (recent || server.foreign == 0) {
+        let is_ours = server.foreign == 0 && server.held.iter().all(|until| *until <= self.now);
+        if server.known == Known::Exactly && (recent || is_ours) {
             assert!(self.busy(id) <= server.slots.max(limit), "BACKEND-LIMIT: more work than there was room for");
         }
     }

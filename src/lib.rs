@@ -7,7 +7,7 @@
 //!
 //! | layer | content |
 //! | --- | --- |
-//! | `cli`, `internals` | the command line; what the crate's own tests use |
+//! | `cli`, `internals`, `fuzzing` | the command line; what the crate's own tests use; the checks of the fuzzer |
 //! | `dev` | `outpost dev`: a coordinator and an agent in one process |
 //! | `app`, `testkit` | wiring of the real parts; the public test harness |
 //! | `actors`, `coordinator` | thin drivers around the rules; the other end of the wire |

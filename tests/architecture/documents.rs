@@ -4,17 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the repository whose files the documents name by path.
-const FOLDERS: [&str; 6] = ["src/", "tests/", "benches/", "scripts/", "docs/", "config/"];
+const FOLDERS: [&str; 7] = ["src/", "tests/", "benches/", "fuzz/", "scripts/", "docs/", "config/"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, CONTRIBUTING.md and all of `docs/`.
+/// README.md, CONTRIBUTING.md, that of the fuzzer, and all of `docs/`.
 fn documents() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let of_folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    ["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into_iter().chain(of_folder).collect()
+    ["README.md", "CONTRIBUTING.md", "fuzz/README.md"].map(|name| root().join(name)).into_iter().chain(of_folder).collect()
 }
 
 /// Targets of `[text](target)`.

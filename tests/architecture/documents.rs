@@ -14,7 +14,11 @@ fn root() -> &'static Path {
 fn documents() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let of_folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    ["README.md", "CONTRIBUTING.md", "fuzz/README.md"].map(|name| root().join(name)).into_iter().chain(of_folder).collect()
+    ["README.md", "CONTRIBUTING.md", "fuzz/README.md"]
+        .map(|name| root().join(name))
+        .into_iter()
+        .chain(of_folder)
+        .collect()
 }
 
 /// Targets of `[text](target)`.

@@ -39,6 +39,7 @@ mod offers;
 mod placement;
 mod sessions;
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what does not hold ends a test")]
 pub(crate) mod tests;
 mod view;
 

@@ -22,6 +22,7 @@ mod origin;
 mod progress;
 mod request;
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "what does not hold ends a test")]
 pub(crate) mod scripted;
 mod upload;
 

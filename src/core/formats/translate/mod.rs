@@ -28,4 +28,5 @@ pub(crate) use events::MessageEvents;
 pub(crate) use request::{Thinking, Translated, chat_request};
 
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what does not hold ends a test")]
 pub(crate) mod tests;

@@ -16,7 +16,7 @@ use crate::core::scheduling::catalog::BackendPolicy;
 use crate::identity::{Identity, IdentityError};
 use crate::messages::backend::BackendKind;
 use crate::messages::host_port::HostPort;
-use crate::messages::ids::BackendId;
+use crate::messages::ids::{BackendId, CoordinatorId};
 use crate::messages::wire::Limits;
 use crate::transport::dial::WebSocketConnector;
 use crate::transport::tcp::ProxyTarget;
@@ -111,13 +111,14 @@ pub(super) fn coordinators(
     identity: &Identity,
     tls: &Arc<ClientConfig>,
 ) -> Result<Vec<Coordinator>, IdentityError> {
-    let coordinator = |(place, site): (usize, &CoordinatorSite)| {
-        let other = HostPort::of(&site.url).filter(|_| place > 0);
-        let identity = other.map_or_else(|| Ok(identity.clone()), |other| identity.at(&other))?;
+    let coordinator = |(site, place): (&CoordinatorSite, u16)| {
+        let target = HostPort::of(&site.url);
+        let identity =
+            target.map_or_else(|| Ok(identity.clone()), |target| identity.at(CoordinatorId(place), &target))?;
         let enrollment_code = site.enrollment_code.clone();
         Ok(Coordinator { connector: Rc::new(connector(config, &site.url, tls)), identity, enrollment_code })
     };
-    config.coordinators.iter().enumerate().map(coordinator).collect()
+    config.coordinators.iter().zip(0..).map(coordinator).collect()
 }
 
 /// The way to a coordinator.

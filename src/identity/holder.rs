@@ -16,7 +16,7 @@ use super::key;
 use super::lock::Lock;
 use super::new_file::{self, Existing};
 use crate::messages::host_port::HostPort;
-use crate::messages::ids::{IdError, ProviderId};
+use crate::messages::ids::{CoordinatorId, IdError, ProviderId};
 
 /// Who this agent is at one coordinator. Clones are the same identity; the key is wiped and the lock given up with the last one.
 #[derive(Clone)]
@@ -108,11 +108,15 @@ impl Identity {
         Ok(Self { holder: Arc::new(KeyHolder { key, home: Home::Memory }), provider: Arc::default() })
     }
 
-    /// The same agent at another coordinator, given by host and port: it has a provider id of its own there, in a file of its own.
+    /// The same agent at one of its coordinators. At the first one this is the identity itself. At another one the agent has
+    /// another provider id, in a file with the coordinator's host and port in its name.
     ///
     /// # Errors
     /// If the file is there and can't be used.
-    pub fn at(&self, coordinator: &HostPort) -> Result<Self, IdentityError> {
+    pub fn at(&self, place: CoordinatorId, coordinator: &HostPort) -> Result<Self, IdentityError> {
+        if place == CoordinatorId::FIRST {
+            return Ok(self.clone());
+        }
         let provider = match &self.holder.home {
             Home::Held { path, .. } => {
                 let path = other_provider_path(path, coordinator);

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::identity::error::{FileFault, KeyFault};
 use crate::identity::{Identity, IdentityError, Origin};
-use crate::messages::ids::ProviderId;
+use crate::messages::ids::{CoordinatorId, ProviderId};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -100,7 +100,7 @@ fn key_fault(content: &[u8]) -> KeyFault {
 #[test]
 fn each_coordinator_gives_an_id_of_its_own_and_the_first_ones_file_stays() {
     let place = Place::new();
-    let other = |identity: &Identity| identity.at(&"other.example:443".parse().unwrap()).unwrap();
+    let other = |identity: &Identity| identity.at(CoordinatorId(1), &"other.example:443".parse().unwrap()).unwrap();
     {
         let (first, _) = take(&place.key());
         first.store_provider_id(&id("p-first")).unwrap();

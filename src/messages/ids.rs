@@ -228,6 +228,11 @@ name! {
 #[serde(transparent)]
 pub struct CoordinatorId(pub u16);
 
+impl CoordinatorId {
+    /// The first in the list.
+    pub const FIRST: Self = Self(0);
+}
+
 /// A connection: its number, which counts the connections of a process from 1, and its coordinator. What belongs to a
 /// connection carries its generation; what arrives with an old one is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -241,7 +246,7 @@ pub struct Generation {
 impl Generation {
     /// The connection with this number to the first coordinator.
     pub const fn numbered(number: u64) -> Self {
-        Self { number, coordinator: CoordinatorId(0) }
+        Self { number, coordinator: CoordinatorId::FIRST }
     }
 }
 

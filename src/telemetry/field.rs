@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use log::kv::{Error, Key, Source, ToValue, Value, VisitSource};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::messages::ids::Generation;
+use crate::messages::ids::{CoordinatorId, Generation};
 use crate::messages::untrusted::Untrusted;
 
 /// A value of a field.
@@ -63,8 +63,8 @@ impl Fields {
 
     /// The same with the place of a connection's coordinator in the configured list, from 1, unless it is the first.
     pub(crate) fn coordinator(self, generation: Generation) -> Self {
-        let place = generation.coordinator.0;
-        if place == 0 { self } else { self.number("coordinator", place + 1) }
+        let CoordinatorId(place) = generation.coordinator;
+        if generation.coordinator == CoordinatorId::FIRST { self } else { self.number("coordinator", place + 1) }
     }
 
     /// The value of a field.

@@ -169,17 +169,13 @@ impl Snapshot {
         self.connected_since.is_some()
     }
 
-    /// What is known of a coordinator.
-    pub(super) fn coordinator(&mut self, id: CoordinatorId) -> &mut CoordinatorState {
+    /// Changes what is known of a coordinator, and with it the figures of all coordinators together.
+    pub(super) fn update_coordinator(&mut self, id: CoordinatorId, change: impl FnOnce(&mut CoordinatorState)) {
         let at = usize::from(id.0);
         if self.coordinators.len() <= at {
             self.coordinators.resize_with(at + 1, CoordinatorState::default);
         }
-        &mut self.coordinators[at]
-    }
-
-    /// Brings the figures of all coordinators together up to date.
-    pub(super) fn sum_up(&mut self) {
+        change(&mut self.coordinators[at]);
         let all = &self.coordinators;
         let first = all.first();
         self.coordinator = first.map(|first| first.addr.clone()).unwrap_or_default();

@@ -14,6 +14,7 @@ use super::journal::{Journal, LoggedEvent};
 use super::within::within;
 use crate::actors::{ActorCount, Coordinator, Exit, Parts, SupervisorActor};
 use crate::identity::Identity;
+use crate::messages::ids::CoordinatorId;
 use crate::messages::lifecycle::Drain;
 use crate::telemetry::{Event, Snapshot};
 use crate::transport::websocket::link::Connector;
@@ -47,13 +48,13 @@ impl RunningAgent {
         let Ok(identity) = identity.map_or_else(Identity::ephemeral, Ok) else { panic!("no random numbers for a key") };
         let (journal, events) = Journal::new(panic_at);
         let actor_count = ActorCount::default();
-        let coordinator = |(place, connector): (usize, Rc<dyn Connector>)| {
-            let other = || connector.target().parse().ok().and_then(|target| identity.at(&target).ok());
-            let identity = if place == 0 { Some(identity.clone()) } else { other() };
-            let Some(identity) = identity else { panic!("no identity at {}", connector.target()) };
+        let coordinator = |(connector, place): (Rc<dyn Connector>, u16)| {
+            let target = connector.target();
+            let identity = target.parse().ok().and_then(|target| identity.at(CoordinatorId(place), &target).ok());
+            let Some(identity) = identity else { panic!("no identity at {target}") };
             Coordinator { connector, identity, enrollment_code: enrollment_code.clone() }
         };
-        let coordinators = connectors.into_iter().enumerate().map(coordinator).collect();
+        let coordinators = connectors.into_iter().zip(0..).map(coordinator).collect();
         let (supervisor, exit) = SupervisorActor::launch(Parts {
             coordinators,
             sources,

@@ -20,11 +20,6 @@ use crate::telemetry::events::{
     ConnectFailed, Disconnected, HandoverBegun, InternalEnd, Retrying, StaleDropped, StillTrying,
 };
 
-/// The time between the dials of two handovers, for a coordinator that announces one on each new connection.
-const BETWEEN_HANDOVERS: Duration = Duration::from_secs(1);
-/// Handovers that are followed at once for all that.
-const HANDOVERS_AT_ONCE: u32 = 4;
-
 impl SupervisorActor {
     pub(super) fn coordinator_ids(&self) -> Vec<CoordinatorId> {
         self.coordinators.iter().map(|connections| connections.coordinator).collect()
@@ -41,6 +36,14 @@ impl SupervisorActor {
 
     pub(super) fn connection(&mut self, generation: Generation) -> Option<&mut Connection> {
         self.connections().find(|connection| connection.generation == generation)
+    }
+
+    /// Dials the next connection to a coordinator later.
+    fn dial_in(&mut self, wait: Duration, coordinator: CoordinatorId, ctx: &mut Context<Self>) {
+        let redial = ctx.run_later(wait, move |supervisor, ctx| supervisor.start_connection(coordinator, ctx));
+        if let Some(connections) = self.of(coordinator) {
+            connections.redial = Some(redial);
+        }
     }
 
     /// Dials the next connection to a coordinator, unless one is being dialled.
@@ -99,14 +102,12 @@ impl SupervisorActor {
         if !needs_next {
             return self.events.emit(ended(0));
         }
-        let retry = others.reconnect.after(class, &mut rand::rng());
+        let (retry, is_resumable) = (others.reconnect.after(class, &mut rand::rng()), others.is_resumable);
         self.events.emit(ended(retry.failures));
-        if !self.goes_on_draining(coordinator) {
+        if !self.goes_on_draining(is_resumable) {
             // An older one may have jobs to finish, or last frames to send, and another coordinator may be dialled for its jobs.
-            let is_dialled = |supervisor: &mut Self, id| supervisor.of(id).is_some_and(|it| it.redial.is_some());
-            let ids = self.coordinator_ids();
-            let goes_on = ids.into_iter().any(|id| is_dialled(self, id) && self.goes_on_draining(id));
-            if self.connections().next().is_none() && !goes_on {
+            let goes_on = |other: &Connections| other.redial.is_some() && self.goes_on_draining(other.is_resumable);
+            if !self.coordinators.iter().any(goes_on) && self.connections().next().is_none() {
                 self.finish(Exit::Drained, ctx);
             }
             return;
@@ -115,10 +116,7 @@ impl SupervisorActor {
             self.events.emit(StillTrying { generation, failures: retry.failures });
         }
         self.events.emit(Retrying { generation, wait: retry.wait });
-        let redial = ctx.run_later(retry.wait, move |supervisor, ctx| supervisor.start_connection(coordinator, ctx));
-        if let Some(connections) = self.of(coordinator) {
-            connections.redial = Some(redial);
-        }
+        self.dial_in(retry.wait, coordinator, ctx);
     }
 
     /// A connection is over: its actors are not replaced when they end, and the router learns of it.
@@ -131,8 +129,7 @@ impl SupervisorActor {
     }
 
     /// Whether a next connection is of use: always, but during a drain only while jobs wait to go on there.
-    fn goes_on_draining(&mut self, coordinator: CoordinatorId) -> bool {
-        let is_resumable = self.of(coordinator).is_some_and(|connections| connections.is_resumable);
+    fn goes_on_draining(&self, is_resumable: bool) -> bool {
         self.drain
             .as_ref()
             .is_none_or(|drain| is_resumable && !drain.closing && drain.in_flight.is_none_or(|in_flight| in_flight > 0))
@@ -199,6 +196,7 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
         let Some(current) = current.filter(|it| it.generation == generation && !it.is_handed_over) else { return };
         current.is_handed_over = true;
         connections.reconnect = Reconnect::default();
+        let wait = connections.handover_wait(Instant::now());
         // No more than two connections exist at any time.
         let older = connections.older.as_ref().map(|older| older.generation);
         self.events.emit(HandoverBegun { generation, deadline });
@@ -206,15 +204,10 @@ impl Handler<HandoverAnnounced> for SupervisorActor {
             self.close_handed_over(older);
         }
         ctx.run_later(deadline, move |supervisor, _| supervisor.close_handed_over(generation));
-        let (coordinator, now) = (generation.coordinator, Instant::now());
-        let Some(connections) = self.of(coordinator) else { return };
-        let due = connections.handover_due.map_or(now, |due| due.max(now));
-        connections.handover_due = Some(due + BETWEEN_HANDOVERS);
-        let wait = due.saturating_duration_since(now).saturating_sub((HANDOVERS_AT_ONCE - 1) * BETWEEN_HANDOVERS);
         if wait.is_zero() {
-            return self.start_connection(coordinator, ctx);
+            self.start_connection(generation.coordinator, ctx);
+        } else {
+            self.dial_in(wait, generation.coordinator, ctx);
         }
-        let redial = ctx.run_later(wait, move |supervisor, ctx| supervisor.start_connection(coordinator, ctx));
-        connections.redial = Some(redial);
     }
 }

@@ -1,5 +1,7 @@
 //! The connections that the supervisor knows of.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use tokio::time::Instant;
 
@@ -9,6 +11,11 @@ use crate::core::session::backoff::Reconnect;
 use crate::messages::ids::{CoordinatorId, Generation};
 use crate::messages::lifecycle::Stop;
 use crate::relay::outbox::Outbox;
+
+/// The time between the dials of two handovers, for a coordinator that announces one on each new connection.
+const BETWEEN_HANDOVERS: Duration = Duration::from_secs(1);
+/// The first handovers in a row are followed at once, so many of them.
+const HANDOVERS_AT_ONCE: u32 = 4;
 
 /// What is known of a connection.
 pub(super) struct Connection {
@@ -50,8 +57,8 @@ pub(super) struct Connections {
     pub(super) reconnect: Reconnect,
     /// The next dial is due then.
     pub(super) redial: Option<SpawnHandle>,
-    /// When the handovers so far would have been dialled one after the other.
-    pub(super) handover_due: Option<Instant>,
+    /// When the last handover would be followed if none of them were followed at once.
+    handover_due: Option<Instant>,
     /// Jobs outlive the last connection that was up.
     pub(super) is_resumable: bool,
 }
@@ -66,6 +73,13 @@ impl Connections {
     /// Those that there are. At most three, of which at most two are established.
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slots().into_iter().flatten()
+    }
+
+    /// How long the dial of a handover that was announced now waits.
+    pub(super) fn handover_wait(&mut self, now: Instant) -> Duration {
+        let due = self.handover_due.map_or(now, |due| now.max(due + BETWEEN_HANDOVERS));
+        self.handover_due = Some(due);
+        (due - now).saturating_sub((HANDOVERS_AT_ONCE - 1) * BETWEEN_HANDOVERS)
     }
 
     pub(super) fn take(&mut self, generation: Generation) -> Option<Connection> {

@@ -52,8 +52,8 @@ pub struct Ledger<T> {
 /// Why a job was not admitted. Nothing of it was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A job of the coordinator with this id is running, in this session or another one. It goes on; an answer to the new job would end
-    /// it.
+    /// A job of the coordinator with this id is running, in this session or another one. It goes on; an answer to the new job
+    /// would end it.
     #[error("a job with this id is already running")]
     Duplicate,
     /// The agent holds as many jobs as it may.

@@ -37,8 +37,7 @@ impl Describe for Dialling {
         if !snapshot.is_connected() {
             snapshot.enter(Phase::Connecting);
         }
-        snapshot.coordinator(self.generation.coordinator).addr.clone_from(&self.addr);
-        snapshot.sum_up();
+        snapshot.update_coordinator(self.generation.coordinator, |coordinator| coordinator.addr.clone_from(&self.addr));
     }
 }
 
@@ -69,12 +68,12 @@ impl Describe for Connected {
     fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         snapshot.enter(Phase::Connected);
         snapshot.connections += 1;
-        let coordinator = snapshot.coordinator(self.generation.coordinator);
-        coordinator.generation = self.generation.number;
-        coordinator.failures = 0;
-        coordinator.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
-        coordinator.provider_id = self.provider_id.as_ref().map(ToString::to_string);
-        snapshot.sum_up();
+        snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
+            coordinator.generation = self.generation.number;
+            coordinator.failures = 0;
+            coordinator.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
+            coordinator.provider_id = self.provider_id.as_ref().map(ToString::to_string);
+        });
     }
 }
 
@@ -137,11 +136,11 @@ impl Describe for Disconnected {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        let coordinator = snapshot.coordinator(self.generation.coordinator);
-        if coordinator.generation == self.generation.number {
-            coordinator.disconnected(self.cause.to_string());
-            snapshot.sum_up();
-        }
+        snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
+            if coordinator.generation == self.generation.number {
+                coordinator.disconnected(self.cause.to_string());
+            }
+        });
     }
 }
 
@@ -166,12 +165,12 @@ impl Describe for ConnectFailed {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        let coordinator = snapshot.coordinator(self.generation.coordinator);
-        if coordinator.connected_since.is_none() {
-            coordinator.disconnected(self.cause.to_string());
-        }
-        coordinator.failures = self.failures;
-        snapshot.sum_up();
+        snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
+            if coordinator.connected_since.is_none() {
+                coordinator.disconnected(self.cause.to_string());
+            }
+            coordinator.failures = self.failures;
+        });
     }
 }
 
@@ -242,8 +241,8 @@ impl Describe for CapabilitiesSent {
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
-        snapshot.coordinator(self.generation.coordinator).models_offered = self.models;
-        snapshot.sum_up();
+        snapshot
+            .update_coordinator(self.generation.coordinator, |coordinator| coordinator.models_offered = self.models);
     }
 }
 

@@ -36,9 +36,10 @@ impl<W: Work> Router<W> {
             Some(SessionGrant { name, window, resumed }) => (Some(Grant { name, window }), resumed),
             None => (None, None),
         };
-        let earlier = self.connections.iter_mut().filter(|(id, it)| it.is_current_of(**id, generation.coordinator));
-        for (_, connection) in earlier {
-            (connection.role, connection.announce_at) = (Role::Retiring, None);
+        for (id, connection) in &mut self.connections {
+            if id.coordinator == generation.coordinator && connection.role == Role::Current {
+                (connection.role, connection.announce_at) = (Role::Retiring, None);
+            }
         }
         let id = match (resuming, &wanted) {
             (Some(id), Some(_)) => id,
@@ -255,11 +256,20 @@ impl<W: Work> Router<W> {
         (session.presence.connection() == Some(generation)).then_some(id)
     }
 
-    /// The jobs of a coordinator that have not ended or are kept.
-    pub(super) fn held_for(&self, coordinator: CoordinatorId) -> usize {
-        let running = self.ledger.iter().filter(|entry| entry.session.coordinator() == coordinator).count();
+    /// The jobs of a coordinator that have not ended.
+    pub(super) fn running_for(&self, coordinator: CoordinatorId) -> usize {
+        self.ledger.iter().filter(|entry| entry.session.coordinator() == coordinator).count()
+    }
+
+    /// Whether so many jobs of a coordinator have not ended or are kept.
+    pub(super) fn holds_for(&self, coordinator: CoordinatorId, jobs: usize) -> bool {
+        // For each new job: those of one coordinator are counted only if there are enough of all.
+        if self.ledger.in_flight() + self.kept() < jobs {
+            return false;
+        }
         let sessions = self.sessions.iter().filter(|(id, _)| id.coordinator() == coordinator);
-        running + sessions.map(|(_, session)| session.kept.len()).sum::<usize>()
+        let kept: usize = sessions.map(|(_, session)| session.kept.len()).sum();
+        self.running_for(coordinator) + kept >= jobs
     }
 
     /// Ended jobs that are kept until they are acknowledged.

@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::job::Work;
 use super::{Drain, Router};
 use crate::core::scheduling::debounce::{Debounce, Due};
-use crate::messages::ids::{BackendId, Generation, SessionId};
+use crate::messages::ids::{BackendId, Generation};
 use crate::messages::wire::{Capabilities, Extension, Metadata};
 
 impl<W: Work> Router<W> {
@@ -15,25 +15,21 @@ impl<W: Work> Router<W> {
         if !self.settled && now < self.settings.settle_at {
             return;
         }
-        let current = self.current_generations();
-        if current.is_empty() {
-            return;
+        for generation in self.current_generations() {
+            self.announce_on(now, generation);
         }
+    }
+
+    fn announce_on(&mut self, now: Instant, generation: Generation) {
+        let Some(connection) = self.connections.get_mut(&generation) else { return };
         self.settled = true;
+        connection.announce_at = None;
         let usable = |backend: &BackendId| self.backends.usable(backend, now);
         let capabilities = Capabilities {
             models: self.catalog.models().filter_map(|model| model.offer_now(usable)).collect(),
             limits: self.settings.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };
-        for generation in current {
-            self.announce_on(now, generation, capabilities.clone());
-        }
-    }
-
-    fn announce_on(&mut self, now: Instant, generation: Generation, capabilities: Capabilities) {
-        let Some(connection) = self.connections.get_mut(&generation) else { return };
-        connection.announce_at = None;
         let capabilities = capabilities.as_agreed(connection.agreed);
         if connection.announced.as_ref() == Some(&capabilities) {
             return;
@@ -61,8 +57,7 @@ impl<W: Work> Router<W> {
         self.settled = true;
         self.announce(now);
         for generation in due {
-            let of_it = |session: SessionId| session.coordinator() == generation.coordinator;
-            let in_flight = self.ledger.iter().filter(|entry| of_it(entry.session)).count();
+            let in_flight = self.running_for(generation.coordinator);
             self.effects.push_back(Effect::AnnounceDrain { generation, in_flight });
         }
     }

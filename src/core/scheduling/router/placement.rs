@@ -172,7 +172,7 @@ impl<W: Work> Router<W> {
         if self.connections.get(&generation).is_none_or(|connection| connection.role != Role::Current) {
             return Err(Submitted::Refused(Refusal::OldConnection));
         }
-        if session.grant.is_some() && self.held_for(generation.coordinator) >= MOST_KEPT {
+        if session.grant.is_some() && self.holds_for(generation.coordinator, MOST_KEPT) {
             return Err(Submitted::Refused(Refusal::AgentFull));
         }
         Ok(id)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::core::scheduling::debounce::Debounce;
 use crate::core::session::sessions::{EndedJobs, Grant, Presence};
-use crate::messages::ids::{CoordinatorId, Generation, JobId, SessionId};
+use crate::messages::ids::{Generation, JobId, SessionId};
 use crate::messages::jobs::Ticket;
 use crate::messages::wire::{Capabilities, Extensions};
 
@@ -21,13 +21,6 @@ pub(super) struct Connection {
     /// When delayed capabilities are due.
     pub(super) announce_at: Option<Instant>,
     pub(super) role: Role,
-}
-
-impl Connection {
-    /// Whether it takes the jobs of this coordinator. `generation`: its own.
-    pub(super) fn is_current_of(&self, generation: Generation, coordinator: CoordinatorId) -> bool {
-        self.role == Role::Current && generation.coordinator == coordinator
-    }
 }
 
 /// What a connection is for.

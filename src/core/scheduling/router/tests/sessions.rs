@@ -138,7 +138,7 @@ impl World {
         self.drive();
         for (id, client) in &self.clients {
             assert!(
-                self.router.ledger.contains(*id, CoordinatorId(0)) || self.router.kept() > 0,
+                self.router.ledger.contains(*id, CoordinatorId::FIRST) || self.router.kept() > 0,
                 "{id} is wanted and gone: {client:?}"
             );
         }

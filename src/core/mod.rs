@@ -1,5 +1,7 @@
 //! The pure core: no actor, no runtime, no clock, no environment. Time and randomness are arguments.
 
+#[cfg(test)]
+pub(crate) mod fingerprint;
 pub(crate) mod formats;
 pub(crate) mod json;
 pub(crate) mod restart;

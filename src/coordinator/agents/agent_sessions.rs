@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::agent_session::{Holder, SharedSession};
+use super::agent_session::SharedSession;
 use super::handshake::AgentKey;
 use super::workload::Workload;
 use crate::coordinator::fleet::roster::SessionId;
@@ -46,17 +46,11 @@ impl AgentSessions {
 impl KeyedSession {
     /// Until when it waits for its agent, if it does.
     pub(super) fn waits_until(&self) -> Option<Instant> {
-        match self.session.lock().holder {
-            Holder::Waits(until) => Some(until),
-            Holder::Connection(_) | Holder::Over => None,
-        }
+        self.session.lock().waits_until()
     }
 
     /// Ends the session. Returns its jobs, which end when they are dropped, and whether it waited for its agent.
     pub(super) fn end(&self) -> (Workload, bool) {
-        let mut session = self.session.lock();
-        let waited = matches!(session.holder, Holder::Waits(_));
-        session.holder = Holder::Over;
-        (std::mem::take(&mut session.jobs), waited)
+        self.session.lock().end()
     }
 }

@@ -11,4 +11,6 @@ pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod session;
 pub(crate) mod session_lifecycle;
+#[cfg(test)]
+mod tests;
 mod workload;

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
 
-use super::agent_session::{ConnectionId, ConnectionJobs, Holder, SharedSession};
+use super::agent_session::{AfterConnection, ConnectionId, ConnectionJobs, SharedSession};
 use super::agent_sessions::{KeyedSession, SessionTable};
 use super::handshake::AgentKey;
 use super::link::SessionLink;
@@ -58,7 +58,7 @@ impl CoordinatorState {
         let (key, provider) = (agent.key, agent.provider.clone());
         if let (Some(entry), Some(request)) = (known.by_key.get(&key), request)
             && outlives
-            && entry.session.lock().name.as_ref() == Some(&request.session)
+            && entry.session.lock().is_meant_by(request)
         {
             let agent = agent.linked(link(entry.session.clone()));
             return self.resume_session(entry, connection, agent, request);
@@ -94,8 +94,7 @@ impl CoordinatorState {
         // The roster comes first: from now on a client that leaves cancels its job by way of the new connection, and the
         // receiving ends of those that left before are dropped.
         let older = self.rejoin(entry.id, agent);
-        session.holder = Holder::Connection(connection);
-        let (wanted, missing) = session.jobs.resume(&request.jobs);
+        let (wanted, missing) = session.resume(connection, &request.jobs);
         let name = session.name.clone();
         drop(session);
         self.events.emit(&SessionResumed {
@@ -117,21 +116,20 @@ impl CoordinatorState {
         let mut known = self.sessions.lock();
         let Some(entry) = known.by_key.get(&key).filter(|entry| entry.session.is(&jobs.session)) else { return 0 };
         let mut session = entry.session.lock();
-        if session.holder != Holder::Connection(jobs.connection) {
-            return 0;
+        match session.after(jobs.connection, !known.stopping) {
+            AfterConnection::NotHeld => return 0,
+            AfterConnection::Waits => {
+                let window = self.config.resume_window;
+                // Before its clients learn of it, which may book another agent.
+                self.part(entry.id);
+                session.wait(Instant::now() + window);
+                let (provider, jobs) = (entry.provider.clone(), session.jobs.len());
+                self.events.emit(&SessionWaits { provider, jobs, window });
+                self.sessions.began_to_wait.notify_one();
+                return 0;
+            }
+            AfterConnection::Ends => drop(session),
         }
-        session.jobs.drop_abandoned();
-        if session.name.is_some() && session.jobs.len() > 0 && !known.stopping {
-            let window = self.config.resume_window;
-            session.holder = Holder::Waits(Instant::now() + window);
-            self.part(entry.id);
-            session.jobs.wait_for_agent();
-            let (provider, jobs) = (entry.provider.clone(), session.jobs.len());
-            self.events.emit(&SessionWaits { provider, jobs, window });
-            self.sessions.began_to_wait.notify_one();
-            return 0;
-        }
-        drop(session);
         let entry = known.by_key.remove(&key);
         drop(known);
         entry.map_or(0, |entry| {

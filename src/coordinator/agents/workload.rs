@@ -1,4 +1,5 @@
-//! The jobs that an agent runs, and their responses as they arrive. No sockets: the session's connection calls it.
+//! The jobs that an agent runs, and their responses as they arrive. No sockets: the session's connection calls it, and it is
+//! generic over the clients' side.
 //!
 //! With the extension `endpoints` the first chunk of a job may have the head of the response; a head in another chunk is
 //! ignored. With `binary` too that first chunk is a JSON `job_chunk`, and its bytes count for the offsets of the binary
@@ -16,17 +17,48 @@ use crate::core::session::delivery::Receipt;
 use crate::messages::ids::JobId;
 use crate::messages::wire::{BinaryChunk, Extension, Extensions, JobChunk, KeptJob, ResponseHead, WantedJob};
 
+/// The way of a job's response to its client.
+pub(crate) trait ClientSide {
+    /// The job is being sent to the agent, which may run it from now on.
+    fn mark_sent(&mut self);
+
+    /// Passes the head on. Called once, before any chunk.
+    fn begin(&mut self, head: ResponseHead);
+
+    /// Passes bytes on. Never waits.
+    fn push(&mut self, bytes: Bytes) -> Result<(), PushError>;
+
+    /// The bytes that the client took over since the last call.
+    fn newly_taken(&mut self) -> u64;
+
+    /// Whether the client is gone.
+    fn is_abandoned(&self) -> bool;
+
+    /// Reports whether the job waits for an agent that has no connection.
+    fn set_waiting(&mut self, waiting: bool);
+
+    /// Passes the end on.
+    fn finish(self, end: ResponseEnd);
+}
+
 /// A job that was sent to the agent and has not ended.
-struct ActiveJob {
-    sender: ResponseSender,
+#[derive(Clone)]
+struct ActiveJob<S> {
+    sender: S,
     receipt: Receipt,
     /// Whether a chunk was received.
     begun: bool,
 }
 
 /// The jobs of an agent. Its drop ends them as lost.
-#[derive(Default)]
-pub(crate) struct Workload(HashMap<JobId, ActiveJob>);
+#[derive(Clone)]
+pub(crate) struct Workload<S = ResponseSender>(HashMap<JobId, ActiveJob<S>>);
+
+impl<S> Default for Workload<S> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
 
 /// Why a chunk was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,23 +70,24 @@ pub(crate) enum ChunkError {
 }
 
 /// A job that the agent no longer has, with how it ends.
-pub(crate) struct MissingJob {
+#[derive(Clone)]
+pub(crate) struct MissingJob<S = ResponseSender> {
     /// The job.
     pub(crate) job: JobId,
-    sender: ResponseSender,
+    sender: S,
     end: ResponseEnd,
 }
 
-impl MissingJob {
+impl<S: ClientSide> MissingJob<S> {
     /// Sends the end to the client's side.
     pub(crate) fn finish(self) {
         self.sender.finish(self.end);
     }
 }
 
-impl Workload {
+impl<S: ClientSide> Workload<S> {
     /// Adds a job that is being sent.
-    pub(crate) fn begin(&mut self, job: JobId, sender: ResponseSender) {
+    pub(crate) fn begin(&mut self, job: JobId, mut sender: S) {
         sender.mark_sent();
         self.0.insert(job, ActiveJob { sender, receipt: Receipt::default(), begun: false });
     }
@@ -70,7 +103,7 @@ impl Workload {
     }
 
     /// Removes a job that has ended. The caller sends the end through the sender.
-    pub(crate) fn end(&mut self, job: JobId) -> Option<ResponseSender> {
+    pub(crate) fn end(&mut self, job: JobId) -> Option<S> {
         self.0.remove(&job).map(|active| active.sender)
     }
 
@@ -128,13 +161,13 @@ impl Workload {
     }
 
     /// Tells the clients' sides that the agent has no connection.
-    pub(crate) fn wait_for_agent(&self) {
-        self.0.values().for_each(|active| active.sender.set_waiting(true));
+    pub(crate) fn wait_for_agent(&mut self) {
+        self.0.values_mut().for_each(|active| active.sender.set_waiting(true));
     }
 
     /// The agent has a new connection, and still keeps these jobs. Returns those that it is to go on with, and removes the others:
     /// those without a client, and those that it does not have.
-    pub(crate) fn resume(&mut self, kept: &[KeptJob]) -> (Vec<WantedJob>, Vec<MissingJob>) {
+    pub(crate) fn resume(&mut self, kept: &[KeptJob]) -> (Vec<WantedJob>, Vec<MissingJob<S>>) {
         self.drop_abandoned();
         let kept: HashSet<JobId> = kept.iter().map(|kept| kept.job_id).collect();
         let missing = self.0.extract_if(|job, _| !kept.contains(job)).map(|(job, ActiveJob { sender, begun, .. })| {
@@ -143,7 +176,7 @@ impl Workload {
             MissingJob { job, sender, end }
         });
         let missing = missing.collect();
-        let wanted = self.0.iter().map(|(job, active)| {
+        let wanted = self.0.iter_mut().map(|(job, active)| {
             active.sender.set_waiting(false);
             WantedJob { job_id: *job, offset: active.receipt.received() }
         });
@@ -151,7 +184,7 @@ impl Workload {
     }
 
     /// The agent has opened another session. Removes the jobs without a byte of a response, which may be sent again.
-    pub(crate) fn take_unbegun(&mut self) -> Vec<MissingJob> {
+    pub(crate) fn take_unbegun(&mut self) -> Vec<MissingJob<S>> {
         let unbegun = self.0.extract_if(|_, active| !active.begun);
         let end = ResponseEnd::AgentRestarted;
         unbegun.map(|(job, active)| MissingJob { job, sender: active.sender, end: end.clone() }).collect()
@@ -163,7 +196,7 @@ impl Workload {
     }
 }
 
-impl ActiveJob {
+impl<S: ClientSide> ActiveJob<S> {
     fn receive(
         &mut self,
         job: JobId,
@@ -192,5 +225,37 @@ impl ActiveJob {
     }
 }
 
+impl ClientSide for ResponseSender {
+    fn mark_sent(&mut self) {
+        Self::mark_sent(self);
+    }
+
+    fn begin(&mut self, head: ResponseHead) {
+        Self::begin(self, head);
+    }
+
+    fn push(&mut self, bytes: Bytes) -> Result<(), PushError> {
+        Self::push(self, bytes)
+    }
+
+    fn newly_taken(&mut self) -> u64 {
+        Self::newly_taken(self)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        Self::is_abandoned(self)
+    }
+
+    fn set_waiting(&mut self, waiting: bool) {
+        Self::set_waiting(self, waiting);
+    }
+
+    fn finish(self, end: ResponseEnd) {
+        Self::finish(self, end);
+    }
+}
+
+#[cfg(test)]
+mod fingerprint;
 #[cfg(test)]
 mod tests;

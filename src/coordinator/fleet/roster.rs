@@ -21,6 +21,8 @@ use agent::{Agent, MOST_JOBS, Offer};
 pub(crate) use summary::{AgentSummary, ModelSummary};
 
 #[cfg(test)]
+mod fingerprint;
+#[cfg(test)]
 mod tests;
 
 /// The number of a session in this process. An agent that reconnects gets another one, unless its session goes on.
@@ -36,6 +38,7 @@ impl SessionId {
 }
 
 /// The connected agents and their jobs.
+#[derive(Clone)]
 pub(crate) struct Roster<L> {
     agents: BTreeMap<SessionId, Agent<L>>,
     /// Agents without a connection, whose jobs wait for their return.

@@ -13,14 +13,14 @@ use super::selection::Standing;
 use crate::messages::ids::BackendId;
 
 /// The states of the backends of the current catalog.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BackendStates {
     members: HashMap<BackendId, Member>,
     /// Breakers made so far, which numbers them.
     breakers: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Member {
     capacity: Capacity,
     breaker: Breaker,
@@ -188,6 +188,21 @@ impl BackendStates {
             State::Closed | State::HalfOpen | State::Trying => None,
         });
         until.min()
+    }
+}
+
+#[cfg(test)]
+impl BackendStates {
+    pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        // How many breakers there were only numbers the next one, which no old token names.
+        let Self { members, breakers: _ } = self;
+        let mut members: Vec<(&BackendId, &Member)> = members.iter().collect();
+        members.sort_unstable_by_key(|(id, _)| *id);
+        for (id, Member { capacity, breaker }) in members {
+            to.add(id);
+            capacity.add_to(to);
+            breaker.add_to(to);
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) enum State {
 }
 
 /// Identifies the breaker, the episode and the trial in which a job was sent, for the job's outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BreakerToken {
     breaker: u64,
     episode: u64,
@@ -151,6 +151,19 @@ impl Breaker {
     fn open(&mut self, now: Instant) {
         self.phase = Phase::Open { until: now + self.cool_down };
         self.cool_down = self.cool_down.saturating_mul(2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+impl Breaker {
+    pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        let Self { number, phase, episode, trial, cool_down } = self;
+        to.add((number, episode, trial, cool_down));
+        to.add(match phase {
+            Phase::Closed { faults } => (Some(faults), None),
+            Phase::Open { until } => (None, Some((false, to.time(*until)))),
+            Phase::Trial { until } => (None, Some((true, to.time(*until)))),
+        });
     }
 }
 

@@ -185,4 +185,19 @@ fn count<'a>(times: impl Iterator<Item = &'a Instant>) -> u32 {
 }
 
 #[cfg(test)]
+impl Capacity {
+    pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        let Self { limit, slots, report, cancelled, ended, asked } = self;
+        to.add((limit, slots));
+        // A server that does not report its slots does not report its load. Then nothing is decided from the times of ends.
+        if slots.is_some() {
+            to.add(report.map(|Report { at, asked, beyond_ours }| (to.time(at), to.time(asked), beyond_ours)));
+            to.add(cancelled.iter().map(|at| to.time(*at)).collect::<Vec<_>>());
+            to.add(ended.iter().map(|at| to.time(*at)).collect::<Vec<_>>());
+            to.add(asked.map(|at| to.time(at)));
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;

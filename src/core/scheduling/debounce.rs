@@ -40,6 +40,14 @@ impl Debounce {
 }
 
 #[cfg(test)]
+impl Debounce {
+    pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        let Self { last } = self;
+        to.add(last.map(|last| to.time(last)));
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -34,6 +34,8 @@ use crate::messages::wire::{Heartbeat, Limits, Tokens};
 mod check;
 mod connections;
 mod effect;
+#[cfg(test)]
+mod fingerprint;
 mod job;
 mod offers;
 mod placement;
@@ -59,7 +61,7 @@ pub(crate) struct RouterSettings {
 }
 
 /// Decides about jobs. `W` is the driver's part of a job.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Router<W> {
     settings: RouterSettings,
     ledger: Ledger<JobState<W>>,
@@ -90,7 +92,7 @@ pub(crate) struct Router<W> {
 }
 
 /// How far the agent is with its shutdown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Drain {
     No,

@@ -130,6 +130,29 @@ impl EndedJobs {
 }
 
 #[cfg(test)]
+impl Presence {
+    pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        let Self { connection, resuming, left } = self;
+        to.add((connection.map(|id| to.connection(id)), resuming.map(|id| to.connection(id))));
+        to.add(match left {
+            Left::All => (0, None, None),
+            Left::Until(until) => (1, Some(to.time(*until)), None),
+            Left::Still(left) => (2, None, Some(left)),
+        });
+    }
+}
+
+#[cfg(test)]
+impl EndedJobs {
+    pub(crate) fn add_to(&self, session: usize, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
+        // Nothing is decided from their age while there are fewer than are always remembered.
+        let Self { ids, by_age } = self;
+        assert!(by_age.len() < ALWAYS, "more jobs than their ages can be left out for");
+        ids.iter().for_each(|id| to.add_of(JobId::from(*id), ("has ended", session)));
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

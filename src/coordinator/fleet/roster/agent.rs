@@ -40,6 +40,7 @@ impl AgentInfo<()> {
 }
 
 /// An agent's offer of one model.
+#[derive(Clone)]
 pub(super) struct Offer {
     pub(super) max_concurrent: usize,
     pub(super) context_window: Option<u64>,
@@ -49,6 +50,7 @@ pub(super) struct Offer {
 }
 
 /// An agent that is connected, or whose session waits for its return.
+#[derive(Clone)]
 pub(super) struct Agent<L> {
     pub(super) info: AgentInfo<L>,
     pub(super) offers: BTreeMap<ModelId, Offer>,

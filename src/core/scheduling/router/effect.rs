@@ -11,7 +11,7 @@ use crate::messages::jobs::{Outcome, Ticket};
 use crate::messages::wire::{Capabilities, ErrorCode};
 
 /// An instruction to the driver. Effects are carried out in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Effect<W> {
     /// Give the job to a worker of that backend.
     Dispatch {

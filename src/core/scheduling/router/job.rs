@@ -59,7 +59,7 @@ pub(crate) struct NewJob {
 }
 
 /// The ledger's state of a job.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct JobState<W> {
     pub(super) work: W,
     pub(super) model: ModelId,
@@ -95,7 +95,7 @@ pub(super) enum Phase {
 }
 
 /// A backend that failed a job. The job may have been the cause.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Suspect {
     pub(super) backend: BackendId,
     pub(super) token: Option<BreakerToken>,

@@ -10,7 +10,7 @@ use crate::messages::jobs::Ticket;
 use crate::messages::wire::{Capabilities, Extensions};
 
 /// A live connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) session: SessionId,
     pub(super) agreed: Extensions,
@@ -24,7 +24,7 @@ pub(super) struct Connection {
 }
 
 /// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     /// It takes jobs. A coordinator has one such connection at most.
     Current,
@@ -35,7 +35,7 @@ pub(super) enum Role {
 }
 
 /// A session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session<W> {
     /// Given where `resume` was agreed on.
     pub(super) grant: Option<Grant>,
@@ -45,7 +45,7 @@ pub(super) struct Session<W> {
     /// Ended jobs whose terminal frame is not acknowledged.
     pub(super) kept: BTreeMap<Ticket, (JobId, W)>,
     pub(super) kept_by_id: HashMap<JobId, Ticket>,
-    ended: EndedJobs,
+    pub(super) ended: EndedJobs,
 }
 
 impl<W> Session<W> {

@@ -1,0 +1,286 @@
+//! Both ends and the connections between them, and everything that can happen next.
+
+use std::time::Instant;
+
+use super::agent::Agent;
+use super::coordinator::{Coordinator, Fate};
+use super::link::{AgentEnd, CoordinatorEnd, Down, Link};
+use crate::core::fingerprint::Fingerprint;
+use crate::messages::ids::{Generation, JobId};
+use crate::messages::jobs::Ticket;
+use crate::messages::wire::Extensions;
+
+/// What a world has, and how often what is not its ordinary work may happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) jobs: u8,
+    /// Backends, of one slot each.
+    pub(super) slots: u32,
+    /// The longest response.
+    pub(super) bytes: u64,
+    /// Frames on their way beyond which neither end sends more of its own accord, in each direction.
+    pub(super) room: usize,
+    /// Connections that are cut.
+    pub(super) cuts: u8,
+    /// Clients that go away.
+    pub(super) cancels: u8,
+    pub(super) handovers: u8,
+    /// Times that pass until something is due.
+    pub(super) ticks: u8,
+    /// Jobs that a backend fails before the first byte.
+    pub(super) failures: u8,
+    /// Steps of a shutdown of the agent.
+    pub(super) stops: u8,
+    pub(super) resumes: bool,
+    /// Backends report their load.
+    pub(super) reports: bool,
+}
+
+impl Bounds {
+    /// One job and nothing that goes wrong.
+    pub(super) const LEAST: Self = Self {
+        jobs: 1,
+        slots: 1,
+        bytes: 1,
+        room: 1,
+        cuts: 0,
+        cancels: 0,
+        handovers: 0,
+        ticks: 0,
+        failures: 0,
+        stops: 0,
+        resumes: true,
+        reports: false,
+    };
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    // Not the ordinary work.
+    Send,
+    LeaveClient(JobId),
+    FailTry(Ticket),
+    /// The agent's end of a connection is cut, or the coordinator's.
+    Cut(Generation, End),
+    Handover,
+    Tick,
+    Stop,
+    // The ordinary work, which goes on until there is nothing to do.
+    Dial,
+    AgentReads(Generation),
+    CoordinatorReads(Generation),
+    Command(Generation),
+    Acknowledge(Generation),
+    /// An end notices that the other one is gone.
+    Notice(Generation),
+    /// The deadline of a handover passes.
+    HandoverEnds(Generation),
+    Produce(Ticket),
+    Finish(Ticket),
+    Write(Ticket),
+    TakeEnd,
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Agent,
+    Coordinator,
+}
+
+impl Action {
+    /// Whether it is the ordinary work.
+    pub(super) fn is_work(self) -> bool {
+        !matches!(
+            self,
+            Self::Send
+                | Self::LeaveClient(_)
+                | Self::FailTry(_)
+                | Self::Cut(..)
+                | Self::Handover
+                | Self::Tick
+                | Self::Stop
+        )
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct World {
+    /// What may still happen.
+    left: Bounds,
+    now: Instant,
+    pub(super) agent: Agent,
+    pub(super) coordinator: Coordinator,
+    pub(super) links: Vec<Link>,
+}
+
+impl World {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
+        let now = Instant::now();
+        let agreed = if bounds.resumes { Extensions::all() } else { Extensions::without_resume() };
+        let agent = Agent::new(now, bounds.slots, agreed, bounds.reports);
+        Self { left: bounds, now, agent, coordinator: Coordinator::new(bounds.jobs, agreed), links: Vec::new() }
+    }
+
+    /// Everything that can happen next. An action may turn out to change nothing.
+    pub(super) fn actions(&self) -> Vec<Action> {
+        let (left, mut all) = (&self.left, Vec::new());
+        if self.agent.may_dial(&self.links) {
+            all.push(Action::Dial);
+        }
+        for link in &self.links {
+            self.add_actions_of(link, &mut all);
+        }
+        for (ticket, (_, may_retry)) in &self.agent.working {
+            all.push(Action::Finish(*ticket));
+            let work = self.agent.router.works().find(|(id, _)| id == ticket).expect("a job at work").1;
+            if work.delivery.produced() < left.bytes {
+                all.push(Action::Produce(*ticket));
+            }
+            if left.failures > 0 && *may_retry && work.delivery.produced() == 0 {
+                all.push(Action::FailTry(*ticket));
+            }
+        }
+        let writable = self.agent.router.works().filter(|(_, work)| self.agent.may_write(work, left.room, &self.links));
+        all.extend(writable.map(|(ticket, _)| Action::Write(ticket)));
+        if !self.agent.ends.is_empty() {
+            all.push(Action::TakeEnd);
+        }
+        if left.cancels > 0 {
+            let waiting = self.coordinator.clients.iter().filter(|(_, fate)| *fate == Fate::Waits);
+            all.extend(waiting.map(|(job, _)| Action::LeaveClient(*job)));
+        }
+        if self.coordinator.clients.iter().any(|(_, fate)| *fate == Fate::Unsent) {
+            all.push(Action::Send);
+        }
+        if left.ticks > 0 && self.due_at().is_some() {
+            all.push(Action::Tick);
+        }
+        if left.stops > 0 {
+            all.push(Action::Stop);
+        }
+        all
+    }
+
+    fn add_actions_of(&self, link: &Link, all: &mut Vec<Action>) {
+        let id = link.generation;
+        if link.agent != AgentEnd::Gone && !link.down.is_empty() {
+            all.push(Action::AgentReads(id));
+        }
+        if link.coordinator != CoordinatorEnd::Gone && !link.up.is_empty() {
+            all.push(Action::CoordinatorReads(id));
+        }
+        if !link.commands.is_empty() {
+            all.push(Action::Command(id));
+        }
+        if self.coordinator.may_acknowledge(id) && link.down.len() < self.left.room {
+            all.push(Action::Acknowledge(id));
+        }
+        if link.is_half_open() {
+            all.push(Action::Notice(id));
+        } else if self.left.cuts > 0 {
+            all.extend([End::Agent, End::Coordinator].map(|end| Action::Cut(id, end)));
+        }
+        if link.is_handed_over && matches!(link.agent, AgentEnd::Up | AgentEnd::ClosesBehind) {
+            all.push(Action::HandoverEnds(id));
+        }
+        let is_admitted = matches!(link.coordinator, CoordinatorEnd::Admitted(_));
+        if is_admitted && self.left.handovers > 0 && link.down.len() < self.left.room {
+            all.push(Action::Handover);
+        }
+    }
+
+    /// Does an action. False: it changes nothing.
+    pub(super) fn act(&mut self, action: Action) -> bool {
+        let (now, left) = (self.now, &mut self.left);
+        let (agent, coordinator, links) = (&mut self.agent, &mut self.coordinator, &mut self.links);
+        let place = |links: &[Link], id| links.iter().position(|link| link.generation == id).expect("a connection");
+        match action {
+            Action::Send => {
+                if !coordinator.send(left.room, links) {
+                    return false;
+                }
+            }
+            Action::LeaveClient(job) => {
+                left.cancels -= 1;
+                coordinator.leave_client(job, links);
+            }
+            Action::FailTry(ticket) => {
+                left.failures -= 1;
+                agent.fail_try(now, ticket, links);
+            }
+            Action::Cut(id, end) => {
+                left.cuts -= 1;
+                match end {
+                    End::Agent => agent.lose(now, id, links),
+                    End::Coordinator => coordinator.leave(now, place(links, id), links),
+                }
+            }
+            Action::Handover => {
+                left.handovers -= 1;
+                let admitted = |link: &&mut Link| matches!(link.coordinator, CoordinatorEnd::Admitted(_));
+                links.iter_mut().filter(admitted).for_each(|link| link.down.push_back(Down::Handover));
+            }
+            Action::Tick => {
+                left.ticks -= 1;
+                self.tick();
+            }
+            Action::Stop => {
+                left.stops -= 1;
+                agent.stop(now, left.stops == 0, links);
+            }
+            Action::Dial => agent.dial(now, links),
+            Action::AgentReads(id) => agent.read(now, place(links, id), links),
+            Action::CoordinatorReads(id) => coordinator.read(now, place(links, id), links),
+            Action::Command(id) => coordinator.command(now, place(links, id), links),
+            Action::Acknowledge(id) => coordinator.acknowledge(place(links, id), links),
+            Action::Notice(id) => match links[place(links, id)].agent {
+                AgentEnd::Gone => coordinator.leave(now, place(links, id), links),
+                _ => agent.lose(now, id, links),
+            },
+            Action::HandoverEnds(id) => agent.seal(id, links),
+            Action::Produce(ticket) => agent.produce(ticket),
+            Action::Finish(ticket) => agent.end(ticket, true),
+            Action::Write(ticket) => agent.write(ticket, links),
+            Action::TakeEnd => agent.take_end(now, links),
+        }
+        self.links.retain(|link| !link.is_over());
+        self.coordinator.check(&self.links);
+        true
+    }
+
+    /// When something is due at either end.
+    fn due_at(&self) -> Option<Instant> {
+        [self.agent.wake_at, self.coordinator.ends_at()].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self) {
+        let Some(at) = self.due_at() else { return };
+        self.now = self.now.max(at);
+        if self.agent.wake_at.is_some_and(|at| at <= self.now) {
+            self.agent.tick(self.now, &mut self.links);
+        }
+        self.coordinator.tick(self.now);
+    }
+
+    /// Whether nothing is left to do: the agent is connected and can get a job, and nothing is kept at either end.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_up = self.links.iter().all(|link| link.agent == AgentEnd::Up);
+        is_up && self.agent.is_quiet() && self.coordinator.is_quiet(&self.links)
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        let Self { left, now, agent, coordinator, links } = self;
+        let connections: Vec<Generation> = links.iter().map(|link| link.generation).collect();
+        let name = coordinator.session.as_ref().and_then(|(_, session)| session.name.as_ref());
+        let mut print = Fingerprint::new(*now, &connections, name);
+        let Bounds { cuts, cancels, handovers, ticks, failures, stops, .. } = left;
+        print.add((cuts, cancels, handovers, ticks, failures, stops));
+        agent.add_to(&mut print);
+        coordinator.add_to(&mut print);
+        links.iter().enumerate().for_each(|(at, link)| link.add_to(at, &mut print));
+        print.finish()
+    }
+}

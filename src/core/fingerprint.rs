@@ -9,24 +9,80 @@
 //! - a job's id by all that is known of the job. What refers to a job is added to that job with its place, for example in a queue.
 //!   So states that differ only in which job is which are one.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::messages::ids::{Generation, JobId, SessionName};
+
+/// A hasher that costs little without optimization: the two halves of a product of 128 bits, mixed for each number.
+#[derive(Clone, Copy)]
+struct Mixer(u64);
+
+impl Default for Mixer {
+    fn default() -> Self {
+        Self(0x2436_a885_a308_d313)
+    }
+}
+
+impl Mixer {
+    fn mix(&mut self, number: u64) {
+        let product = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        // What was mixed before is in all bits, also after a product of 0.
+        self.0 = ((product as u64) ^ ((product >> 64) as u64)).wrapping_add(self.0.rotate_left(23));
+    }
+}
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for eight in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..eight.len()].copy_from_slice(eight);
+            self.mix(u64::from_le_bytes(number));
+        }
+        self.mix(bytes.len() as u64);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.mix(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.mix(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.mix(number);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.mix(number as u64);
+    }
+}
 
 /// A fingerprint in the making.
 pub(crate) struct Fingerprint<'a> {
     now: Instant,
     connections: &'a [Generation],
     session: Option<&'a SessionName>,
-    whole: DefaultHasher,
-    jobs: Vec<(JobId, DefaultHasher)>,
+    expected: &'a [JobId],
+    whole: Mixer,
+    jobs: Vec<(JobId, Mixer)>,
 }
 
 impl<'a> Fingerprint<'a> {
     /// The fingerprint of nothing. `connections`: those that live, in order. `session`: the one that an agent can go on with.
-    pub(crate) fn new(now: Instant, connections: &'a [Generation], session: Option<&'a SessionName>) -> Self {
-        Self { now, connections, session, whole: DefaultHasher::new(), jobs: Vec::new() }
+    /// `expected`: jobs that may still arrive at the agent.
+    pub(crate) fn new(
+        now: Instant,
+        connections: &'a [Generation],
+        session: Option<&'a SessionName>,
+        expected: &'a [JobId],
+    ) -> Self {
+        Self { now, connections, session, expected, whole: Mixer::default(), jobs: Vec::new() }
     }
 
     /// Adds a part that belongs to no job.
@@ -36,8 +92,8 @@ impl<'a> Fingerprint<'a> {
 
     /// Adds a part of a job.
     pub(crate) fn add_of(&mut self, job: JobId, part: impl Hash) {
-        let at = self.jobs.iter().position(|(known, _)| *known == job).unwrap_or_else(|| {
-            self.jobs.push((job, DefaultHasher::new()));
+        let at = self.jobs.iter().position(|(known, _)| known.as_str() == job.as_str()).unwrap_or_else(|| {
+            self.jobs.push((job, Mixer::default()));
             self.jobs.len() - 1
         });
         part.hash(&mut self.jobs[at].1);
@@ -56,6 +112,11 @@ impl<'a> Fingerprint<'a> {
     /// What a session's name is replaced by.
     pub(crate) fn is_session(&self, name: &SessionName) -> bool {
         self.session == Some(name)
+    }
+
+    /// Whether a job may still arrive at the agent. Otherwise nothing is decided from its having been there.
+    pub(crate) fn is_expected(&self, job: JobId) -> bool {
+        self.expected.iter().any(|expected| expected.as_str() == job.as_str())
     }
 
     /// The value.

@@ -148,7 +148,9 @@ impl EndedJobs {
         // Nothing is decided from their age while there are fewer than are always remembered.
         let Self { ids, by_age } = self;
         assert!(by_age.len() < ALWAYS, "more jobs than their ages can be left out for");
-        ids.iter().for_each(|id| to.add_of(JobId::from(*id), ("has ended", session)));
+        for job in ids.iter().map(|id| JobId::from(*id)).filter(|job| to.is_expected(*job)).collect::<Vec<_>>() {
+            to.add_of(job, ("has ended", session));
+        }
     }
 }
 

@@ -5,13 +5,11 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::link::{AgentEnd, Down, Link, Terminal, Up};
+use super::link::{AgentEnd, Down, Link, Up};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::estimate::Outline;
-use crate::core::scheduling::router::{
-    Effect, FailCause, NewJob, Progress, Router, RouterSettings, Submitted, Work,
-};
+use crate::core::scheduling::router::{Effect, FailCause, NewJob, Progress, Router, RouterSettings, Submitted, Work};
 use crate::core::session::delivery::Delivery;
 use crate::messages::backend::BackendKind;
 use crate::messages::cause::Cause;
@@ -102,8 +100,7 @@ impl Agent {
 
     /// Whether the supervisor dials: there is no current connection, or it is handed over; and none is being dialled.
     pub(super) fn may_dial(&self, links: &[Link]) -> bool {
-        let is_handed_over =
-            |current| links.iter().any(|link| link.generation == current && link.is_handed_over);
+        let is_handed_over = |current| links.iter().any(|link| link.generation == current && link.is_handed_over);
         self.current.is_none_or(is_handed_over) && !links.iter().any(|link| link.agent == AgentEnd::Dialling)
     }
 
@@ -236,11 +233,10 @@ impl Agent {
             link.up.push_back(Up::Chunk(work.job, offset, bytes));
         } else {
             work.delivery.wrote_terminal();
-            let is_done = work.ended_well == Some(true);
-            link.up.push_back(Up::Terminal(work.job, Terminal { is_done, bytes: work.delivery.produced() }));
+            link.up.push_back(Up::Terminal(work.job, work.delivery.produced()));
             link.ended.push(work.job);
             if !keeps {
-                self.ends.push_back((ticket, work.job, is_done));
+                self.ends.push_back((ticket, work.job, work.ended_well == Some(true)));
             }
         }
         self.close_written(links);
@@ -267,7 +263,11 @@ impl Agent {
     }
 
     pub(super) fn stop(&mut self, now: Instant, at_once: bool, links: &mut Vec<Link>) {
-        if at_once { self.router.end_jobs(now) } else { self.router.stop_accepting(now) }
+        if at_once {
+            self.router.end_jobs(now)
+        } else {
+            self.router.stop_accepting(now)
+        }
         self.drive(now, links);
     }
 
@@ -325,6 +325,12 @@ impl Agent {
         links.iter_mut().filter(open).for_each(|link| link.up.push_back(frame.clone()));
     }
 
+    /// Whether a job waits for a slot.
+    pub(super) fn has_waiting(&self) -> bool {
+        let is_busy = |ticket| self.working.contains_key(&ticket);
+        self.router.works().any(|(ticket, work)| work.ended_well.is_none() && !is_busy(ticket))
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.working.is_empty() && self.ends.is_empty() && self.router.counts() == (0, 0) && self.router.sessions() <= 1
     }
@@ -335,12 +341,16 @@ impl Agent {
         to.add((wake_at.map(|at| to.time(at)), current.map(|id| to.connection(id)), older.map(|id| to.connection(id))));
         for (ticket, work) in router.works() {
             let Response { job, delivery, connection, ended_well } = work;
-            to.add_of(*job, (delivery, to.connection(*connection), ended_well, working.get(&ticket)));
+            // How it ended counts until the router has got it.
+            let ended = ended_well.map(|well| router.job(ticket).map(|_| well));
+            to.add_of(*job, (delivery, to.connection(*connection), ended, working.get(&ticket)));
         }
         for (place, (ticket, job, well)) in ends.iter().enumerate() {
             to.add_of(*job, ("end", place, well, router.job(*ticket).is_some()));
         }
-        accepted.iter().for_each(|job| to.add_of(*job, "was accepted"));
+        for job in accepted.iter().filter(|job| to.is_expected(**job)).collect::<Vec<_>>() {
+            to.add_of(*job, "was accepted");
+        }
     }
 }
 

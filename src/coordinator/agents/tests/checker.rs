@@ -51,8 +51,7 @@ struct Graph {
 /// Visits every state within the bounds.
 pub(super) fn visit(bounds: Bounds) -> Visited {
     let start = World::new(bounds);
-    let mut graph =
-        Graph { known: HashMap::default(), origin: vec![(0, 0)], work: Vec::new(), ends: Vec::new() };
+    let mut graph = Graph { known: HashMap::default(), origin: vec![(0, 0)], work: Vec::new(), ends: Vec::new() };
     graph.known.insert(start.fingerprint(), 0);
     let (mut level, mut visited) = (vec![start], Visited { states: 1, steps: 0, depth: 0, quiet: 0 });
     let mut at = 0_u32;
@@ -62,7 +61,8 @@ pub(super) fn visit(bounds: Bounds) -> Visited {
             let actions = world.actions();
             for (n, action) in actions.iter().enumerate() {
                 let mut after = world.clone();
-                let Ok(print) = catch_unwind(AssertUnwindSafe(|| after.act(*action).then(|| after.fingerprint()))) else {
+                let Ok(print) = catch_unwind(AssertUnwindSafe(|| after.act(*action).then(|| after.fingerprint())))
+                else {
                     panic!("{}", graph.way_to(bounds, at, Some(*action)));
                 };
                 let Some(print) = print else { continue };

@@ -157,9 +157,9 @@ impl Coordinator {
                     self.jobs_of(connection).map(|jobs| jobs.take_binary(&chunk, agreed));
                 assert!(taken.is_none_or(|taken| taken.is_ok()), "BYTES: a chunk leaves a gap");
             }
-            Up::Terminal(job, terminal) => {
+            Up::Terminal(job, bytes) => {
                 if let Some(client) = self.end(id, connection, job) {
-                    let is_whole = client.is_gone || client.got == terminal.bytes;
+                    let is_whole = client.is_gone || client.got == bytes;
                     assert!(is_whole, "BYTES: a client gets its end without bytes before it");
                 }
                 self.acknowledge_end(at, job, links);
@@ -271,6 +271,17 @@ impl Coordinator {
         self.finish_missing(at, links);
     }
 
+    /// The coordinator starts anew: its session and its connections are gone.
+    pub(super) fn restart(&mut self, links: &mut [Link]) {
+        self.end_session();
+        for at in 0..links.len() {
+            links[at].coordinator = CoordinatorEnd::Gone;
+            links[at].up.clear();
+            links[at].commands.clear();
+            self.finish_missing(at, links);
+        }
+    }
+
     fn end_session(&mut self) {
         if let Some((id, mut session)) = self.session.take() {
             let (jobs, _) = session.end();
@@ -317,6 +328,7 @@ impl Coordinator {
             session.add_to(to);
             session.jobs.clients().for_each(|(job, client)| client.add_to(job, to));
         }
-        clients.iter().for_each(|(job, fate)| to.add_of(*job, fate));
+        // Whether a client got its end or has left counts only while its job is known, of which the client's side is a part.
+        clients.iter().for_each(|(job, fate)| to.add_of(*job, (*fate == Fate::Unsent, *fate == Fate::Waits)));
     }
 }

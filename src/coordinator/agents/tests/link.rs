@@ -18,16 +18,10 @@ pub(super) enum Up {
     Drain,
     /// Bytes from an offset on.
     Chunk(JobId, u64, u64),
-    Terminal(JobId, Terminal),
+    /// Behind so many bytes.
+    Terminal(JobId, u64),
     Refused(JobId),
     Close,
-}
-
-/// What a terminal frame reports, and how long the response is before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Terminal {
-    pub(super) is_done: bool,
-    pub(super) bytes: u64,
 }
 
 /// A frame of the coordinator.
@@ -100,6 +94,11 @@ impl Link {
         }
     }
 
+    /// The jobs on their way.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.down.iter().filter_map(|frame| if let Down::Job(job) = frame { Some(*job) } else { None })
+    }
+
     pub(super) fn is_over(&self) -> bool {
         (self.agent, self.coordinator) == (AgentEnd::Gone, CoordinatorEnd::Gone)
     }
@@ -131,7 +130,7 @@ impl Link {
                 Up::Offer(offer) => to.add((place, 2, offer.models.first().map(|model| model.max_concurrent))),
                 Up::Drain => to.add((place, 3)),
                 Up::Chunk(job, offset, bytes) => to.add_of(*job, (place, offset, bytes)),
-                Up::Terminal(job, terminal) => to.add_of(*job, (place, terminal)),
+                Up::Terminal(job, bytes) => to.add_of(*job, (place, bytes)),
                 Up::Refused(job) => to.add_of(*job, (place, 4)),
                 Up::Close => to.add((place, 5)),
             }

@@ -22,16 +22,24 @@ pub(super) struct Bounds {
     pub(super) room: usize,
     /// Connections that are cut.
     pub(super) cuts: u8,
+    /// Of those, the ones that one end may notice later than the other.
+    pub(super) late: u8,
     /// Clients that go away.
     pub(super) cancels: u8,
     pub(super) handovers: u8,
+    /// Restarts of the coordinator, which forget its session.
+    pub(super) restarts: u8,
     /// Times that pass until something is due.
     pub(super) ticks: u8,
     /// Jobs that a backend fails before the first byte.
     pub(super) failures: u8,
     /// Steps of a shutdown of the agent.
     pub(super) stops: u8,
+    /// Acknowledgements of bytes before the end of a response.
+    pub(super) acks: u8,
     pub(super) resumes: bool,
+    /// Messages within a process arrive at once, and a response is produced in one piece.
+    pub(super) is_coarse: bool,
     /// Backends report their load.
     pub(super) reports: bool,
 }
@@ -44,12 +52,16 @@ impl Bounds {
         bytes: 1,
         room: 1,
         cuts: 0,
+        late: 0,
         cancels: 0,
         handovers: 0,
+        restarts: 0,
         ticks: 0,
         failures: 0,
         stops: 0,
+        acks: 0,
         resumes: true,
+        is_coarse: false,
         reports: false,
     };
 }
@@ -59,34 +71,37 @@ impl Bounds {
 pub(super) enum Action {
     // Not the ordinary work.
     Send,
+    Acknowledge(Generation),
     LeaveClient(JobId),
     FailTry(Ticket),
-    /// The agent's end of a connection is cut, or the coordinator's.
     Cut(Generation, End),
     Handover,
+    Restart,
     Tick,
+    /// The deadline of a handover passes.
+    HandoverEnds(Generation),
     Stop,
     // The ordinary work, which goes on until there is nothing to do.
     Dial,
     AgentReads(Generation),
     CoordinatorReads(Generation),
     Command(Generation),
-    Acknowledge(Generation),
     /// An end notices that the other one is gone.
     Notice(Generation),
-    /// The deadline of a handover passes.
-    HandoverEnds(Generation),
     Produce(Ticket),
     Finish(Ticket),
     Write(Ticket),
     TakeEnd,
+    /// Time passes for a job that waits for a slot.
+    Wait,
 }
 
-/// An end of a connection.
+/// Where it is noticed at first that a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Agent,
     Coordinator,
+    Both,
 }
 
 impl Action {
@@ -95,11 +110,14 @@ impl Action {
         !matches!(
             self,
             Self::Send
+                | Self::Acknowledge(_)
                 | Self::LeaveClient(_)
                 | Self::FailTry(_)
                 | Self::Cut(..)
                 | Self::Handover
+                | Self::Restart
                 | Self::Tick
+                | Self::HandoverEnds(_)
                 | Self::Stop
         )
     }
@@ -135,8 +153,9 @@ impl World {
         }
         for (ticket, (_, may_retry)) in &self.agent.working {
             all.push(Action::Finish(*ticket));
+            let is_coarse = left.is_coarse;
             let work = self.agent.router.works().find(|(id, _)| id == ticket).expect("a job at work").1;
-            if work.delivery.produced() < left.bytes {
+            if !is_coarse && work.delivery.produced() < left.bytes {
                 all.push(Action::Produce(*ticket));
             }
             if left.failures > 0 && *may_retry && work.delivery.produced() == 0 {
@@ -155,11 +174,17 @@ impl World {
         if self.coordinator.clients.iter().any(|(_, fate)| *fate == Fate::Unsent) {
             all.push(Action::Send);
         }
+        if left.reports && self.agent.has_waiting() {
+            all.push(Action::Wait);
+        }
         if left.ticks > 0 && self.due_at().is_some() {
             all.push(Action::Tick);
         }
         if left.stops > 0 {
             all.push(Action::Stop);
+        }
+        if left.restarts > 0 {
+            all.push(Action::Restart);
         }
         all
     }
@@ -175,15 +200,18 @@ impl World {
         if !link.commands.is_empty() {
             all.push(Action::Command(id));
         }
-        if self.coordinator.may_acknowledge(id) && link.down.len() < self.left.room {
+        if self.left.acks > 0 && self.coordinator.may_acknowledge(id) && link.down.len() < self.left.room {
             all.push(Action::Acknowledge(id));
         }
         if link.is_half_open() {
             all.push(Action::Notice(id));
         } else if self.left.cuts > 0 {
-            all.extend([End::Agent, End::Coordinator].map(|end| Action::Cut(id, end)));
+            all.push(Action::Cut(id, End::Both));
+            if self.left.late > 0 {
+                all.extend([End::Agent, End::Coordinator].map(|end| Action::Cut(id, end)));
+            }
         }
-        if link.is_handed_over && matches!(link.agent, AgentEnd::Up | AgentEnd::ClosesBehind) {
+        if self.left.ticks > 0 && link.is_handed_over && matches!(link.agent, AgentEnd::Up | AgentEnd::ClosesBehind) {
             all.push(Action::HandoverEnds(id));
         }
         let is_admitted = matches!(link.coordinator, CoordinatorEnd::Admitted(_));
@@ -213,9 +241,12 @@ impl World {
             }
             Action::Cut(id, end) => {
                 left.cuts -= 1;
-                match end {
-                    End::Agent => agent.lose(now, id, links),
-                    End::Coordinator => coordinator.leave(now, place(links, id), links),
+                left.late -= u8::from(end != End::Both);
+                if end != End::Agent {
+                    coordinator.leave(now, place(links, id), links);
+                }
+                if end != End::Coordinator {
+                    agent.lose(now, id, links);
                 }
             }
             Action::Handover => {
@@ -223,10 +254,15 @@ impl World {
                 let admitted = |link: &&mut Link| matches!(link.coordinator, CoordinatorEnd::Admitted(_));
                 links.iter_mut().filter(admitted).for_each(|link| link.down.push_back(Down::Handover));
             }
+            Action::Restart => {
+                left.restarts -= 1;
+                coordinator.restart(links);
+            }
             Action::Tick => {
                 left.ticks -= 1;
                 self.tick();
             }
+            Action::Wait => self.tick(),
             Action::Stop => {
                 left.stops -= 1;
                 agent.stop(now, left.stops == 0, links);
@@ -235,20 +271,43 @@ impl World {
             Action::AgentReads(id) => agent.read(now, place(links, id), links),
             Action::CoordinatorReads(id) => coordinator.read(now, place(links, id), links),
             Action::Command(id) => coordinator.command(now, place(links, id), links),
-            Action::Acknowledge(id) => coordinator.acknowledge(place(links, id), links),
+            Action::Acknowledge(id) => {
+                left.acks -= 1;
+                coordinator.acknowledge(place(links, id), links);
+            }
             Action::Notice(id) => match links[place(links, id)].agent {
                 AgentEnd::Gone => coordinator.leave(now, place(links, id), links),
                 _ => agent.lose(now, id, links),
             },
-            Action::HandoverEnds(id) => agent.seal(id, links),
+            Action::HandoverEnds(id) => {
+                left.ticks -= 1;
+                agent.seal(id, links);
+            }
             Action::Produce(ticket) => agent.produce(ticket),
-            Action::Finish(ticket) => agent.end(ticket, true),
+            Action::Finish(ticket) => {
+                let whole = if left.is_coarse { left.bytes } else { 0 };
+                (0..whole).for_each(|_| agent.produce(ticket));
+                agent.end(ticket, true);
+            }
             Action::Write(ticket) => agent.write(ticket, links),
             Action::TakeEnd => agent.take_end(now, links),
+        }
+        if self.left.is_coarse {
+            self.deliver_within();
         }
         self.links.retain(|link| !link.is_over());
         self.coordinator.check(&self.links);
         true
+    }
+
+    /// Delivers the messages within each process.
+    fn deliver_within(&mut self) {
+        while !self.agent.ends.is_empty() {
+            self.agent.take_end(self.now, &mut self.links);
+        }
+        while let Some(at) = self.links.iter().position(|link| !link.commands.is_empty()) {
+            self.coordinator.command(self.now, at, &mut self.links);
+        }
     }
 
     /// When something is due at either end.
@@ -275,9 +334,10 @@ impl World {
         let Self { left, now, agent, coordinator, links } = self;
         let connections: Vec<Generation> = links.iter().map(|link| link.generation).collect();
         let name = coordinator.session.as_ref().and_then(|(_, session)| session.name.as_ref());
-        let mut print = Fingerprint::new(*now, &connections, name);
-        let Bounds { cuts, cancels, handovers, ticks, failures, stops, .. } = left;
-        print.add((cuts, cancels, handovers, ticks, failures, stops));
+        let expected: Vec<JobId> = links.iter().flat_map(Link::jobs).collect();
+        let mut print = Fingerprint::new(*now, &connections, name, &expected);
+        let Bounds { cuts, late, cancels, handovers, restarts, ticks, failures, stops, acks, .. } = left;
+        print.add((cuts, late, cancels, handovers, restarts, ticks, failures, stops, acks));
         agent.add_to(&mut print);
         coordinator.add_to(&mut print);
         links.iter().enumerate().for_each(|(at, link)| link.add_to(at, &mut print));

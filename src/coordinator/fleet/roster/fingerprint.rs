@@ -13,7 +13,8 @@ impl Roster<Generation> {
         to.add((agents.len(), away.len()));
         for agent in agents.values().chain(away.values()) {
             // The figures of completed jobs and of the last assignment are only compared between agents; heartbeats are shown.
-            let Agent { info, offers, limit, max_message, most_completed: _, is_draining, jobs, heartbeat: _, .. } = agent;
+            let Agent { info, offers, limit, max_message, most_completed: _, is_draining, jobs, heartbeat: _, .. } =
+                agent;
             let AgentInfo { key: _, provider: _, version: _, extensions, since: _, link } = info;
             to.add((to.connection(*link), extensions.iter().count(), limit, max_message, is_draining));
             for (model, Offer { max_concurrent, context_window: _, endpoints }) in offers {

@@ -116,7 +116,7 @@ impl<S> AgentSession<S> {
         let Self { name, holder, jobs } = self;
         to.add((name.as_ref().map(|name| to.is_session(name)), matches!(holder, Holder::Over)));
         to.add(match holder {
-            Holder::Connection(id) => to.connection(crate::messages::ids::Generation(id.0)),
+            Holder::Connection(id) => to.connection(crate::messages::ids::Generation::numbered(id.0)),
             Holder::Waits(_) | Holder::Over => None,
         });
         if let Holder::Waits(until) = holder {

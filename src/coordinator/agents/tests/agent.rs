@@ -87,7 +87,7 @@ impl Agent {
         for backend in seen.keys().filter(|_| reports) {
             router.load_report(now, backend, 0, now);
         }
-        let (last, working, ends) = (Generation(0), BTreeMap::new(), VecDeque::new());
+        let (last, working, ends) = (Generation::numbered(0), BTreeMap::new(), VecDeque::new());
         let (current, older, accepted) = (None, None, Vec::new());
         let mut agent = Self { router, wake_at: None, agreed, last, current, older, working, ends, accepted };
         agent.drive(now, &mut Vec::new());
@@ -105,7 +105,7 @@ impl Agent {
     }
 
     pub(super) fn dial(&mut self, now: Instant, links: &mut Vec<Link>) {
-        self.last = self.last.next();
+        self.last.number += 1;
         let request = self.router.offer_session(now, self.last);
         links.push(Link::new(self.last, request.filter(|_| self.keeps())));
         self.drive(now, links);

@@ -8,8 +8,9 @@ use super::link::{Command, CoordinatorEnd, Down, Link, Up};
 use crate::coordinator::agents::agent_session::{AfterConnection, AgentSession, ConnectionId, Holder};
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::agents::workload::{ChunkError, MissingJob, Workload};
-use crate::coordinator::fleet::job_frame::FrameLength;
-use crate::coordinator::fleet::roster::{AgentInfo, Released, Roster, SessionId, Wanted};
+use crate::coordinator::fleet::demand::{Demand, FrameLength};
+use crate::coordinator::fleet::retry::Tries;
+use crate::coordinator::fleet::roster::{AgentInfo, Released, Roster, SessionId};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::session::handshake::SessionGrant;
 use crate::messages::endpoint::Endpoint;
@@ -42,11 +43,11 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(jobs: u8, agreed: Extensions) -> Self {
         let clients = (0..jobs).map(|n| (JobId::from(uuid::Uuid::from_u128(n.into())), Fate::Unsent)).collect();
-        Self { agreed, roster: Roster::new(), session: None, names: 0, clients }
+        Self { agreed, roster: Roster::new(1 << 20), session: None, names: 0, clients }
     }
 
     fn jobs_of(&mut self, connection: Generation) -> Option<&mut Workload<Client>> {
-        self.session.as_mut().and_then(|(_, session)| session.jobs_of(ConnectionId(connection.0)))
+        self.session.as_mut().and_then(|(_, session)| session.jobs_of(ConnectionId(connection.number)))
     }
 
     fn fate(&mut self, job: JobId) -> &mut Fate {
@@ -71,9 +72,9 @@ impl Coordinator {
         let Some(job) = self.clients.iter().find(|(_, fate)| *fate == Fate::Unsent).map(|(job, _)| *job) else {
             return false;
         };
-        let (model, endpoint, length) = ("m".into(), Endpoint::ChatCompletions, FrameLength::of(1));
-        let wanted = Wanted { model: &model, endpoint, length, most: usize::MAX };
-        let Ok(assigned) = self.roster.assign(&wanted, job, &[]) else { return false };
+        let demand = Demand { model: "m".into(), endpoint: Endpoint::ChatCompletions };
+        let assigned = self.roster.assign(&demand, FrameLength::of(1), &Tries::default(), job);
+        let Ok(assigned) = assigned else { return false };
         let link = links.iter_mut().find(|link| link.generation == assigned.link).expect("a connection on the roster");
         if link.down.len() >= room {
             return false;
@@ -127,7 +128,7 @@ impl Coordinator {
 
     pub(super) fn may_acknowledge(&self, connection: Generation) -> bool {
         let session = self.session.as_ref().map(|(_, session)| session);
-        let held = session.filter(|session| session.holder == Holder::Connection(ConnectionId(connection.0)));
+        let held = session.filter(|session| session.holder == Holder::Connection(ConnectionId(connection.number)));
         let mut clients = held.into_iter().flat_map(|session| session.jobs.clients());
         self.agreed.contains(Extension::Resume) && clients.any(|(_, client)| client.has_taken())
     }
@@ -211,7 +212,7 @@ impl Coordinator {
         match (&mut self.session, &request) {
             (Some((id, session)), Some(request)) if outlives && session.is_meant_by(request) => {
                 older = self.roster.rejoin(*id, info);
-                let (mut wanted, gone) = session.resume(ConnectionId(connection.0), &request.jobs);
+                let (mut wanted, gone) = session.resume(ConnectionId(connection.number), &request.jobs);
                 wanted.sort_unstable_by_key(|job| job.job_id);
                 for missing in &gone {
                     self.roster.release(*id, missing.job);
@@ -223,7 +224,7 @@ impl Coordinator {
                 self.names += 1;
                 let name = outlives.then(|| SessionName::from_bits(self.names));
                 let (id, link) = self.roster.join(info);
-                let before = self.session.replace((id, AgentSession::new(name, ConnectionId(connection.0))));
+                let before = self.session.replace((id, AgentSession::new(name, ConnectionId(connection.number))));
                 links[at].coordinator = CoordinatorEnd::Admitted(id);
                 (older, resumed) = (link, None);
                 missing = before.map(|(_, session)| self.replaced(session)).unwrap_or_default();
@@ -259,7 +260,7 @@ impl Coordinator {
         link.up.clear();
         link.commands.clear();
         if let (CoordinatorEnd::Admitted(_), Some((id, session))) = (was, &mut self.session) {
-            match session.after(ConnectionId(link.generation.0), true) {
+            match session.after(ConnectionId(link.generation.number), true) {
                 AfterConnection::NotHeld => {}
                 AfterConnection::Waits => {
                     self.roster.part(*id);

@@ -100,8 +100,13 @@ impl Agent {
 
     /// Whether the supervisor dials: there is no current connection, or it is handed over; and none is being dialled.
     pub(super) fn may_dial(&self, links: &[Link]) -> bool {
-        let is_handed_over = |current| links.iter().any(|link| link.generation == current && link.is_handed_over);
-        self.current.is_none_or(is_handed_over) && !links.iter().any(|link| link.agent == AgentEnd::Dialling)
+        let is_dialling = links.iter().any(|link| link.agent == AgentEnd::Dialling);
+        !is_dialling && (self.current.is_none() || self.is_handed_over(links))
+    }
+
+    /// Whether the coordinator wants the agent to leave the current connection.
+    pub(super) fn is_handed_over(&self, links: &[Link]) -> bool {
+        links.iter().any(|link| Some(link.generation) == self.current && link.is_handed_over)
     }
 
     pub(super) fn dial(&mut self, now: Instant, links: &mut Vec<Link>) {
@@ -312,7 +317,6 @@ impl Agent {
         self.close_written(links);
         let kept = |id: &JobId| self.router.works().any(|(_, work)| work.job == *id);
         links.iter_mut().for_each(|link| link.ended.retain(kept));
-        assert_eq!(self.router.check(), Ok(()), "SLOT: an invariant of the router is broken");
         for backend in asked {
             let active = self.working.values().filter(|(other, _)| *other == backend).count() as u32;
             self.router.load_report(now, &backend, active, now);
@@ -323,6 +327,11 @@ impl Agent {
     fn send(&self, generation: Generation, frame: Up, links: &mut [Link]) {
         let open = |link: &&mut Link| link.generation == generation && link.agent == AgentEnd::Up;
         links.iter_mut().filter(open).for_each(|link| link.up.push_back(frame.clone()));
+    }
+
+    /// The router's own invariants, of which those of its ledger are a part.
+    pub(super) fn check(&self) {
+        assert_eq!(self.router.check(), Ok(()), "SLOT: an invariant of the router is broken");
     }
 
     /// Whether a job waits for a slot.

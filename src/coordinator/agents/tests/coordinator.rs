@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::client::{Client, RESPONSE};
 use super::link::{Command, CoordinatorEnd, Down, Link, Up};
+use super::world::Bounds;
 use crate::coordinator::agents::agent_session::{AfterConnection, AgentSession, ConnectionId, Holder};
 use crate::coordinator::agents::handshake::AgentKey;
 use crate::coordinator::agents::workload::{ChunkError, MissingJob, Workload};
@@ -34,6 +35,7 @@ pub(super) enum Fate {
 #[derive(Clone)]
 pub(super) struct Coordinator {
     agreed: Extensions,
+    excess: u32,
     roster: Roster<Generation>,
     pub(super) session: Option<(SessionId, AgentSession<Client>)>,
     names: u128,
@@ -41,9 +43,9 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(super) fn new(jobs: u8, agreed: Extensions) -> Self {
-        let clients = (0..jobs).map(|n| (JobId::from(uuid::Uuid::from_u128(n.into())), Fate::Unsent)).collect();
-        Self { agreed, roster: Roster::new(1 << 20), session: None, names: 0, clients }
+    pub(super) fn new(bounds: &Bounds, agreed: Extensions) -> Self {
+        let clients = (0..bounds.jobs).map(|n| (JobId::from(uuid::Uuid::from_u128(n.into())), Fate::Unsent)).collect();
+        Self { agreed, excess: bounds.excess, roster: Roster::new(1 << 20), session: None, names: 0, clients }
     }
 
     fn jobs_of(&mut self, connection: Generation) -> Option<&mut Workload<Client>> {
@@ -80,7 +82,7 @@ impl Coordinator {
             return false;
         }
         *self.fate(job) = Fate::Waits;
-        let jobs = self.jobs_of(assigned.link).expect("the connection on the roster has the session");
+        let jobs = self.jobs_of(link.generation).expect("the connection on the roster has the session");
         jobs.begin(job, Client::default());
         link.down.push_back(Down::Job(job));
         true
@@ -143,7 +145,9 @@ impl Coordinator {
         let CoordinatorEnd::Admitted(id) = links[at].coordinator else { panic!("a frame in the handshake") };
         match frame {
             Up::Hello(_) => panic!("a second handshake"),
-            Up::Offer(offer) => {
+            Up::Offer(mut offer) => {
+                offer.limits.max_concurrent_total += self.excess;
+                offer.models.iter_mut().for_each(|model| model.max_concurrent += self.excess);
                 if self.jobs_of(connection).is_some() {
                     self.roster.offer(id, offer);
                     self.finish_missing(at, links);
@@ -322,7 +326,7 @@ impl Coordinator {
     }
 
     pub(super) fn add_to(&self, to: &mut Fingerprint<'_>) {
-        let Self { agreed: _, roster, session, names: _, clients } = self;
+        let Self { agreed: _, excess: _, roster, session, names: _, clients } = self;
         roster.add_to(to);
         to.add(session.is_some());
         if let Some((_, session)) = session {

@@ -99,6 +99,17 @@ impl Link {
         self.down.iter().filter_map(|frame| if let Down::Job(job) = frame { Some(*job) } else { None })
     }
 
+    /// Drops the frames that no one will read.
+    pub(super) fn drop_lost(&mut self) {
+        if self.agent == AgentEnd::Gone {
+            self.down.clear();
+        }
+        if self.coordinator == CoordinatorEnd::Gone {
+            self.up.clear();
+            self.ended.clear();
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         (self.agent, self.coordinator) == (AgentEnd::Gone, CoordinatorEnd::Gone)
     }

@@ -12,6 +12,7 @@ const STEPS: usize = 300;
 const BOUNDS: Bounds = Bounds {
     jobs: 24,
     slots: 3,
+    excess: 1,
     bytes: 40,
     room: 12,
     cuts: 24,
@@ -36,6 +37,7 @@ fn step(world: &mut World, chance: &mut Xoshiro256PlusPlus) {
     if let Some(action) = of_kind.choose(chance) {
         world.act(*action);
     }
+    world.check();
     if chance.random_bool(0.02) {
         let (job, _) = *world.coordinator.clients.choose(chance).expect("a client");
         let taken = if chance.random() { Taken::Bytes(u64::MAX) } else { Taken::Bytes(0) };

@@ -16,6 +16,8 @@ pub(super) struct Bounds {
     pub(super) jobs: u8,
     /// Backends, of one slot each.
     pub(super) slots: u32,
+    /// Jobs that the coordinator sends beyond them.
+    pub(super) excess: u32,
     /// The longest response.
     pub(super) bytes: u64,
     /// Frames on their way beyond which neither end sends more of its own accord, in each direction.
@@ -49,6 +51,7 @@ impl Bounds {
     pub(super) const LEAST: Self = Self {
         jobs: 1,
         slots: 1,
+        excess: 0,
         bytes: 1,
         room: 1,
         cuts: 0,
@@ -139,7 +142,7 @@ impl World {
         let now = Instant::now();
         let agreed = if bounds.resumes { Extensions::all() } else { Extensions::without_resume() };
         let agent = Agent::new(now, bounds.slots, agreed, bounds.reports);
-        Self { left: bounds, now, agent, coordinator: Coordinator::new(bounds.jobs, agreed), links: Vec::new() }
+        Self { left: bounds, now, agent, coordinator: Coordinator::new(&bounds, agreed), links: Vec::new() }
     }
 
     /// Everything that can happen next. An action may turn out to change nothing.
@@ -295,9 +298,15 @@ impl World {
         if self.left.is_coarse {
             self.deliver_within();
         }
+        self.links.iter_mut().for_each(Link::drop_lost);
         self.links.retain(|link| !link.is_over());
-        self.coordinator.check(&self.links);
         true
+    }
+
+    /// Checks what holds in each state.
+    pub(super) fn check(&self) {
+        self.agent.check();
+        self.coordinator.check(&self.links);
     }
 
     /// Delivers the messages within each process.
@@ -307,6 +316,10 @@ impl World {
         }
         while let Some(at) = self.links.iter().position(|link| !link.commands.is_empty()) {
             self.coordinator.command(self.now, at, &mut self.links);
+        }
+        // A handover does not wait.
+        if self.agent.is_handed_over(&self.links) && self.agent.may_dial(&self.links) {
+            self.agent.dial(self.now, &mut self.links);
         }
     }
 

@@ -7,6 +7,8 @@
 //! - BYTES: a client gets the bytes of its response in order, none twice, and its end only behind all of them;
 //! - STREAM: on one connection no frame of a job follows its terminal frame;
 //! - RUNS-ONCE: a job is accepted once and runs once;
+//! - CANCEL: of a job whose client has left nothing more is wanted after a cut;
+//! - ONE-CONNECTION: one connection at most reaches the jobs of a session;
 //! - SLOT: no backend has more jobs than slots, the invariants of the router and its ledger hold, which free each slot once, and
 //!   the coordinator books a slot for exactly those jobs that have a client;
 //! - KEPT and QUIET: see [`checker`].
@@ -86,7 +88,7 @@ fn report(bounds: Bounds) {
     let Visited { states, steps, depth, quiet } = check(bounds, Order::DepthFirst);
     println!("{bounds:?}");
     println!("{states} states, {steps} steps, depth {depth}, {quiet} of them quiet, {:?}", start.elapsed());
-    println!("ONE-END, BYTES, STREAM, RUNS-ONCE, SLOT, KEPT and QUIET hold");
+    println!("ONE-END, BYTES, STREAM, RUNS-ONCE, CANCEL, ONE-CONNECTION, SLOT, KEPT and QUIET hold");
 }
 
 #[test]

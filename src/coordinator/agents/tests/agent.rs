@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::link::{AgentEnd, Down, Link, Up};
+use super::world::Bounds;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::scheduling::catalog::{BackendPolicy, Catalog, Seen, Terms};
 use crate::core::scheduling::estimate::Outline;
@@ -69,9 +70,11 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// An agent with so many backends of one slot each. `reports`: they report their load.
-    pub(super) fn new(now: Instant, slots: u32, agreed: Extensions, reports: bool) -> Self {
-        let limits = Limits { max_concurrent_total: slots, max_tokens_per_minute: None, max_message_bytes: None };
+    /// An agent with backends of one slot each.
+    pub(super) fn new(now: Instant, bounds: &Bounds, agreed: Extensions) -> Self {
+        let Bounds { slots, excess, reports, .. } = *bounds;
+        let limits =
+            Limits { max_concurrent_total: slots + excess, max_tokens_per_minute: None, max_message_bytes: None };
         let mut router = Router::new(RouterSettings { limits, settle_at: now }, RandomState::new());
         let seen = |n: u32| {
             let model = ModelReport { id: "m".into(), context_window: None, endpoints: Endpoints::CHAT, price: None };

@@ -146,7 +146,6 @@ impl Coordinator {
         match frame {
             Up::Hello(_) => panic!("a second handshake"),
             Up::Offer(mut offer) => {
-                offer.limits.max_concurrent_total += self.excess;
                 offer.models.iter_mut().for_each(|model| model.max_concurrent += self.excess);
                 if self.jobs_of(connection).is_some() {
                     self.roster.offer(id, offer);
@@ -217,6 +216,8 @@ impl Coordinator {
             (Some((id, session)), Some(request)) if outlives && session.is_meant_by(request) => {
                 older = self.roster.rejoin(*id, info);
                 let (mut wanted, gone) = session.resume(ConnectionId(connection.number), &request.jobs);
+                let has_client = session.jobs.clients().all(|(_, client)| !client.is_gone);
+                assert!(has_client, "CANCEL: a job is wanted whose client has left");
                 wanted.sort_unstable_by_key(|job| job.job_id);
                 for missing in &gone {
                     self.roster.release(*id, missing.job);
@@ -267,6 +268,8 @@ impl Coordinator {
             match session.after(ConnectionId(link.generation.number), true) {
                 AfterConnection::NotHeld => {}
                 AfterConnection::Waits => {
+                    let has_client = session.jobs.clients().all(|(_, client)| !client.is_gone);
+                    assert!(has_client, "CANCEL: a job waits for the agent whose client has left");
                     self.roster.part(*id);
                     session.wait((now + WINDOW).into());
                 }
@@ -306,8 +309,13 @@ impl Coordinator {
         }
     }
 
-    /// The slots that are booked are those of the session's jobs that have clients.
-    pub(super) fn check(&self, links: &[Link]) {
+    /// The slots that are booked are those of the session's jobs that have clients, and one connection at most reaches them.
+    pub(super) fn check(&mut self, links: &[Link]) {
+        let mut reaching = 0;
+        for link in links.iter().filter(|link| link.coordinator != CoordinatorEnd::Gone) {
+            reaching += usize::from(self.jobs_of(link.generation).is_some());
+        }
+        assert!(reaching <= 1, "ONE-CONNECTION: two connections reach the jobs of a session");
         let session = self.session.iter().flat_map(|(_, session)| session.jobs.clients());
         let mut jobs: Vec<JobId> = session.filter(|(_, client)| !client.is_gone).map(|(job, _)| job).collect();
         jobs.sort_unstable();

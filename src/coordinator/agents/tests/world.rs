@@ -16,7 +16,7 @@ pub(super) struct Bounds {
     pub(super) jobs: u8,
     /// Backends, of one slot each.
     pub(super) slots: u32,
-    /// Jobs that the coordinator sends beyond them.
+    /// Jobs that the agent may have beyond them, as an operator may configure it, and which the coordinator sends.
     pub(super) excess: u32,
     /// The longest response.
     pub(super) bytes: u64,
@@ -141,7 +141,7 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "any instant does as the start of a test's own time")]
         let now = Instant::now();
         let agreed = if bounds.resumes { Extensions::all() } else { Extensions::without_resume() };
-        let agent = Agent::new(now, bounds.slots, agreed, bounds.reports);
+        let agent = Agent::new(now, &bounds, agreed);
         Self { left: bounds, now, agent, coordinator: Coordinator::new(&bounds, agreed), links: Vec::new() }
     }
 
@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Checks what holds in each state.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&mut self) {
         self.agent.check();
         self.coordinator.check(&self.links);
     }

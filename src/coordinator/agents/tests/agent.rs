@@ -252,14 +252,13 @@ impl Agent {
 
     /// Sends the close frames that waited for what has been written now.
     fn close_written(&self, links: &mut [Link]) {
-        for at in 0..links.len() {
-            let generation = links[at].generation;
+        for link in links.iter_mut().filter(|link| link.agent == AgentEnd::ClosesBehind) {
             let is_written = |work: &Response| {
-                work.connection != generation || work.delivery.unwritten() == 0 && !work.delivery.terminal_is_due()
+                work.connection != link.generation || work.delivery.unwritten() == 0 && !work.delivery.terminal_is_due()
             };
-            if links[at].agent == AgentEnd::ClosesBehind && self.router.works().all(|(_, work)| is_written(work)) {
-                links[at].agent = AgentEnd::Closing;
-                links[at].up.push_back(Up::Close);
+            if self.router.works().all(|(_, work)| is_written(work)) {
+                link.agent = AgentEnd::Closing;
+                link.up.push_back(Up::Close);
             }
         }
     }

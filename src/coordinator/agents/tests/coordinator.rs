@@ -74,11 +74,12 @@ impl Coordinator {
         let Some(job) = self.clients.iter().find(|(_, fate)| *fate == Fate::Unsent).map(|(job, _)| *job) else {
             return false;
         };
+        let connection = self.session.as_ref().and_then(|(id, _)| self.roster.link(*id));
+        let has_room = |link: &&mut Link| Some(link.generation) == connection && link.down.len() < room;
+        let Some(link) = links.iter_mut().find(has_room) else { return false };
         let demand = Demand { model: "m".into(), endpoint: Endpoint::ChatCompletions };
         let assigned = self.roster.assign(&demand, FrameLength::of(1), &Tries::default(), job);
-        let Ok(assigned) = assigned else { return false };
-        let link = links.iter_mut().find(|link| link.generation == assigned.link).expect("a connection on the roster");
-        if link.down.len() >= room {
+        if assigned.is_err() {
             return false;
         }
         *self.fate(job) = Fate::Waits;
@@ -106,7 +107,7 @@ impl Coordinator {
     }
 
     /// A connection takes a message from its mailbox.
-    pub(super) fn command(&mut self, now: Instant, at: usize, links: &mut Vec<Link>) {
+    pub(super) fn command(&mut self, now: Instant, at: usize, links: &mut [Link]) {
         let connection = links[at].generation;
         match links[at].commands.pop_front().expect("a message") {
             Command::Cancel(job) => {
@@ -136,7 +137,7 @@ impl Coordinator {
     }
 
     /// Takes the next frame of a connection.
-    pub(super) fn read(&mut self, now: Instant, at: usize, links: &mut Vec<Link>) {
+    pub(super) fn read(&mut self, now: Instant, at: usize, links: &mut [Link]) {
         let connection = links[at].generation;
         let frame = links[at].up.pop_front().expect("a frame");
         if let (Up::Hello(request), CoordinatorEnd::Handshake) = (&frame, links[at].coordinator) {

@@ -122,7 +122,8 @@ fn status(head: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
     let mut words = line.split(' ');
     words.next()?.starts_with("HTTP/1.").then_some(())?;
-    words.next()?.parse().ok()
+    let status = words.next()?;
+    (status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit())).then(|| status.parse().ok())?
 }
 
 /// Has the system end a connection whose peer acknowledges nothing for so long, or takes nothing. Not for a backend: one that
@@ -158,6 +159,22 @@ mod tests {
         assert_eq!(interleaved(found), mixed);
         let found = addresses(["1.0.0.1:1", "[::1]:1", "[::2]:1", "[::3]:1", "[::4]:1"]);
         assert_eq!(interleaved(found.clone()), found);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_makes_a_connection_by_a_status_of_three_digits() {
+        for (status, answer) in [
+            ("200", Ok(())),
+            ("299", Ok(())),
+            ("407", Err(ProxyFault::Status(407))),
+            ("0200", Err(ProxyFault::NotHttp)),
+            ("+200", Err(ProxyFault::NotHttp)),
+            ("20", Err(ProxyFault::NotHttp)),
+        ] {
+            let head = format!("HTTP/1.1 {status} x\r\n\r\ntunnel");
+            let mut stream = head.as_bytes();
+            assert_eq!((read_answer(&mut stream).await, stream), (answer, &b"tunnel"[..]), "{status}");
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn take(world: &mut World, step: &Step, requests: &[Request]) {
             }
         }
         Step::Write(n) => {
-            let queued = world.running.keys().chain(&world.ending).copied().collect();
+            let queued = world.running.keys().chain(world.ending.keys()).copied().collect();
             if let Some(ticket) = pick(queued, n) {
                 world.write(ticket);
             }

@@ -1,7 +1,7 @@
 //! The simulated world of a router: servers, a driver that carries out effects, and a coordinator that counts the ends of
 //! jobs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -50,8 +50,8 @@ pub(super) struct World {
     pub(super) drain_announced: Option<usize>,
     pub(super) submissions: Submissions,
     pub(super) running: BTreeMap<Ticket, Run>,
-    /// Jobs whose error frame is queued.
-    pub(super) ending: BTreeSet<Ticket>,
+    /// Jobs whose error frame is queued, and the servers that they have left.
+    pub(super) ending: BTreeMap<Ticket, Option<BackendId>>,
     asked: HashMap<BackendId, Instant>,
     lost_pools: HashSet<BackendId>,
     pub(super) draining: bool,
@@ -77,7 +77,7 @@ impl World {
             drain_announced: None,
             submissions: Submissions::default(),
             running: BTreeMap::new(),
-            ending: BTreeSet::new(),
+            ending: BTreeMap::new(),
             asked: HashMap::new(),
             lost_pools: HashSet::new(),
             draining: false,
@@ -269,7 +269,7 @@ impl World {
 
     /// The pump writes the last frame of a job, if it is queued.
     pub(super) fn write(&mut self, ticket: Ticket) {
-        let outcome = if self.ending.remove(&ticket) {
+        let outcome = if self.ending.remove(&ticket).is_some() {
             // For the router the job leaves the server only now.
             let backend = self.router.ledger.get(ticket).and_then(|entry| entry.backend.as_ref());
             if let Some(server) = backend.and_then(|id| self.servers.get_mut(id)) {
@@ -304,8 +304,10 @@ impl World {
                 Effect::Fail { ticket, .. } => {
                     assert!(self.router.work(ticket).is_some(), "EFFECT-REFERS: a job that is gone is ended");
                     if self.running.get(&ticket).is_none_or(|run| run.claimed.is_none()) {
+                        let backend = self.running.get(&ticket).map(|run| run.backend.clone());
                         self.abandon(ticket, ms(0));
-                        assert!(self.ending.insert(ticket), "ONE-TERMINAL: a job is ended twice");
+                        let first = self.ending.insert(ticket, backend).is_none();
+                        assert!(first, "ONE-TERMINAL: a job is ended twice");
                     }
                 }
                 Effect::Cancel { work } => {
@@ -313,7 +315,11 @@ impl World {
                     let gone: Vec<Ticket> =
                         self.running.keys().filter(|ticket| self.router.job(**ticket).is_none()).copied().collect();
                     gone.into_iter().for_each(|ticket| self.abandon(ticket, ms(0)));
-                    self.ending.retain(|ticket| self.router.job(*ticket).is_some());
+                    // For the router these leave their servers only now.
+                    let ended = self.ending.extract_if(.., |ticket, _| self.router.job(*ticket).is_none());
+                    for backend in ended.filter_map(|(_, backend)| backend) {
+                        self.servers.get_mut(&backend).unwrap().left = Some(self.now);
+                    }
                 }
                 Effect::Release { work } => self.submissions.returned(work.submission),
                 Effect::Probe(backend) => assert!(self.servers.contains_key(&backend), "EFFECT-REFERS"),
@@ -342,7 +348,7 @@ impl World {
 
     /// Servers answer and frames are written until no job is running.
     pub(super) fn run_all(&mut self) {
-        while let Some(ticket) = self.running.keys().chain(&self.ending).next().copied() {
+        while let Some(ticket) = self.running.keys().chain(self.ending.keys()).next().copied() {
             self.answer(ticket);
             self.write(ticket);
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::assemble::assembled;
 use super::input::Input;
-use super::sse::by_the_book;
+use crate::core::formats::sse::standard;
 use crate::core::formats::assemble::AssembleError;
 use crate::core::formats::disassemble::disassemble;
 use crate::messages::endpoint::Endpoint;
@@ -20,7 +20,7 @@ pub fn check(input: &[u8]) {
     let body = input.rest();
     let Ok(stream) = disassemble(endpoint, body) else { return };
     assert!(stream.len() <= GROWTH * body.len() + FIXED, "what comes out is bounded");
-    let mut events = by_the_book(&stream);
+    let mut events = standard::events(&stream);
     assert!(stream.ends_with(b"\n\n"));
     if endpoint == Endpoint::Messages {
         assert_eq!(events.last().map(|(name, _)| &name[..]), Some(&b"message_stop"[..]));

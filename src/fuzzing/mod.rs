@@ -13,7 +13,7 @@ mod input;
 #[cfg(test)]
 mod tests;
 
-/// Makes one target of one name: its module has its check.
+/// Makes a target and its test of one name: the module of that name has the check.
 macro_rules! targets {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         $(mod $name;)*
@@ -21,6 +21,11 @@ macro_rules! targets {
 
         /// Every target: its name, and its check.
         pub const TARGETS: [(&str, fn(&[u8])); [$(stringify!($name)),*].len()] = [$((stringify!($name), $name)),*];
+
+        #[cfg(test)]
+        mod holds {
+            $(#[test] fn $name() { super::tests::holds(stringify!($name), super::$name); })*
+        }
     };
 }
 

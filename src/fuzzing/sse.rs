@@ -1,7 +1,7 @@
 //! The splitter of events, compared with the algorithm of the standard.
 
 use super::input::Input;
-use crate::core::formats::sse::{Event, Part, SseSplitter};
+use crate::core::formats::sse::{Event, Part, SseSplitter, standard};
 
 pub fn check(input: &[u8]) {
     let mut input = Input::new(input);
@@ -14,7 +14,7 @@ pub fn check(input: &[u8]) {
     assert!(whole.0.iter().map(|part| part.name.len() + part.data.len()).sum::<usize>() <= 2 * body.len() + 2);
     let events: Vec<_> = whole.0.into_iter().filter(|part| !part.is_long).collect();
     assert!(events.iter().all(|event| event.name.len() + event.data.len() <= limit));
-    let expected = by_the_book(body);
+    let expected = standard::events(body);
     if whole.1 == 0 {
         let found: Vec<_> = events.into_iter().map(|event| (event.name, event.data)).collect();
         assert_eq!(found, expected);
@@ -52,46 +52,4 @@ fn parts(limit: usize, pieces: &[&[u8]]) -> (Vec<Owned>, u64) {
     pieces.iter().for_each(|piece| splitter.feed_parts(piece, &mut take));
     splitter.finish_parts(&mut take);
     (parts, splitter.oversized())
-}
-
-/// The standard's algorithm over the whole body at once, without a bound, and with an event at the end that has no blank line.
-pub(super) fn by_the_book(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let mut lines = vec![Vec::new()];
-    let mut bytes = body.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\r' => {
-                bytes.next_if_eq(&b'\n');
-                lines.push(Vec::new());
-            }
-            b'\n' => lines.push(Vec::new()),
-            byte => lines.last_mut().unwrap().push(byte),
-        }
-    }
-    lines.push(Vec::new());
-    let (mut events, mut name, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    for line in lines {
-        let colon = line.iter().position(|&byte| byte == b':');
-        let (field, value) = match colon {
-            Some(at) => (&line[..at], line[at + 1..].strip_prefix(b" ").unwrap_or(&line[at + 1..])),
-            None => (&line[..], &b""[..]),
-        };
-        match field {
-            b"" if colon.is_none() => {
-                if data.pop().is_some() {
-                    events.push((name.clone(), data.clone()));
-                }
-                name.clear();
-                data.clear();
-            }
-            b"data" => {
-                data.extend_from_slice(value);
-                data.push(b'\n');
-            }
-            b"event" => name = value.to_vec(),
-            _ => {}
-        }
-    }
-    events
 }

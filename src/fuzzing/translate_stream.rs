@@ -7,7 +7,7 @@ use memchr::memmem;
 use serde::de::IgnoredAny;
 
 use super::input::{Cut, Input};
-use super::sse::by_the_book;
+use crate::core::formats::sse::standard;
 use crate::core::formats::key_trace::KeyTrace;
 use crate::core::formats::translate::tests::grammar;
 use crate::core::formats::translate::{MessageEvents, Thinking};
@@ -44,7 +44,7 @@ pub fn check(input: &[u8]) {
         grammar::check(&events, &ending);
         has_no_key(&events, key.as_deref());
     }
-    for (_, data) in by_the_book(&out) {
+    for (_, data) in standard::events(&out) {
         serde_json::from_slice::<IgnoredAny>(&data).unwrap();
     }
     if !is_whole {

@@ -346,5 +346,7 @@ fn value_of<'a>(line: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod standard;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{EVENT_LIMIT, Event, Part, START, SseSplitter};
+use super::{EVENT_LIMIT, Event, Part, START, SseSplitter, standard};
 
 type Owned = (Vec<u8>, Vec<u8>);
 
@@ -23,48 +23,6 @@ fn split(limit: usize, pieces: &[&[u8]]) -> (Vec<Owned>, u64) {
 fn data_of(body: &str) -> Vec<String> {
     let (events, _) = split(EVENT_LIMIT, &[body.as_bytes()]);
     events.into_iter().map(|(_, data)| String::from_utf8(data).unwrap()).collect()
-}
-
-/// The standard's algorithm over the whole body at once, without a bound.
-fn by_the_book(body: &[u8]) -> Vec<Owned> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let mut lines = vec![Vec::new()];
-    let mut bytes = body.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\r' => {
-                bytes.next_if_eq(&b'\n');
-                lines.push(Vec::new());
-            }
-            b'\n' => lines.push(Vec::new()),
-            byte => lines.last_mut().unwrap().push(byte),
-        }
-    }
-    lines.push(Vec::new());
-    let (mut events, mut name, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    for line in lines {
-        let colon = line.iter().position(|&byte| byte == b':');
-        let (field, value) = match colon {
-            Some(at) => (&line[..at], line[at + 1..].strip_prefix(b" ").unwrap_or(&line[at + 1..])),
-            None => (&line[..], &b""[..]),
-        };
-        match field {
-            b"" if colon.is_none() => {
-                if data.pop().is_some() {
-                    events.push((name.clone(), data.clone()));
-                }
-                name.clear();
-                data.clear();
-            }
-            b"data" => {
-                data.extend_from_slice(value);
-                data.push(b'\n');
-            }
-            b"event" => name = value.to_vec(),
-            _ => {}
-        }
-    }
-    events
 }
 
 #[test]
@@ -193,7 +151,7 @@ proptest! {
         cuts.extend([0, body.len()]);
         cuts.sort_unstable();
         let pieces: Vec<_> = cuts.windows(2).map(|ends| &body[ends[0]..ends[1]]).collect();
-        prop_assert_eq!(split(EVENT_LIMIT, &pieces), (by_the_book(&body), 0));
+        prop_assert_eq!(split(EVENT_LIMIT, &pieces), (standard::events(&body), 0));
     }
 
     #[test]
@@ -216,7 +174,7 @@ proptest! {
         let whole = parts(limit, &[body.as_bytes()]);
         prop_assert_eq!(parts(limit, &pieces), whole.clone());
         // A long event with only data lines is delivered whole, except white space, as in the standard.
-        let events = by_the_book(body.as_bytes());
+        let events = standard::events(body.as_bytes());
         if lines.iter().all(|line| line.starts_with("data: ") || line.trim().is_empty()) {
             let squeezed = |data: &[u8]| data.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>();
             let ours: Vec<_> = whole.iter().map(|(_, _, data)| squeezed(data)).collect();

@@ -19,20 +19,19 @@ import argparse
 import asyncio
 import collections
 import itertools
-import pathlib
 import random
 import re
+import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
 from lab import processes
 from lab.answers import Order
 from lab.asking import ask
 from lab.coordinator import Coordinator
-from lab.processes import Failed, Process, free_port, get, get_json, python, say
+from lab.parts import run
+from lab.processes import Failed, Process, free_port, get, get_json, python, say, until
 
 # Agents that are killed side by side. Most of their time they wait.
 WORKERS = 4
@@ -166,7 +165,7 @@ class Victim:
         self.moments["a provider id" if self.home.text("key.provider") else before] += 1
         await self.comes_back(key)
         self.agent.kill()
-        subprocess.run(["rm", "-r", str(self.home.directory)], check=True)
+        shutil.rmtree(self.home.directory)
 
     async def change(self, span):
         """A kill while the agent stores another provider id."""
@@ -297,14 +296,6 @@ async def kill_coordinators(directory, count, seed):
             return 0
         return len(await asyncio.to_thread(get_json, address, "/api/agents"))
 
-    async def until(condition, limit, what):
-        begin = time.monotonic()
-        while not await condition():
-            if time.monotonic() - begin > limit:
-                raise Failed(f"in {limit} s there was no {what}")
-            await asyncio.sleep(0.01)
-        return time.monotonic() - begin
-
     async def all_there():
         return await agents() == 3
 
@@ -378,22 +369,12 @@ async def main():
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="of the random moments")
     arguments = parser.parse_args()
     say(f"binary: {processes.binary()}; seed: {arguments.seed}")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="outpost-kill-"))
-    try:
-        if arguments.part != "coordinator":
-            say("agents: kills at random moments")
-            await kill_agents(directory, arguments.n or 1000, arguments.seed)
-        if arguments.part != "agent":
-            say("coordinator: kills under load")
-            await kill_coordinators(directory, arguments.n or 20, arguments.seed)
-    except Failed as failure:
-        say(f"FAILED: {failure}; logs are in {directory}")
-        return 1
-    finally:
-        processes.stop_all()
-    say("held")
-    subprocess.run(["rm", "-r", str(directory)], check=True)
-    return 0
+    parts = []
+    if arguments.part != "coordinator":
+        parts.append(("agents: kills at random moments", lambda directory: kill_agents(directory, arguments.n or 1000, arguments.seed)))
+    if arguments.part != "agent":
+        parts.append(("coordinator: kills under load", lambda directory: kill_coordinators(directory, arguments.n or 20, arguments.seed)))
+    return await run("kill", parts)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,16 @@ Exit codes: 0 what is promised has held, 1 something has not, 2 the command line
 
 import argparse
 import asyncio
-import pathlib
-import subprocess
 import sys
-import tempfile
 import time
 
 from lab import processes
 from lab.answers import Order
 from lab.asking import ask
 from lab.coordinator import Coordinator
-from lab.processes import Failed, Process, free_port, get_json, python, say
+from lab.parts import run
+from lab.processes import Failed, Process, free_port, get_json, python, say, until
+from lab.tcp import copy
 
 MB = 1_000_000
 MOST = 150 * MB
@@ -48,18 +47,6 @@ def start_agent(directory, url, backend, name="agent", **env):
 
 async def status_of(address):
     return await asyncio.to_thread(get_json, address, "/status")
-
-
-async def until(condition, limit, what):
-    """Waits for a condition, which may be a coroutine."""
-    end = time.monotonic() + limit
-    while True:
-        result = condition()
-        if await result if asyncio.iscoroutine(result) else result:
-            return
-        if time.monotonic() > end:
-            raise Failed(f"in {limit} s there was no {what}")
-        await asyncio.sleep(0.05)
 
 
 async def kept(directory, jobs, megabytes):
@@ -120,20 +107,11 @@ class CuttingRelay:
         pair = (writer, far_writer)
         self.open.add(pair)
         try:
-            await asyncio.gather(self.copy(reader, far_writer), self.copy(far_reader, writer))
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
         except asyncio.CancelledError:
             # The script ends.
             pass
         self.open.discard(pair)
-
-    async def copy(self, reader, writer):
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        writer.close()
 
     def cut(self):
         for pair in self.open:
@@ -213,23 +191,14 @@ async def main():
     parser.add_argument("-n", type=int, default=100, metavar="N", help="cycles")
     arguments = parser.parse_args()
     say(f"binary: {processes.binary()}")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="outpost-memory-"))
-    try:
-        if arguments.part != "cycles":
-            say("kept: a coordinator that acknowledges nothing")
-            await kept(directory, 300, 1)
-            await kept(directory, 10, 30)
-        if arguments.part != "kept":
-            say(f"cycles: {arguments.n} cuts and resumptions")
-            await cycles(directory, arguments.n)
-    except Failed as failure:
-        say(f"FAILED: {failure}; logs are in {directory}")
-        return 1
-    finally:
-        processes.stop_all()
-    say("held")
-    subprocess.run(["rm", "-r", str(directory)])
-    return 0
+    parts = []
+    if arguments.part != "cycles":
+        title = "kept: a coordinator that acknowledges nothing"
+        parts += [(title, lambda directory: kept(directory, 300, 1)), (title, lambda directory: kept(directory, 10, 30))]
+    if arguments.part != "kept":
+        title = f"cycles: {arguments.n} cuts and resumptions"
+        parts.append((title, lambda directory: cycles(directory, arguments.n)))
+    return await run("memory", parts)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import json
 import sys
 import time
 
+from lab.tcp import copy
+
 EVERY = 0.25
 
 
@@ -74,17 +76,6 @@ class Frontend:
             return
         say(f"closed a connection of {self.kind}")
         writer.close()
-
-
-async def copy(reader, writer):
-    """One direction. Its end is the end of the connection: neither clients nor agents close one half."""
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    writer.close()
 
 
 async def main():

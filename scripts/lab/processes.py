@@ -1,5 +1,6 @@
 """Processes of the binary and of these scripts: started with only the environment that is given, killed at the end."""
 
+import asyncio
 import atexit
 import http.client
 import json
@@ -131,6 +132,16 @@ def wait_until(condition, limit, what, every=0.02):
         if time.monotonic() - begin > limit:
             raise Failed(f"in {limit} s there was no {what}")
         time.sleep(every)
+    return time.monotonic() - begin
+
+
+async def until(condition, limit, what, every=0.02):
+    """The same for a condition that is a coroutine function."""
+    begin = time.monotonic()
+    while not await condition():
+        if time.monotonic() - begin > limit:
+            raise Failed(f"in {limit} s there was no {what}")
+        await asyncio.sleep(every)
     return time.monotonic() - begin
 
 

@@ -47,7 +47,7 @@ pub(super) fn read(reader: &mut Reader<'_>, insecure: Insecure) -> Option<Vec<Co
     Some(urls.into_iter().zip(codes).map(|(url, enrollment_code)| CoordinatorSite { url, enrollment_code }).collect())
 }
 
-/// The code for each coordinator: a code is sent to nobody but the one that it is for.
+/// The code for each coordinator: a code is sent only to the coordinator that it is for.
 fn codes(reader: &mut Reader<'_>, code: Option<Secret>, coordinators: usize) -> Option<Vec<Option<Secret>>> {
     let Some(code) = code else { return Some(vec![None; coordinators]) };
     if coordinators == 1 {

@@ -20,7 +20,7 @@ pub fn check(input: &[u8]) {
 fn is_read(body: &[u8], endpoint: Endpoint) {
     let found = read(body, endpoint);
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        // A parser goes less deep, and half a surrogate pair or a large number is none to it.
+        // The parser of the comparison takes less depth, no half of a surrogate pair, and no number out of its range.
         return;
     };
     match found {

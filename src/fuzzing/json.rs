@@ -145,7 +145,7 @@ fn are_noted(text: &[u8], members: &[Member<'_>]) {
 fn has_the_tokens(text: &[u8]) {
     let mut theirs = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    // Half a surrogate pair is no text, and a parser goes less deep.
+    // The parser of the comparison takes less depth, and no half of a surrogate pair.
     if (Visits(&mut theirs)).deserialize(&mut deserializer).is_err() {
         return;
     }

@@ -38,7 +38,7 @@ pub fn check(input: &[u8]) {
     }
     let ending = whole.finish(&mut out);
     assert!(out.len() <= GROWTH * body.len() + FIXED, "what comes out is bounded");
-    // Half a surrogate pair comes through as the backend spelled it, and is no text to a parser.
+    // Half a surrogate pair comes through as the backend spelled it, and the parser of the comparison does not take it.
     if memmem::find(&out, b"\\ud").is_none() && memmem::find(&out, b"\\uD").is_none() {
         let events = grammar::events(&out);
         grammar::check(&events, &ending);

@@ -28,7 +28,7 @@ impl Place {
         self.folder.path().join("identity.key.provider")
     }
 
-    /// A place with a key, which nobody holds.
+    /// A place with a key, which no process holds.
     fn with_key() -> (Self, [u8; 32]) {
         let place = Self::new();
         let pubkey = take(&place.key()).0.pubkey();

@@ -14,7 +14,7 @@ use std::time::Duration;
 const QUEUE: usize = 4096;
 
 /// What stands before the number of lines that were dropped.
-const MISSED: &str = "log lines dropped, nobody took them in time count=";
+const MISSED: &str = "log lines dropped, they were not read in time count=";
 
 enum Item {
     Line(Vec<u8>),

@@ -61,27 +61,27 @@ async fn running_jobs_finish_and_new_ones_are_refused() {
 async fn an_idle_agent_closes_at_once() {
     let mut harness = Harness::builder().start();
     let mut link = harness.connect().await;
-    let told = Instant::now();
+    let begin = Instant::now();
     harness.drain();
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
-    assert!(told.elapsed() < Duration::from_millis(10));
+    assert!(begin.elapsed() < Duration::from_millis(10));
     harness.stop().await;
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_job_that_outlasts_the_grace_ends_with_an_error_before_the_close() {
     let (mut harness, mut link, mut request, job) = working().await;
-    let told = Instant::now();
+    let begin = Instant::now();
     harness.drain();
     assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
-    assert_eq!(told.elapsed().as_secs(), 30);
+    assert_eq!(begin.elapsed().as_secs(), 30);
     request.dropped().await;
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
     let progress = |event: &Event| matches!(event, Event::DrainProgress(progress) if progress.in_flight == 1);
-    let said = harness.events().iter().filter(|entry| progress(&entry.event)).count();
-    assert!((5..=6).contains(&said), "every five seconds, not {said} times");
+    let logged = harness.events().iter().filter(|entry| progress(&entry.event)).count();
+    assert!((5..=6).contains(&logged), "every five seconds, not {logged} times");
     harness.stop().await;
 }
 
@@ -90,26 +90,26 @@ async fn a_second_drain_ends_running_jobs_at_once() {
     let (mut harness, mut link, mut request, job) = working().await;
     harness.drain();
     link.fence().await;
-    let told = Instant::now();
+    let begin = Instant::now();
     harness.drain();
     assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
     request.dropped().await;
     assert_eq!(link.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
-    assert!(told.elapsed() < Duration::from_millis(10));
+    assert!(begin.elapsed() < Duration::from_millis(10));
     harness.stop().await;
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn two_drains_at_the_same_moment_are_two() {
     let (mut harness, mut link, mut request, job) = working().await;
-    let told = Instant::now();
+    let begin = Instant::now();
     harness.drain();
     harness.drain();
     assert_eq!(link.outcome_of(job).await.code(), ErrorCode::Internal);
     request.dropped().await;
     assert_eq!(harness.exit().await, Exit::Drained);
-    assert!(told.elapsed() < Duration::from_millis(10), "{:?}", told.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(10), "{:?}", begin.elapsed());
     harness.stop().await;
 }
 
@@ -151,10 +151,10 @@ async fn without_a_connection_the_agent_ends_at_once() {
             None => Some(harness.coordinator.next_connection().await),
             Some(_) => None,
         };
-        let told = Instant::now();
+        let begin = Instant::now();
         harness.drain();
         assert_eq!(harness.exit().await, Exit::Drained);
-        assert!(told.elapsed() < Duration::from_millis(10), "{fault:?}");
+        assert!(begin.elapsed() < Duration::from_millis(10), "{fault:?}");
         assert!(!harness.coordinator.is_called(), "{fault:?}");
         drop(link);
         harness.stop().await;
@@ -188,12 +188,12 @@ async fn a_coordinator_that_reads_nothing_delays_the_end_only_briefly() {
     (0..24).for_each(|_| request.piece(vec![b'\n'; 8 * 1024]));
     let mut read = request.clone();
     read.taken(24).await;
-    let told = Instant::now();
+    let begin = Instant::now();
     harness.drain();
     harness.until(|state| state.phase == Phase::Draining).await;
     harness.drain();
     assert_eq!(harness.exit().await, Exit::Drained);
-    assert!(told.elapsed() <= Duration::from_secs(6), "{:?}", told.elapsed());
+    assert!(begin.elapsed() <= Duration::from_secs(6), "{:?}", begin.elapsed());
     harness.stop().await;
 }
 
@@ -285,7 +285,7 @@ async fn a_drain_goes_on_over_other_connections_until_the_last_end_is_acknowledg
 async fn a_drain_that_does_not_get_its_connection_back_or_its_last_acknowledgement_ends_with_the_grace() {
     for comes_back_once in [false, true] {
         let (mut harness, mut link, request, job) = draining_with_a_session().await;
-        let told = Instant::now();
+        let begin = Instant::now();
         if comes_back_once {
             link.fail(LinkFault::Reset);
             link = comes_back(&mut harness, job, false).await;
@@ -296,7 +296,7 @@ async fn a_drain_that_does_not_get_its_connection_back_or_its_last_acknowledgeme
             link.fail(LinkFault::Reset);
         }
         assert_eq!(harness.exit().await, Exit::Drained);
-        assert!((30..=36).contains(&told.elapsed().as_secs()), "{comes_back_once} {:?}", told.elapsed());
+        assert!((30..=36).contains(&begin.elapsed().as_secs()), "{comes_back_once} {:?}", begin.elapsed());
         harness.stop().await;
     }
 }
@@ -329,11 +329,11 @@ async fn a_drain_that_is_done_waits_for_no_handover() {
     let (next, _) = harness.coordinator.challenged().await;
     finish(&request);
     old.outcome_of(job).await.done();
-    let told = Instant::now();
+    let begin = Instant::now();
     old.ack_final(job);
     assert_eq!(old.ended().await, Some((Some(1000), String::new())));
     assert_eq!(harness.exit().await, Exit::Drained);
-    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     drop(next);
     harness.stop().await;
 }

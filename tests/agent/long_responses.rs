@@ -80,7 +80,7 @@ async fn a_whole_body_longer_than_what_is_held_is_sent_as_it_comes() {
 
     backend.reply([Reply::Content("application/json", body.slice(..body.len() - 1))]);
     let trace = served(&mut link, Endpoint::Embeddings, Whole).await;
-    assert_eq!(trace.code(), ErrorCode::Internal, "half an object is none");
+    assert_eq!(trace.code(), ErrorCode::Internal, "half an object is an error");
     harness.stop().await;
 }
 

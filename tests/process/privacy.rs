@@ -150,8 +150,8 @@ async fn nothing_private_is_seen_in_the_log_at_trace_nor_on_the_pages() {
         let page = request(status, &format!("GET {path}"), "", "").await;
         canaries.assert_unseen(path, &page.body);
     }
-    let told = Setup::new(&["status", "--json"]).env("OUTPOST_STATUS_ADDR", status.to_string()).finish().await;
-    canaries.assert_unseen("outpost status", &told.stdout);
+    let shown = Setup::new(&["status", "--json"]).env("OUTPOST_STATUS_ADDR", status.to_string()).finish().await;
+    canaries.assert_unseen("outpost status", &shown.stdout);
     drop(link);
     process.logged("disconnected").await;
     process.signal(rustix::process::Signal::TERM);

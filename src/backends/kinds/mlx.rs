@@ -40,7 +40,7 @@ struct Health {
 async fn identify(api: &ApiClient) -> Result<(), ProbeError> {
     let (health, models) = future::try_join(api.json::<Health>("/health", DOCUMENT), api.get(MODELS, LIST)).await?;
     let list: Models = models.json()?;
-    let nobody_owns = !list.data.is_empty() && list.data.iter().all(|model| model.owned_by.is_none());
-    let is_it = models.server.starts_with(SERVER) && health.status == "ok" && nobody_owns;
+    let has_no_owner = !list.data.is_empty() && list.data.iter().all(|model| model.owned_by.is_none());
+    let is_it = models.server.starts_with(SERVER) && health.status == "ok" && has_no_owner;
     if is_it { Ok(()) } else { Err(ProbeError::Unexpected("no sign of MLX-LM")) }
 }

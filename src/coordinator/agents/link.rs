@@ -104,3 +104,28 @@ impl SessionLink {
         self.session.do_send(SessionCommand::Close(reason));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod idle {
+    //! A connection that does nothing, for tests.
+
+    use actix::{Actor, Context, Handler, Recipient};
+
+    use super::SessionCommand;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<SessionCommand> for Idle {
+        type Result = ();
+
+        fn handle(&mut self, _: SessionCommand, _: &mut Self::Context) {}
+    }
+
+    pub(crate) fn connection() -> Recipient<SessionCommand> {
+        Idle.start().recipient()
+    }
+}

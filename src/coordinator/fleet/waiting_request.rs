@@ -77,12 +77,10 @@ impl Drop for WaitingRequest {
 mod tests {
     use std::time::SystemTime;
 
-    use actix::{Actor, Context, Handler};
-
     use super::*;
     use crate::config::{CoordinatorConfig, MapEnvironment};
     use crate::coordinator::agents::handshake::AgentKey;
-    use crate::coordinator::agents::link::{SessionCommand, SessionLink};
+    use crate::coordinator::agents::link::{SessionLink, idle};
     use crate::coordinator::agents::peer::Peer;
     use crate::coordinator::fleet::demand::FrameLength;
     use crate::coordinator::fleet::retry::Tries;
@@ -92,19 +90,6 @@ mod tests {
     use crate::messages::endpoint::Endpoint;
     use crate::messages::wire::{Capabilities, Extensions, Limits, Metadata, ModelOffer};
 
-    /// A session that does nothing.
-    struct Idle;
-
-    impl Actor for Idle {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<SessionCommand> for Idle {
-        type Result = ();
-
-        fn handle(&mut self, _: SessionCommand, _: &mut Self::Context) {}
-    }
-
     /// A coordinator with one agent that offers `m` without slots.
     fn coordinator() -> (Arc<CoordinatorState>, SessionId) {
         let state =
@@ -112,7 +97,7 @@ mod tests {
         let key = AgentKey([1; 32]);
         let (provider, since) = (key.provider_id().unwrap(), SystemTime::UNIX_EPOCH);
         let agent = AgentInfo { key, provider, version: String::new(), extensions: Extensions::NONE, since, link: () };
-        let link = |jobs| SessionLink::new(Idle.start().recipient(), Arc::default(), jobs);
+        let link = |jobs| SessionLink::new(idle::connection(), Arc::default(), jobs);
         let session = state.open_session(agent, None, link).id;
         state.offer(session, offer(0));
         (state, session)
@@ -170,7 +155,7 @@ mod tests {
         drop(first);
         assert_eq!(counts(&state), (1, 0));
         assert!(matches!(second.end(Instant::now()).await, Some(WaitEnd::Slot(_))));
-        assert_eq!(counts(&state), (1, 0), "whoever has the slot frees it");
+        assert_eq!(counts(&state), (1, 0), "the claim frees its slot");
     }
 
     #[actix_rt::test]

@@ -32,7 +32,7 @@ pub(crate) struct Delivery {
 /// The state of a job's terminal frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Terminal {
-    /// There is none: the response goes on.
+    /// The response goes on.
     None,
     /// It is to be written behind the bytes.
     Waiting,

@@ -1,29 +1,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix::{Actor, Context, Handler};
-
 use super::*;
 use crate::config::{CoordinatorConfig, MapEnvironment};
-use crate::coordinator::agents::link::SessionCommand;
+use crate::coordinator::agents::link::idle;
 use crate::coordinator::fleet::response_channel::{ResponseEnd, ResponsePart, ResponseReceiver, response_channel};
 use crate::messages::ids::JobId;
 use crate::messages::wire::{Extensions, KeptJob};
 
 const WINDOW: Duration = Duration::from_secs(60);
-
-/// A connection that does nothing.
-struct Idle;
-
-impl Actor for Idle {
-    type Context = Context<Self>;
-}
-
-impl Handler<SessionCommand> for Idle {
-    type Result = ();
-
-    fn handle(&mut self, _: SessionCommand, _: &mut Self::Context) {}
-}
 
 fn state() -> Arc<CoordinatorState> {
     let config = CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0;
@@ -35,8 +20,7 @@ fn open(state: &CoordinatorState, key: u8, request: Option<&ResumeRequest>) -> O
     let key = AgentKey([key; 32]);
     let (version, extensions, since) = (String::new(), Extensions::all(), SystemTime::now());
     let agent = AgentInfo { key, provider: key.provider_id().unwrap(), version, extensions, since, link: () };
-    let recipient = Idle.start().recipient();
-    state.open_session(agent, request, |jobs| SessionLink::new(recipient, Arc::default(), jobs))
+    state.open_session(agent, request, |jobs| SessionLink::new(idle::connection(), Arc::default(), jobs))
 }
 
 fn job(opened: &OpenedSession) -> (JobId, ResponseReceiver) {

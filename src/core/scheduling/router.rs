@@ -34,7 +34,7 @@ use crate::messages::wire::{Heartbeat, Limits, Tokens};
 mod check;
 mod connections;
 mod effect;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fingerprint;
 mod job;
 mod offers;
@@ -320,25 +320,32 @@ impl<W: Work> Router<W> {
     /// Records the outcome of an ended job for its last backend, and for those that failed it before: if the last one
     /// succeeded, the earlier failures were not caused by the job.
     fn record_outcome(&mut self, now: Instant, backend: Option<&BackendId>, state: &mut JobState<W>, verdict: Verdict) {
-        if let Some(backend) = backend {
-            self.report_verdict(now, backend, state.token.take(), verdict);
-        }
+        let last = backend.map(|backend| (backend.clone(), state.token.take(), verdict));
         let of_suspects = if verdict == Verdict::Success { Verdict::Fault } else { Verdict::Neutral };
-        for suspect in std::mem::take(&mut state.suspects) {
-            self.report_verdict(now, &suspect.backend, suspect.token, of_suspects);
-        }
+        let suspects = std::mem::take(&mut state.suspects).into_iter();
+        let suspects = suspects.map(|suspect| (suspect.backend, suspect.token, of_suspects));
+        self.report_verdicts(now, last.into_iter().chain(suspects));
     }
 
-    /// Reports a job's outcome to the backend's breaker, and announces the change of the offer, if any.
-    fn report_verdict(&mut self, now: Instant, backend: &BackendId, token: Option<BreakerToken>, verdict: Verdict) {
-        let Some(token) = token else { return };
-        let before = self.backends.usable(backend, now);
-        self.backends.report(backend, token, verdict, now);
-        let after = self.backends.usable(backend, now);
-        if before != after {
-            if after == 0 {
-                self.event(RouterEvent::BreakerOpened { backend: backend.clone() });
+    /// Reports what a job says of its backends to their breakers, and announces the change of the offer, if any.
+    fn report_verdicts(
+        &mut self,
+        now: Instant,
+        verdicts: impl IntoIterator<Item = (BackendId, Option<BreakerToken>, Verdict)>,
+    ) {
+        let mut is_changed = false;
+        for (backend, token, verdict) in verdicts {
+            let Some(token) = token else { continue };
+            let before = self.backends.usable(&backend, now);
+            self.backends.report(&backend, token, verdict, now);
+            let after = self.backends.usable(&backend, now);
+            is_changed |= before != after;
+            if before != after && after == 0 {
+                self.event(RouterEvent::BreakerOpened { backend });
             }
+        }
+        // Not before all are reported: an offer counts on none that is open, and the next one may have to wait.
+        if is_changed {
             self.announce(now);
         }
     }

@@ -95,8 +95,8 @@ impl<W: Work> Router<W> {
                 let suspect = Suspect { backend: backend.clone(), token, evidence: failure.evidence };
                 state.suspects.push(suspect);
             }
-            Evidence::Backend => self.report_verdict(now, &backend, token, Verdict::Fault),
-            Evidence::Nothing => self.report_verdict(now, &backend, token, Verdict::Neutral),
+            Evidence::Backend => self.report_verdicts(now, [(backend.clone(), token, Verdict::Fault)]),
+            Evidence::Nothing => self.report_verdicts(now, [(backend.clone(), token, Verdict::Neutral)]),
         }
         if failure.probe {
             self.effects.push_back(Effect::Probe(backend));

@@ -123,6 +123,24 @@ fn a_backend_that_crashes_under_jobs_that_another_one_serves_has_its_breaker_ope
 }
 
 #[test]
+fn no_offer_counts_on_a_backend_whose_breaker_the_same_job_opens() {
+    let mut world = world([Mood::Answers503, Mood::Answers], None);
+    (0..2).for_each(|n| assert_eq!(world.whole_job(n), Fate::Ended));
+    world.turns("b0", Mood::Answers429);
+    world.turns("b1", Mood::TakesNoConnection);
+    (2..5).for_each(|n| drop(world.whole_job(n)));
+    world.wait(ms(8000));
+    world.turns("b0", Mood::Answers503);
+    world.turns("b1", Mood::Answers);
+    assert_eq!((world.usable("b0"), world.usable("b1")), (4, 1));
+    // Its trial at b1 closes that breaker, and is what opens the one of b0. Each offer is checked as it is made.
+    let offers = world.announced.len();
+    assert_eq!(world.whole_job(5), Fate::Ended);
+    assert_eq!((world.usable("b0"), world.usable("b1")), (0, 4));
+    assert_eq!(world.announced.len(), offers + 1);
+}
+
+#[test]
 fn the_breaker_of_an_overloaded_or_only_backend_stays_closed() {
     for mood in [Mood::Crashes, Mood::Answers503, Mood::Answers429, Mood::Answers400, Mood::LacksModel, Mood::BreaksOff]
     {

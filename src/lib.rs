@@ -32,6 +32,7 @@
 //! 7. `testkit`: the harness, and `tests/agent`, whose file names list the agent's behaviours.
 // Only with the harness: without it, what only the harness exposes can not be reached.
 #![cfg_attr(feature = "testkit", warn(unreachable_pub))]
+#![cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer runs a part of what tests run"))]
 #![warn(
     clippy::dbg_macro,
     clippy::expect_used,

@@ -60,7 +60,7 @@ mod server;
 mod state;
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use agents::{frame_scanner, frames as agent_frames};
+pub(crate) use agents::{frame_scanner, frames as agent_frames, tests::random as random_sessions};
 #[cfg(any(test, fuzzing))]
 pub(crate) use api::{request as client_request, usage_filter};
 pub use error::CoordinatorError;

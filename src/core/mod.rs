@@ -1,6 +1,6 @@
 //! The pure core: no actor, no runtime, no clock, no environment. Time and randomness are arguments.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fingerprint;
 pub(crate) mod formats;
 pub(crate) mod json;

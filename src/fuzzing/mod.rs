@@ -50,7 +50,7 @@ targets! {
     request,
     /// The router's state machine.
     router,
-    /// The router and its counterpart with a link that is cut.
+    /// A session of an agent with a coordinator, whose connections are cut.
     session,
     /// The splitter of events.
     sse,

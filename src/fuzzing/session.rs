@@ -1,7 +1,7 @@
-//! A session between the router and a coordinator, with a link that is cut wherever the input wants.
+//! A session of an agent with a coordinator: what happens, and when a connection is cut, is chosen by the input.
 
 use super::input::Input;
-use crate::core::scheduling::router::tests::sessions;
+use crate::coordinator::random_sessions::play;
 
 /// The least bytes that choose a step.
 const STEP: usize = 6;
@@ -10,5 +10,5 @@ const MOST_STEPS: usize = 300;
 pub fn check(input: &[u8]) {
     let mut input = Input::new(input);
     let steps = (input.len() / STEP).min(MOST_STEPS);
-    sessions::play(&mut input, steps);
+    play(&mut input, steps);
 }

@@ -109,7 +109,7 @@ impl<S: ClientSide> AgentSession<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl<S> AgentSession<S> {
     /// Adds what is decided from, but for the clients' sides.
     pub(super) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {

@@ -11,6 +11,7 @@ pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod session;
 pub(crate) mod session_lifecycle;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, some of which the fuzzer runs too")]
+pub(crate) mod tests;
 mod workload;

@@ -255,7 +255,7 @@ impl ClientSide for ResponseSender {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fingerprint;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ impl FrameLength {
     }
 
     /// The same length for every agent.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) const fn of(length: usize) -> Self {
         Self { base: length, with_target: length }
     }

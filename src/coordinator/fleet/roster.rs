@@ -20,7 +20,7 @@ pub(crate) use agent::AgentInfo;
 use agent::{Agent, MOST_JOBS, Offer};
 pub(crate) use summary::{AgentSummary, ModelSummary};
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fingerprint;
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl SessionId {
     /// A session for tests without a roster.
     pub(crate) fn numbered(number: usize) -> Self {

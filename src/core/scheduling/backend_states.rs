@@ -191,7 +191,7 @@ impl BackendStates {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl BackendStates {
     pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         // How many breakers there were only numbers the next one, which no old token names.

@@ -154,7 +154,7 @@ impl Breaker {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Breaker {
     pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         let Self { number, phase, episode, trial, cool_down } = self;

@@ -184,7 +184,7 @@ fn count<'a>(times: impl Iterator<Item = &'a Instant>) -> u32 {
     u32::try_from(times.count()).unwrap_or(u32::MAX)
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Capacity {
     pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         let Self { limit, slots, report, cancelled, ended, asked } = self;

@@ -39,7 +39,7 @@ impl Debounce {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Debounce {
     pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         let Self { last } = self;

@@ -234,7 +234,7 @@ impl<T> Ledger<T> {
 
     /// The entries, from which all that is decided follows: the maps are derived from them, as [`Self::check`] checks. The next
     /// ticket is only greater than the others, and only its difference to those removed counts, which is the number of entries.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn decisive(&self) -> impl Iterator<Item = &Entry<T>> {
         let Self { max_total: _, entries, by_job: _, by_backend: _, next_ticket: _, removed: _ } = self;
         entries.values()

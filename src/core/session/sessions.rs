@@ -129,7 +129,7 @@ impl EndedJobs {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Presence {
     pub(crate) fn add_to(&self, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         let Self { connection, resuming, left } = self;
@@ -142,7 +142,7 @@ impl Presence {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl EndedJobs {
     pub(crate) fn add_to(&self, session: usize, to: &mut crate::core::fingerprint::Fingerprint<'_>) {
         // Nothing is decided from their age while there are fewer than are always remembered.

@@ -7,6 +7,5 @@ mod rules;
 mod seeds;
 pub(crate) mod sequences;
 mod server;
-pub(crate) mod sessions;
 mod submission;
 mod world;

@@ -128,7 +128,9 @@ fn no_offer_counts_on_a_backend_whose_breaker_the_same_job_opens() {
     (0..2).for_each(|n| assert_eq!(world.whole_job(n), Fate::Ended));
     world.turns("b0", Mood::Answers429);
     world.turns("b1", Mood::TakesNoConnection);
-    (2..5).for_each(|n| drop(world.whole_job(n)));
+    for n in 2..5 {
+        world.whole_job(n);
+    }
     world.wait(ms(8000));
     world.turns("b0", Mood::Answers503);
     world.turns("b1", Mood::Answers);

@@ -68,3 +68,9 @@ pub use error::CoordinatorError;
 pub use server::CoordinatorHandle;
 pub(crate) use server::CoordinatorServer;
 pub use server::bind;
+#[cfg(feature = "testkit")]
+pub(crate) use {
+    agents::session_lifecycle::expire_sessions,
+    server::{app, dismiss_agents},
+    state::CoordinatorState,
+};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::SERVER;
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
@@ -33,7 +33,7 @@ use crate::transport::tcp::reachable;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 2048;
-/// Seconds for responses that are still being written after all jobs have ended.
+/// Seconds for what is still on its way to clients that have taken over their responses.
 const SHUTDOWN_TIMEOUT: u64 = 2;
 
 /// A coordinator that listens on its port. It serves nothing before [`CoordinatorServer::run`].
@@ -70,25 +70,17 @@ pub fn bind(config: CoordinatorConfig) -> Result<CoordinatorServer, CoordinatorE
     }
     let events = state.clone();
     let data = Data::from(state.clone());
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .wrap(DefaultHeaders::new().add((SERVER, "outpost-coordinator")))
-            .wrap_fn(|request, service| service.call(request).map_ok(retry_after::add))
-            .wrap(from_fn(end_connections_of_a_stop))
-            .configure(routes)
-            .default_service(web::to(api::no_such_endpoint))
-    })
-    .workers(threads)
-    .max_connections(connections)
-    .disable_signals()
-    .tcp_nodelay(true)
-    // A client that closes its side has disconnected: its job is cancelled at once.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(SHUTDOWN_TIMEOUT)
-    .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence, &events.events))
-    .listen(listener)
-    .map_err(in_bind)?;
+    let server = HttpServer::new(move || app(data.clone()))
+        .workers(threads)
+        .max_connections(connections)
+        .disable_signals()
+        .tcp_nodelay(true)
+        // A client that closes its side has disconnected: its job is cancelled at once.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT)
+        .on_connect(move |io: &dyn Any, _: &mut Extensions| set_user_timeout(io, silence, &events.events))
+        .listen(listener)
+        .map_err(in_bind)?;
     Ok(CoordinatorServer { server: server.run(), state, local_addr })
 }
 
@@ -100,6 +92,27 @@ fn listener(listen: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&listen.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What serves requests, of clients and of agents.
+pub(crate) fn app(
+    state: Data<CoordinatorState>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    App::new()
+        .app_data(state)
+        .wrap(DefaultHeaders::new().add((SERVER, "outpost-coordinator")))
+        .wrap_fn(|request, service| service.call(request).map_ok(retry_after::add))
+        .wrap(from_fn(end_connections_of_a_stop))
+        .configure(routes)
+        .default_service(web::to(api::no_such_endpoint))
 }
 
 fn routes(app: &mut ServiceConfig) {
@@ -172,24 +185,30 @@ impl CoordinatorHandle {
     pub async fn stop(&self) {
         let events = &self.state.events;
         events.emit(&CoordinatorStopping { in_flight: self.state.gauges().in_flight });
-        let grace = self.state.config.stop_grace;
-        self.state.begin_stop();
-        let links = self.state.links();
-        let deadline = grace.clamp(*EXTENSION_TIMES.start(), *EXTENSION_TIMES.end());
-        for link in links {
-            link.hand_over(deadline);
-        }
-        // New connections are still accepted, so that `/healthz` and the other paths can say that the coordinator stops.
-        let drained = tokio::time::timeout(grace, self.state.drain()).await;
-        if drained.is_err() {
-            events.emit(&JobsCutShort { in_flight: self.state.gauges().in_flight });
-        }
-        let links = self.state.links();
-        for link in links {
-            link.close(CloseReason::Deploy);
-        }
+        dismiss_agents(&self.state).await;
         self.server.stop(true).await;
         events.count_repeats();
         events.emit(&CoordinatorStopped);
+    }
+}
+
+/// Refuses agents and requests from now on, announces to the agents that their connections will be closed, waits for running jobs
+/// as long as a stop does, and closes the connections.
+pub(crate) async fn dismiss_agents(state: &CoordinatorState) {
+    let grace = state.config.stop_grace;
+    state.begin_stop();
+    let links = state.links();
+    let deadline = grace.clamp(*EXTENSION_TIMES.start(), *EXTENSION_TIMES.end());
+    for link in links {
+        link.hand_over(deadline);
+    }
+    // New connections are still accepted, so that `/healthz` and the other paths can say that the coordinator stops.
+    let drained = tokio::time::timeout(grace, state.drain()).await;
+    if drained.is_err() {
+        state.events.emit(&JobsCutShort { in_flight: state.responding() });
+    }
+    let links = state.links();
+    for link in links {
+        link.close(CloseReason::Deploy);
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct CoordinatorState {
     stopping: AtomicBool,
     /// Sessions whose agent has not proved its key.
     in_handshake: Arc<AtomicUsize>,
+    /// Jobs whose response was not taken over whole by its client. Their agents may have finished them.
+    responding: AtomicUsize,
     /// Notified whenever a job ends. A stop waits on it for the last job.
     job_ended: Notify,
 }
@@ -64,6 +66,7 @@ impl CoordinatorState {
             arrivals: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             in_handshake: Arc::default(),
+            responding: AtomicUsize::new(0),
             job_ended: Notify::new(),
         })
     }
@@ -205,6 +208,22 @@ impl CoordinatorState {
         released
     }
 
+    /// A job has a slot: its response begins.
+    pub(crate) fn begin_response(&self) {
+        self.responding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The client has taken over the response, or is gone.
+    pub(crate) fn end_response(&self) {
+        self.responding.fetch_sub(1, Ordering::Relaxed);
+        self.job_ended.notify_waiters();
+    }
+
+    /// Jobs whose response was not taken over whole by its client.
+    pub(crate) fn responding(&self) -> usize {
+        self.responding.load(Ordering::Relaxed)
+    }
+
     /// Lets an agent have jobs again as if it had refused none as full.
     pub(crate) fn forget_refusals(&self, session: SessionId) {
         let mut slots = self.slots();
@@ -229,14 +248,14 @@ impl CoordinatorState {
         send_all(slots.dismiss().map(|waiter| (waiter, WaitEnd::Stopping)));
     }
 
-    /// Returns when no job runs.
+    /// Returns when no job runs, and each client has taken over its response.
     pub(crate) async fn drain(&self) {
         loop {
             let ended = self.job_ended.notified();
             tokio::pin!(ended);
             // Registers before the check, so that a job that ends between the two is not missed.
             ended.as_mut().enable();
-            if self.gauges().in_flight == 0 {
+            if self.responding() == 0 && self.gauges().in_flight == 0 {
                 return;
             }
             ended.await;

@@ -11,6 +11,7 @@
 //! | [`ScriptedBackend`], [`Reply`], [`Request`] | an inference server that answers as a script says, or by hand |
 //! | [`ScriptedAgent`] | the other side: an agent for tests of coordinators |
 //! | [`RealCoordinator`] | the coordinator of this crate on a free port |
+//! | [`MemoryCoordinator`] | the same in memory, on a paused clock |
 //! | [`HttpRequest`], [`accept_websocket`] | the server's part of HTTP/1.1, for tests that write a response's bytes themselves |
 //!
 //! The types of the agent that these take, hold or return are exported here too: [`Event`] and [`events`], [`Snapshot`], [`Settings`],
@@ -68,6 +69,7 @@ mod harness;
 mod http;
 mod journal;
 mod link;
+mod memory_coordinator;
 mod recorder;
 mod reply;
 mod request;
@@ -90,6 +92,7 @@ pub use harness::Harness;
 pub use http::HttpRequest;
 pub use journal::LoggedEvent;
 pub use link::{CoordinatorLink, LinkFault};
+pub use memory_coordinator::{Killed, MemoryCoordinator, MemoryResponse};
 pub use recorder::{Recorded, Recorder};
 pub use reply::{Reply, StreamFault, answer, whole_answer};
 pub use request::{Request, RequestState};

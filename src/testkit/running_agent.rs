@@ -133,6 +133,11 @@ impl RunningAgent {
         exit
     }
 
+    /// Ends the agent, at once if it has not ended yet. Fails if something of it is left.
+    pub async fn stop(mut self) {
+        self.end().await;
+    }
+
     /// Ends the agent, at once if it has not ended yet, and checks that nothing of it is left.
     pub(super) async fn end(&mut self) {
         if matches!(self.ending, Ending::ToCome(_)) {

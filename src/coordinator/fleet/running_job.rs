@@ -33,6 +33,7 @@ pub(crate) struct JobHandle {
 impl JobHandle {
     /// Owns a slot that was booked for this job just now.
     pub(crate) fn new(state: Arc<CoordinatorState>, job: JobId, slot: Assignment<SessionLink>) -> Self {
+        state.begin_response();
         Self { job, slot, state, since: Instant::now() }
     }
 }
@@ -45,6 +46,7 @@ impl Drop for JobHandle {
             Released::Away => self.slot.link.forget(self.job),
             Released::NotHeld => {}
         }
+        self.state.end_response();
     }
 }
 

@@ -196,19 +196,27 @@ async fn an_agent_that_names_another_session_or_none_opens_a_new_one_and_the_old
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_without_a_byte_of_a_response_is_sent_again_to_an_agent_that_restarted() {
-    let coordinator = Coordinator::start().await;
-    let mut agent = join(&coordinator, 1).await;
-    let asking = coordinator.asking(CHAT, STREAM);
-    let job = agent.job().await.job_id;
-    drop(agent);
-    waiting(&coordinator, 1.0).await;
-    let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &ALL).await;
-    agent.send_offer(&["m"], 4, None).await;
-    let again = agent.job().await.job_id;
-    assert_ne!(again, job);
-    agent.begin(again, 200, "text/event-stream", RESPONSE).await;
-    agent.done(again).await;
-    assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
+    // Also if it is back before the coordinator has noticed that the connection is gone.
+    for is_noticed in [true, false] {
+        let coordinator = Coordinator::start().await;
+        let mut older = join(&coordinator, 1).await;
+        let asking = coordinator.asking(CHAT, STREAM);
+        let job = older.job().await.job_id;
+        let _silent = if is_noticed {
+            drop(older);
+            waiting(&coordinator, 1.0).await;
+            None
+        } else {
+            Some(older)
+        };
+        let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &ALL).await;
+        agent.send_offer(&["m"], 4, None).await;
+        let again = agent.job().await.job_id;
+        assert_ne!(again, job);
+        agent.begin(again, 200, "text/event-stream", RESPONSE).await;
+        agent.done(again).await;
+        assert_eq!(soon(asking).await.unwrap().body, RESPONSE);
+    }
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

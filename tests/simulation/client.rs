@@ -42,25 +42,19 @@ pub(crate) async fn work(world: &Rc<World>, job: u64, mut chance: Xoshiro256Plus
                 // A job whose agent loses its connection before the response has begun goes to another agent.
                 let may_move = runs > 1 && world.was_troubled_since(begin);
                 let is_right = runs == 1 || may_move || matches!(end, End::Left) || is_excused(world);
-                assert!(is_right, "job {job} ran {runs} times\n{}", world.last_events());
+                assert!(is_right, "job {job} ran {runs} times\n{}", world.history());
                 return world.count(|totals| match end {
                     End::Whole => totals.whole += 1,
                     _ => totals.left += 1,
                 });
             }
             End::Failed(cause) => {
-                assert!(
-                    is_excused(world),
-                    "{order:?} since {begin:?} failed without a cause: {cause} at {:?} slow {is_slow}\n{}\n{}",
-                    Instant::now(),
-                    world.last_events(),
-                    world.trace()
-                );
+                assert!(is_excused(world), "{order:?} failed without a cause: {cause}\n{}", world.history());
                 return world.count(|totals| totals.failed += 1);
             }
             End::Again(wait, cause) => {
                 errors.push(cause);
-                assert!(order.attempt < MOST_TRIES, "job {job} got no response since {begin:?}: {errors:?}");
+                assert!(order.attempt < MOST_TRIES, "job {job} got no response: {errors:?}\n{}", world.history());
                 order.attempt += 1;
                 world.count(|totals| totals.retries += 1);
                 sleep(wait).await;
@@ -91,7 +85,7 @@ async fn attempt(world: &World, order: &Order, leaves: bool, is_slow: bool, chan
         assert!(
             matches!(status, 404 | 429 | 503) || is_excused(),
             "{status} without a cause: {body}\n{}",
-            world.last_events()
+            world.history()
         );
         return End::Again(retry_after, format!("{status} {body}"));
     }

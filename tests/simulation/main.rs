@@ -48,6 +48,26 @@ fn nothing_is_lost_or_doubled_whatever_fails() {
 #[test]
 #[ignore = "scripts/simulation.sh runs it"]
 fn many() {
+    // With RUST_LOG=debug the coordinators' log.
+    env_logger::Builder::from_default_env()
+        .format(|out, record| {
+            use std::io::Write;
+            let mut fields = Vec::new();
+            struct Fields<'a>(&'a mut Vec<String>);
+            impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
+                fn visit_pair(
+                    &mut self,
+                    key: log::kv::Key<'kvs>,
+                    value: log::kv::Value<'kvs>,
+                ) -> Result<(), log::kv::Error> {
+                    self.0.push(format!("{key}={value}"));
+                    Ok(())
+                }
+            }
+            let _ = record.key_values().visit(&mut Fields(&mut fields));
+            writeln!(out, "{} {} {}", record.target(), record.args(), fields.join(" "))
+        })
+        .init();
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, seeds, jobs) = (number("FIRST_SEED"), number("SEEDS"), number("JOBS"));
     let first = first.unwrap_or(0);

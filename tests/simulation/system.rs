@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use outpost::testkit::{
-    AgentBuilder, CoordinatorConfig, Harness, Identity, MemoryCoordinator, Phase, RealCoordinator, RunningAgent,
+    AgentBuilder, CoordinatorConfig, Event, Harness, Identity, MemoryCoordinator, Phase, RealCoordinator, RunningAgent,
 };
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -87,6 +87,7 @@ pub(crate) struct World {
     /// Restarts that are not complete.
     changing: Cell<usize>,
     is_over: Cell<bool>,
+    begin: Instant,
     notes: RefCell<Vec<(Instant, String)>>,
 }
 
@@ -144,6 +145,7 @@ impl World {
             trouble_until: Cell::default(),
             changing: Cell::default(),
             is_over: Cell::default(),
+            begin: Instant::now(),
             notes: RefCell::default(),
         });
         let agents = (0..AGENTS).map(|agent| Some(world.start_agent(agent))).collect();
@@ -176,10 +178,6 @@ impl World {
 
     pub(crate) fn note(&self, what: String) {
         self.notes.borrow_mut().push((Instant::now(), what));
-    }
-
-    pub(crate) fn trace(&self) -> String {
-        self.notes.borrow().iter().map(|(at, what)| format!("{at:?} {what}\n")).collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -286,15 +284,25 @@ impl World {
         });
     }
 
-    /// What the agents have logged last, for a failure.
-    pub(crate) fn last_events(&self) -> String {
+    /// What went wrong, and what the agents logged but for the usual course of jobs, for a failure.
+    pub(crate) fn history(&self) -> String {
+        let mut lines = self.notes.borrow().clone();
         let agents = self.agents.borrow();
-        let of_agent = |(number, agent): (usize, &RunningAgent)| {
-            let events = agent.events();
-            let last = events[events.len().saturating_sub(60)..].iter();
-            last.map(|logged| format!("agent {number}: {:?} {:?}\n", logged.at, logged.event)).collect::<String>()
-        };
-        agents.iter().enumerate().filter_map(|(number, agent)| Some((number, agent.as_ref()?))).map(of_agent).collect()
+        for (number, agent) in agents.iter().enumerate() {
+            for logged in agent.iter().flat_map(RunningAgent::events) {
+                let is_usual = match &logged.event {
+                    Event::JobAccepted(_) | Event::JobStarted(_) => true,
+                    Event::JobEnded(ended) => ended.cause.is_none(),
+                    _ => false,
+                };
+                if !is_usual {
+                    lines.push((logged.at, format!("agent {number}: {:?}", logged.event)));
+                }
+            }
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        let last = &lines[lines.len().saturating_sub(100)..];
+        last.iter().map(|(at, what)| format!("{:.3} s: {what}\n", (*at - self.begin).as_secs_f64())).collect()
     }
 
     /// Waits until nothing is left to do, and takes everything down.

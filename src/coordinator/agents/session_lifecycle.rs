@@ -76,8 +76,9 @@ impl CoordinatorState {
             jobs_lost = jobs.len();
             if waited {
                 self.report_end(&older, &jobs, SessionLoss::Replaced);
-                missing = jobs.take_unbegun();
             }
+            // Its agent has lost them, and may get them again.
+            missing = jobs.take_unbegun();
         }
         let jobs = ConnectionJobs { session, connection };
         OpenedSession { id, jobs, name, resumed: None, missing, older: older_link, jobs_lost }

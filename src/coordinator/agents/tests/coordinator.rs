@@ -253,8 +253,8 @@ impl Coordinator {
 
     /// Ends a session that the agent has left for a new one. Returns the jobs that end later.
     fn replaced(&mut self, mut session: AgentSession<Client>) -> Vec<MissingJob<Client>> {
-        let (mut jobs, waited) = session.end();
-        let missing = if waited { jobs.take_unbegun() } else { Vec::new() };
+        let (mut jobs, _) = session.end();
+        let missing = jobs.take_unbegun();
         self.end_clients(&jobs);
         missing
     }

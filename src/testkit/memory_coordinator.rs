@@ -1,5 +1,6 @@
 //! The real coordinator in memory: all of it but its sockets, so that it can run on a paused clock and be killed.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use futures_util::future::{LocalBoxFuture, poll_fn};
 use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::builder::LINK_CAPACITY;
 use crate::config::CoordinatorConfig;
@@ -33,10 +35,14 @@ pub struct MemoryCoordinator(Rc<Shared>);
 
 struct Shared {
     state: Arc<CoordinatorState>,
-    serve: Box<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse<BoxBody>, Error>>>,
+    serve: Box<Serve>,
+    /// Its connections, and what ends sessions whose agents do not return.
+    tasks: RefCell<JoinSet<()>>,
     /// True once it was killed.
     killed: watch::Sender<bool>,
 }
+
+type Serve = dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse<BoxBody>, Error>>;
 
 /// The coordinator was killed: its connections are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +73,11 @@ impl MemoryCoordinator {
             let service = Rc::clone(&service);
             Box::pin(async move { Ok(service.call(request).await?.map_into_boxed_body()) })
         };
-        let coordinator = Self(Rc::new(Shared { state, serve: Box::new(serve), killed: watch::Sender::new(false) }));
-        let (state, killed) = (Arc::clone(&coordinator.0.state), coordinator.killed());
-        actix_rt::spawn(async move {
-            tokio::select! {
-                never = expire_sessions(&state) => match never {},
-                () = until(killed) => {}
-            }
-        });
-        coordinator
+        let mut tasks = JoinSet::new();
+        let expiring = Arc::clone(&state);
+        tasks.spawn_local(async move { match expire_sessions(&expiring).await {} });
+        let (tasks, killed) = (RefCell::new(tasks), watch::Sender::new(false));
+        Self(Rc::new(Shared { state, serve: Box::new(serve), tasks, killed }))
     }
 
     /// Opens a connection to `/agent`.
@@ -104,22 +106,19 @@ impl MemoryCoordinator {
             }
             other => return Err(DialError::Refused(other.as_u16())),
         }
-        let (mut body, killed) = (Box::pin(response.into_body()), self.killed());
+        let mut body = Box::pin(response.into_body());
         // The actor of the connection lives in the body, and so as long as this task.
-        actix_rt::spawn(async move {
-            let writes = async {
-                while let Some(Ok(bytes)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-                    if sends.write_all(&bytes).await.is_err() {
-                        return;
-                    }
+        let mut tasks = self.0.tasks.borrow_mut();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_local(async move {
+            while let Some(Ok(bytes)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+                if sends.write_all(&bytes).await.is_err() {
+                    return;
                 }
-                let _ = sends.shutdown().await;
-            };
-            tokio::select! {
-                () = writes => {}
-                () = until(killed) => {}
             }
+            let _ = sends.shutdown().await;
         });
+        drop(tasks);
         Ok(Upgraded { stream: Box::new(near), leftover: BytesMut::new() })
     }
 
@@ -177,6 +176,7 @@ impl MemoryCoordinator {
 
     /// Ends as at SIGKILL: nothing more comes from it, and its connections break.
     pub fn kill(&self) {
+        self.0.tasks.borrow_mut().abort_all();
         self.0.killed.send_replace(true);
     }
 

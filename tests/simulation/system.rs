@@ -26,7 +26,6 @@ const CLIENTS: usize = 20;
 /// What happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    seeds: u64,
     pub(crate) whole: u64,
     pub(crate) left: u64,
     pub(crate) failed: u64,
@@ -40,36 +39,11 @@ pub(crate) struct Totals {
     time: Duration,
 }
 
-impl Totals {
-    pub(crate) fn add(&mut self, one: &Self) {
-        self.seeds += 1;
-        self.whole += one.whole;
-        self.left += one.left;
-        self.failed += one.failed;
-        self.retries += one.retries;
-        self.cuts += one.cuts;
-        self.silences += one.silences;
-        self.handovers += one.handovers;
-        self.restarts += one.restarts;
-        self.kills += one.kills;
-        self.time += one.time;
-    }
-}
-
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, whole, left, failed, retries, cuts, silences, handovers, restarts, kills, time } = self;
-        let jobs = whole + left + failed;
-        let hours = time.as_secs() / 3600;
-        writeln!(f, "{seeds} seeds, {jobs} jobs in {hours} virtual hours: 0 lost, 0 doubled, every byte right")?;
-        writeln!(
-            f,
-            "{whole} whole, {left} left by their clients, {failed} failed by a backend or a kill, {retries} retries"
-        )?;
-        write!(
-            f,
-            "{cuts} cuts, {silences} silences, {handovers} handovers, {restarts} restarts of agents, {kills} kills"
-        )
+        let Self { whole, left, failed, retries, cuts, silences, handovers, restarts, kills, time } = self;
+        write!(f, "whole={whole} left={left} failed={failed} retries={retries} cuts={cuts} silences={silences} ")?;
+        write!(f, "handovers={handovers} restarts={restarts} kills={kills} seconds={}", time.as_secs_f64())
     }
 }
 
@@ -108,7 +82,7 @@ pub(crate) async fn run(seed: u64, jobs: u64) -> Totals {
     let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut fork = || Xoshiro256PlusPlus::seed_from_u64(chance.random());
     let world = World::start(fork()).await;
-    let faults = actix_rt::spawn(faults::happen(Rc::clone(&world), fork(), seed % 3 == 0));
+    let faults = actix_rt::spawn(faults::happen(Rc::clone(&world), fork(), seed.is_multiple_of(3)));
     let orders: VecDeque<_> = (0..jobs).map(|job| (job, fork())).collect();
     let orders = RefCell::new(orders);
     let client = async || {
@@ -323,7 +297,8 @@ impl World {
         }
         let links = self.uplinks.iter().flat_map(|uplink| uplink.links());
         links.for_each(|link| link.set(LinkState::Cut));
-        for coordinator in self.balancer.coordinators.borrow_mut().iter_mut().filter_map(Option::take) {
+        let coordinators = std::mem::take(&mut *self.balancer.coordinators.borrow_mut());
+        for coordinator in coordinators.into_iter().flatten() {
             coordinator.stop().await;
         }
     }

@@ -21,7 +21,7 @@ const AUTH_OK_WITH_SESSION: &str =
     r#"{"type":"auth_ok","provider_id":"bench","session":"bench","resume_window_ms":60000}"#;
 
 /// Bytes of a response after which they are acknowledged, as `outpost coordinator` does.
-const ACKNOWLEDGED_EACH: u64 = 16 << 10;
+const ACKNOWLEDGED_EACH: u64 = 32 << 10;
 
 pub struct Coordinator {
     listener: TcpListener,

@@ -17,7 +17,7 @@ use crate::messages::ids::JobId;
 use crate::messages::wire::{Extension, Tokens};
 
 /// With the extension `resume`: bytes of a response that a client took over are acknowledged when there are so many.
-const ACK_BYTES: u64 = 16 << 10;
+const ACK_BYTES: u64 = 32 << 10;
 
 /// Owns a booked slot. Its drop before the end of the job cancels the job.
 pub(crate) struct JobHandle {

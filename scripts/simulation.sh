@@ -32,8 +32,8 @@ seq "$first" $((first + seeds - 1)) | xargs -P "$(nproc)" -I{} bash -c 'one {}' 
   /^seed=/ { for (n = 2; n <= NF; n++) { split($n, pair, "="); sum[pair[1]] += pair[2] }; done++
              if (done % 20 == 0) { printf "%d seeds, %d jobs\n", done, sum["whole"] + sum["left"] + sum["failed"]; fflush() }; next }
   { print; fflush() }
-  END { printf "%d seeds, %d jobs in %.0f virtual hours: %d whole, %d left by their clients, %d failed by a backend or a kill, %d retries\n",
-               done, sum["whole"] + sum["left"] + sum["failed"], sum["seconds"] / 3600, sum["whole"], sum["left"], sum["failed"], sum["retries"]
+  END { printf "%d seeds, %d jobs in %.0f virtual hours: %d whole, %d left by their clients, %d failed by a backend or a kill, %d retries, %d after three lost agents\n",
+               done, sum["whole"] + sum["left"] + sum["failed"], sum["seconds"] / 3600, sum["whole"], sum["left"], sum["failed"], sum["retries"], sum["given_up"]
         printf "%d cuts, %d silences, %d handovers, %d restarts of agents, %d kills\n",
                sum["cuts"], sum["silences"], sum["handovers"], sum["restarts"], sum["kills"] }'
 grep -c '^seed=' "$folder/all" | grep -qx "$seeds"

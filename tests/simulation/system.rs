@@ -30,6 +30,8 @@ pub(crate) struct Totals {
     pub(crate) left: u64,
     pub(crate) failed: u64,
     pub(crate) retries: u64,
+    /// Those of them after the coordinator had tried three agents in vain.
+    pub(crate) given_up: u64,
     pub(crate) cuts: u64,
     pub(crate) silences: u64,
     pub(crate) handovers: u64,
@@ -41,8 +43,11 @@ pub(crate) struct Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { whole, left, failed, retries, cuts, silences, handovers, restarts, kills, time } = self;
-        write!(f, "whole={whole} left={left} failed={failed} retries={retries} cuts={cuts} silences={silences} ")?;
+        let Self { whole, left, failed, retries, given_up, cuts, silences, handovers, restarts, kills, time } = self;
+        write!(
+            f,
+            "whole={whole} left={left} failed={failed} retries={retries} given_up={given_up} cuts={cuts} silences={silences} "
+        )?;
         write!(f, "handovers={handovers} restarts={restarts} kills={kills} seconds={}", time.as_secs_f64())
     }
 }
@@ -144,10 +149,6 @@ impl World {
 
     pub(crate) fn count(&self, what: impl FnOnce(&mut Totals)) {
         what(&mut self.totals.borrow_mut());
-    }
-
-    pub(crate) fn kills(&self) -> u64 {
-        self.totals.borrow().kills
     }
 
     pub(crate) fn note(&self, what: String) {

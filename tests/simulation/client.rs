@@ -1,13 +1,12 @@
 //! A client: asks for a job until it has the response, as the usual packages do, and checks it to the byte.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use outpost::testkit::{Killed, MemoryResponse};
+use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, RngExt};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::order::Order;
 use crate::system::World;
@@ -29,36 +28,39 @@ enum End {
     Failed(String),
 }
 
+/// A client with its one job.
+struct Client<'a> {
+    world: &'a World,
+    order: Order,
+    begin: Instant,
+    /// It does not wait for the end.
+    leaves: bool,
+    is_slow: bool,
+    chance: Xoshiro256PlusPlus,
+}
+
 /// Works one job to its end.
-pub(crate) async fn work(world: &Rc<World>, job: u64, mut chance: Xoshiro256PlusPlus) {
-    let mut order = Order::random(job, &mut chance);
-    let leaves = chance.random_bool(0.03);
-    let is_slow = chance.random_bool(0.05);
-    let begin = Instant::now();
+pub(crate) async fn work(world: &World, job: u64, mut chance: Xoshiro256PlusPlus) {
+    let order = Order::random(job, &mut chance);
+    let (leaves, is_slow) = (chance.random_bool(0.03), chance.random_bool(0.05));
+    let mut client = Client { world, order, begin: Instant::now(), leaves, is_slow, chance };
     let mut errors = Vec::new();
     loop {
-        let end = attempt(world, &order, leaves, is_slow, &mut chance, begin).await;
-        let is_excused = |world: &World| world.journal().failed.contains(&job) || world.was_killed_since(begin);
-        match end {
-            End::Whole | End::Left => {
-                let runs = world.journal().begun.get(&(job, order.attempt)).copied().unwrap_or(0);
-                // A job whose agent loses its connection before the response has begun goes to another agent.
-                let may_move = runs > 1 && world.was_troubled_since(begin);
-                let is_right = runs == 1 || may_move || matches!(end, End::Left) || is_excused(world);
-                assert!(is_right, "job {job} ran {runs} times\n{}", world.history());
-                return world.count(|totals| match end {
-                    End::Whole => totals.whole += 1,
-                    _ => totals.left += 1,
-                });
+        match client.attempt().await {
+            End::Whole => {
+                client.check_runs();
+                return world.count(|totals| totals.whole += 1);
             }
+            End::Left => return world.count(|totals| totals.left += 1),
             End::Failed(cause) => {
-                assert!(is_excused(world), "{order:?} failed without a cause: {cause}\n{}", world.history());
+                assert!(client.is_excused(), "job {job} failed without a cause: {cause}\n{}", world.history());
                 return world.count(|totals| totals.failed += 1);
             }
             End::Again(wait, cause) => {
                 errors.push(cause);
-                assert!(order.attempt < MOST_TRIES, "job {job} got no response: {errors:?}\n{}", world.history());
-                order.attempt += 1;
+                let tries = client.order.attempt;
+                assert!(tries < MOST_TRIES, "job {job} got no response: {errors:?}\n{}", world.history());
+                client.order.attempt += 1;
                 world.count(|totals| totals.retries += 1);
                 sleep(wait).await;
             }
@@ -66,64 +68,84 @@ pub(crate) async fn work(world: &Rc<World>, job: u64, mut chance: Xoshiro256Plus
     }
 }
 
-async fn attempt(
-    world: &World,
-    order: &Order,
-    leaves: bool,
-    is_slow: bool,
-    chance: &mut impl Rng,
-    begin: Instant,
-) -> End {
-    let second = Duration::from_secs(1);
-    let Some(coordinator) = world.balancer.for_client() else { return End::Again(second, "no coordinator".into()) };
-    let response = coordinator.post("/v1/chat/completions", order.request());
-    let patience =
-        if leaves { Duration::from_millis(chance.random_range(0..3000)) } else { Duration::from_secs(100_000) };
-    let Ok(response) = tokio::time::timeout(patience, response).await else { return End::Left };
-    let response = match response {
-        Ok(response) => response,
-        Err(Killed) => return End::Again(second, "killed".into()),
-    };
-    let (status, retry_after) = (response.status, response.retry_after.map_or(second, Duration::from_secs));
-    let leaves_after = if leaves { chance.random_range(0..10) } else { usize::MAX };
-    let pause = if is_slow { Duration::from_millis(chance.random_range(10..500)) } else { Duration::ZERO };
-    let read = read(response, leaves_after, pause).await;
-    if status != 200 {
-        let body = read.map_or_else(|_| String::new(), |(body, _)| String::from_utf8_lossy(&body).into_owned());
-        assert!(matches!(status, 404 | 429 | 500 | 502 | 503 | 504), "{status}: {body}");
+impl Client<'_> {
+    /// Whether the job's backend failed it, or something was killed in its time.
+    fn is_excused(&self) -> bool {
+        self.world.journal().failed.contains(&self.order.job) || self.world.was_killed_since(self.begin)
+    }
+
+    /// A job that ended well ran once at the backends.
+    fn check_runs(&self) {
+        let Order { job, attempt, .. } = self.order;
+        let runs = self.world.journal().begun.get(&(job, attempt)).copied().unwrap_or(0);
+        // A job whose agent loses its connection before the response has begun goes to another agent.
+        let may_move = runs > 1 && self.world.was_troubled_since(self.begin);
+        assert!(runs == 1 || may_move || self.is_excused(), "job {job} ran {runs} times\n{}", self.world.history());
+    }
+
+    async fn attempt(&mut self) -> End {
+        let second = Duration::from_secs(1);
+        let Some(coordinator) = self.world.balancer.for_client() else {
+            return End::Again(second, "no coordinator".into());
+        };
+        let patience =
+            Duration::from_millis(if self.leaves { self.chance.random_range(0..3000) } else { u64::MAX >> 20 });
+        let response = coordinator.post("/v1/chat/completions", self.order.request());
+        let response = match timeout(patience, response).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(Killed)) => return End::Again(second, "killed".into()),
+            Err(_) => return End::Left,
+        };
+        if response.status != 200 {
+            return self.refused(response).await;
+        }
+        let pieces = if self.leaves { self.chance.random_range(0..10) } else { usize::MAX };
+        let pause = if self.is_slow { self.chance.random_range(10..500) } else { 0 };
+        match read(response, pieces, Duration::from_millis(pause)).await {
+            Ok((body, false)) => self.complete(&body),
+            Ok((body, true)) => {
+                check_beginning(&self.order, &body);
+                End::Left
+            }
+            Err(body) => {
+                check_beginning(&self.order, &body);
+                End::Failed(format!("the body broke off: {}", end_of(&body)))
+            }
+        }
+    }
+
+    async fn refused(&self, response: MemoryResponse) -> End {
+        let (status, wait) = (response.status, response.retry_after.unwrap_or(1));
+        let body = read(response, usize::MAX, Duration::ZERO).await.map_or_else(|body| body, |(body, _)| body);
+        let body = String::from_utf8_lossy(&body).into_owned();
         if !matches!(status, 404 | 429 | 503) {
-            // An agent is lost three times before a response has begun, or a fault of the job's own.
-            let is_lost = body.contains("the connection to the agent was lost") && world.was_troubled_since(begin);
-            let is_excused = world.journal().failed.contains(&order.job) || world.was_killed_since(begin);
-            assert!(is_lost || is_excused, "{status} without a cause: {body}\n{}", world.history());
-            world.count(|totals| totals.given_up += u64::from(is_lost && !is_excused));
+            assert!(matches!(status, 500 | 502 | 504), "{status}: {body}");
+            // The coordinator gives up after three lost agents.
+            let is_lost =
+                body.contains("connection to the agent was lost") && self.world.was_troubled_since(self.begin);
+            assert!(is_lost || self.is_excused(), "{status} without a cause: {body}\n{}", self.world.history());
+            self.world.count(|totals| totals.given_up += u64::from(!self.is_excused()));
         }
-        return End::Again(retry_after, format!("{status} {body}"));
+        End::Again(Duration::from_secs(wait), format!("{status} {body}"))
     }
-    let (body, is_left) = match read {
-        Ok(read) => read,
-        Err(body) => {
-            check_beginning(order, &body);
-            return End::Failed(format!(
-                "the body broke off: {}",
-                String::from_utf8_lossy(&body[body.len().saturating_sub(300)..])
-            ));
+
+    /// Checks a body that came to its end.
+    fn complete(&self, body: &[u8]) -> End {
+        if !self.order.streams {
+            let body: Value = serde_json::from_slice(body).expect("a JSON body");
+            assert_eq!(body, self.order.whole(), "job {}", self.order.job);
+            return End::Whole;
         }
-    };
-    if is_left {
-        check_beginning(order, &body);
-        return End::Left;
+        if without_comments(body) == self.order.stream() {
+            return End::Whole;
+        }
+        check_beginning(&self.order, body);
+        End::Failed(end_of(body))
     }
-    if !order.streams {
-        let body: Value = serde_json::from_slice(&body).expect("a JSON body");
-        assert_eq!(body, order.whole(), "job {}", order.job);
-        return End::Whole;
-    }
-    if without_comments(&body) == order.stream() {
-        return End::Whole;
-    }
-    check_beginning(order, &body);
-    End::Failed(String::from_utf8_lossy(&body[body.len().saturating_sub(300)..]).into_owned())
+}
+
+fn end_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[body.len().saturating_sub(300)..]).into_owned()
 }
 
 /// Reads a body. With whether the client left before its end; an error if it broke off.

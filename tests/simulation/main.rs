@@ -19,10 +19,15 @@ mod order;
 mod system;
 
 use std::thread;
+use std::time::Duration;
 
 use outpost::testkit::System;
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use tokio::time::sleep;
 
-use crate::system::Totals;
+use crate::order::Order;
+use crate::system::{Totals, World};
 
 /// Runs a seed with so many jobs, on a thread of its own: it does not depend on the seeds before it.
 fn run(seed: u64, jobs: u64) -> Totals {
@@ -40,6 +45,29 @@ fn nothing_is_lost_or_doubled_whatever_fails() {
     let sum = |of: fn(&Totals) -> u64| totals.iter().map(of).sum::<u64>();
     let (cuts, handovers, kills) = (sum(|it| it.cuts), sum(|it| it.handovers), sum(|it| it.kills));
     assert!(cuts > 20 && handovers > 2 && kills > 2, "little happened: {totals:?}");
+}
+
+#[test]
+fn a_coordinator_that_stops_waits_for_a_client_that_reads_slowly() {
+    System::new().block_on(async {
+        let order = Order { job: 0, attempt: 0, streams: true, events: 20, gap: 0, size: 10, fault: None };
+        let world = World::start(Xoshiro256PlusPlus::seed_from_u64(0)).await;
+        // All agents are at the first one.
+        world.balancer.is_ready.borrow_mut()[1] = false;
+        sleep(Duration::from_secs(1)).await;
+        let coordinator = world.balancer.for_client().expect("a coordinator");
+        let mut response = coordinator.post("/v1/chat/completions", order.request()).await.expect("a response");
+        world.balancer.is_ready.borrow_mut()[1] = true;
+        world.hand_over(0, Duration::ZERO);
+        let mut body = Vec::new();
+        while let Some(piece) = response.next().await {
+            body.extend_from_slice(&piece.expect("the coordinator waits"));
+            sleep(Duration::from_secs(3)).await;
+        }
+        assert_eq!(body, order.stream());
+        drop(response);
+        world.finish().await;
+    });
 }
 
 #[test]

@@ -82,8 +82,6 @@ fn config() -> CoordinatorConfig {
 
 /// Runs a seed with so many jobs.
 pub(crate) async fn run(seed: u64, jobs: u64) -> Totals {
-    tokio::time::pause();
-    let begin = Instant::now();
     let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut fork = || Xoshiro256PlusPlus::seed_from_u64(chance.random());
     let world = World::start(fork()).await;
@@ -99,12 +97,13 @@ pub(crate) async fn run(seed: u64, jobs: u64) -> Totals {
     world.is_over.set(true);
     faults.await.expect("the faults end");
     world.finish().await;
-    let time = begin.elapsed();
+    let time = world.begin.elapsed();
     Totals { time, ..world.totals.borrow().clone() }
 }
 
 impl World {
-    async fn start(chance: Xoshiro256PlusPlus) -> Rc<Self> {
+    pub(crate) async fn start(chance: Xoshiro256PlusPlus) -> Rc<Self> {
+        tokio::time::pause();
         let coordinators =
             [Some(MemoryCoordinator::start(config()).await), Some(MemoryCoordinator::start(config()).await)];
         let (coordinators, is_ready, chance) =
@@ -281,7 +280,7 @@ impl World {
     }
 
     /// Waits until nothing is left to do, and takes everything down.
-    async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         for uplink in &self.uplinks {
             uplink.out_until.set(None);
             uplink.delay.set(Duration::ZERO);

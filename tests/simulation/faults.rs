@@ -65,6 +65,7 @@ fn span(chance: &mut impl Rng, longest: u64) -> Duration {
 fn break_connection(world: &Rc<World>, agent: usize, chance: &mut impl Rng) {
     let Some(link) = world.uplinks[agent].links().pop() else { return };
     world.count(|totals| totals.cuts += 1);
+    excuse_in_handover(world);
     let first = *[LinkState::Cut, LinkState::Cut, LinkState::AgentGone, LinkState::CoordinatorGone]
         .choose(chance)
         .expect("a state");
@@ -82,6 +83,7 @@ fn break_connection(world: &Rc<World>, agent: usize, chance: &mut impl Rng) {
 fn be_silent(world: &Rc<World>, agent: usize, chance: &mut impl Rng) {
     let Some(link) = world.uplinks[agent].links().pop() else { return };
     world.count(|totals| totals.silences += 1);
+    excuse_in_handover(world);
     let time = span(chance, 90_000);
     // The ends wait for a sign of life.
     world.note_trouble(time + Duration::from_secs(60));
@@ -92,4 +94,11 @@ fn be_silent(world: &Rc<World>, agent: usize, chance: &mut impl Rng) {
         sleep(time).await;
         link.set(if time > Duration::from_secs(60) || world.is_over() { LinkState::Cut } else { LinkState::Flows });
     });
+}
+
+/// With a connection to a coordinator that stops, its jobs are lost. Without kills there is no fault during a handover.
+fn excuse_in_handover(world: &World) {
+    if world.is_handing_over() {
+        world.excuse();
+    }
 }

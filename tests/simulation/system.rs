@@ -183,6 +183,11 @@ impl World {
 
     fn note_kill(&self) {
         self.count(|totals| totals.kills += 1);
+        self.excuse();
+    }
+
+    /// The jobs that run now may be lost.
+    pub(crate) fn excuse(&self) {
         self.last_kill.set(Some(Instant::now()));
     }
 
@@ -199,7 +204,7 @@ impl World {
         let Some(coordinator) = coordinator.filter(|_| others_ready && !self.is_handing_over()) else { return };
         self.balancer.is_ready.borrow_mut()[number] = false;
         if !self.is_calm() {
-            self.note_kill();
+            self.excuse();
         }
         self.note(format!("coordinator {number} stops"));
         self.count(|totals| totals.handovers += 1);

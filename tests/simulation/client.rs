@@ -12,7 +12,7 @@ use crate::order::Order;
 use crate::system::World;
 
 /// Tries of one job. Each is a second or more after the last.
-const MOST_TRIES: u32 = 120;
+const MOST_TRIES: u32 = 300;
 
 /// How the event of an error begins.
 const ERROR: &[u8] = br#"data: {"error":"#;

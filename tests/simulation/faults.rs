@@ -14,7 +14,7 @@ use crate::system::World;
 /// Has something go wrong every few seconds, until all jobs have ended. `kills`: processes are killed, too.
 pub(crate) async fn happen(world: Rc<World>, mut chance: Xoshiro256PlusPlus, kills: bool) {
     while !world.is_over() {
-        sleep(Duration::from_millis(chance.random_range(200..4000))).await;
+        sleep(Duration::from_millis(chance.random_range(100..3000))).await;
         let agent = chance.random_range(0..world.uplinks.len());
         match chance.random_range(0..if kills { 20 } else { 17 }) {
             0..6 => break_connection(&world, agent, &mut chance),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::backend::ScriptedBackend;
 use super::clock::Clock;
 use super::journal::Trap;
-use super::running_agent::RunningAgent;
 use crate::actors::{PolicyOf, Settings};
 use crate::backends::Source;
 use crate::core::formats::policy::RemoteMedia;
@@ -19,7 +18,6 @@ use crate::messages::prices::{Price, PriceList};
 use crate::messages::secret::Secret;
 use crate::messages::wire::Limits;
 use crate::telemetry::Event;
-use crate::transport::websocket::link::Connector;
 
 /// Bytes that each direction of a connection holds.
 pub(super) const LINK_CAPACITY: usize = 64 * 1024;
@@ -125,10 +123,5 @@ impl AgentBuilder {
     pub fn panic_at(mut self, event: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Self {
         self.panic_at = Some(Arc::new(event));
         self
-    }
-
-    /// Starts the agent on the current arbiter, with coordinators that are reached so. Its clock is the test's.
-    pub fn launch(self, connectors: Vec<Rc<dyn Connector>>) -> RunningAgent {
-        RunningAgent::launch(self, connectors)
     }
 }

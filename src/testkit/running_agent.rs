@@ -33,6 +33,13 @@ pub struct RunningAgent {
     ending: Ending,
 }
 
+impl AgentBuilder {
+    /// Starts the agent on the current arbiter, with coordinators that are reached so. Its clock is the test's.
+    pub fn launch(self, connectors: Vec<Rc<dyn Connector>>) -> RunningAgent {
+        RunningAgent::launch(self, connectors)
+    }
+}
+
 /// The state of the agent's end.
 enum Ending {
     ToCome(oneshot::Receiver<Exit>),

@@ -199,16 +199,13 @@ async fn a_request_without_a_byte_of_a_response_is_sent_again_to_an_agent_that_r
     // Also if it is back before the coordinator has noticed that the connection is gone.
     for is_noticed in [true, false] {
         let coordinator = Coordinator::start().await;
-        let mut older = join(&coordinator, 1).await;
+        let mut older = Some(join(&coordinator, 1).await);
         let asking = coordinator.asking(CHAT, STREAM);
-        let job = older.job().await.job_id;
-        let _silent = if is_noticed {
-            drop(older);
+        let job = older.as_mut().unwrap().job().await.job_id;
+        if is_noticed {
+            older.take();
             waiting(&coordinator, 1.0).await;
-            None
-        } else {
-            Some(older)
-        };
+        }
         let mut agent = ScriptedAgent::agree(coordinator.agent_url(), 1, &ALL).await;
         agent.send_offer(&["m"], 4, None).await;
         let again = agent.job().await.job_id;

@@ -41,7 +41,10 @@ fn run(seed: u64, jobs: u64) -> Totals {
 
 #[test]
 fn nothing_is_lost_or_doubled_whatever_fails() {
-    let totals: Vec<Totals> = (0..8).map(|seed| run(seed, 120)).collect();
+    let totals: Vec<Totals> = thread::scope(|scope| {
+        let seeds: Vec<_> = (0..8).map(|seed| scope.spawn(move || run(seed, 120))).collect();
+        seeds.into_iter().map(|seed| seed.join().expect("a seed that holds")).collect()
+    });
     let sum = |of: fn(&Totals) -> u64| totals.iter().map(of).sum::<u64>();
     let (cuts, handovers, kills) = (sum(|it| it.cuts), sum(|it| it.handovers), sum(|it| it.kills));
     assert!(cuts > 20 && handovers > 2 && kills > 2, "little happened: {totals:?}");

@@ -62,7 +62,7 @@ impl Extensions {
     }
 
     /// All but `resume`: jobs end with their connection, as in the base protocol.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(any(test, fuzzing, feature = "testkit"))]
     pub fn without_resume() -> Self {
         Self::all().without(Extension::Resume)
     }

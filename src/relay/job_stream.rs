@@ -14,8 +14,9 @@
 //! - STREAM-4: at any time one connection gets frames of the job.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -60,6 +61,9 @@ struct Shared {
     /// A backend has begun to answer.
     begun: AtomicBool,
     held: Mutex<Held>,
+    /// An offset up to which bytes were acknowledged while another thread had `held` locked, or 0. A lock is held while a frame is
+    /// written: who acknowledges does not wait for that, and who has the lock takes over this offset as it gives the lock up.
+    acknowledged: AtomicU64,
     /// Wakes the worker, which alone waits, when the job was cancelled or ended by another.
     stop: Notify,
     /// Wakes the worker when less is held.
@@ -76,9 +80,10 @@ impl JobStream {
     pub(super) fn new(job: JobId, outbox: Outbox) -> (JobHandle, Self) {
         let (phase, begun) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
         let (allowance, carries_heads) = (outbox.allowance().clone(), outbox.carries_heads());
-        let held = Mutex::new(Held::new(outbox));
+        let (held, acknowledged) = (Mutex::new(Held::new(outbox)), AtomicU64::new(0));
         let (stop, room) = (Notify::new(), Notify::new());
-        let stream = Self(Arc::new(Shared { job, carries_heads, allowance, phase, begun, held, stop, room }));
+        let stream =
+            Self(Arc::new(Shared { job, carries_heads, allowance, phase, begun, held, acknowledged, stop, room }));
         (JobHandle { stream: stream.clone(), is_released: false }, stream)
     }
 
@@ -217,7 +222,29 @@ impl JobStream {
     /// The coordinator has taken over all bytes before `offset`: they are forgotten. An offset that is not beyond the last one, or
     /// beyond what was written, is ignored.
     pub(crate) fn acknowledge(&self, offset: u64) {
-        let mut held = self.held();
+        self.0.acknowledged.fetch_max(offset, Ordering::Relaxed);
+        self.take_acknowledged();
+    }
+
+    /// Forgets what was acknowledged, unless the lock is taken: then its owner does it.
+    fn take_acknowledged(&self) {
+        // Either who acknowledges finds the lock free, or its owner finds the offset.
+        fence(Ordering::SeqCst);
+        while self.0.acknowledged.load(Ordering::Relaxed) > 0 {
+            let mut held = match self.0.held.try_lock() {
+                Ok(held) => held,
+                Err(TryLockError::Poisoned(held)) => held.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            self.forget_acknowledged(&mut held);
+        }
+    }
+
+    fn forget_acknowledged(&self, held: &mut Held) {
+        if self.0.acknowledged.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let offset = self.0.acknowledged.swap(0, Ordering::Relaxed);
         if held.acknowledge(offset, &self.0.allowance) {
             self.0.room.notify_one();
         }
@@ -255,7 +282,7 @@ impl JobStream {
     }
 
     /// Gives the job a turn at the pump, if it has something to write and has none.
-    fn queue(&self, mut held: MutexGuard<'_, Held>) {
+    fn queue(&self, mut held: Locked<'_>) {
         if !held.is_queued && !held.is_written() {
             held.is_queued = true;
             let outbox = held.outbox.clone();
@@ -312,8 +339,40 @@ impl JobStream {
         self.0.phase.load(Ordering::Acquire)
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> Locked<'_> {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget_acknowledged(&mut held);
+        Locked { held, _behind: Behind(self) }
+    }
+}
+
+/// What a stream holds, locked.
+struct Locked<'a> {
+    held: MutexGuard<'a, Held>,
+    /// Dropped after the lock was given up.
+    _behind: Behind<'a>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Held {
+        &mut self.held
+    }
+}
+
+/// Takes over what was acknowledged while the lock was taken.
+struct Behind<'a>(&'a JobStream);
+
+impl Drop for Behind<'_> {
+    fn drop(&mut self) {
+        self.0.take_acknowledged();
     }
 }
 

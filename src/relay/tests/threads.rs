@@ -1,4 +1,4 @@
-//! Workers on threads of their own, beside the pump and a peer that reads in pieces.
+//! Workers on threads of their own, next to the pump and a peer that reads in pieces.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -77,10 +77,11 @@ fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
     let contents: Vec<Vec<u8>> = (0..WORKERS).map(content).collect();
     for seed in 0..6 {
         for capacity in [3_000, 70_000, 1 << 22] {
-            let agreed = if seed % 2 == 0 { Extensions::without_resume() } else { Extensions::NONE };
+            let agreed = [Extensions::all(), Extensions::without_resume(), Extensions::NONE][seed as usize % 3];
             let Connection { outbox, line, reader, mut far, mut frames, .. } = Connection::new(capacity, agreed);
             let jobs: Vec<_> = (0..WORKERS).map(|_| outbox.open(JobId::random())).collect();
-            let ids: Vec<JobId> = jobs.iter().map(|(_, stream)| stream.job()).collect();
+            let streams: Vec<JobStream> = jobs.iter().map(|(_, stream)| stream.clone()).collect();
+            let ids: Vec<JobId> = streams.iter().map(JobStream::job).collect();
             let is_cancelled = |job: usize| job == 3;
             let working = AtomicUsize::new(WORKERS);
             let read = std::thread::scope(|scope| {
@@ -93,11 +94,18 @@ fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
                     });
                 }
                 let peer = async {
-                    let mut read = Vec::new();
+                    let (mut read, mut received) = (Vec::new(), [0; WORKERS]);
                     while !matches!(read.last(), Some(Frame::Close { .. })) {
                         let more = timeout(Duration::from_secs(20), far.read_buf(frames.space())).await;
                         more.expect("a stream starves").unwrap();
-                        read.extend(std::iter::from_fn(|| frames.pop().unwrap()));
+                        let new: Vec<Frame> = std::iter::from_fn(|| frames.pop().unwrap()).collect();
+                        // While the worker appends. Without `resume` nothing is left to forget.
+                        for (id, bytes) in new.iter().filter_map(chunk) {
+                            let job = ids.iter().position(|known| *known == id).unwrap();
+                            received[job] += bytes.len() as u64;
+                            streams[job].acknowledge(received[job]);
+                        }
+                        read.extend(new);
                     }
                     drop(far);
                     read
@@ -113,6 +121,10 @@ fn bytes_of_workers_on_other_threads_arrive_once_and_in_order() {
                     futures_util::join!(pump::run(reader, &line, &outbox, &mut inbox), peer, close).1
                 })
             });
+            for (job, stream) in streams.iter().enumerate().filter(|(job, _)| !is_cancelled(*job)) {
+                let left = stream.delivery();
+                assert_eq!(left.produced() - left.acknowledged(), 0, "seed {seed}, job {job}");
+            }
             for (job, (id, content)) in ids.into_iter().zip(&contents).enumerate() {
                 let of_job = read.iter().filter_map(chunk).filter(|(of, _)| *of == id);
                 let bytes: Vec<u8> = of_job.flat_map(|(_, bytes)| bytes).collect();

@@ -3,4 +3,4 @@
 # all of them, one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec cargo test --locked --profile model --lib -- --ignored --nocapture --test-threads 1 "${1:-agents::tests::checks::large}"
+exec cargo test --locked --profile model --lib -- --ignored --nocapture --test-threads 1 "${@:-agents::tests::checks::large}"

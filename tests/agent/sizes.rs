@@ -51,6 +51,14 @@ async fn chat(addr: SocketAddr, size: usize) -> (u16, String) {
     (response.status().as_u16(), String::from_utf8_lossy(&body).into_owned())
 }
 
+/// How many agents the coordinator has an offer of.
+async fn offers(addr: SocketAddr) -> usize {
+    let request = awc::Client::default().get(format!("http://{addr}/api/agents"));
+    let mut response = request.send().await.expect("a response");
+    let agents: Vec<serde_json::Value> = response.json().await.expect("a list");
+    agents.iter().filter(|agent| agent["models"].as_array().is_some_and(|models| !models.is_empty())).count()
+}
+
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_request_that_an_agent_can_not_take_goes_to_another_one_or_is_refused_and_costs_no_connection() {
     let (small, large) = (ScriptedBackend::new("small", &["m"]), ScriptedBackend::new("large", &["m", "only-large"]));
@@ -61,9 +69,7 @@ async fn a_request_that_an_agent_can_not_take_goes_to_another_one_or_is_refused_
         .agent(0, Harness::builder().backend(&large))
         .start();
     let addr = world.real(0).addr();
-    for agent in &mut world.agents {
-        agent.until(|state| state.models_offered > 0).await;
-    }
+    within("the offers of both agents", async { while offers(addr).await < 2 {} }).await;
     for _ in 0..3 {
         assert_eq!(chat(addr, LIMIT).await.0, 200, "with its frame it is too large for one of them");
     }

@@ -61,8 +61,9 @@ struct Shared {
     /// A backend has begun to answer.
     begun: AtomicBool,
     held: Mutex<Held>,
-    /// An offset up to which bytes were acknowledged while another thread had `held` locked, or 0. A lock is held while a frame is
-    /// written: who acknowledges does not wait for that, and who has the lock takes over this offset as it gives the lock up.
+    /// An offset up to which bytes were acknowledged while another thread had `held` locked, or 0. The lock is held while a frame is
+    /// written. The thread that acknowledges does not wait for that: the owner of the lock takes over this offset after it has
+    /// given the lock up.
     acknowledged: AtomicU64,
     /// Wakes the worker, which alone waits, when the job was cancelled or ended by another.
     stop: Notify,
@@ -228,7 +229,7 @@ impl JobStream {
 
     /// Forgets what was acknowledged, unless the lock is taken: then its owner does it.
     fn take_acknowledged(&self) {
-        // Either who acknowledges finds the lock free, or its owner finds the offset.
+        // Either the thread that acknowledges finds the lock free, or the owner of the lock finds the offset.
         fence(Ordering::SeqCst);
         while self.0.acknowledged.load(Ordering::Relaxed) > 0 {
             let mut held = match self.0.held.try_lock() {

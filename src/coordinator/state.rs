@@ -213,10 +213,9 @@ impl CoordinatorState {
         self.responding.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The client has taken over the response, or is gone.
+    /// The client has taken over the response, or is gone. [`Self::release`] follows, which notifies a stop of both.
     pub(crate) fn end_response(&self) {
         self.responding.fetch_sub(1, Ordering::Relaxed);
-        self.job_ended.notify_waiters();
     }
 
     /// Jobs whose response was not taken over whole by its client.

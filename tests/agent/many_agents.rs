@@ -43,12 +43,17 @@ async fn until_listed(addr: SocketAddr) {
     within("a model", listed).await;
 }
 
-/// How many agents the coordinator knows to drain.
-async fn draining(addr: SocketAddr) -> usize {
+/// How many of the coordinator's agents are such.
+pub(super) async fn count_agents(addr: SocketAddr, wanted: impl Fn(&serde_json::Value) -> bool) -> usize {
     let mut response =
         awc::Client::default().get(format!("http://{addr}/api/agents")).send().await.expect("a response");
     let agents: Vec<serde_json::Value> = response.json().await.expect("a list");
-    agents.iter().filter(|agent| agent["draining"] == true).count()
+    agents.iter().filter(|agent| wanted(agent)).count()
+}
+
+/// How many agents the coordinator knows to drain.
+async fn draining(addr: SocketAddr) -> usize {
+    count_agents(addr, |agent| agent["draining"] == true).await
 }
 
 /// Answers a request with a complete stream that contains `text`.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use outpost::messages::wire::{Extension, Extensions, FromCoordinator};
 use outpost::testkit::{Harness, RealCoordinator, ScriptedBackend, World, job_frame, within};
 
+use super::many_agents::count_agents;
+
 const LIMIT: usize = 64 << 10;
 
 #[actix_rt::test(system = "outpost::testkit::System")]
@@ -53,10 +55,7 @@ async fn chat(addr: SocketAddr, size: usize) -> (u16, String) {
 
 /// How many agents the coordinator has an offer of.
 async fn offers(addr: SocketAddr) -> usize {
-    let request = awc::Client::default().get(format!("http://{addr}/api/agents"));
-    let mut response = request.send().await.expect("a response");
-    let agents: Vec<serde_json::Value> = response.json().await.expect("a list");
-    agents.iter().filter(|agent| agent["models"].as_array().is_some_and(|models| !models.is_empty())).count()
+    count_agents(addr, |agent| agent["models"].as_array().is_some_and(|models| !models.is_empty())).await
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

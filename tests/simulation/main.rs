@@ -35,7 +35,7 @@ fn run(seed: u64, jobs: u64) -> Totals {
     let one = thread::spawn(move || {
         System::new().block_on(async move { drop(result.send(system::run(seed, jobs).await)) });
     });
-    assert!(one.join().is_ok(), "seed {seed} failed; SEED={seed} scripts/simulation.sh 1 {jobs} looks at it alone");
+    assert!(one.join().is_ok(), "seed {seed} failed; SEED={seed} scripts/simulation.sh 1 {jobs} runs it alone");
     totals.recv().expect("the totals of a seed that ended")
 }
 

@@ -40,13 +40,13 @@ impl JobHandle {
 
 impl Drop for JobHandle {
     fn drop(&mut self) {
+        self.state.end_response();
         match self.state.release(self.slot.session, self.job) {
             // The link of the connection that the session has now, which may not be that of the booking.
             Released::Connected(link) => link.cancel(self.job),
             Released::Away => self.slot.link.forget(self.job),
             Released::NotHeld => {}
         }
-        self.state.end_response();
     }
 }
 

@@ -11,3 +11,4 @@ pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod websocket;
+pub(crate) mod write_deadline;

@@ -128,7 +128,7 @@ fn status(head: &[u8]) -> Option<u16> {
 
 /// Has the system end a connection whose peer acknowledges nothing for so long, or takes nothing. Not for a backend: one that
 /// takes nothing of a long request for a while may be busy.
-pub(super) fn end_when_unacknowledged(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+pub(crate) fn end_when_unacknowledged(stream: &TcpStream, limit: Duration) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -136,7 +136,8 @@ pub(super) fn end_when_unacknowledged(stream: &TcpStream, limit: Duration) -> io
     Ok(())
 }
 
-fn set_up(stream: &TcpStream) -> io::Result<()> {
+/// Sends small frames at once, notices a dead peer, and keeps little unsent in the kernel.
+pub(crate) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(

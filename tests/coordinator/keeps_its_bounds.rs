@@ -229,9 +229,8 @@ async fn an_agent_that_reads_nothing_is_disconnected() {
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;
     let large = format!(r#"{{"model":"m","x":"{}"}}"#, "y".repeat(20 << 20));
     let mut asking = coordinator.asking(CHAT, &large);
-    // It is not silent: it only reads nothing. It must leave the kernel some 250 ms to probe the full window: Linux puts a probe off
-    // with each segment that arrives.
-    let mut beat = actix_rt::time::interval(Duration::from_millis(450));
+    // It is not silent: it only reads nothing. Linux puts off its probe of the full window with each segment that arrives.
+    let mut beat = actix_rt::time::interval(Duration::from_millis(50));
     let answer = soon(async {
         loop {
             tokio::select! {

@@ -16,7 +16,8 @@ pub(crate) use agents::{
 };
 pub(crate) use jobs::{JobAttemptEnded, RequestRefused, RequestRetried, WaitEnded};
 pub(crate) use server::{
-    ApiWithoutKey, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort, SocketOptionRefused,
+    ApiWithoutKey, CoordinatorListening, CoordinatorStopped, CoordinatorStopping, JobsCutShort, PeerTakesNothing,
+    SocketOptionRefused,
 };
 pub(crate) use sessions::{SessionEndedWaiting, SessionResumed, SessionWaits};
 pub(crate) use sink::{CoordinatorEvents, count_repeats_each_minute};

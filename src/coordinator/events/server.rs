@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::Level;
 
 use super::TARGET;
+use crate::coordinator::agents::peer::Peer;
 use crate::coordinator::metrics::Metrics;
 use crate::telemetry::Fields;
 use crate::telemetry::events::{Describe, EventKind};
@@ -49,8 +51,6 @@ impl Describe<Metrics> for CoordinatorListening {
 
 /// The kernel refused an option of a socket. The connection is served without it.
 pub(crate) struct SocketOptionRefused {
-    /// Its name.
-    pub(crate) option: &'static str,
     /// The system's error.
     pub(crate) cause: io::Error,
 }
@@ -61,7 +61,25 @@ impl Describe<Metrics> for SocketOptionRefused {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("option", self.option).text("cause", &self.cause)
+        Fields::new().text("cause", &self.cause)
+    }
+}
+
+/// The peer of a connection, an agent or a client, read nothing for too long. The connection was ended.
+pub(crate) struct PeerTakesNothing {
+    /// Its address.
+    pub(crate) peer: Peer,
+    /// For how long.
+    pub(crate) limit: Duration,
+}
+
+impl Describe<Metrics> for PeerTakesNothing {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Warn, TARGET, "connection ended: its peer reads nothing").limited()
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text("peer", self.peer).number("limit_s", self.limit.as_secs())
     }
 }
 

@@ -107,8 +107,7 @@ pub fn job(request: &str) -> (JobId, Bytes) {
 impl Session {
     pub async fn send(&mut self, text: Bytes) {
         encode(&mut self.out, Role::Server, &Frame::Text(text));
-        self.stream.write_all(&self.out).await.unwrap();
-        self.out.clear();
+        self.flush().await;
     }
 
     /// The next frame with something in it.
@@ -118,8 +117,7 @@ impl Session {
                 Some(frame @ (Frame::Text(_) | Frame::Binary(_))) => return frame,
                 Some(Frame::Ping(payload)) => {
                     encode(&mut self.out, Role::Server, &Frame::Pong(payload));
-                    self.stream.write_all(&self.out).await.unwrap();
-                    self.out.clear();
+                    self.flush().await;
                 }
                 Some(_) => {}
                 None => {
@@ -167,10 +165,18 @@ impl Session {
         }
     }
 
-    async fn acknowledge_end(&mut self, job: JobId) {
+    /// Goes along with the next frame, as from `outpost coordinator`.
+    fn acknowledge_end(&mut self, job: JobId) {
         if self.acknowledges {
-            self.send(format!(r#"{{"type":"ack","job_id":"{job}","final":true}}"#).into()).await;
+            let ack = format!(r#"{{"type":"ack","job_id":"{job}","final":true}}"#);
+            encode(&mut self.out, Role::Server, &Frame::Text(ack.into()));
         }
+    }
+
+    /// Sends what was to go along with another frame.
+    async fn flush(&mut self) {
+        self.stream.write_all(&self.out).await.unwrap();
+        self.out.clear();
     }
 
     /// Waits until a model is on offer.
@@ -241,7 +247,7 @@ pub async fn run(session: &mut Session, jobs: usize, at_once: usize, request: &s
                 session.acknowledge(id, trace).await;
             }
             Said::End(id, good) => {
-                session.acknowledge_end(id).await;
+                session.acknowledge_end(id);
                 if outcome.jobs == 0 {
                     let bytes: Vec<u64> = running.values().map(|trace| trace.bytes).collect();
                     outcome.least_share = least_share(&bytes);
@@ -251,5 +257,6 @@ pub async fn run(session: &mut Session, jobs: usize, at_once: usize, request: &s
             Said::Capabilities(_) => {}
         }
     }
+    session.flush().await;
     outcome
 }

@@ -39,7 +39,7 @@ use crate::coordinator::events::{
 use crate::coordinator::fleet::response_channel::ResponseEnd;
 use crate::coordinator::fleet::roster::SessionId;
 use crate::coordinator::state::{CoordinatorState, HandshakePermit};
-use crate::messages::ids::ProviderId;
+use crate::messages::ids::{JobId, ProviderId};
 use crate::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator};
 
 mod admit;
@@ -113,6 +113,10 @@ struct Session {
     missing: Vec<MissingJob>,
     /// Whether a timer runs that acknowledges what clients take over.
     acknowledges_later: bool,
+    /// Jobs whose terminal frames were taken over and not acknowledged yet.
+    ended: Vec<JobId>,
+    /// Whether a timer runs that acknowledges these.
+    acknowledges_ends_later: bool,
     /// Shared with the [`SessionLink`](super::link::SessionLink)s to this session: they add to it, the session subtracts.
     unsent: Arc<AtomicUsize>,
     peer: Peer,
@@ -159,6 +163,8 @@ impl Session {
             stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
             missing: Vec::new(),
             acknowledges_later: false,
+            ended: Vec::new(),
+            acknowledges_ends_later: false,
             unsent: Arc::default(),
             peer,
         }
@@ -196,6 +202,7 @@ impl Session {
 
     /// Sends a close and waits a short time for the answer.
     fn close(&mut self, ctx: &mut Context, code: CloseCode, reason: &'static str) {
+        self.acknowledge_ends(ctx);
         self.leave(SessionEnd::Closed(reason));
         ctx.close(Some(ws::CloseReason { code, description: Some(reason.into()) }));
         ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());

@@ -2,7 +2,8 @@
 //!
 //! With `resume` the coordinator acknowledges the bytes of a response that the client's side took over, so that a client that
 //! reads slowly makes the agent hold back its backend. The client's side asks for an acknowledgement every 16 KiB
-//! (`fleet/dispatch`); a timer acknowledges the rest.
+//! (`fleet/dispatch`); a timer acknowledges the rest. Nobody waits for the acknowledgement of a terminal frame, so it goes along with
+//! the next job, which saves both ends a system call, or a little later.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,10 @@ use crate::messages::wire::{Extension, FromCoordinator, Taken};
 
 /// How long a byte that was taken over may stay without an acknowledgement.
 const LATEST_ACK: Duration = Duration::from_secs(1);
+/// The same for a terminal frame.
+const LATEST_FINAL_ACK: Duration = Duration::from_millis(5);
+/// Terminal frames whose acknowledgements wait at most.
+const MOST_FINAL_ACKS: usize = 64;
 
 impl Session {
     pub(super) fn run(&mut self, ctx: &mut Context, job: RunJob) {
@@ -28,6 +33,8 @@ impl Session {
             return;
         }
         if admitted.jobs.with(|jobs| jobs.begin(id, sender)).is_some() {
+            // Before the job, which may have the id of one that has ended.
+            self.acknowledge_ends(ctx);
             ctx.text(frame);
         }
     }
@@ -54,9 +61,26 @@ impl Session {
         }
     }
 
-    /// Acknowledges a terminal frame, also that of a job that was cancelled: the agent keeps it until then.
+    /// Acknowledges a terminal frame soon, also that of a job that was cancelled: the agent keeps it until then.
     pub(super) fn acknowledge_end(&mut self, ctx: &mut Context, admitted: &Admitted, job: JobId) {
-        if admitted.agreed.contains(Extension::Resume) && admitted.jobs.with(|_| ()).is_some() {
+        if !admitted.agreed.contains(Extension::Resume) || admitted.jobs.with(|_| ()).is_none() {
+            return;
+        }
+        self.ended.push(job);
+        if self.ended.len() >= MOST_FINAL_ACKS {
+            self.acknowledge_ends(ctx);
+        } else if !self.acknowledges_ends_later {
+            self.acknowledges_ends_later = true;
+            ctx.run_later(LATEST_FINAL_ACK, |session, ctx| {
+                session.acknowledges_ends_later = false;
+                session.acknowledge_ends(ctx);
+            });
+        }
+    }
+
+    /// Sends the acknowledgements of terminal frames that wait.
+    pub(super) fn acknowledge_ends(&mut self, ctx: &mut Context) {
+        for job in self.ended.drain(..) {
             send_ack(ctx, job, Taken::Terminal);
         }
     }

@@ -13,6 +13,7 @@
 //! | `actors`, `coordinator` | thin drivers around the rules; the other end of the wire |
 //! | `relay` | one job at work, and the bounded outbox to the connection |
 //! | `backends`, `status`, `conformance` | the inference servers: identification, probes, requests; the status page; checks of a coordinator |
+//! | `accounts` | the ledger of ended jobs |
 //! | `telemetry` | events, the log, the snapshot |
 //! | `identity`, `transport` | the key on disk; bytes on sockets |
 //! | `core`, `config` | the rules, without IO; the configuration |
@@ -44,6 +45,7 @@
     clippy::unwrap_used
 )]
 
+mod accounts;
 mod actors;
 mod app;
 mod backends;

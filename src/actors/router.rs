@@ -278,9 +278,30 @@ impl From<RouterEvent> for Event {
             RouterEvent::Accepted { job, model } => JobAccepted { job, model }.into(),
             RouterEvent::Started { job, backend } => JobStarted { job, backend }.into(),
             RouterEvent::Moved { job, from, to } => JobMoved { job, from, to }.into(),
-            RouterEvent::Ended { job, model, backend, outcome, cause, first_byte, duration: total } => {
-                events::JobEnded { job, model, backend, outcome, cause, first_byte, total }.into()
+            RouterEvent::Ended {
+                job,
+                coordinator,
+                model,
+                endpoint,
+                backend,
+                price,
+                outcome,
+                cause,
+                first_byte,
+                duration: total,
+            } => events::JobEnded {
+                job,
+                coordinator,
+                model,
+                endpoint,
+                backend,
+                price,
+                outcome,
+                cause,
+                first_byte,
+                total,
             }
+            .into(),
             RouterEvent::BreakerOpened { backend } => BreakerOpened { backend }.into(),
         }
     }

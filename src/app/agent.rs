@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actix::{Addr, Arbiter};
 use tokio::sync::{oneshot, watch};
@@ -11,14 +11,17 @@ use super::exit::ExitStatus;
 use super::limits::{TooFewFiles, raise_open_files};
 use super::signals::Signals;
 use super::wiring;
+use crate::accounts::{self, JobRecord, Ledger};
 use crate::actors::{ActorCount, Exit, GetRouterView, Parts, SupervisorActor};
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
 use crate::status::{StatusError, StatusServer, ViewSource};
-use crate::telemetry::{Events, Snapshot};
+use crate::telemetry::{Event, Events, Snapshot};
 use crate::transport::tls::{TlsError, client_config};
 
+/// How long the end waits for the disk of the ledger.
+const LEDGER_LIMIT: Duration = Duration::from_secs(2);
 /// The most arbiters that jobs are spread over.
 const MAX_ARBITERS: usize = 4;
 
@@ -63,6 +66,8 @@ pub(crate) struct Agent {
     supervisor: Addr<SupervisorActor>,
     exit: oneshot::Receiver<Exit>,
     snapshot: watch::Receiver<Snapshot>,
+    /// Where ended jobs are recorded.
+    ledger: Option<Ledger>,
     /// Where jobs are worked.
     arbiters: Vec<Arbiter>,
 }
@@ -87,7 +92,18 @@ impl Agent {
             ..Snapshot::default()
         };
         let (board, snapshot) = watch::channel(start);
-        let events = Events::new(move |event| board.send_modify(|state| event.apply(state, SystemTime::now())));
+        let (ledger, keeper) =
+            config.ledger.as_ref().map(|at| accounts::ledger(at.path.clone(), wiring::ledger_limits(at))).unzip();
+        let rows = ledger.clone().map(|ledger| (ledger, wiring::coordinator_names(config)));
+        let events = Events::new(move |event| {
+            let now = SystemTime::now();
+            if let (Event::JobEnded(ended), Some((ledger, coordinators))) = (&event, &rows) {
+                let coordinator = coordinators.get(usize::from(ended.coordinator.0)).cloned().unwrap_or_default();
+                ledger.record(JobRecord::new(ended, coordinator, now));
+            }
+            board.send_modify(|state| event.apply(state, now));
+        });
+        keeper.map(|keeper| keeper.start(events.clone())).transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters = (0..data_arbiters(cores)).map(|_| Arbiter::try_new()).collect::<Result<Vec<_>, _>>()?;
         let parts = Parts {
@@ -100,7 +116,7 @@ impl Agent {
             settings: wiring::settings(config),
         };
         let (supervisor, exit) = SupervisorActor::launch(parts);
-        Ok(Self { supervisor, exit, snapshot, arbiters })
+        Ok(Self { supervisor, exit, snapshot, ledger, arbiters })
     }
 
     /// The agent's state, as it changes.
@@ -122,13 +138,17 @@ impl Agent {
         self.supervisor.do_send(Drain);
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and until its jobs are in the ledger.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        match (&mut self.exit).await {
+        let status = match (&mut self.exit).await {
             Ok(Exit::Drained) => ExitStatus::Success,
             // An end without a word is a panic of the supervisor itself.
             Ok(Exit::GaveUp) | Err(_) => ExitStatus::Bug,
+        };
+        if let Some(ledger) = self.ledger.take() {
+            ledger.close(LEDGER_LIMIT).await;
         }
+        status
     }
 
     /// Drains and waits for the end.

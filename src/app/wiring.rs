@@ -8,9 +8,10 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use url::{Host, Url};
 
+use crate::accounts;
 use crate::actors::{Coordinator, PolicyOf, Settings};
 use crate::backends::{Source, auto, configured};
-use crate::config::{AgentConfig, BackendOptions, Backends, CoordinatorSite};
+use crate::config::{AgentConfig, BackendOptions, Backends, CoordinatorSite, LedgerConfig};
 use crate::core::formats::policy::RemoteMedia;
 use crate::core::scheduling::catalog::BackendPolicy;
 use crate::identity::{Identity, IdentityError};
@@ -103,6 +104,17 @@ pub(super) fn settings(config: &AgentConfig) -> Settings {
         remote_media: if config.allow_remote_media { RemoteMedia::Allowed } else { RemoteMedia::Refused },
         requires_auth2: config.require_auth2,
     }
+}
+
+/// The bounds of the ledger.
+pub(super) fn ledger_limits(ledger: &LedgerConfig) -> accounts::Limits {
+    accounts::Limits { age: ledger.age, size: u64::try_from(ledger.size).unwrap_or(u64::MAX) }
+}
+
+/// Host and port of each coordinator, in the configured order.
+pub(super) fn coordinator_names(config: &AgentConfig) -> Vec<String> {
+    let name = |site: &CoordinatorSite| HostPort::of(&site.url).map(|it| it.to_string()).unwrap_or_default();
+    config.coordinators.iter().map(name).collect()
 }
 
 /// The coordinators. The identity is that at the first one.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::process::fail;
-use super::{completions, config, conformance, coordinator, dev, identity, run, status};
+use super::{completions, config, conformance, coordinator, dev, identity, run, status, usage};
 use crate::app::{self, ExitStatus};
 use crate::config::{AgentConfig, Environment, Layered, ProcessEnvironment, Scope, help_text, read_env_file};
 use crate::telemetry;
@@ -31,6 +31,8 @@ enum Command {
     Coordinator(coordinator::Coordinator),
     /// Show the status of the agent that runs on this machine
     Status(status::Status),
+    /// Show what was worked and earned, from the ledger of the agent on this machine
+    Usage(usage::Usage),
     /// Show the public key and the provider id
     Identity,
     /// Play an agent against a coordinator and print which rules of the protocol it violates
@@ -74,6 +76,7 @@ fn dispatch(command: Command, env: &dyn Environment) -> ExitStatus {
         Command::Dev(options) => dev::run(options, env),
         Command::Coordinator(options) => coordinator::run(options, env),
         Command::Status(options) => status::run(&options, env),
+        Command::Usage(options) => usage::run(&options, env),
         Command::Identity => identity::run(env),
         Command::Conformance(options) => conformance::run(&options, env),
         Command::Config(command) => config::run(&command, env),

@@ -11,5 +11,6 @@ mod identity;
 mod process;
 mod run;
 mod status;
+mod usage;
 
 pub use command_line::main;

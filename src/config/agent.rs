@@ -22,6 +22,7 @@ const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The agent's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub struct AgentConfig {
     pub shutdown_grace: Duration,
     /// Where the status is served.
     pub status_addr: StatusAddr,
+    /// The ledger of ended jobs; `None`: there is none.
+    pub ledger: Option<LedgerConfig>,
     /// PEM certificates that are trusted in addition to the built-in roots. Could be opened when the configuration was read.
     pub ca_file: Option<PathBuf>,
     /// The way to the coordinator.
@@ -62,6 +65,17 @@ pub struct AgentConfig {
     pub require_auth2: bool,
     /// Whether core dumps and debuggers may read the process's memory.
     pub allow_dumps: bool,
+}
+
+/// The ledger of ended jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// Its file.
+    pub path: PathBuf,
+    /// How long it keeps a job, 1 to 3650 days.
+    pub age: Duration,
+    /// How large it may be, in bytes: 1 MiB to 64 GiB.
+    pub size: usize,
 }
 
 /// Where the status page is.
@@ -99,6 +113,7 @@ impl AgentConfig {
         let discovery_interval = reader.parse(&vars::DISCOVERY_INTERVAL, |text| units::duration(text, SECOND, HOUR));
         let shutdown_grace = reader.parse(&vars::SHUTDOWN_GRACE, |text| units::duration(text, Duration::ZERO, HOUR));
         let status_addr = status_addr(&mut reader);
+        let ledger = LedgerConfig::read(&mut reader, identity_path.as_deref());
         let ca_file = reader.file(&vars::CA_FILE);
         let proxy = Proxy::read(&mut reader);
         let max_message_size = reader.parse(&vars::MAX_MESSAGE_SIZE, |text| units::size(text, 64 << 10, 1 << 30));
@@ -120,6 +135,7 @@ impl AgentConfig {
                 discovery_interval: discovery_interval?,
                 shutdown_grace: shutdown_grace?,
                 status_addr: status_addr?,
+                ledger: ledger?,
                 ca_file,
                 proxy,
                 max_message_size: max_message_size?,
@@ -149,6 +165,35 @@ impl AgentConfig {
         let mut reader = Reader::new(env);
         let path = identity_path(&mut reader);
         reader.finish(path).map(|(path, _)| path)
+    }
+}
+
+impl LedgerConfig {
+    /// Only where the ledger is, for the command that reads it.
+    ///
+    /// # Errors
+    /// If that is not known.
+    pub fn from_env(env: &dyn Environment) -> Result<Option<Self>, Report> {
+        let mut reader = Reader::new(env);
+        let identity_path = identity_path(&mut reader);
+        let ledger = Self::read(&mut reader, identity_path.as_deref());
+        reader.finish(ledger).map(|(ledger, _)| ledger)
+    }
+
+    /// `Some(None)`: the operator wants none.
+    fn read(reader: &mut Reader<'_>, identity: Option<&Path>) -> Option<Option<Self>> {
+        let age = reader.parse(&vars::LEDGER_AGE, |text| units::duration(text, DAY, 3650 * DAY));
+        let size = reader.parse(&vars::LEDGER_SIZE, |text| units::size(text, 1 << 20, 64 << 30));
+        let path = match reader.text(&vars::LEDGER_PATH) {
+            Some(text) if *text == "off" => return Some(None),
+            Some(text) => PathBuf::from(text.as_str()),
+            None => {
+                let mut name = identity?.as_os_str().to_owned();
+                name.push(".ledger");
+                PathBuf::from(name)
+            }
+        };
+        Some(Some(Self { path, age: age?, size: size? }))
     }
 }
 

@@ -50,6 +50,11 @@ fn nothing_but_the_coordinator_has_to_be_set() {
         discovery_interval: Duration::from_secs(30),
         shutdown_grace: Duration::from_secs(30),
         status_addr: StatusAddr::On { addr: "127.0.0.1:9090".parse().unwrap(), explicit: false },
+        ledger: Some(LedgerConfig {
+            path: "/home/op/.local/state/outpost/identity.key.ledger".into(),
+            age: Duration::from_secs(400 * 24 * 3600),
+            size: 256 << 20,
+        }),
         ca_file: None,
         proxy: None,
         max_message_size: 64 * 1024 * 1024,

@@ -78,6 +78,12 @@ fn lines(config: &AgentConfig, log: &LogConfig) -> Vec<Line> {
         line(&vars::DISCOVERY_INTERVAL, Some(duration(config.discovery_interval))),
         line(&vars::SHUTDOWN_GRACE, Some(duration(config.shutdown_grace))),
         line(&vars::STATUS_ADDR, Some(status_addr(config.status_addr))),
+        line(
+            &vars::LEDGER_PATH,
+            Some(config.ledger.as_ref().map_or_else(|| "off".to_owned(), |it| it.path.display().to_string())),
+        ),
+        line(&vars::LEDGER_AGE, config.ledger.as_ref().map(|ledger| duration(ledger.age))),
+        line(&vars::LEDGER_SIZE, config.ledger.as_ref().map(|ledger| ledger.size)),
         line(&vars::CA_FILE, config.ca_file.as_ref().map(|path| path.display())),
         line(&vars::PROXY, Some(proxy(config))),
         line(&vars::MAX_MESSAGE_SIZE, Some(config.max_message_size)),

@@ -27,7 +27,7 @@ mod variable;
 pub(crate) mod vars;
 
 pub use agent::AgentConfig;
-pub(crate) use agent::StatusAddr;
+pub(crate) use agent::{LedgerConfig, StatusAddr};
 pub(crate) use backends::{BackendConfig, BackendOptions, Backends};
 pub use coordinator::{AgentHosts, CoordinatorConfig};
 pub(crate) use coordinators::CoordinatorSite;

@@ -128,6 +128,23 @@ pub(crate) static STATUS_ADDR: Variable = Variable::agent(
     "address of the status page, metrics and health checks; port 0 picks a free port; or `off`",
 );
 /// See [`TABLE`].
+pub(crate) static LEDGER_PATH: Variable = Variable::agent(
+    "OUTPOST_LEDGER_PATH",
+    Derived("OUTPOST_IDENTITY_PATH with `.ledger` at its end"),
+    "/var/lib/outpost/ledger",
+    "file of the ledger, an SQLite database with a row for each job that ended, for `outpost usage`; or `off`",
+);
+/// See [`TABLE`].
+pub(crate) static LEDGER_AGE: Variable =
+    Variable::agent("OUTPOST_LEDGER_AGE", Value("400d"), "90d", "time that the ledger keeps a job, 1d to 3650d");
+/// See [`TABLE`].
+pub(crate) static LEDGER_SIZE: Variable = Variable::agent(
+    "OUTPOST_LEDGER_SIZE",
+    Value("256MiB"),
+    "1GiB",
+    "largest size of the ledger, 1MiB to 64GiB; at the limit it loses its oldest jobs",
+);
+/// See [`TABLE`].
 pub(crate) static CA_FILE: Variable = Variable::agent(
     "OUTPOST_CA_FILE",
     Unset,
@@ -315,7 +332,7 @@ pub(crate) static COORDINATOR_SHUTDOWN_GRACE: Variable = Variable::coordinator(
 );
 
 /// Every variable.
-pub(crate) static TABLE: [&Variable; 43] = [
+pub(crate) static TABLE: [&Variable; 46] = [
     &COORDINATOR_URL,
     &ENROLLMENT_CODE,
     &IDENTITY_PATH,
@@ -332,6 +349,9 @@ pub(crate) static TABLE: [&Variable; 43] = [
     &DISCOVERY_INTERVAL,
     &SHUTDOWN_GRACE,
     &STATUS_ADDR,
+    &LEDGER_PATH,
+    &LEDGER_AGE,
+    &LEDGER_SIZE,
     &CA_FILE,
     &PROXY,
     &MAX_MESSAGE_SIZE,

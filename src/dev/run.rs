@@ -244,6 +244,7 @@ fn agent_config(env: &dyn Environment, addr: SocketAddr, echo: Option<&Echo>) ->
         ("OUTPOST_COORDINATOR_URL", format!("ws://127.0.0.1:{}/agent", addr.port())),
         // Never opened: the identity is a throw-away one.
         ("OUTPOST_IDENTITY_PATH", "unused".to_owned()),
+        ("OUTPOST_LEDGER_PATH", "off".to_owned()),
         ("OUTPOST_ENROLLMENT_CODE", String::new()),
         ("OUTPOST_ENROLLMENT_CODE_FILE", String::new()),
     ]);

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub(crate) mod host_port;
 pub mod ids;
 pub(crate) mod jobs;
+pub(crate) mod ledger;
 pub(crate) mod lifecycle;
 pub(crate) mod load;
 pub mod members;

@@ -57,6 +57,10 @@ pub(super) fn render(snapshot: &Snapshot, router: Option<&RouterView>) -> String
     page.counter("outpost_frames_skipped_total", "Frames that could not be used.", snapshot.frames_skipped);
     page.counter("outpost_stale_dropped_total", "Messages of earlier connections dropped.", snapshot.stale_dropped);
     page.counter("outpost_actors_replaced_total", "Actors that ended and were replaced.", snapshot.actors_replaced);
+    let is_written = u64::from(snapshot.ledger.fault.is_none());
+    page.gauge("outpost_ledger_up", "1 unless the ledger of ended jobs can't be written.", is_written);
+    let help = "Jobs that are not in the ledger, because there was no room for their rows.";
+    page.counter("outpost_ledger_rows_lost_total", help, snapshot.ledger.rows_lost);
     page.head("outpost_backend_up", "Whether a backend is healthy.", "gauge");
     for (name, state) in &snapshot.backends {
         page.sample("outpost_backend_up", &[("backend", name)], u64::from(state.up));

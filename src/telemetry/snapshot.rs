@@ -75,9 +75,21 @@ pub struct Snapshot {
     pub stale_dropped: u64,
     /// Actors replaced, workers included.
     pub actors_replaced: u64,
+    /// The ledger of ended jobs.
+    #[serde(default)]
+    pub ledger: LedgerState,
     /// Histograms of ended jobs. Only `/metrics` shows them. Shared, so that a copy of the snapshot is cheap.
     #[serde(skip)]
     pub job_metrics: Arc<JobMetrics>,
+}
+
+/// The ledger of ended jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerState {
+    /// Why it can't be written.
+    pub fault: Option<String>,
+    /// Jobs that are not in it, because there was no room for their rows.
+    pub rows_lost: u64,
 }
 
 /// A coordinator, and the connection to it.

@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["core", "config"],
     &["identity", "transport"],
     &["telemetry"],
+    &["accounts"],
     &["backends", "conformance", "status"],
     &["relay"],
     &["actors", "coordinator"],

@@ -20,3 +20,4 @@ mod scripted_backend;
 mod shutdown;
 mod status_page;
 mod support;
+mod usage;

@@ -20,7 +20,7 @@ use crate::messages::backend::BackendKind;
 use crate::messages::discovery::{BackendReport, ModelReport};
 use crate::messages::endpoint::Endpoints;
 use crate::messages::ids::{BackendId, ModelId};
-use crate::messages::prices::PriceList;
+use crate::messages::prices::{Price, PriceList};
 use crate::messages::wire::{LONGEST_MODEL_ID, MOST_MODELS, ModelOffer};
 
 mod policy;
@@ -75,6 +75,11 @@ impl Model {
             endpoints: Some(promise.endpoints),
         };
         Some(Self { routes, offer, most })
+    }
+
+    /// What a job costs, wherever it is worked.
+    pub(crate) fn price(&self) -> Price {
+        Price { input_per_1m: self.offer.input_per_1m, output_per_1m: self.offer.output_per_1m }
     }
 
     /// The offer while each backend takes at most `usable` concurrent jobs of ours, limited by its route. Routes of

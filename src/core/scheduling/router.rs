@@ -303,9 +303,21 @@ impl<W: Work> Router<W> {
         cause: Option<Cause>,
         duration: Duration,
     ) -> W {
-        let Entry { job, backend, state: JobState { work, model, received, .. }, .. } = entry;
+        let Entry { job, session, backend, state: JobState { work, model, endpoint, price, received, .. }, .. } = entry;
+        let coordinator = session.coordinator();
         let first_byte = work.first_byte().map(|at| at.saturating_duration_since(received));
-        self.event(RouterEvent::Ended { job, model, backend, outcome, cause, first_byte, duration });
+        self.event(RouterEvent::Ended {
+            job,
+            coordinator,
+            model,
+            endpoint,
+            backend,
+            price,
+            outcome,
+            cause,
+            first_byte,
+            duration,
+        });
         work
     }
 

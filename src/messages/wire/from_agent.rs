@@ -203,12 +203,15 @@ pub struct Tokens {
     pub input_tokens: u64,
     /// The same as `output`.
     pub output_tokens: u64,
+    /// Tokens of the prompt that the backend read from its cache, if it reports that. For the ledger: no frame has it.
+    #[serde(skip)]
+    pub cached: Option<u64>,
 }
 
 impl Tokens {
     /// The counts under both of their names.
     pub fn new(input: u64, output: u64) -> Self {
-        Self { input, output, input_tokens: input, output_tokens: output }
+        Self { input, output, input_tokens: input, output_tokens: output, cached: None }
     }
 }
 

@@ -11,6 +11,7 @@ use super::connection::{
 use super::describe::Describe;
 use super::event_log::Repeated;
 use super::jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
+use super::ledger::{LedgerFailed, LedgerRowsLost, LedgerWorks};
 use crate::telemetry::Snapshot;
 
 macro_rules! events {
@@ -65,6 +66,9 @@ events!(
     JobMoved,
     JobRefused,
     JobStarted,
+    LedgerFailed,
+    LedgerRowsLost,
+    LedgerWorks,
     NothingOnOffer,
     ProviderIdNotStored,
     ProviderIdReplaced,

@@ -9,8 +9,10 @@ use log::Level;
 use super::describe::{Describe, EventKind};
 use crate::core::scheduling::router::Refusal;
 use crate::messages::cause::Cause;
-use crate::messages::ids::{BackendId, JobId, ModelId};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::{BackendId, CoordinatorId, JobId, ModelId};
 use crate::messages::jobs::Outcome;
+use crate::messages::prices::Price;
 use crate::messages::wire::ErrorCode;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
@@ -115,10 +117,16 @@ impl Describe for JobMoved {
 pub struct JobEnded {
     /// The job.
     pub job: JobId,
+    /// Whose job it was.
+    pub coordinator: CoordinatorId,
     /// Its model.
     pub model: ModelId,
+    /// The requested API path.
+    pub endpoint: Endpoint,
     /// Where it had its slot, if it had one.
     pub backend: Option<BackendId>,
+    /// What the model was offered for as the job came.
+    pub price: Option<Price>,
     /// How.
     pub outcome: Outcome,
     /// Why it was not done.
@@ -131,7 +139,7 @@ pub struct JobEnded {
 
 impl JobEnded {
     /// The word for the outcome in logs and metrics.
-    pub(in crate::telemetry) fn outcome_word(&self) -> &'static str {
+    pub(crate) fn outcome_word(&self) -> &'static str {
         match self.outcome {
             Outcome::Done { .. } => "done",
             Outcome::Failed(_) => "failed",

@@ -11,6 +11,7 @@ mod describe;
 mod event;
 mod event_log;
 mod jobs;
+mod ledger;
 mod sink;
 
 pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
@@ -26,4 +27,5 @@ pub(crate) use event_log::EventLog;
 #[cfg(feature = "testkit")]
 pub use event_log::Repeated;
 pub use jobs::{JobAccepted, JobEnded, JobMoved, JobRefused, JobStarted};
+pub use ledger::{LedgerFailed, LedgerRowsLost, LedgerWorks};
 pub use sink::Events;

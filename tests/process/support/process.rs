@@ -37,11 +37,11 @@ impl Home {
         self.0.path().join("identity.key.provider")
     }
 
-    /// The names of the files in it, without the lock, which stays for good.
+    /// The names of the files of the identity, without the lock, which stays for good.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "identity.key.lock");
+        names.retain(|name| name != "identity.key.lock" && !name.starts_with("identity.key.ledger"));
         names.sort();
         names
     }

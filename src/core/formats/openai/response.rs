@@ -30,9 +30,11 @@ pub(crate) struct Response<'a> {
 
 /// The usage of a response. Cached tokens are included. A figure that is not a count is one that is not reported.
 #[derive(Clone, Copy, Deserialize)]
-pub(crate) struct ResponseUsage {
+pub(crate) struct ResponseUsage<'a> {
     #[serde(default, deserialize_with = "count")]
     pub(crate) input_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     pub(crate) output_tokens: Option<u64>,
+    #[serde(borrow)]
+    pub(crate) input_tokens_details: Option<&'a RawValue>,
 }

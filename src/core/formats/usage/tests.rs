@@ -34,6 +34,10 @@ fn complete(input: u64, output: u64) -> Ending {
     Ending::Complete { tokens: Tokens::new(input, output) }
 }
 
+fn complete_cached(input: u64, cached: u64, output: u64) -> Ending {
+    Ending::Complete { tokens: Tokens { cached: Some(cached), ..Tokens::new(input, output) } }
+}
+
 fn failed(label: &str) -> Ending {
     Ending::Failed(BackendFault { label: Some(label.to_owned()) })
 }
@@ -68,10 +72,24 @@ fn a_figure_that_is_no_count_is_0() {
 fn timings_are_used_if_there_is_no_usage() {
     let timings = r#"{"timings":{"cache_n":35,"prompt_n":1,"predicted_n":12,"prompt_ms":0.5}}"#;
     let usage = r#"{"usage":{"prompt_tokens":5,"completion_tokens":6}}"#;
-    assert_eq!(openai(&[timings, "[DONE]"]), complete(36, 12));
+    assert_eq!(openai(&[timings, "[DONE]"]), complete_cached(36, 35, 12));
     assert_eq!(openai(&[usage, timings, "[DONE]"]), complete(5, 6));
     let huge = format!(r#"{{"timings":{{"cache_n":{},"prompt_n":9}}}}"#, u64::MAX);
-    assert_eq!(openai(&[&huge, "[DONE]"]), complete(u64::MAX, 0));
+    assert_eq!(openai(&[&huge, "[DONE]"]), complete_cached(u64::MAX, u64::MAX, 0));
+}
+
+#[test]
+fn cached_tokens_of_a_prompt_are_part_of_its_input() {
+    let chunk = |details: &str| {
+        format!(r#"{{"usage":{{"prompt_tokens":9,"completion_tokens":6,"prompt_tokens_details":{details}}}}}"#)
+    };
+    assert_eq!(openai(&[&chunk(r#"{"cached_tokens":8}"#), "[DONE]"]), complete_cached(9, 8, 6));
+    for unreported in ["null", "7", "{}", "[8]", r#"{"cached_tokens":null}"#, r#"{"cached_tokens":-1}"#] {
+        assert_eq!(openai(&[&chunk(unreported), "[DONE]"]), complete(9, 6), "{unreported}");
+    }
+    let usage = r#"{"input_tokens":5,"output_tokens":9,"input_tokens_details":{"cached_tokens":4}}"#;
+    let last = format!(r#"{{"type":"response.completed","response":{{"usage":{usage}}}}}"#);
+    assert_eq!(responses(&[&last]), complete_cached(5, 4, 9));
 }
 
 #[test]
@@ -91,19 +109,19 @@ fn a_cached_prompt_counts_as_input() {
     let start = |usage| format!(r#"{{"type":"message_start","message":{{"usage":{usage}}}}}"#);
     let cached = start(r#"{"input_tokens":1,"cache_read_input_tokens":9999,"cache_creation_input_tokens":20}"#);
     let delta = r#"{"type":"message_delta","usage":{"output_tokens":7}}"#;
-    assert_eq!(anthropic(&[&cached, delta, stop]), complete(10_020, 7));
+    assert_eq!(anthropic(&[&cached, delta, stop]), complete_cached(10_020, 9999, 7));
     let again = r#"{"type":"message_delta","usage":{"input_tokens":2,"cache_read_input_tokens":30,"output_tokens":7}}"#;
-    assert_eq!(anthropic(&[&cached, again, stop]), complete(52, 7), "each figure is the last one reported");
+    assert_eq!(anthropic(&[&cached, again, stop]), complete_cached(52, 30, 7), "each figure is the last one reported");
     let huge = start(r#"{"input_tokens":18446744073709551615,"cache_read_input_tokens":9}"#);
-    assert_eq!(anthropic(&[&huge, stop]), complete(u64::MAX, 0));
-    assert_eq!(anthropic(&[&start(r#"{"cache_read_input_tokens":9}"#), stop]), complete(9, 0));
+    assert_eq!(anthropic(&[&huge, stop]), complete_cached(u64::MAX, 9, 0));
+    assert_eq!(anthropic(&[&start(r#"{"cache_read_input_tokens":9}"#), stop]), complete_cached(9, 9, 0));
     // Responses already count cached tokens.
     let usage = r#"{"input_tokens":5,"output_tokens":9,"cache_read_input_tokens":4}"#;
     let last = format!(r#"{{"type":"response.completed","response":{{"usage":{usage}}}}}"#);
     assert_eq!(responses(&[&last]), complete(5, 9));
     let mut tally = super::Tally::new(Endpoint::Messages);
     tally.take_whole(br#"{"type":"message","usage":{"input_tokens":1,"cache_read_input_tokens":6,"output_tokens":2}}"#);
-    assert_eq!(tally.ending(), complete(7, 2));
+    assert_eq!(tally.ending(), complete_cached(7, 6, 2));
 }
 
 /// An event of responses whose `metadata` alone is longer than the part of an event that is read at once.

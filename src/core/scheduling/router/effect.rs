@@ -6,8 +6,10 @@ use crate::core::scheduling::ledger::Refused;
 use crate::core::scheduling::route::Service;
 use crate::core::scheduling::selection::Unrouted;
 use crate::messages::cause::Cause;
-use crate::messages::ids::{BackendId, Generation, JobId, ModelId};
+use crate::messages::endpoint::Endpoint;
+use crate::messages::ids::{BackendId, CoordinatorId, Generation, JobId, ModelId};
 use crate::messages::jobs::{Outcome, Ticket};
+use crate::messages::prices::Price;
 use crate::messages::wire::{Capabilities, ErrorCode};
 
 /// An instruction to the driver. Effects are carried out in order.
@@ -114,10 +116,16 @@ pub enum RouterEvent {
     Ended {
         /// The job.
         job: JobId,
+        /// Whose job it was.
+        coordinator: CoordinatorId,
         /// Its model.
         model: ModelId,
+        /// The requested API path.
+        endpoint: Endpoint,
         /// Where it had its slot, if it had one.
         backend: Option<BackendId>,
+        /// What the model was offered for as the job came.
+        price: Option<Price>,
         /// How it ended.
         outcome: Outcome,
         /// Why it was not done.

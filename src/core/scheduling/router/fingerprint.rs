@@ -95,6 +95,7 @@ fn add_state<W>(job: JobId, state: &JobState<W>, to: &mut Fingerprint<'_>) {
         work: _,
         model: _,
         endpoint: _,
+        price: _,
         // Reported at the end.
         received: _,
         deadline,

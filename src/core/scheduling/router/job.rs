@@ -10,6 +10,7 @@ use crate::core::session::delivery::Delivery;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, JobId, ModelId};
 use crate::messages::jobs::{Evidence, Failure};
+use crate::messages::prices::Price;
 
 /// The driver's part of a job: the request, and the handle that cancels the work on drop. The router returns it at the end
 /// of the job.
@@ -64,6 +65,8 @@ pub(super) struct JobState<W> {
     pub(super) work: W,
     pub(super) model: ModelId,
     pub(super) endpoint: Endpoint,
+    /// The price of the offer that it came on. `None`: the model is not offered.
+    pub(super) price: Option<Price>,
     pub(super) received: Instant,
     pub(super) deadline: Instant,
     /// When its timer fires: at the end of its wait for a first slot, after that at its deadline.

@@ -8,6 +8,7 @@ use super::sessions::Role;
 use super::{Drain, Router};
 use crate::core::scheduling::affinity::PrefixHashes;
 use crate::core::scheduling::breaker::Verdict;
+use crate::core::scheduling::catalog::Model;
 use crate::core::scheduling::estimate::Estimate;
 use crate::core::scheduling::route::{Route, Service};
 use crate::core::scheduling::selection::{Demand, Standing, Unrouted, choose, fit};
@@ -44,6 +45,7 @@ impl<W: Work> Router<W> {
             work,
             model: model.clone(),
             endpoint,
+            price: self.catalog.model(&model).map(Model::price),
             received,
             deadline,
             timer,

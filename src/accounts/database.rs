@@ -3,11 +3,11 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
-use super::record::{JobRecord, counted, millis};
+use super::record::{JobRecord, counted, micros, millis};
 use crate::messages::ledger::LedgerFault;
 
 /// The version of the tables, in the file's `user_version`. Each step of [`MIGRATIONS`] leads to the next one.
@@ -19,8 +19,7 @@ const PRUNED_AT_ONCE: i64 = 1000;
 
 const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE jobs (
-        id            INTEGER PRIMARY KEY,
-        ended_at_ms   INTEGER NOT NULL,
+        ended_at_us   INTEGER PRIMARY KEY,
         job           TEXT NOT NULL,
         coordinator   TEXT NOT NULL,
         model         TEXT NOT NULL,
@@ -37,7 +36,6 @@ const MIGRATIONS: [&str; 1] = ["
         output_per_1m INTEGER,
         earned_nano   INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX jobs_by_end ON jobs (ended_at_ms);
 "];
 
 /// The bounds of a ledger.
@@ -99,14 +97,16 @@ impl Database {
     fn try_insert(&mut self, rows: &[JobRecord]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO jobs (ended_at_ms, job, coordinator, model, endpoint, backend, outcome, cause, first_byte_ms, total_ms,
+            "INSERT OR IGNORE INTO jobs (ended_at_us, job, coordinator, model, endpoint, backend, outcome, cause, first_byte_ms, total_ms,
                 input_tokens, cached_tokens, output_tokens, input_per_1m, output_per_1m, earned_nano)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?;
         for row in rows {
-            insert.execute(params![
-                row.ended_at_ms,
-                row.job.to_string(),
+            let (mut ended_at_us, job) = (row.ended_at_us, row.job.to_string());
+            // Two jobs may end in the same microsecond: the later one gets the next that is free.
+            while insert.execute(params![
+                ended_at_us,
+                job,
                 row.coordinator,
                 row.model.as_str(),
                 row.endpoint.path(),
@@ -121,7 +121,10 @@ impl Database {
                 row.price.map(|price| counted(price.input_per_1m)),
                 row.price.map(|price| counted(price.output_per_1m)),
                 row.earned_nano(),
-            ])?;
+            ])? == 0
+            {
+                ended_at_us += 1;
+            }
         }
         drop(insert);
         transaction.commit()
@@ -133,11 +136,11 @@ impl Database {
     }
 
     fn try_prune(&mut self, now: SystemTime) -> rusqlite::Result<()> {
-        let oldest = millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()) - millis(self.limits.age);
-        self.connection.execute("DELETE FROM jobs WHERE ended_at_ms < ?1", [oldest])?;
+        let oldest = now.checked_sub(self.limits.age).map(micros).unwrap_or_default();
+        self.connection.execute("DELETE FROM jobs WHERE ended_at_us < ?1", [oldest])?;
         let most = i64::try_from(self.limits.size).unwrap_or(i64::MAX);
         while self.used_bytes()? > most {
-            let sql = "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT ?1)";
+            let sql = "DELETE FROM jobs WHERE ended_at_us IN (SELECT ended_at_us FROM jobs ORDER BY 1 LIMIT ?1)";
             if self.connection.execute(sql, [PRUNED_AT_ONCE])? == 0 {
                 break;
             }

@@ -14,4 +14,4 @@ mod usage;
 pub(crate) use database::Limits;
 pub(crate) use keeper::{Ledger, ledger};
 pub(crate) use record::JobRecord;
-pub(crate) use usage::{Grouping, Usage, UsageRow};
+pub(crate) use usage::{Bucket, Grouping, Usage, UsageRow};

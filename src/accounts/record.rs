@@ -17,8 +17,8 @@ const MOST_EARNED: u128 = 1_000_000_000_000_000;
 /// An accepted job that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JobRecord {
-    /// When it ended, in milliseconds since 1970.
-    pub(super) ended_at_ms: i64,
+    /// When it ended, in microseconds since 1970.
+    pub(super) ended_at_us: i64,
     /// The coordinator's id for it.
     pub(super) job: JobId,
     /// Host and port of that coordinator.
@@ -45,7 +45,7 @@ impl JobRecord {
     /// The row of a job of that coordinator which has just ended.
     pub(crate) fn new(ended: &JobEnded, coordinator: String, now: SystemTime) -> Self {
         Self {
-            ended_at_ms: millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            ended_at_us: micros(now),
             job: ended.job,
             coordinator,
             model: ended.model.clone(),
@@ -73,6 +73,11 @@ impl JobRecord {
     }
 }
 
+/// A time as SQLite holds it: in microseconds since 1970.
+pub(super) fn micros(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Milliseconds as SQLite holds them.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -90,7 +95,7 @@ pub(super) mod tests {
     /// A job that was done at that millisecond.
     pub(crate) fn done(ended_at_ms: i64, model: &str, input: u64, output: u64) -> JobRecord {
         JobRecord {
-            ended_at_ms,
+            ended_at_us: ended_at_ms * 1000,
             job: JobId::random(),
             coordinator: "coordinator.example:443".into(),
             model: model.into(),

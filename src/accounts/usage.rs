@@ -1,13 +1,13 @@
 //! What was worked and earned: sums over the rows of the ledger.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Row};
 use serde::Serialize;
 
 use super::database::{fault, open_to_read};
-use super::record::millis;
+use super::record::micros;
 use crate::messages::ledger::LedgerFault;
 
 /// What the rows of a table of usage stand for.
@@ -44,6 +44,24 @@ pub(crate) struct UsageRow {
     pub(crate) earned_nano: u64,
 }
 
+/// The jobs that ended in one part of a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Bucket {
+    /// When it begins, in seconds since 1970.
+    pub(crate) start_s: u64,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) input_tokens: u64,
+    pub(crate) output_tokens: u64,
+    /// By the offered prices, in billionths of a USD.
+    pub(crate) earned_nano: u64,
+    /// The median of the times to the first byte.
+    pub(crate) first_byte_p50_ms: Option<u64>,
+    /// Their 95th percentile.
+    pub(crate) first_byte_p95_ms: Option<u64>,
+}
+
 /// A ledger that is read.
 pub(crate) struct Usage {
     connection: Connection,
@@ -63,14 +81,65 @@ impl Usage {
         let group = match grouping {
             Grouping::Model => "model",
             Grouping::Backend => "coalesce(backend, '')",
-            Grouping::Day => "date(ended_at_ms / 1000, 'unixepoch', 'localtime')",
+            Grouping::Day => "date(ended_at_us / 1000000, 'unixepoch', 'localtime')",
             Grouping::Outcome => "outcome || coalesce(': ' || cause, '')",
             Grouping::Coordinator => "coordinator",
         };
-        let since = millis(since.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO));
+        let since = micros(since);
         let rows = self.rows(group, "GROUP BY 1 ORDER BY 1", since).map_err(fault)?;
         let total = self.rows("''", "", since).map_err(fault)?.pop().unwrap_or_default();
         Ok((rows, total))
+    }
+
+    /// The last `count` buckets up to now, the oldest first, also those without jobs. They begin at multiples of their length.
+    pub(crate) fn history(&self, now: SystemTime, bucket: Duration, count: u32) -> Result<Vec<Bucket>, LedgerFault> {
+        let length = i64::try_from(bucket.as_micros()).unwrap_or(i64::MAX).max(1);
+        let last = micros(now) / length;
+        let first = (last + 1 - i64::from(count)).max(0);
+        let start_s = |at: i64| u64::try_from(at * length / 1_000_000).unwrap_or_default();
+        let mut buckets: Vec<Bucket> =
+            (first..=last).map(|at| Bucket { start_s: start_s(at), ..Bucket::default() }).collect();
+        for (at, found) in self.buckets(length, first * length).map_err(fault)? {
+            // None is for a job of the future: the clock was set back.
+            if let Some(bucket) = usize::try_from(at - first).ok().and_then(|at| buckets.get_mut(at)) {
+                *bucket = Bucket { start_s: bucket.start_s, ..found };
+            }
+        }
+        Ok(buckets)
+    }
+
+    /// The buckets of that length which have jobs, by number.
+    fn buckets(&self, length: i64, since: i64) -> rusqlite::Result<Vec<(i64, Bucket)>> {
+        let sql = "
+            WITH ranked AS (
+                SELECT ended_at_us / ?1 AS bucket, outcome, input_tokens, output_tokens, earned_nano, first_byte_ms,
+                    row_number() OVER by_time AS place, count(first_byte_ms) OVER in_bucket AS times
+                FROM jobs WHERE ended_at_us >= ?2
+                WINDOW in_bucket AS (PARTITION BY ended_at_us / ?1),
+                    by_time AS (PARTITION BY ended_at_us / ?1 ORDER BY first_byte_ms NULLS LAST)
+            )
+            SELECT bucket, sum(outcome = 'done'), sum(outcome = 'failed'), sum(outcome = 'cancelled'), sum(input_tokens),
+                sum(output_tokens), sum(earned_nano),
+                max(first_byte_ms) FILTER (WHERE place * 100 < times * 50 + 100),
+                max(first_byte_ms) FILTER (WHERE place * 100 < times * 95 + 100)
+            FROM ranked GROUP BY bucket";
+        let row = |row: &Row<'_>| {
+            let count = |at: usize| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
+            let time = |at: usize| row.get::<_, Option<i64>>(at).map(|time| time.and_then(|it| u64::try_from(it).ok()));
+            let bucket = Bucket {
+                start_s: 0,
+                done: count(1)?,
+                failed: count(2)?,
+                cancelled: count(3)?,
+                input_tokens: count(4)?,
+                output_tokens: count(5)?,
+                earned_nano: count(6)?,
+                first_byte_p50_ms: time(7)?,
+                first_byte_p95_ms: time(8)?,
+            };
+            Ok((row.get(0)?, bucket))
+        };
+        self.connection.prepare(sql)?.query_map([length, since], row)?.collect()
     }
 
     fn rows(&self, group: &str, end: &str, since: i64) -> rusqlite::Result<Vec<UsageRow>> {
@@ -78,7 +147,7 @@ impl Usage {
             "SELECT {group}, count(*), coalesce(sum(outcome = 'done'), 0), coalesce(sum(outcome = 'failed'), 0),
                 coalesce(sum(outcome = 'cancelled'), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0),
                 coalesce(sum(output_tokens), 0), coalesce(sum(earned_nano), 0)
-             FROM jobs WHERE ended_at_ms >= ?1 {end}"
+             FROM jobs WHERE ended_at_us >= ?1 {end}"
         );
         self.connection.prepare(&sql)?.query_map([since], row)?.collect()
     }
@@ -101,6 +170,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::accounts::database::{Database, Limits};
     use crate::accounts::record::JobRecord;
@@ -157,6 +228,36 @@ mod tests {
         assert_eq!(groups(&usage, Grouping::Outcome), [("done".into(), 1), ("failed: late".into(), 1)]);
         assert_eq!(groups(&usage, Grouping::Coordinator), [("coordinator.example:443".into(), 2)]);
         assert_eq!(groups(&usage, Grouping::Day).len(), 2);
+    }
+
+    #[test]
+    fn the_past_is_in_buckets_also_those_without_jobs() {
+        let minute = Duration::from_secs(60);
+        let at = |seconds: i64, first_byte: u64| JobRecord {
+            first_byte: Some(Duration::from_millis(first_byte)),
+            ..done(seconds * 1000, "m", 10, 100)
+        };
+        let mut rows: Vec<JobRecord> = (1..=100).map(|ms| at(119, ms)).collect();
+        let waited = JobRecord { outcome: "failed", first_byte: None, ..done(119_000, "m", 0, 0) };
+        rows.extend([at(59, 7), at(60, 8), waited, at(500, 9)]);
+        let (_folder, usage) = usage(&rows);
+        let buckets = usage.history(UNIX_EPOCH + Duration::from_secs(190), minute, 3).unwrap();
+        assert_eq!(buckets.iter().map(|bucket| bucket.start_s).collect::<Vec<_>>(), [60, 120, 180]);
+        let first = Bucket {
+            start_s: 60,
+            done: 101,
+            failed: 1,
+            cancelled: 0,
+            input_tokens: 1010,
+            output_tokens: 10_100,
+            earned_nano: 101 * (10 * 500 + 100 * 750),
+            first_byte_p50_ms: Some(50),
+            first_byte_p95_ms: Some(95),
+        };
+        assert_eq!(buckets[0], first);
+        assert_eq!(buckets[1], Bucket { start_s: 120, ..Bucket::default() });
+        let single = usage.history(UNIX_EPOCH + Duration::from_secs(59), minute, 3).unwrap();
+        assert_eq!((single.len(), single[0].first_byte_p50_ms, single[0].first_byte_p95_ms), (1, Some(7), Some(7)));
     }
 
     #[test]

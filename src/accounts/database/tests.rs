@@ -1,4 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
+use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
@@ -31,6 +32,17 @@ fn rows_are_there_after_the_file_was_opened_again() {
     }
     assert_eq!(jobs(&path), 4);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn jobs_that_end_in_the_same_moment_all_have_rows() {
+    let folder = folder();
+    let path = folder.path().join("ledger");
+    let mut database = Database::open(&path, LIMITS).unwrap();
+    let rows = vec![done(7, "m", 1, 1); 50];
+    database.insert(&rows).unwrap();
+    database.insert(&rows).unwrap();
+    assert_eq!(jobs(&path), 100);
 }
 
 #[test]

@@ -105,10 +105,14 @@ impl Work for RoutedJob {
         self.handle.stream().first_byte().map(Instant::into_std)
     }
 
+    fn events(&self) -> u64 {
+        self.handle.stream().progress().events()
+    }
+
     fn progress(&self) -> Progress {
         let stream = self.handle.stream();
         match self.form {
-            _ if !stream.has_begun() => Progress::NotBegun,
+            _ if !stream.progress().has_begun() => Progress::NotBegun,
             AnswerForm::Stream => Progress::Streamed(stream.delivery().produced()),
             AnswerForm::Whole => Progress::Begun,
         }

@@ -175,8 +175,9 @@ pub(crate) async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     let identity = open_identity(config.identity_path.clone())?;
     let status = StatusServer::open(config.status_addr)?;
     let signals = Signals::listen()?;
+    let ledger = config.ledger.as_ref().map(|ledger| ledger.path.clone());
     let agent = Agent::start(&config, identity)?;
-    let serving = status.map(|server| server.serve(agent.snapshot(), agent.view())).transpose()?;
+    let serving = status.map(|server| server.serve(agent.snapshot(), agent.view(), ledger)).transpose()?;
     let ended = agent.run_until_signalled(signals).await;
     if let Some(server) = serving {
         server.stop(false).await;

@@ -8,7 +8,7 @@ use super::process::{fail, on_system, print};
 use crate::app::ExitStatus;
 use crate::config::{Environment, StatusAddr};
 use crate::messages::untrusted::{Untrusted, UntrustedJson};
-use crate::status;
+use crate::status::{self, State};
 use crate::telemetry::{CoordinatorState, Snapshot};
 
 #[derive(Args)]
@@ -34,7 +34,14 @@ pub(super) fn run(Status { json }: &Status, env: &dyn Environment) -> ExitStatus
         let text = serde_json::to_string_pretty(&status).unwrap_or_default();
         return print(&format!("{}\n", UntrustedJson(&text)));
     }
-    print(&summary(&status.snapshot))
+    print(&(sentence(status.state.as_ref()) + &summary(&status.snapshot)))
+}
+
+/// The state in words, and what to do.
+fn sentence(state: Option<&State>) -> String {
+    let Some(State { text, advice, .. }) = state else { return String::new() };
+    let advice = advice.as_ref().map(|advice| format!("{}\n", Untrusted(advice))).unwrap_or_default();
+    format!("{}\n{advice}\n", Untrusted(text))
 }
 
 /// A snapshot as text for people. Any process may have answered on the port, so every text in it is escaped.

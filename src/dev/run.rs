@@ -171,7 +171,7 @@ async fn run_until_signalled(
     let page = StatusServer::open(config.status_addr).map_err(StartError::from)?;
     let page_addr = page.as_ref().map(StatusServer::local_addr).transpose()?;
     let agent = Agent::start(config, identity)?;
-    let serving = page.map(|page| page.serve(agent.snapshot(), agent.view())).transpose()?;
+    let serving = page.map(|page| page.serve(agent.snapshot(), agent.view(), None)).transpose()?;
     let introduced = async {
         let (snapshot, models) = until_ready(agent.snapshot(), addr, client).await?;
         // Before the greeting: a signal that follows it causes a clean shutdown.
@@ -226,7 +226,7 @@ fn greet(
     )?;
     writeln!(out, "agents    http://{addr}/api/agents")?;
     if let Some(page_addr) = page_addr {
-        writeln!(out, "status    http://{}/status   (and /metrics)", reachable(page_addr))?;
+        writeln!(out, "page      http://{}/   (also /status and /metrics)", reachable(page_addr))?;
     }
     writeln!(out, "\ntry it:\n")?;
     let model = models.first().map_or("", String::as_str);

@@ -15,13 +15,14 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::allowance::Allowance;
+use super::backend_progress::BackendProgress;
 use super::chunk::MAX_CHUNK;
 use super::held::{Held, OnEnd};
 use super::outbox::Outbox;
@@ -58,8 +59,7 @@ struct Shared {
     allowance: Allowance,
     /// Changed with `held` locked.
     phase: AtomicU8,
-    /// A backend has begun to answer.
-    begun: AtomicBool,
+    progress: BackendProgress,
     held: Mutex<Held>,
     /// An offset up to which bytes were acknowledged while another thread had `held` locked, or 0. The lock is held while a frame is
     /// written. The thread that acknowledges does not wait for that: the owner of the lock takes over this offset after it has
@@ -79,12 +79,12 @@ impl fmt::Debug for JobStream {
 
 impl JobStream {
     pub(super) fn new(job: JobId, outbox: Outbox) -> (JobHandle, Self) {
-        let (phase, begun) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
+        let (phase, progress) = (AtomicU8::new(RUNNING), BackendProgress::default());
         let (allowance, carries_heads) = (outbox.allowance().clone(), outbox.carries_heads());
         let (held, acknowledged) = (Mutex::new(Held::new(outbox)), AtomicU64::new(0));
         let (stop, room) = (Notify::new(), Notify::new());
         let stream =
-            Self(Arc::new(Shared { job, carries_heads, allowance, phase, begun, held, acknowledged, stop, room }));
+            Self(Arc::new(Shared { job, carries_heads, allowance, phase, progress, held, acknowledged, stop, room }));
         (JobHandle { stream: stream.clone(), is_released: false }, stream)
     }
 
@@ -110,14 +110,9 @@ impl JobStream {
         }
     }
 
-    /// Notes that a backend has begun to answer, whatever becomes of the answer: from here on it may have cost something.
-    pub fn begin_answer(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a backend has begun to answer.
-    pub fn has_begun(&self) -> bool {
-        self.0.begun.load(Ordering::Relaxed)
+    /// How far a backend has come with the response.
+    pub(crate) fn progress(&self) -> &BackendProgress {
+        &self.0.progress
     }
 
     /// Sets the head of the response for its first frame, where the connection carries heads. To be called before any byte.

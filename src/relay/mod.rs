@@ -1,6 +1,7 @@
 //! One job at work: its request to a backend, and the bounded way of the answer's bytes to the wire.
 
 pub(crate) mod allowance;
+mod backend_progress;
 mod body;
 pub(crate) mod chunk;
 mod fault;

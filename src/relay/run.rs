@@ -98,7 +98,7 @@ async fn relay(
     if !(200..300).contains(&response.status) {
         return Err(refusal::of(response, service, backend.key_trace().as_deref()).await);
     }
-    stream.begin_answer();
+    stream.progress().begin();
     let (status, body) = (response.status, response.body);
     let kind = BodyKind::of(&response.content_type, endpoint);
     let Whole { body, tokens } = match (form, kind, events) {

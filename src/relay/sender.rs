@@ -38,6 +38,11 @@ impl<'a> ChunkSender<'a> {
         }
     }
 
+    /// Notes how many events the backend has sent.
+    pub(super) fn note_events(&self, events: u64) {
+        self.stream.progress().note_events(events);
+    }
+
     /// Sends what was appended. To be called before the worker waits for more.
     pub(super) fn flush(&self) {
         self.stream.flush();

@@ -61,7 +61,9 @@ impl<'a> Transfer<'a> {
                 Some(Ok(bytes)) => bytes,
             };
             self.any |= !bytes.is_empty();
-            self.sender.append(self.watch.pass(&bytes, &mut self.made)).await;
+            let passed = self.watch.pass(&bytes, &mut self.made);
+            self.sender.note_events(self.watch.events());
+            self.sender.append(passed).await;
             if limit.is_none() && self.watch.is_over() {
                 limit = Some(Instant::now() + AFTER_THE_END);
             }

@@ -69,6 +69,15 @@ impl Watch {
         }
     }
 
+    /// The backend's events so far: about one a token.
+    pub(super) fn events(&self) -> u64 {
+        match self {
+            Self::AsIs(scan) | Self::Filtered(scan, _) => scan.events(),
+            Self::Translated(events) => events.events(),
+            Self::Over => 0,
+        }
+    }
+
     /// Whether a part of the answer is not sent because it contains the backend's API key.
     pub(super) fn has_cut_answer(&self) -> bool {
         matches!(self, Self::Filtered(_, filter) if filter.has_cut_answer())

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::StatusError;
+use super::state::State;
 use crate::telemetry::Snapshot;
 
 /// How long the client waits.
@@ -20,6 +21,9 @@ pub(crate) struct Status<R = Value> {
     /// The agent's state.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+    /// The state in one sentence.
+    #[serde(default)]
+    pub state: Option<State>,
     /// The router's state; none while there is no router.
     #[serde(skip_serializing_if = "Option::is_none", default = "no_router")]
     pub router: Option<R>,

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
@@ -11,25 +11,21 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, CACHE_CONTROL, HOST, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
-use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::client::Status;
 use super::error::StatusError;
-use super::metrics;
+use super::history::history;
+use super::sources::{Sources, ViewSource};
+use super::{metrics, page};
 use crate::config::StatusAddr;
-use crate::core::scheduling::router::RouterView;
 use crate::telemetry::Snapshot;
 use crate::telemetry::prometheus::CONTENT_TYPE;
 use crate::transport::local_only::is_this_machine;
 
-/// How long a request waits for the router.
-const VIEW_LIMIT: Duration = Duration::from_secs(1);
 /// The most connections at once. Each takes a file descriptor from the jobs.
 const MAX_CONNECTIONS: usize = 32;
 
-/// A bound status page: `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`.
+/// A bound status server: the page, `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`.
 pub(crate) struct StatusServer {
     listener: std::net::TcpListener,
 }
@@ -59,17 +55,24 @@ impl StatusServer {
         self.listener.local_addr()
     }
 
-    /// Serves the snapshot and the router's state until the handle stops it.
+    /// Serves the snapshot, the router's state and the past of the ledger until the handle stops it.
     #[expect(clippy::disallowed_methods, reason = "the server is stopped through the handle")]
-    pub(crate) fn serve(self, snapshot: watch::Receiver<Snapshot>, view: ViewSource) -> io::Result<ServerHandle> {
+    pub(crate) fn serve(
+        self,
+        snapshot: watch::Receiver<Snapshot>,
+        view: ViewSource,
+        ledger: Option<PathBuf>,
+    ) -> io::Result<ServerHandle> {
         let addr = self.listener.local_addr()?;
-        log::info!(target: "outpost::agent", addr:% = format_args!("http://{addr}/status"); "status page");
+        log::info!(target: "outpost::agent", addr:% = format_args!("http://{addr}/"); "status page");
         let is_local = addr.ip().is_loopback();
-        let state = web::Data::new(Sources { snapshot, view });
+        let state = web::Data::new(Sources { snapshot, view, ledger, pages: Arc::default() });
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
                 .wrap(from_fn(move |request, next| admit(is_local, request, next)))
+                .configure(page::routes)
+                .route("/history", web::get().to(history))
                 .route("/status", web::get().to(status))
                 .route("/metrics", web::get().to(prometheus))
                 .route("/healthz", web::get().to(|| async { "ok\n" }))
@@ -103,39 +106,17 @@ async fn admit(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// Asks the router for its state. There is none while the router is being replaced.
-pub(crate) type ViewSource = Arc<dyn Fn() -> LocalBoxFuture<'static, Option<RouterView>> + Send + Sync>;
-
-struct Sources {
-    snapshot: watch::Receiver<Snapshot>,
-    view: ViewSource,
+async fn status(sources: web::Data<Sources>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(sources.status().await)
 }
 
-impl Sources {
-    /// A copy, so that a slow client does not hold up events.
-    fn snapshot(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
-    }
-
-    async fn view(&self) -> Option<RouterView> {
-        timeout(VIEW_LIMIT, (self.view)()).await.ok().flatten()
-    }
-}
-
-type State = web::Data<Sources>;
-
-async fn status(state: State) -> HttpResponse {
-    let status = Status { snapshot: state.snapshot(), router: state.view().await };
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(status)
-}
-
-async fn prometheus(state: State) -> HttpResponse {
-    let page = metrics::render(&state.snapshot(), state.view().await.as_ref());
+async fn prometheus(sources: web::Data<Sources>) -> HttpResponse {
+    let page = metrics::render(&sources.snapshot(), sources.view().await.as_ref());
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(page)
 }
 
-async fn ready(state: State) -> (&'static str, StatusCode) {
-    if state.snapshot.borrow().is_ready() {
+async fn ready(sources: web::Data<Sources>) -> (&'static str, StatusCode) {
+    if sources.snapshot.borrow().is_ready() {
         ("ready\n", StatusCode::OK)
     } else {
         ("not ready\n", StatusCode::SERVICE_UNAVAILABLE)

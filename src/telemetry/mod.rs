@@ -5,6 +5,7 @@ pub(crate) mod field;
 mod job_metrics;
 mod line;
 pub(crate) mod log;
+pub(crate) mod problems;
 pub(crate) mod prometheus;
 pub(crate) mod repeats;
 pub(crate) mod snapshot;
@@ -12,5 +13,5 @@ mod stderr;
 
 pub use events::{Event, Events};
 pub(crate) use field::Fields;
-pub(crate) use snapshot::CoordinatorState;
+pub(crate) use snapshot::{BackendState, CoordinatorState};
 pub use snapshot::{Phase, Snapshot};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::job_metrics::JobMetrics;
+use super::problems::Problems;
 use crate::messages::ids::{CoordinatorId, ModelId};
 
 /// The state of the agent's connection to its coordinator.
@@ -78,6 +80,9 @@ pub struct Snapshot {
     /// The ledger of ended jobs.
     #[serde(default)]
     pub ledger: LedgerState,
+    /// What went wrong lately.
+    #[serde(default)]
+    pub problems: Problems,
     /// Histograms of ended jobs. Only `/metrics` shows them. Shared, so that a copy of the snapshot is cheap.
     #[serde(skip)]
     pub job_metrics: Arc<JobMetrics>,
@@ -107,13 +112,31 @@ pub struct CoordinatorState {
     pub failures: u32,
     /// Why there is no connection, or why the last one ended.
     pub last_disconnect: Option<String>,
+    /// When the last connection ended, or could first not be made, RFC 3339. None while there is one.
+    #[serde(default)]
+    pub disconnected_since: Option<String>,
+    /// What the operator can do about a connection that can't be made.
+    #[serde(default)]
+    pub advice: Option<String>,
     /// Models in the last capabilities sent.
     pub models_offered: usize,
 }
 
+impl BackendState {
+    /// A probe has shown whether it is healthy.
+    pub(super) fn probed(&mut self, up: bool, at: SystemTime) {
+        if self.since.is_none() || self.up != up {
+            self.since = Some(humantime::format_rfc3339_seconds(at).to_string());
+        }
+        self.up = up;
+    }
+}
+
 impl CoordinatorState {
-    pub(super) fn disconnected(&mut self, cause: String) {
-        self.connected_since = None;
+    pub(super) fn disconnected(&mut self, cause: String, at: SystemTime) {
+        if self.connected_since.take().is_some() || self.disconnected_since.is_none() {
+            self.disconnected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
+        }
         self.models_offered = 0;
         self.last_disconnect = Some(cause);
     }
@@ -124,6 +147,9 @@ impl CoordinatorState {
 pub struct BackendState {
     /// Whether it was healthy.
     pub up: bool,
+    /// Since when that is so, RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
     /// Its kind, after the first successful probe.
     pub kind: Option<String>,
     /// Its models.

@@ -124,11 +124,10 @@ async fn it_prints_where_its_status_page_is() {
         .env("OUTPOST_BACKENDS", entry(&backend))
         .env("OUTPOST_STATUS_ADDR", "127.0.0.1:0")
         .start();
-    let line = process.printed("status ").await;
+    let line = process.printed("page ").await;
     let url = words(&line).into_iter().find_map(|word| word.strip_prefix("http://").map(str::to_owned)).unwrap();
-    let (addr, path) = url.split_once('/').unwrap();
-    let addr: SocketAddr = addr.parse().unwrap();
-    let status = request(addr, &format!("GET /{path}"), "", "").await;
+    let addr: SocketAddr = url.strip_suffix('/').unwrap().parse().unwrap();
+    let status = request(addr, "GET /status", "", "").await;
     assert_eq!(status.json()["backends"]["openai"]["models"][0], "m");
     let ready = async { while request(addr, "GET /readyz", "", "").await.status != 200 {} };
     within("readiness", ready).await;
@@ -148,7 +147,7 @@ async fn without_a_status_page_it_prints_no_address_of_one() {
     process.signal(Signal::INT);
     let ended = process.finish().await;
     ended.assert_code(0);
-    assert!(!ended.stdout.contains("/status"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("page      http"), "{}", ended.stdout);
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]

@@ -30,7 +30,7 @@ async fn scene() -> Scene {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
-    let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
+    let Scene { mut coordinator, backend: _backend, process, addr, _home, .. } = scene().await;
     let mut link = coordinator.next_connection().await;
     assert_eq!(get(addr, "/healthz").await.status, 200);
     assert_eq!(get(addr, "/readyz").await.status, 503);
@@ -46,7 +46,7 @@ async fn the_agent_is_ready_while_it_has_a_connection_and_an_offer() {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_counts_jobs_and_shows_the_router() {
-    let Scene { mut coordinator, backend, process, addr, .. } = scene().await;
+    let Scene { mut coordinator, backend, process, addr, _home, .. } = scene().await;
     let mut link = coordinator.next_connection().await;
     let response = link.welcome().await;
     link.until_offered("llama x").await;
@@ -87,6 +87,8 @@ async fn the_status_counts_jobs_and_shows_the_router() {
         ("/router/jobs/0/phase", "running".into()),
         ("/router/jobs/0/model", "llama x".into()),
         ("/router/waiting", 0.into()),
+        ("/state/level", "good".into()),
+        ("/problems/jobs refused: model not served/count", 1.into()),
     ] {
         assert_eq!(status.pointer(field), Some(&expected), "{field}");
     }
@@ -107,13 +109,15 @@ async fn the_status_counts_jobs_and_shows_the_router() {
     ] {
         assert!(metrics.body.lines().any(|found| found == line), "no {line}:\n{}", metrics.body);
     }
-    assert_eq!(get(addr, "/").await.status, 404);
+    let page = get(addr, "/").await;
+    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    assert_eq!(get(addr, "/nothing").await.status, 404);
     drop(process);
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn the_status_command_asks_the_running_agent() {
-    let Scene { mut coordinator, backend: _backend, process, addr, .. } = scene().await;
+    let Scene { mut coordinator, backend: _backend, process, addr, _home, .. } = scene().await;
     let _link = coordinator.serving("llama x").await;
     let offered = async { while get(addr, "/status").await.json()["models_offered"] != 1 {} };
     within("count of the models on offer", offered).await;
@@ -175,7 +179,7 @@ async fn status_with(addr: SocketAddr, headers: &str) -> String {
 
 #[actix_rt::test(system = "outpost::testkit::System")]
 async fn a_page_on_loopback_answers_only_requests_that_name_this_machine() {
-    let Scene { addr, process, coordinator, .. } = scene().await;
+    let Scene { addr, process, coordinator, _home, .. } = scene().await;
     let port = addr.port();
     for host in
         [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), "localhost".to_owned()]
@@ -204,7 +208,7 @@ async fn connections_to_the_page_take_few_files() {
     const MOST: usize = 32;
     // Other files that may be opened meanwhile, for probes and the connection to the coordinator.
     const OTHERS: usize = 16;
-    let Scene { addr, process, coordinator, .. } = scene().await;
+    let Scene { addr, process, coordinator, _home, .. } = scene().await;
     assert_eq!(get(addr, "/healthz").await.status, 200);
     let before = process.open_files();
     let mut connections = Vec::new();

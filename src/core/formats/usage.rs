@@ -85,6 +85,11 @@ impl ResponseScan {
         self.tally.is_complete() || self.tally.fault().is_some()
     }
 
+    /// The events so far: in a stream about one a token.
+    pub(crate) fn events(&self) -> u64 {
+        self.tally.events()
+    }
+
     /// Whether the backend has reported an error.
     pub fn has_failed(&self) -> bool {
         self.tally.fault().is_some()
@@ -137,6 +142,8 @@ fn take_part(part: Part<'_>, tally: &mut Tally, long: &mut Option<Box<Abridged>>
 /// The summary of the events of one response.
 pub(crate) struct Tally {
     endpoint: Endpoint,
+    /// Events up to the end mark.
+    events: u64,
     complete: bool,
     fault: Option<BackendFault>,
     usage: Usage,
@@ -149,12 +156,25 @@ pub(crate) struct Tally {
 impl Tally {
     /// Without events.
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, complete: false, fault: None, usage: Usage::default(), timings: None, missed: false }
+        Self {
+            endpoint,
+            events: 0,
+            complete: false,
+            fault: None,
+            usage: Usage::default(),
+            timings: None,
+            missed: false,
+        }
     }
 
     /// Whether the end mark was found.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// The events so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
     }
 
     /// The error that the backend reported.
@@ -177,6 +197,7 @@ impl Tally {
         if self.complete {
             return;
         }
+        self.events += 1;
         if event.name == b"error" {
             return self.fail(event.data);
         }

@@ -8,8 +8,10 @@ use super::causes::BackendDownCause;
 use super::describe::{Describe, EventKind};
 use crate::messages::backend::BackendKind;
 use crate::messages::ids::{BackendId, ModelId};
+use crate::messages::jobs::Blame;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
+use crate::telemetry::problems::Occurrence;
 
 const TARGET: &str = "outpost::backends";
 /// The most models that a log line names.
@@ -43,9 +45,9 @@ impl Describe for BackendUp {
             .text("names", names.join(", "))
     }
 
-    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+    fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         let state = snapshot.backends.entry(self.backend.to_string()).or_default();
-        state.up = true;
+        state.probed(true, at);
         state.kind = Some(self.kind.to_string());
         state.models.clone_from(&self.models);
         state.cause = None;
@@ -89,9 +91,18 @@ impl Describe for BackendDown {
         Fields::new().text("backend", &self.backend).text("cause", &self.cause)
     }
 
-    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+    fn problem(&self) -> Option<Occurrence> {
+        Some(Occurrence {
+            kind: format!("server {} down", self.backend),
+            blame: Blame::Backend.as_str(),
+            details: Some(self.cause.to_string()),
+            advice: "Start the server, or correct OUTPOST_BACKENDS.",
+        })
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         let state = snapshot.backends.entry(self.backend.clone()).or_default();
-        state.up = false;
+        state.probed(false, at);
         state.models.clear();
         state.cause = Some(self.cause.to_string());
     }
@@ -124,6 +135,15 @@ pub struct BreakerOpened {
 impl Describe for BreakerOpened {
     fn kind(&self) -> EventKind {
         EventKind::new(Level::Warn, TARGET, "circuit breaker opened")
+    }
+
+    fn problem(&self) -> Option<Occurrence> {
+        Some(Occurrence {
+            kind: format!("server {} failed jobs in a row", self.backend),
+            blame: Blame::Backend.as_str(),
+            details: None,
+            advice: "It gets no jobs for some seconds, then one as a trial. See the server's own log.",
+        })
     }
 
     fn fields(&self) -> Fields {

@@ -10,9 +10,12 @@ use crate::core::session::close::is_expected;
 use crate::messages::ids::{Generation, ProviderId};
 use crate::messages::wire::Extensions;
 use crate::telemetry::field::Fields;
+use crate::telemetry::problems::Occurrence;
 use crate::telemetry::{Phase, Snapshot};
 
 const TARGET: &str = "outpost::connection";
+/// Who is to blame for a connection that ends: the coordinator, or the network to it.
+const COORDINATOR: &str = "coordinator";
 
 /// A connection is being dialled.
 #[derive(Clone, Debug)]
@@ -71,6 +74,7 @@ impl Describe for Connected {
         snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
             coordinator.generation = self.generation.number;
             coordinator.failures = 0;
+            (coordinator.disconnected_since, coordinator.advice) = (None, None);
             coordinator.connected_since = Some(humantime::format_rfc3339_seconds(at).to_string());
             coordinator.provider_id = self.provider_id.as_ref().map(ToString::to_string);
         });
@@ -135,10 +139,19 @@ impl Describe for Disconnected {
             .text("cause", &self.cause)
     }
 
-    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+    fn problem(&self) -> Option<Occurrence> {
+        (!is_expected(self.cause.kind())).then(|| Occurrence {
+            kind: "connection to the coordinator lost".to_owned(),
+            blame: COORDINATOR,
+            details: Some(self.cause.to_string()),
+            advice: "The agent connects again by itself. If it happens often, look at the network, and at proxies and NAT on the way.",
+        })
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
             if coordinator.generation == self.generation.number {
-                coordinator.disconnected(self.cause.to_string());
+                coordinator.disconnected(self.cause.to_string(), at);
             }
         });
     }
@@ -164,10 +177,20 @@ impl Describe for ConnectFailed {
         Fields::new().connection(self.generation).number("failures", self.failures).text("cause", &self.cause)
     }
 
-    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+    fn problem(&self) -> Option<Occurrence> {
+        Some(Occurrence {
+            kind: "no connection to the coordinator".to_owned(),
+            blame: COORDINATOR,
+            details: Some(self.cause.to_string()),
+            advice: self.cause.advice(),
+        })
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         snapshot.update_coordinator(self.generation.coordinator, |coordinator| {
             if coordinator.connected_since.is_none() {
-                coordinator.disconnected(self.cause.to_string());
+                coordinator.disconnected(self.cause.to_string(), at);
+                coordinator.advice = Some(self.cause.advice().to_owned());
             }
             coordinator.failures = self.failures;
         });

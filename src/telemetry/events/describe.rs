@@ -6,6 +6,7 @@ use log::Level;
 
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
+use crate::telemetry::problems::Occurrence;
 
 /// What an event provides. `S` is the state that events change: the snapshot of an agent, or the metrics of a coordinator.
 pub(crate) trait Describe<S = Snapshot> {
@@ -14,6 +15,11 @@ pub(crate) trait Describe<S = Snapshot> {
 
     /// The fields of its log line. `time`, `level`, `target` and `message` are the line's own.
     fn fields(&self) -> Fields;
+
+    /// The problem of the agent's operator that it shows, if it shows one.
+    fn problem(&self) -> Option<Occurrence> {
+        None
+    }
 
     /// What it changes.
     fn apply(&self, _state: &mut S, _at: SystemTime) {}

@@ -91,6 +91,9 @@ impl Event {
     /// Applies it to the snapshot.
     pub fn apply(&self, snapshot: &mut Snapshot, at: SystemTime) {
         self.describe().apply(snapshot, at);
+        if let Some(occurrence) = self.describe().problem() {
+            snapshot.problems.note(occurrence, at);
+        }
         snapshot.in_flight = snapshot.jobs.running();
     }
 }

@@ -11,12 +11,13 @@ use crate::core::scheduling::router::Refusal;
 use crate::messages::cause::Cause;
 use crate::messages::endpoint::Endpoint;
 use crate::messages::ids::{BackendId, CoordinatorId, JobId, ModelId};
-use crate::messages::jobs::Outcome;
+use crate::messages::jobs::{Blame, Outcome};
 use crate::messages::prices::Price;
 use crate::messages::wire::ErrorCode;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
 use crate::telemetry::job_metrics::EndedJob;
+use crate::telemetry::problems::Occurrence;
 
 const TARGET: &str = "outpost::jobs";
 
@@ -80,6 +81,14 @@ impl Describe for JobRefused {
     fn fields(&self) -> Fields {
         let refusal = self.refusal;
         Fields::new().text("job", self.job).text("code", refusal.code()).text("cause", refusal.cause().as_str())
+    }
+
+    fn problem(&self) -> Option<Occurrence> {
+        let blame = match self.refusal.code() {
+            ErrorCode::ModelNotLoaded | ErrorCode::Internal => Blame::Caller,
+            _ => Blame::Operator,
+        };
+        Some(Occurrence::of_job("refused", self.refusal.cause(), blame))
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
@@ -178,6 +187,16 @@ impl Describe for JobEnded {
             fields = fields.number("first_byte_ms", first_byte.as_millis());
         }
         fields.number("total_ms", self.total.as_millis())
+    }
+
+    fn problem(&self) -> Option<Occurrence> {
+        let cause = self.cause.filter(|cause| *cause != Cause::Cancelled)?;
+        let (verb, blame) = match &self.outcome {
+            Outcome::Done { .. } => return None,
+            Outcome::Failed(failure) => ("failed", failure.blame),
+            Outcome::Cancelled => ("lost", Blame::Agent),
+        };
+        Some(Occurrence::of_job(verb, cause, blame))
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {

@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use log::Level;
 
 use super::describe::{Describe, EventKind};
+use crate::messages::jobs::Blame;
 use crate::messages::ledger::LedgerFault;
 use crate::telemetry::Snapshot;
 use crate::telemetry::field::Fields;
+use crate::telemetry::problems::Occurrence;
 
 const TARGET: &str = "outpost::agent";
 
@@ -29,6 +31,15 @@ impl Describe for LedgerFailed {
 
     fn fields(&self) -> Fields {
         Fields::new().text("path", self.path.display()).text("cause", &self.cause)
+    }
+
+    fn problem(&self) -> Option<Occurrence> {
+        Some(Occurrence {
+            kind: "ledger not written".to_owned(),
+            blame: Blame::Operator.as_str(),
+            details: Some(self.cause.to_string()),
+            advice: "Jobs go on. Make room on the disk, or correct OUTPOST_LEDGER_PATH.",
+        })
     }
 
     fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {

@@ -3,6 +3,7 @@
 //!
 //! An event never contains a prompt, a completion, a key or an enrollment code.
 
+mod advice;
 mod agent;
 mod backends;
 mod causes;

@@ -156,7 +156,7 @@ impl Outpost {
     /// Where its status page is.
     pub(crate) async fn status_addr(&mut self) -> SocketAddr {
         let rest = self.logged("status page addr=http://").await;
-        rest.strip_suffix("/status").unwrap().parse().unwrap()
+        rest.strip_suffix('/').unwrap().parse().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -93,6 +93,11 @@ impl MessageEvents {
         self.fault.is_some()
     }
 
+    /// The backend's events so far: about one a token.
+    pub(crate) fn events(&self) -> u64 {
+        self.tally.events()
+    }
+
     /// Whether the last event was written: nothing relevant follows.
     pub(crate) fn is_over(&self) -> bool {
         self.tally.is_complete() || self.fault.is_some()

@@ -31,6 +31,11 @@ pub(crate) trait Work {
     fn first_byte(&self) -> Option<Instant> {
         None
     }
+
+    /// The events of a streamed response so far: about one a token.
+    fn events(&self) -> u64 {
+        0
+    }
 }
 
 /// How far a backend has come with a job's response.

@@ -77,6 +77,12 @@ struct JobView {
     /// Backends that have failed it.
     tried: Vec<BackendId>,
     age_ms: u64,
+    /// From its receipt to the first byte of its response.
+    first_byte_ms: Option<u64>,
+    /// Events of its streamed response: about one a token.
+    events: u64,
+    /// Events a second since the first byte.
+    events_per_s: f64,
     deadline_in_ms: u64,
     /// Estimated tokens of the prompt and of the answers.
     estimate: (u64, u64),
@@ -97,6 +103,16 @@ impl RouterView {
         self.waiting + self.retrying
     }
 
+    /// Jobs that were accepted and have not ended.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Events a second of all running streams together: about as many tokens.
+    pub(crate) fn events_per_s(&self) -> f64 {
+        self.jobs.iter().map(|job| job.events_per_s).sum()
+    }
+
     /// Ended jobs that the coordinator has not acknowledged.
     pub fn kept(&self) -> usize {
         self.sessions.iter().map(|session| session.kept).sum()
@@ -112,20 +128,27 @@ impl<W: Work> Router<W> {
     /// The state of the router at `now`.
     pub(crate) fn view(&self, now: Instant) -> RouterView {
         let until = |at: Instant| millis(at.saturating_duration_since(now));
-        let jobs = self.ledger.iter().map(|entry| JobView {
-            job: entry.job,
-            model: entry.state.model.clone(),
-            phase: match entry.state.phase {
-                Phase::Waiting => "waiting",
-                Phase::Running => "running",
-                Phase::Retrying(_) => "retrying",
-                Phase::Ending => "ending",
-            },
-            backend: entry.backend.clone(),
-            tried: entry.state.tried.clone(),
-            age_ms: millis(now.saturating_duration_since(entry.state.received)),
-            deadline_in_ms: until(entry.state.deadline),
-            estimate: (entry.state.estimate.prompt, entry.state.estimate.answers()),
+        let jobs = self.ledger.iter().map(|entry| {
+            let (age, work) = (now.saturating_duration_since(entry.state.received), &entry.state.work);
+            let first_byte = work.first_byte().map(|at| at.saturating_duration_since(entry.state.received));
+            JobView {
+                job: entry.job,
+                model: entry.state.model.clone(),
+                phase: match entry.state.phase {
+                    Phase::Waiting => "waiting",
+                    Phase::Running => "running",
+                    Phase::Retrying(_) => "retrying",
+                    Phase::Ending => "ending",
+                },
+                backend: entry.backend.clone(),
+                tried: entry.state.tried.clone(),
+                age_ms: millis(age),
+                first_byte_ms: first_byte.map(millis),
+                events: work.events(),
+                events_per_s: first_byte.map_or(0.0, |first_byte| rate(work.events(), age.saturating_sub(first_byte))),
+                deadline_in_ms: until(entry.state.deadline),
+                estimate: (entry.state.estimate.prompt, entry.state.estimate.answers()),
+            }
         });
         let session = |(id, session): (&SessionId, &Session<W>)| SessionView {
             coordinator: id.coordinator(),
@@ -172,6 +195,11 @@ impl<W: Work> Router<W> {
         let works = running.chain(session.kept.values().map(|(_, work)| work));
         works.map(|work| work.delivery()).map(|delivery| delivery.produced() - delivery.acknowledged()).sum()
     }
+}
+
+/// Events a second. None, where there was too little time to tell.
+fn rate(events: u64, time: Duration) -> f64 {
+    if time < Duration::from_millis(100) { 0.0 } else { (events as f64 / time.as_secs_f64() * 10.0).round() / 10.0 }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -68,6 +68,7 @@ pub(super) fn serve(
             // A client that closes its side has disconnected: its job is cancelled at once.
             .h1_allow_half_closed(false)
             .local_addr(local_addr)
+            .on_connect_ext(|stream: &WriteDeadline<TcpStream, _>, data| drop(data.insert(stream.limit().clone())))
             .h1(map_config(app, |()| AppConfig::default()));
         fn_service(move |stream: TcpStream| {
             let peer = stream.peer_addr().ok();
@@ -78,17 +79,17 @@ pub(super) fn serve(
     Ok(builder.run())
 }
 
-/// A connection that ends when its peer takes no bytes for as long as an agent may be silent. A session does not run while its
-/// socket is full, so it can't see to that itself.
+/// A connection that ends when its peer takes no bytes for as long as a job may take. For an agent its session sets a shorter limit:
+/// a session does not run while its socket is full, so it can't see to that itself. A client may read as slowly as it likes.
 fn bounded(
     stream: TcpStream,
     peer: Option<SocketAddr>,
     state: &Arc<CoordinatorState>,
 ) -> WriteDeadline<TcpStream, impl FnOnce() + use<>> {
-    let limit = state.config.agent_silence;
-    if let Err(cause) = set_up(&stream).and_then(|()| end_when_unacknowledged(&stream, limit)) {
+    let silence = state.config.agent_silence;
+    if let Err(cause) = set_up(&stream).and_then(|()| end_when_unacknowledged(&stream, silence)) {
         state.events.emit(&SocketOptionRefused { cause });
     }
-    let state = Arc::clone(state);
-    WriteDeadline::new(stream, limit, move || state.events.emit(&PeerTakesNothing { peer: Peer(peer), limit }))
+    let (limit, state) = (state.config.job_timeout, Arc::clone(state));
+    WriteDeadline::new(stream, limit, move || state.events.emit(&PeerTakesNothing { peer: Peer(peer) }))
 }

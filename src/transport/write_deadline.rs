@@ -3,18 +3,31 @@
 //! The kernel's own limit, `TCP_USER_TIMEOUT`, does not cover that: a peer that reads nothing but goes on sending puts off the
 //! kernel's probes of its full window, and with them the limit.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+/// How long a write may wait, for the stream's owner to change.
+#[derive(Clone)]
+pub(crate) struct WriteLimit(Rc<Cell<Duration>>);
+
+impl WriteLimit {
+    /// Changes it. A write that waits already keeps the earlier one.
+    pub(crate) fn set(&self, limit: Duration) {
+        self.0.set(limit);
+    }
+}
+
 /// A stream whose writes fail with [`io::ErrorKind::TimedOut`] once none has succeeded for a limit.
 pub(crate) struct WriteDeadline<S, F> {
     stream: S,
-    limit: Duration,
+    limit: WriteLimit,
     /// Told once that the limit was reached.
     on_expiry: Option<F>,
     /// Runs while a write waits. Made with the first one.
@@ -25,7 +38,13 @@ pub(crate) struct WriteDeadline<S, F> {
 impl<S: AsyncWrite + Unpin, F: FnOnce() + Unpin> WriteDeadline<S, F> {
     /// Puts a limit on the writes of a stream.
     pub(crate) fn new(stream: S, limit: Duration, on_expiry: F) -> Self {
+        let limit = WriteLimit(Rc::new(Cell::new(limit)));
         Self { stream, limit, on_expiry: Some(on_expiry), timer: None, waits: false }
+    }
+
+    /// The limit.
+    pub(crate) fn limit(&self) -> &WriteLimit {
+        &self.limit
     }
 
     fn poll_write_with<T>(
@@ -37,9 +56,10 @@ impl<S: AsyncWrite + Unpin, F: FnOnce() + Unpin> WriteDeadline<S, F> {
             self.waits = false;
             return Poll::Ready(result);
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+        let limit = self.limit.0.get();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
         if !self.waits {
-            timer.as_mut().reset(Instant::now() + self.limit);
+            timer.as_mut().reset(Instant::now() + limit);
             self.waits = true;
         }
         ready!(timer.as_mut().poll(cx));
@@ -118,6 +138,16 @@ mod tests {
         };
         let (written, ()) = tokio::join!(stream.write_all(&[7; 14]), reading);
         written.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_was_changed_holds_for_later_writes() {
+        let (near, _far) = duplex(4);
+        let mut stream = WriteDeadline::new(near, 10 * LIMIT, || {});
+        stream.limit().set(LIMIT);
+        let began = Instant::now();
+        stream.write_all(b"12345").await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,6 +41,7 @@ use crate::coordinator::fleet::roster::SessionId;
 use crate::coordinator::state::{CoordinatorState, HandshakePermit};
 use crate::messages::ids::{JobId, ProviderId};
 use crate::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator};
+use crate::transport::write_deadline::WriteLimit;
 
 mod admit;
 mod frames_in;
@@ -74,6 +75,9 @@ pub(crate) async fn accept(
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
     let may_resume = state.config.extensions.contains(Extension::Resume) && permit.others() < MOST_RESUMING;
+    if let Some(limit) = req.conn_data::<WriteLimit>() {
+        limit.set(state.config.agent_silence);
+    }
     let meter = Meter::new(if may_resume { MAX_RESUMING_FRAME } else { MAX_HANDSHAKE_FRAME });
     let peer = Peer(req.peer_addr());
     let max_message = state.config.max_agent_message;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use log::Level;
 
@@ -69,8 +68,6 @@ impl Describe<Metrics> for SocketOptionRefused {
 pub(crate) struct PeerTakesNothing {
     /// Its address.
     pub(crate) peer: Peer,
-    /// For how long.
-    pub(crate) limit: Duration,
 }
 
 impl Describe<Metrics> for PeerTakesNothing {
@@ -79,7 +76,7 @@ impl Describe<Metrics> for PeerTakesNothing {
     }
 
     fn fields(&self) -> Fields {
-        Fields::new().text("peer", self.peer).number("limit_s", self.limit.as_secs())
+        Fields::new().text("peer", self.peer)
     }
 }
 

@@ -60,7 +60,7 @@ class Home:
 
     def check(self, given):
         """What must hold whenever an agent has started. `given`: the provider ids that it may have."""
-        if unknown := {name for name in self.names() if not name.startswith("key.ledger")} - {"key", "key.lock", "key.provider"}:
+        if unknown := {name for name in self.names() if not name.startswith(("key.ledger", "key.token"))} - {"key", "key.lock", "key.provider"}:
             raise Failed(f"left behind: {unknown}")
         for name in ("key", "key.provider"):
             path = self.directory / name

@@ -138,6 +138,11 @@ class Page:
         if (level == "good") != (self.text("#advice") == ""):
             raise Failed(f"the advice of {words!r} is {self.text('#advice')!r}")
 
+    def press(self, order):
+        button = self.driver.find_element(By.CSS_SELECTOR, f"[data-order={order}]")
+        wait_until(button.is_displayed, 30, f"button {order}", every=0.1)
+        button.click()
+
     def complaints(self):
         """What the browser has complained about, but for connections that a test breaks."""
         log = [entry["message"] for entry in self.driver.get_log("browser")]
@@ -168,6 +173,9 @@ async def states(directory):
         request.join()
         page.says("Ready: 1 model", "good")
         page.until("#jobs", "No job runs.")
+        need(not page.driver.find_element(By.ID, "switches").is_displayed(), "there are switches without a token")
+        switches(scene)
+        page.says("Ready: 1 model", "good")
         scene.server.kill()
         page.says("but no model is on offer: gpu-box is down", "bad")
         page.until("#problems", "server gpu-box down")
@@ -183,6 +191,26 @@ async def states(directory):
         scene.start_coordinator()
         page.says("Ready: 1 model", "good", limit=90)
         need(not page.driver.find_element(By.ID, "live").is_displayed(), "the page still says that there is no answer")
+
+
+def switches(scene):
+    """The switches of a page that was opened with the token, and with a wrong one."""
+    token = (scene.directory / "identity.key.token").read_text().strip()
+    with Page(f"{scene.url}#token={token}") as page:
+        page.press("hour")
+        page.says("Paused by you for another 60 minutes: nothing is offered, connected to", "good")
+        need("token" not in page.driver.current_url, "the token stays in the address")
+        page.press("resume")
+        page.says("Ready: 1 model", "good")
+        page.press("pause")
+        page.says("Paused by you: nothing is offered", "good")
+        page.driver.refresh()
+        page.press("resume")
+        page.says("Ready: 1 model", "good")
+    with Page(f"{scene.url}#token=wrong") as page:
+        page.press("pause")
+        page.until("#refused", "run `outpost open`")
+        page.says("Ready: 1 model", "good")
 
 
 def seed(key, rows):

@@ -14,7 +14,7 @@ use super::routed_job::RoutedJob;
 use crate::core::scheduling::router::{Effect, FailCause, NewJob, Router, RouterEvent, RouterSettings, Submitted};
 use crate::messages::ids::{BackendId, Generation};
 use crate::messages::jobs::{Acknowledged, CancelJob, Job, JobEnded, SubmitJob, SubmitReply, Ticket};
-use crate::messages::lifecycle::{ConnectionDown, EndJobs, OfferSession, StillRunning, Stop, StopAdmitting};
+use crate::messages::lifecycle::{ConnectionDown, EndJobs, OfferSession, SetPaused, StillRunning, Stop, StopAdmitting};
 use crate::messages::load::{AskLoad, LoadSeen, RunDiscovery, SampleLoad};
 use crate::messages::wire::{DrainNotice, FromAgent, JobError, MalformedJob};
 use crate::messages::workers::PoolLost;
@@ -200,6 +200,7 @@ input!(PoolLost, |actor, lost, now| {
     actor.router.pool_lost(now, &lost.backend);
 });
 input!(StopAdmitting, |actor, _stop, now| actor.router.stop_accepting(now));
+input!(SetPaused, |actor, paused, now| actor.router.set_paused(now, paused.0));
 input!(EndJobs, |actor, _end, now| actor.router.end_jobs(now));
 input!(TryElsewhere, |actor, failed, now| {
     // It was cancelled meanwhile, or another actor has ended it.

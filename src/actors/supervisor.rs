@@ -47,6 +47,7 @@ mod children;
 mod connections;
 mod drain;
 mod links;
+mod pause;
 
 use links::Connections;
 
@@ -159,6 +160,8 @@ pub struct SupervisorActor {
     starts: u64,
     budget: RestartBudget,
     drain: Option<Draining>,
+    /// The operator has paused the agent.
+    paused: bool,
     done: Option<oneshot::Sender<Exit>>,
     _guard: Guard,
 }
@@ -212,6 +215,7 @@ impl SupervisorActor {
             starts: 0,
             budget: RestartBudget::new(BUDGET, BUDGET_WINDOW),
             drain: None,
+            paused: false,
             done: Some(done),
         };
         (supervisor.start(), exit)

@@ -1,6 +1,6 @@
 //! A whole agent: its actors, its status page, its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::exit::ExitStatus;
 use super::limits::{TooFewFiles, raise_open_files};
+use super::pause::PauseSwitch;
 use super::signals::Signals;
 use super::wiring;
 use crate::accounts::{self, JobRecord, Ledger};
@@ -16,7 +17,7 @@ use crate::actors::{ActorCount, Exit, GetRouterView, Parts, SupervisorActor};
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError, Origin};
 use crate::messages::lifecycle::Drain;
-use crate::status::{StatusError, StatusServer, ViewSource};
+use crate::status::{Control, Order, StatusError, StatusServer, ViewSource, create_token};
 use crate::telemetry::{Event, Events, Snapshot};
 use crate::transport::tls::{TlsError, client_config};
 
@@ -66,6 +67,7 @@ pub(crate) struct Agent {
     supervisor: Addr<SupervisorActor>,
     exit: oneshot::Receiver<Exit>,
     snapshot: watch::Receiver<Snapshot>,
+    events: Events,
     /// Where ended jobs are recorded.
     ledger: Option<Ledger>,
     /// Where jobs are worked.
@@ -111,12 +113,12 @@ impl Agent {
             sources: wiring::sources(&config.backends, &tls),
             policy: wiring::policy(&config.backends),
             arbiters: arbiters.iter().map(Arbiter::handle).collect(),
-            events,
+            events: events.clone(),
             actor_count: ActorCount::default(),
             settings: wiring::settings(config),
         };
         let (supervisor, exit) = SupervisorActor::launch(parts);
-        Ok(Self { supervisor, exit, snapshot, ledger, arbiters })
+        Ok(Self { supervisor, exit, snapshot, events, ledger, arbiters })
     }
 
     /// The agent's state, as it changes.
@@ -131,6 +133,11 @@ impl Agent {
             let view = supervisor.send(GetRouterView);
             Box::pin(async move { view.await.ok().flatten() })
         })
+    }
+
+    /// What pauses it, with its state in this file.
+    pub(crate) fn pause_switch(&self, file: PathBuf) -> PauseSwitch {
+        PauseSwitch::open(file, self.supervisor.clone().recipient(), self.events.clone())
     }
 
     /// Takes no new job and ends when the running ones have; a second call ends them.
@@ -177,12 +184,49 @@ pub(crate) async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     let signals = Signals::listen()?;
     let ledger = config.ledger.as_ref().map(|ledger| ledger.path.clone());
     let agent = Agent::start(&config, identity)?;
-    let serving = status.map(|server| server.serve(agent.snapshot(), agent.view(), ledger)).transpose()?;
-    let ended = agent.run_until_signalled(signals).await;
+    let pause = agent.pause_switch(beside(&config.identity_path, ".pause"));
+    let control = control(&config.identity_path, &pause);
+    let serving = status.map(|server| server.serve(agent.snapshot(), agent.view(), ledger, control)).transpose()?;
+    let ended = tokio::select! {
+        ended = agent.run_until_signalled(signals) => ended,
+        never = pause.run() => match never {},
+    };
     if let Some(server) = serving {
         server.stop(false).await;
     }
     Ok(ended)
+}
+
+/// What carries out the orders of whoever can read the token.
+fn control(identity: &Path, pause: &PauseSwitch) -> Option<Control> {
+    let file = token_path(identity);
+    let token = create_token(&file)
+        .inspect_err(|cause| {
+            log::warn!(target: "outpost::agent", path:% = file.display(), cause:%; "no token can be stored: orders are not taken");
+        })
+        .ok()?;
+    let pause = pause.clone();
+    let carry_out = move |order| match order {
+        Order::Pause { seconds } => pause.pause(Order::time(seconds)),
+        Order::Resume => pause.resume(),
+    };
+    Some(Control { token, carry_out: Arc::new(carry_out) })
+}
+
+/// The file of the token of the agent with this identity.
+pub(crate) fn token_path(identity: &Path) -> PathBuf {
+    beside(identity, ".token")
+}
+
+/// The file that leads a browser to its page.
+pub(crate) fn doorway_path(identity: &Path) -> PathBuf {
+    beside(identity, ".html")
+}
+
+fn beside(identity: &Path, end: &str) -> PathBuf {
+    let mut name = identity.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 fn open_identity(path: PathBuf) -> Result<Identity, IdentityError> {

@@ -6,10 +6,11 @@ mod coordinator;
 mod dumps;
 mod exit;
 mod limits;
+mod pause;
 mod signals;
 mod wiring;
 
-pub(crate) use agent::{Agent, StartError, run};
+pub(crate) use agent::{Agent, StartError, doorway_path, run, token_path};
 pub(crate) use conformance::check_conformance;
 pub(crate) use coordinator::serve;
 pub(crate) use dumps::allow_dumps;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::process::fail;
-use super::{completions, config, conformance, coordinator, dev, identity, run, status, usage};
+use super::{completions, config, conformance, coordinator, dev, identity, pause, run, status, usage};
 use crate::app::{self, ExitStatus};
 use crate::config::{AgentConfig, Environment, Layered, ProcessEnvironment, Scope, help_text, read_env_file};
 use crate::telemetry;
@@ -31,6 +31,12 @@ enum Command {
     Coordinator(coordinator::Coordinator),
     /// Show the status of the agent that runs on this machine
     Status(status::Status),
+    /// Open the page of the agent on this machine in a browser, with its switches
+    Open,
+    /// Pause the agent on this machine: it stays connected, offers nothing, and finishes what it has
+    Pause(pause::Pause),
+    /// End the pause of the agent on this machine
+    Resume,
     /// Show what was worked and earned, from the ledger of the agent on this machine
     Usage(usage::Usage),
     /// Show the public key and the provider id
@@ -76,6 +82,9 @@ fn dispatch(command: Command, env: &dyn Environment) -> ExitStatus {
         Command::Dev(options) => dev::run(options, env),
         Command::Coordinator(options) => coordinator::run(options, env),
         Command::Status(options) => status::run(&options, env),
+        Command::Open => pause::open(env),
+        Command::Pause(options) => pause::pause(&options, env),
+        Command::Resume => pause::resume(env),
         Command::Usage(options) => usage::run(&options, env),
         Command::Identity => identity::run(env),
         Command::Conformance(options) => conformance::run(&options, env),

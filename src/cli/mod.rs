@@ -8,6 +8,7 @@ mod conformance;
 mod coordinator;
 mod dev;
 mod identity;
+mod pause;
 mod process;
 mod run;
 mod status;

@@ -80,7 +80,8 @@ pub(super) fn serve(
 }
 
 /// A connection that ends when its peer takes no bytes for as long as a job may take. For an agent its session sets a shorter limit:
-/// a session does not run while its socket is full, so it can't see to that itself. A client may read as slowly as it likes.
+/// a session does not run while its socket is full, so it can't see to that itself. For a client that reads slowly the kernel's limit has to do, which a
+/// window that opens now and then resets.
 fn bounded(
     stream: TcpStream,
     peer: Option<SocketAddr>,

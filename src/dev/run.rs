@@ -171,7 +171,7 @@ async fn run_until_signalled(
     let page = StatusServer::open(config.status_addr).map_err(StartError::from)?;
     let page_addr = page.as_ref().map(StatusServer::local_addr).transpose()?;
     let agent = Agent::start(config, identity)?;
-    let serving = page.map(|page| page.serve(agent.snapshot(), agent.view(), None)).transpose()?;
+    let serving = page.map(|page| page.serve(agent.snapshot(), agent.view(), None, None)).transpose()?;
     let introduced = async {
         let (snapshot, models) = until_ready(agent.snapshot(), addr, client).await?;
         // Before the greeting: a signal that follows it causes a clean shutdown.

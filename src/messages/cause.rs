@@ -27,6 +27,8 @@ pub enum Cause {
     BudgetSpent,
     /// The agent is stopping.
     Stopping,
+    /// The operator has paused the agent.
+    Paused,
     /// The deadline passed.
     Deadline,
     /// The coordinator cancelled it.
@@ -73,6 +75,7 @@ impl Cause {
             Self::OldConnection => "old_connection",
             Self::BudgetSpent => "budget_spent",
             Self::Stopping => "stopping",
+            Self::Paused => "paused",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::ConnectionLost => "connection_lost",

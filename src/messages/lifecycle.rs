@@ -59,6 +59,11 @@ pub(crate) struct ConnectionDown {
 #[rtype(result = "()")]
 pub(crate) struct StopAdmitting;
 
+/// To the supervisor, and from it to the router: offer nothing and accept no job, or do so again. Running jobs go on.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetPaused(pub(crate) bool);
+
 /// Supervisor to router: end the running jobs.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]

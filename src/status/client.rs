@@ -7,11 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::StatusError;
+use super::order::Order;
 use super::state::State;
+use crate::messages::secret::Secret;
+use crate::messages::untrusted::Untrusted;
 use crate::telemetry::Snapshot;
 
 /// How long the client waits.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
+/// The largest refusal of an order that the client reads.
+const MAX_REFUSAL: usize = 4 * 1024;
 /// The largest status that the client reads.
 const MAX_STATUS: usize = 4 * 1024 * 1024;
 
@@ -31,6 +36,18 @@ pub(crate) struct Status<R = Value> {
 
 fn no_router<R>() -> Option<R> {
     None
+}
+
+/// Gives a running agent an order.
+pub(crate) async fn give_order(addr: SocketAddr, token: &Secret, order: Order) -> Result<(), StatusError> {
+    let client = awc::Client::builder().timeout(FETCH_LIMIT).disable_redirects().finish();
+    let request = client.post(format!("http://{addr}/orders")).bearer_auth(token.reveal());
+    let mut response = request.send_json(&order).await.map_err(|_| StatusError::NoAnswer(addr))?;
+    if response.status().is_success() {
+        return Ok(());
+    }
+    let body = response.body().limit(MAX_REFUSAL).await.unwrap_or_default();
+    Err(StatusError::Refused(addr, Untrusted(String::from_utf8_lossy(&body).trim()).to_string()))
 }
 
 /// Reads the status of a running agent.

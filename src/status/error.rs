@@ -12,6 +12,9 @@ pub(crate) enum StatusError {
     /// There is no answer.
     #[error("no agent answers on {0}: is it running, and with this OUTPOST_STATUS_ADDR?")]
     NoAnswer(SocketAddr),
+    /// An order was refused.
+    #[error("{0} refuses the order: {1}")]
+    Refused(SocketAddr, String),
     /// The answer is not the status of an agent.
     #[error("{0} answered, but it is not an outpost agent")]
     NotOurs(SocketAddr),

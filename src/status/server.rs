@@ -13,8 +13,10 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
+use super::control::order;
 use super::error::StatusError;
 use super::history::history;
+use super::order::Control;
 use super::sources::{Sources, ViewSource};
 use super::{metrics, page};
 use crate::config::StatusAddr;
@@ -24,6 +26,9 @@ use crate::transport::local_only::is_this_machine;
 
 /// The most connections at once. Each takes a file descriptor from the jobs.
 const MAX_CONNECTIONS: usize = 32;
+
+/// The largest order, in bytes.
+const MAX_ORDER: usize = 1024;
 
 /// A bound status server: the page, `/status` (JSON), `/metrics` (Prometheus), `/healthz` and `/readyz`.
 pub(crate) struct StatusServer {
@@ -62,17 +67,20 @@ impl StatusServer {
         snapshot: watch::Receiver<Snapshot>,
         view: ViewSource,
         ledger: Option<PathBuf>,
+        control: Option<Control>,
     ) -> io::Result<ServerHandle> {
         let addr = self.listener.local_addr()?;
         log::info!(target: "outpost::agent", addr:% = format_args!("http://{addr}/"); "status page");
         let is_local = addr.ip().is_loopback();
-        let state = web::Data::new(Sources { snapshot, view, ledger, pages: Arc::default() });
+        let state = web::Data::new(Sources { snapshot, view, ledger, control, pages: Arc::default() });
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
                 .wrap(from_fn(move |request, next| admit(is_local, request, next)))
                 .configure(page::routes)
+                .app_data(web::JsonConfig::default().limit(MAX_ORDER))
                 .route("/history", web::get().to(history))
+                .route("/orders", web::post().to(order))
                 .route("/status", web::get().to(status))
                 .route("/metrics", web::get().to(prometheus))
                 .route("/healthz", web::get().to(|| async { "ok\n" }))

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::client::Status;
+use super::order::Control;
 use super::state::State;
 use crate::core::scheduling::router::RouterView;
 use crate::telemetry::Snapshot;
@@ -26,6 +27,8 @@ pub(super) struct Sources {
     pub(super) view: ViewSource,
     /// The file of the ledger, if there is one.
     pub(super) ledger: Option<PathBuf>,
+    /// Who carries out orders, if they are taken.
+    pub(super) control: Option<Control>,
     /// Pages that are open.
     pub(super) pages: Arc<AtomicUsize>,
 }

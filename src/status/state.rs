@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::core::scheduling::router::RouterView;
-use crate::telemetry::{BackendState, CoordinatorState, Phase, Snapshot};
+use crate::telemetry::{BackendState, CoordinatorState, PauseState, Phase, Snapshot};
 
 /// How good a state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ fn state(snapshot: &Snapshot, work: Work, now: SystemTime) -> State {
             let connected = snapshot.coordinators.iter().any(|it| it.connected_since.is_some());
             match connected {
                 false => disconnected(snapshot, now),
+                true if let Some(pause) = &snapshot.paused => paused(snapshot, pause, work, now),
                 true if snapshot.models_offered == 0 => nothing_on_offer(snapshot, now),
                 true => working(snapshot, work, now),
             }
@@ -72,6 +73,15 @@ fn disconnected(snapshot: &Snapshot, now: SystemTime) -> State {
     let advice =
         first.advice.clone().unwrap_or_else(|| "There is nothing to do: it connects again by itself.".to_owned());
     bad(format!("Not connected to {}{time}: {cause}.", first.addr), advice)
+}
+
+fn paused(snapshot: &Snapshot, pause: &PauseState, work: Work, now: SystemTime) -> State {
+    let until = pause.until.as_deref().and_then(|until| humantime::parse_rfc3339_weak(until).ok());
+    let left = until.and_then(|until| until.duration_since(now).ok()).map(|left| left.as_secs());
+    let left = left.map(|left| format!(" for another {}", length(left.max(1), u64::div_ceil))).unwrap_or_default();
+    let jobs = if work.jobs > 0 { format!(" {} still running.", jobs(work.jobs)) } else { String::new() };
+    let how = "`outpost resume` ends it.";
+    good(format!("Paused by you{left}: nothing is offered, connected to {}.{jobs} {how}", names(snapshot)))
 }
 
 fn nothing_on_offer(snapshot: &Snapshot, now: SystemTime) -> State {
@@ -163,14 +173,20 @@ fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// " for 6 days", in the largest unit. Nothing for less than two seconds, or a time that can't be read.
+/// " for 6 days". Nothing for less than two seconds, or a time that can't be read.
 fn for_time(since: &str, now: SystemTime) -> String {
     let time = humantime::parse_rfc3339_weak(since).ok().and_then(|since| now.duration_since(since).ok());
     let seconds = time.unwrap_or(Duration::ZERO).as_secs();
-    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    // 90 minutes say more than 1 hour.
-    let unit = units.into_iter().find(|(length, _)| seconds >= 2 * length);
-    unit.map(|(length, unit)| format!(" for {} {unit}s", seconds / length)).unwrap_or_default()
+    if seconds < 2 { String::new() } else { format!(" for {}", length(seconds, |time, unit| time / unit)) }
+}
+
+/// A time in the largest unit of which there are two: 90 minutes say more than 1 hour.
+fn length(seconds: u64, divide: fn(u64, u64) -> u64) -> String {
+    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute")];
+    match units.into_iter().find(|(unit, _)| seconds >= 2 * unit) {
+        Some((unit, name)) => counted(divide(seconds, unit), name),
+        None => counted(seconds, "second"),
+    }
 }
 
 fn good(text: String) -> State {
@@ -294,6 +310,18 @@ mod tests {
         let (_, text, advice) = idle(&snapshot);
         assert!(text.ends_with("But other.example:443 is not connected: no connection: connection refused."));
         assert_eq!(advice, "Check the host.");
+    }
+
+    #[test]
+    fn a_pause_says_how_long_it_lasts() {
+        let mut snapshot = Snapshot { paused: Some(PauseState { until: None }), ..connected(0) };
+        let text = "Paused by you: nothing is offered, connected to coordinator.example:443. `outpost resume` ends it.";
+        assert_eq!(idle(&snapshot), (Level::Good, text.to_owned(), String::new()));
+        let until = humantime::format_rfc3339_seconds(now() + Duration::from_secs(7200)).to_string();
+        snapshot.paused = Some(PauseState { until: Some(until) });
+        let text = said(&snapshot, Work { jobs: 1, events_per_s: 9.0 }).1;
+        let expected = "Paused by you for another 2 hours: nothing is offered, connected to coordinator.example:443. 1 job still running.";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

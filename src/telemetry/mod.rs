@@ -13,5 +13,5 @@ mod stderr;
 
 pub use events::{Event, Events};
 pub(crate) use field::Fields;
-pub(crate) use snapshot::{BackendState, CoordinatorState};
+pub(crate) use snapshot::{BackendState, CoordinatorState, PauseState};
 pub use snapshot::{Phase, Snapshot};

@@ -92,6 +92,7 @@ fn advice(cause: Cause) -> &'static str {
         }
         Cause::BudgetSpent => "OUTPOST_MAX_TOKENS_PER_MINUTE was reached. Raise it to take more jobs.",
         Cause::Stopping => "The agent was stopping.",
+        Cause::Paused => "It arrived just after you paused the agent. There is nothing to do.",
         Cause::Deadline => {
             "The server was too slow for the job's deadline. Offer fewer slots, or a smaller model, or give the server more room."
         }

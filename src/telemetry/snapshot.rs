@@ -77,6 +77,9 @@ pub struct Snapshot {
     pub stale_dropped: u64,
     /// Actors replaced, workers included.
     pub actors_replaced: u64,
+    /// The operator's pause, while there is one.
+    #[serde(default)]
+    pub paused: Option<PauseState>,
     /// The ledger of ended jobs.
     #[serde(default)]
     pub ledger: LedgerState,
@@ -86,6 +89,13 @@ pub struct Snapshot {
     /// Histograms of ended jobs. Only `/metrics` shows them. Shared, so that a copy of the snapshot is cheap.
     #[serde(skip)]
     pub job_metrics: Arc<JobMetrics>,
+}
+
+/// A pause of the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseState {
+    /// When it ends by itself, RFC 3339.
+    pub until: Option<String>,
 }
 
 /// The ledger of ended jobs.

@@ -17,7 +17,7 @@ use crate::core::formats::policy::RequestPolicy;
 use crate::core::scheduling::catalog::Terms;
 use crate::core::scheduling::router::RouterSettings;
 use crate::messages::ids::Generation;
-use crate::messages::lifecycle::{Child, Stop, StopAdmitting};
+use crate::messages::lifecycle::{Child, SetPaused, Stop, StopAdmitting};
 use crate::messages::wire::Limits;
 use crate::messages::workers::PoolLost;
 use crate::relay::outbox::Outbox;
@@ -62,6 +62,9 @@ impl SupervisorActor {
         let router = JobRouter::new(setup, guard).start();
         if self.drain.is_some() {
             router.do_send(StopAdmitting);
+        }
+        if self.paused {
+            router.do_send(SetPaused(true));
         }
         self.router = Some(router);
         self.publish_routes();

@@ -84,6 +84,8 @@ pub(crate) struct Router<W> {
     timers: BTreeSet<(Instant, Ticket)>,
     load: LoadWindow,
     drain: Drain,
+    /// The operator has paused the agent: nothing is offered, and running jobs go on.
+    paused: bool,
     /// The number of running jobs that was reported last while draining.
     still_running: Option<usize>,
     /// The time of the last [`Effect::WakeAt`] that is not due yet.
@@ -121,6 +123,7 @@ impl<W: Work> Router<W> {
             timers: BTreeSet::new(),
             load: LoadWindow::default(),
             drain: Drain::No,
+            paused: false,
             still_running: None,
             wake_at: None,
             effects: VecDeque::new(),
@@ -241,6 +244,15 @@ impl<W: Work> Router<W> {
             self.announce_drain(now, &self.current_generations());
         }
         self.report_running();
+    }
+
+    /// The operator pauses the agent, or ends the pause. Accepted jobs go on.
+    pub(crate) fn set_paused(&mut self, now: Instant, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            self.announce(now);
+            self.schedule(now);
+        }
     }
 
     /// Every job is to end now.

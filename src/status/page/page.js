@@ -159,7 +159,38 @@ function showProblems(problems) {
   });
 }
 
+// ---- switches
+
+// `outpost open` passes the token in the fragment, which no server sees. It stays in this tab, and out of its address.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  sessionStorage.setItem("token", given);
+  window.history.replaceState(null, "", location.pathname);
+}
+const ORDERS = { hour: { pause: { seconds: 3600 } }, pause: { pause: { seconds: null } }, resume: "resume" };
+
+function showSwitches(paused) {
+  byId("switches").hidden = !sessionStorage.getItem("token");
+  for (const button of document.querySelectorAll("[data-order]")) {
+    button.hidden = (button.dataset.order === "resume") !== paused;
+  }
+}
+
+for (const button of document.querySelectorAll("[data-order]")) {
+  button.addEventListener("click", async () => {
+    const headers = { "content-type": "application/json", authorization: `Bearer ${sessionStorage.getItem("token")}` };
+    const body = JSON.stringify(ORDERS[button.dataset.order]);
+    try {
+      const answer = await fetch("orders", { method: "POST", headers, body });
+      byId("refused").textContent = answer.ok ? "" : (await answer.text()).trim();
+    } catch {
+      byId("refused").textContent = "The agent does not answer.";
+    }
+  });
+}
+
 function show(status) {
+  showSwitches(Boolean(status.paused));
   byId("version").textContent = status.version;
   byId("state").dataset.level = status.state.level;
   // Changed only where it differs: a screen reader says it anew.

@@ -8,9 +8,50 @@ use super::describe::{Describe, EventKind};
 use crate::messages::ids::BackendId;
 use crate::messages::lifecycle::Child;
 use crate::telemetry::field::Fields;
+use crate::telemetry::snapshot::PauseState;
 use crate::telemetry::{Phase, Snapshot};
 
 const TARGET: &str = "outpost::agent";
+
+/// The operator has paused the agent: it offers nothing, and running jobs go on.
+#[derive(Clone, Debug)]
+pub struct AgentPaused {
+    /// When the pause ends by itself; `None`: when the operator ends it.
+    pub until: Option<SystemTime>,
+}
+
+impl Describe for AgentPaused {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "paused by the operator")
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new().text_if("until", self.until.map(humantime::format_rfc3339_seconds))
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        let until = self.until.map(|until| humantime::format_rfc3339_seconds(until).to_string());
+        snapshot.paused = Some(PauseState { until });
+    }
+}
+
+/// The operator's pause has ended.
+#[derive(Clone, Debug)]
+pub struct AgentUnpaused;
+
+impl Describe for AgentUnpaused {
+    fn kind(&self) -> EventKind {
+        EventKind::new(Level::Info, TARGET, "the pause is over")
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+    }
+
+    fn apply(&self, snapshot: &mut Snapshot, _: SystemTime) {
+        snapshot.paused = None;
+    }
+}
 
 /// A child actor ended and is replaced.
 #[derive(Clone, Debug)]

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+use super::agent::{
+    AgentPaused, AgentUnpaused, ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost,
+};
 use super::backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 use super::connection::{
     CapabilitiesSent, ConnectFailed, Connected, Dialling, Disconnected, FrameSkipped, HandoverBegun,
@@ -45,6 +47,8 @@ macro_rules! events {
 }
 
 events!(
+    AgentPaused,
+    AgentUnpaused,
     BackendDown,
     BackendUp,
     BreakerOpened,

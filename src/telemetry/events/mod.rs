@@ -15,7 +15,9 @@ mod jobs;
 mod ledger;
 mod sink;
 
-pub use agent::{ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost};
+pub use agent::{
+    AgentPaused, AgentUnpaused, ChildReplaced, DrainCutShort, DrainProgress, Draining, GivingUp, Stopped, WorkerLost,
+};
 pub use backends::{BackendDown, BackendUp, BreakerOpened, CloudModelsNotOffered, NothingOnOffer};
 pub use causes::{Awaited, BackendDownCause, ConnectFailure, DisconnectCause, InternalEnd, NotStored, SkipCause};
 pub use connection::{

@@ -37,11 +37,12 @@ impl Home {
         self.0.path().join("identity.key.provider")
     }
 
-    /// The names of the files of the identity, without the lock, which stays for good.
+    /// The names of the files of the identity, without the lock, which stays for good, and without those beside it.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "identity.key.lock" && !name.starts_with("identity.key.ledger"));
+        let others = ["identity.key.lock", "identity.key.ledger", "identity.key.token"];
+        names.retain(|name| !others.iter().any(|other| name.starts_with(other)));
         names.sort();
         names
     }

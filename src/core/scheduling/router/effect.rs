@@ -186,6 +186,9 @@ pub enum Refusal {
     /// The agent is shutting down.
     #[error("the agent is stopping")]
     Stopping,
+    /// The operator has paused the agent.
+    #[error("the agent is paused by its operator")]
+    Paused,
     /// The agent holds as many jobs as it may.
     #[error("every slot of the agent is taken")]
     AgentFull,
@@ -210,6 +213,7 @@ impl Refusal {
             Self::Malformed(_) => Cause::Malformed,
             Self::NotOffered => Cause::NotOffered,
             Self::Stopping => Cause::Stopping,
+            Self::Paused => Cause::Paused,
             Self::AgentFull => Cause::AgentFull,
             Self::NotServed => Cause::ModelNotServed,
             Self::OldConnection => Cause::OldConnection,
@@ -230,6 +234,7 @@ impl Refusal {
             | Self::NotServed
             | Self::NoSlot(Unrouted::NoneReady | Unrouted::AllTried | Unrouted::AllBroken) => ErrorCode::ModelNotLoaded,
             Self::Stopping
+            | Self::Paused
             | Self::AgentFull
             | Self::OldConnection
             | Self::BudgetSpent

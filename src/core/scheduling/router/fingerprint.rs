@@ -31,12 +31,21 @@ impl<W: Work> Router<W> {
             // Reported in heartbeats.
             load: _,
             drain,
+            paused,
             still_running,
             wake_at,
             effects,
         } = self;
         assert!(affinity.len() == 0 && budget.is_none() && effects.is_empty(), "a model without these");
-        to.add((settled, drain, still_running, wake_at.map(|at| to.time(at)), connections.len(), sessions.len()));
+        to.add((
+            settled,
+            drain,
+            paused,
+            still_running,
+            wake_at.map(|at| to.time(at)),
+            connections.len(),
+            sessions.len(),
+        ));
         let place_of = |session: SessionId| sessions.keys().position(|id| *id == session);
         for (generation, connection) in connections {
             let Connection { session, agreed, announced, debounce, announce_at, role } = connection;

@@ -26,7 +26,11 @@ impl<W: Work> Router<W> {
         connection.announce_at = None;
         let usable = |backend: &BackendId| self.backends.usable(backend, now);
         let capabilities = Capabilities {
-            models: self.catalog.models().filter_map(|model| model.offer_now(usable)).collect(),
+            models: if self.paused {
+                Vec::new()
+            } else {
+                self.catalog.models().filter_map(|model| model.offer_now(usable)).collect()
+            },
             limits: self.settings.limits,
             metadata: Metadata { agent_version: env!("CARGO_PKG_VERSION").to_owned() },
         };

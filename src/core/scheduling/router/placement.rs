@@ -38,6 +38,9 @@ impl<W: Work> Router<W> {
         if self.drain != Drain::No {
             return Submitted::Refused(Refusal::Stopping);
         }
+        if self.paused {
+            return Submitted::Refused(Refusal::Paused);
+        }
         let (estimate, prefixes) = self.read(&job, &work);
         let (id, timer) = (job.id, job.deadline.min(job.received + WAIT));
         let NewJob { model, endpoint, received, deadline, .. } = job;

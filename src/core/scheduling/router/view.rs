@@ -19,6 +19,8 @@ pub struct RouterView {
     max_concurrent_total: u32,
     /// How far the agent is with its shutdown.
     drain: Drain,
+    /// Whether the operator has paused the agent.
+    paused: bool,
     /// The connections on which jobs arrive: one for each coordinator that is connected.
     connections: Vec<ConnectionView>,
     /// The sessions, which outlive connections where `resume` was agreed on.
@@ -171,6 +173,7 @@ impl<W: Work> Router<W> {
         RouterView {
             max_concurrent_total: self.settings.limits.max_concurrent_total,
             drain: self.drain,
+            paused: self.paused,
             connections: self.current().map(connection).collect(),
             sessions: self.sessions.iter().map(session).collect(),
             jobs: jobs.collect(),

@@ -248,6 +248,30 @@ fn a_job_in_the_wait_queue_is_in_flight_and_its_cancel_ends_it() {
 }
 
 #[test]
+fn a_paused_agent_offers_nothing_and_finishes_what_it_has() {
+    let mut world = world([Mood::Stalls], None);
+    let offered = |world: &World| {
+        let view = serde_json::to_value(world.router.view(world.now)).unwrap();
+        (view["paused"].as_bool().unwrap(), view["connections"][0]["announced"].as_array().unwrap().len())
+    };
+    assert_eq!(offered(&world), (false, 1));
+    world.job(1, "{}");
+    world.wait(ms(5000));
+    world.pause(true);
+    assert_eq!(offered(&world), (true, 0));
+    assert_eq!((world.submissions[0].fate, world.running.len()), (Fate::Open, 1));
+    world.job(2, "{}");
+    assert_eq!(world.submissions[1].fate, Fate::Refused);
+    // A coordinator that connects now is offered nothing either.
+    world.disconnect();
+    world.connect();
+    assert_eq!(offered(&world), (true, 0));
+    world.wait(ms(5000));
+    world.pause(false);
+    assert_eq!(offered(&world), (false, 1));
+}
+
+#[test]
 fn a_drain_is_announced_with_the_jobs_that_run_where_that_was_agreed_on() {
     let drain: Extensions = [Extension::Drain].into_iter().collect();
     for (agreed, announced) in [(drain, Some(1)), (Extensions::NONE, None)] {

@@ -354,6 +354,11 @@ impl World {
         }
     }
 
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.router.set_paused(self.now, paused);
+        self.drive();
+    }
+
     pub(super) fn stop(&mut self, at_once: bool) {
         self.draining = true;
         if at_once {

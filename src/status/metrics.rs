@@ -18,6 +18,7 @@ pub(super) fn render(snapshot: &Snapshot, router: Option<&RouterView>) -> String
         let labels = [("coordinator", coordinator.addr.as_str())];
         page.sample("outpost_connection_up", &labels, u64::from(coordinator.connected_since.is_some()));
     }
+    page.gauge("outpost_paused", "1 while the operator has paused the agent.", u64::from(snapshot.paused.is_some()));
     page.gauge("outpost_jobs_in_flight", "Jobs that were accepted and have not ended.", snapshot.in_flight);
     if let Some(router) = router {
         page.gauge("outpost_jobs_waiting", "Accepted jobs that wait for a slot.", router.waiting() as u64);

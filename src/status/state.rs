@@ -72,7 +72,8 @@ fn disconnected(snapshot: &Snapshot, now: SystemTime) -> State {
     let time = first.disconnected_since.as_deref().map(|since| for_time(since, now)).unwrap_or_default();
     let advice =
         first.advice.clone().unwrap_or_else(|| "There is nothing to do: it connects again by itself.".to_owned());
-    bad(format!("Not connected to {}{time}: {cause}.", first.addr), advice)
+    let paused = if snapshot.paused.is_some() { " It is paused by you, too." } else { "" };
+    bad(format!("Not connected to {}{time}: {cause}.{paused}", first.addr), advice)
 }
 
 fn paused(snapshot: &Snapshot, pause: &PauseState, work: Work, now: SystemTime) -> State {
@@ -294,6 +295,8 @@ mod tests {
         };
         let text = "Not connected to coordinator.example:443 for 3 minutes: no connection: connection refused.";
         assert_eq!(idle(&lost), (Level::Bad, text.to_owned(), "Check the host.".to_owned()));
+        let paused = Snapshot { paused: Some(PauseState { until: None }), ..lost };
+        assert_eq!(idle(&paused).1, format!("{text} It is paused by you, too."));
         let first = Snapshot { phase: Phase::Connecting, coordinator: "a:1".into(), ..Snapshot::default() };
         assert_eq!(idle(&first).1, "Connecting to a:1.");
     }

@@ -13,6 +13,7 @@ mod identity;
 mod jobs;
 mod kills;
 mod memory;
+mod metrics;
 mod pause;
 mod privacy;
 mod requests;

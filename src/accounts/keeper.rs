@@ -22,6 +22,8 @@ use crate::telemetry::events::{LedgerFailed, LedgerRowsLost, LedgerWorks};
 pub(super) const PERIOD: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an end is not noticed while rows wait for a disk.
+const LONGEST_SLEEP: Duration = PERIOD;
 /// How often rows that are too old are looked for.
 const PRUNE: Duration = Duration::from_secs(3600);
 /// Rows after which the size of the file is looked at.
@@ -141,12 +143,14 @@ impl Book {
         }
     }
 
-    /// Waits for the next input or until rows are due, and takes what there is. Returns whom to tell of the end, if there will
-    /// be no more.
+    /// Waits until there is an input and rows are due, and takes what there is. Returns whom to tell of the end, if there will be no
+    /// more.
     fn take(&mut self, inputs: &Receiver<Input>) -> Option<oneshot::Sender<()>> {
+        let wait = |until: Instant| until.saturating_duration_since(Instant::now());
         // Without rows nothing is due, but for rows that are too old.
-        let until = if self.pending.is_empty() { self.prune_at } else { self.due };
-        let first = inputs.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        let first = if self.pending.is_empty() { inputs.recv_timeout(wait(self.prune_at)).ok() } else { None };
+        // Not in the queue: whoever puts a row there would have to wake this thread, for each row.
+        thread::sleep(wait(self.due).min(LONGEST_SLEEP));
         // Not for ever, where rows come faster than they are taken.
         for input in first.into_iter().chain(inputs.try_iter().take(QUEUE)) {
             match input {

@@ -79,9 +79,9 @@ pub(super) fn serve(
     Ok(builder.run())
 }
 
-/// A connection that ends when its peer takes no bytes for as long as a job may take. For an agent its session sets a shorter limit:
-/// a session does not run while its socket is full, so it can't see to that itself. For a client that reads slowly the kernel's limit has to do, which a
-/// window that opens now and then resets.
+/// Ends a connection whose peer takes no bytes for `job_timeout`. An agent's session lowers that to `agent_silence`: it does not run
+/// while its socket is full, so it can't check this itself. The kernel's limit (`TCP_USER_TIMEOUT`, `agent_silence`) holds for all
+/// connections, and starts again whenever the peer reads enough.
 fn bounded(
     stream: TcpStream,
     peer: Option<SocketAddr>,

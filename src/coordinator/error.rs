@@ -54,13 +54,15 @@ pub enum CoordinatorError {
         listen: SocketAddr,
     },
     /// An empty key protects nothing.
-    #[error("the API key is empty: give it a value or leave it out")]
+    #[error("OUTPOST_COORDINATOR_API_KEY is empty: give it a value or leave it out")]
     EmptyApiKey,
     /// An empty code protects nothing.
-    #[error("the enrollment code is empty: give it a value or leave it out")]
+    #[error("OUTPOST_COORDINATOR_ENROLLMENT_CODE is empty: give it a value or leave it out")]
     EmptyEnrollmentCode,
     /// A code that can be guessed.
-    #[error("the enrollment code is too short: it must have at least {SHORTEST_CODE} characters")]
+    #[error(
+        "OUTPOST_COORDINATOR_ENROLLMENT_CODE is too short: use at least {SHORTEST_CODE} bytes, for example from `openssl rand -hex 16`"
+    )]
     ShortEnrollmentCode,
     /// The address can't be bound.
     #[error("can't listen on {listen}: {source}")]

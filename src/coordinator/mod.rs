@@ -40,9 +40,9 @@
 //!
 //! A stop announces itself to the agents with the extension `handover`, and refuses what is new with 503 while running jobs end.
 //!
-//! Agents are not trusted. The connection of one that reads nothing for a minute is ended (`connections`). A web page cannot be an agent (its browser sends an `Origin`). Frames are bounded before they are
-//! read into memory (`agents/inbound`, `agents/frame_scanner`) and parsed without amplification (`agents/frames`). A violation
-//! of the protocol closes the connection. With the extension `auth2` an agent's signature must name this coordinator
+//! Agents are not trusted. A web page cannot be one (its browser sends an `Origin`). Frames are bounded before they are read into
+//! memory (`agents/inbound`, `agents/frame_scanner`) and parsed without amplification (`agents/frames`). A violation of the protocol
+//! closes the connection, and so does an agent that reads nothing for a minute (`connections`). With the extension `auth2` an agent's signature must name this coordinator
 //! (`agents/handshake`), so that another coordinator can't make its agents sign for this one.
 //!
 //! A second connection with the same public key replaces the first, which is closed with 1008 and the reason `replaced`, or

@@ -157,7 +157,8 @@ impl Source for Outbox {
         drop(turns);
         if stream.append_next(self, out) {
             let mut turns = self.turns();
-            if !turns.is_over {
+            // Sealing sets its flag before it takes the lock.
+            if !turns.is_over && !self.0.is_sealed.load(Ordering::Acquire) {
                 turns.streams.push_back(stream);
             }
         }

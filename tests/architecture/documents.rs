@@ -84,6 +84,26 @@ fn every_path_of_the_repository_exists() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The names of metrics in a text. The parts of a histogram count as the histogram.
+fn metrics(text: &str) -> Vec<&str> {
+    let words =
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("outpost_"));
+    words.map(|word| word.strip_suffix("_bucket").or(word.strip_suffix("_count")).unwrap_or(word)).collect()
+}
+
+#[test]
+fn the_alerts_name_only_metrics_that_there_are() {
+    let documented = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let known = metrics(&documented);
+    for file in ["alerts.yml", "alerts_test.yml"] {
+        let alerts = fs::read_to_string(root().join("config/prometheus").join(file)).unwrap();
+        let named = metrics(&alerts);
+        assert!(named.len() > 10);
+        let unknown: Vec<_> = named.iter().filter(|name| !known.contains(name)).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+}
+
 #[test]
 fn links_and_paths_are_found_in_a_text() {
     let text = "# A b, c\nSee [x](y.md#z), `src/lib.rs`, /src/no and src/core/. ![p](q.svg)";

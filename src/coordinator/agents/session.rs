@@ -113,7 +113,8 @@ struct Session {
     meter: Rc<Meter>,
     fragments: Fragments,
     stage: Stage,
-    /// Jobs of a session that goes on which the agent does not have. They end with its offer, and may then be sent to it again.
+    /// Jobs that the agent no longer has, of this session or of the one that it replaced. They end when the agent sends its offer, and
+    /// may then be sent to it again.
     missing: Vec<MissingJob>,
     /// Whether a timer runs that acknowledges what clients take over.
     acknowledges_later: bool,

@@ -7,7 +7,7 @@
 //! - BYTES: a client gets the bytes of its response in order, none twice, and its end only behind all of them;
 //! - STREAM: on one connection no frame of a job follows its terminal frame;
 //! - RUNS-ONCE: a job is accepted once and runs once;
-//! - CANCEL: of a job whose client has left nothing more is wanted after a cut;
+//! - CANCEL: after a resumption the coordinator requests nothing of a job whose client has left;
 //! - ONE-CONNECTION: one connection at most reaches the jobs of a session;
 //! - SLOT: no backend has more jobs than slots, the invariants of the router and its ledger hold, which free each slot once, and
 //!   the coordinator books a slot for exactly those jobs that have a client;

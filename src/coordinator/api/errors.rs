@@ -26,7 +26,7 @@ use crate::messages::wire::ErrorCode;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiError {
     /// The API key is missing or wrong.
-    #[error("the API key is missing or wrong")]
+    #[error("the API key is missing or wrong: send it as `Authorization: Bearer KEY` or `x-api-key`")]
     Unauthorized,
     /// The API has no key, and the request may not come from a program on this machine.
     #[error(transparent)]

@@ -21,10 +21,12 @@ const PROXY_HEADERS: [HeaderName; 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotLocal {
     /// `Host` does not name this machine.
-    #[error("without an API key the Host header must be localhost or a loopback address")]
+    #[error(
+        "without an API key the Host header must be localhost or a loopback address: set OUTPOST_COORDINATOR_API_KEY"
+    )]
     Host,
     /// A web page of another site sent it.
-    #[error("without an API key requests of web pages from other origins are refused")]
+    #[error("without an API key requests of web pages from other origins are refused: set OUTPOST_COORDINATOR_API_KEY")]
     Origin,
     /// A proxy forwarded it, so its sender may be anywhere.
     #[error("without an API key requests that a proxy forwards are refused: set OUTPOST_COORDINATOR_API_KEY")]

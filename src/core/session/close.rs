@@ -35,7 +35,7 @@ pub enum LinkEnd {
     #[error("the coordinator violated the WebSocket protocol: {0}")]
     Violation(&'static str),
     /// The peer sent a message over the limit.
-    #[error("a message over the size limit")]
+    #[error("a message over the size limit (OUTPOST_MAX_MESSAGE_SIZE)")]
     TooLarge,
     /// No byte was received for too long, not even a pong.
     #[error("the coordinator went silent")]

@@ -1,4 +1,4 @@
-//! The frames of an admitted agent. Those of a connection whose session another one has change nothing.
+//! The frames of an admitted agent. Frames on a connection that no longer owns its session are ignored.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The frames to an admitted agent: its jobs, their cancels, and acknowledgements.
 //!
 //! With `resume` the coordinator acknowledges the bytes of a response that the client's side took over, so that a client that
-//! reads slowly makes the agent hold back its backend. The client's side asks for an acknowledgement every 16 KiB
-//! (`fleet/dispatch`); a timer acknowledges the rest. Nobody waits for the acknowledgement of a terminal frame, so it goes along with
+//! reads slowly makes the agent hold back its backend. The client's side asks for an acknowledgement every 32 KiB
+//! (`fleet/running_job`); a timer acknowledges the rest. Nobody waits for the acknowledgement of a terminal frame, so it goes along with
 //! the next job, which saves both ends a system call, or a little later.
 
 use std::sync::atomic::Ordering;

@@ -6,8 +6,8 @@
 //! - QUIET: ordinary work comes to an end. With KEPT this means that from each state every way of ordinary work leads to a
 //!   quiet one.
 //!
-//! A state is known by a fingerprint of 64 bits. That two of ten million states have the same one by chance, so that one of them
-//! is not visited, happens in one of 300,000 runs.
+//! A state is known by a fingerprint of 64 bits. That two of 16 million states have the same one by chance, so that one of them
+//! is not visited, happens in one of 140,000 runs.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -5,14 +5,15 @@ use super::world::Bounds;
 
 /// Two jobs for one slot, and connections that are cut once.
 const SMALL: Bounds = Bounds { jobs: 2, cuts: 1, is_coarse: true, ..Bounds::LEAST };
-/// Everything, as far as it can be visited within a quarter of an hour.
+/// The largest system that can be visited in a quarter of an hour. Late notices, retries, restarts and shutdowns are in the small
+/// checks.
 const LARGE: Bounds =
     Bounds { jobs: 6, slots: 2, cuts: 3, cancels: 1, handovers: 1, ticks: 1, is_coarse: true, ..Bounds::LEAST };
 /// Two jobs, and each step of both processes by itself.
 const LARGE_IN_SMALL_STEPS: Bounds =
     Bounds { jobs: 2, slots: 2, bytes: 2, acks: 1, cuts: 2, late: 1, cancels: 1, ..Bounds::LEAST };
 
-/// Visits every state. A model in which little happens shows little.
+/// Visits every state. Fails if the bounds are so small that hardly anything is checked.
 fn check(bounds: Bounds, order: Order) -> Visited {
     let visited = visit(bounds, order);
     assert!(visited.states > 1_000 && visited.quiet > 10, "{visited:?}");

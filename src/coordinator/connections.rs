@@ -27,6 +27,9 @@ const BACKLOG: i32 = 2048;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to close a connection whose last response it has.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client may take nothing of its response. The kernel of one that reads 2 KB/s opens its window once a minute, and after
+/// megabytes that it has buffered once in three.
+const CLIENT_STALL: Duration = Duration::from_secs(300);
 /// Seconds for what is still on its way to clients that have taken over their responses.
 const SHUTDOWN_TIMEOUT: u64 = 2;
 
@@ -79,18 +82,17 @@ pub(super) fn serve(
     Ok(builder.run())
 }
 
-/// Ends a connection whose peer takes no bytes for `job_timeout`. An agent's session lowers that to `agent_silence`: it does not run
-/// while its socket is full, so it can't check this itself. The kernel's limit (`TCP_USER_TIMEOUT`, `agent_silence`) holds for all
-/// connections, and starts again whenever the peer reads enough.
+/// Ends a connection whose peer takes no bytes for [`CLIENT_STALL`], or for as long as a job may take. An agent's session lowers that:
+/// it does not run while its socket is full, so it can't check this itself.
 fn bounded(
     stream: TcpStream,
     peer: Option<SocketAddr>,
     state: &Arc<CoordinatorState>,
 ) -> WriteDeadline<TcpStream, impl FnOnce() + use<>> {
-    let silence = state.config.agent_silence;
-    if let Err(cause) = set_up(&stream).and_then(|()| end_when_unacknowledged(&stream, silence)) {
+    let limit = CLIENT_STALL.min(state.config.job_timeout);
+    if let Err(cause) = set_up(&stream).and_then(|()| end_when_unacknowledged(&stream, limit)) {
         state.events.emit(&SocketOptionRefused { cause });
     }
-    let (limit, state) = (state.config.job_timeout, Arc::clone(state));
+    let state = Arc::clone(state);
     WriteDeadline::new(stream, limit, move || state.events.emit(&PeerTakesNothing { peer: Peer(peer) }))
 }

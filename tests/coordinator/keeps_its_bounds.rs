@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use outpost::conformance::Fragment;
+use outpost::conformance::{End, Fragment};
 use outpost::messages::ids::JobId;
 use outpost::messages::wire::{Extension, Extensions, FromAgent, FromCoordinator, JobChunk, KeptJob};
 use outpost::testkit::{AgentEvent, Frame, ScriptedAgent, agent_key};
@@ -223,7 +223,23 @@ async fn an_agent_that_lets_the_deadline_pass_is_sent_a_cancel() {
 }
 
 #[actix_rt::test(system = "outpost::testkit::System")]
-#[cfg(target_os = "linux")]
+async fn a_peer_that_reads_nothing_has_no_longer_than_the_time_of_its_handshake() {
+    let coordinator = Coordinator::start_with(|config| config.handshake_timeout = Duration::from_secs(1)).await;
+    let (mut agent, _) = ScriptedAgent::dial(coordinator.agent_url(), agent_key(1)).await;
+    let ping = Frame::Ping(Bytes::from(vec![b'x'; 125]));
+    // Each is answered, until the socket is full and the session does not run.
+    let end = soon(async {
+        loop {
+            if let Err(end) = agent.try_send_frame(&ping).await {
+                return end;
+            }
+        }
+    });
+    let end = end.await;
+    assert!(matches!(end, End::Broken(_)), "{end}");
+}
+
+#[actix_rt::test(system = "outpost::testkit::System")]
 async fn an_agent_that_reads_nothing_is_disconnected() {
     let coordinator = Coordinator::start_with(|config| config.agent_silence = Duration::from_secs(1)).await;
     let mut agent = ScriptedAgent::join(coordinator.agent_url(), 1, &["m"], 1).await;

@@ -75,13 +75,14 @@ pub(crate) async fn accept(
         return Ok(HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "5")).finish());
     };
     let may_resume = state.config.extensions.contains(Extension::Resume) && permit.others() < MOST_RESUMING;
-    if let Some(limit) = req.conn_data::<WriteLimit>() {
-        limit.set(state.config.agent_silence);
+    let write_limit = req.conn_data::<WriteLimit>().cloned();
+    if let Some(limit) = &write_limit {
+        limit.set(state.config.handshake_timeout);
     }
     let meter = Meter::new(if may_resume { MAX_RESUMING_FRAME } else { MAX_HANDSHAKE_FRAME });
     let peer = Peer(req.peer_addr());
     let max_message = state.config.max_agent_message;
-    let session = Session::new(state.into_inner(), permit, meter.clone(), peer);
+    let session = Session::new(state.into_inner(), permit, meter.clone(), write_limit, peer);
     // The codec's limit is above the meter's, so that only the meter decides what is too large.
     WsResponseBuilder::new(session, &req, Metered::new(payload, meter)).frame_size(max_message).start()
 }
@@ -111,6 +112,8 @@ struct Session {
     /// Held until the agent has proved its key.
     permit: Option<HandshakePermit>,
     meter: Rc<Meter>,
+    /// How long the agent may take no bytes: the time of the handshake until it has proved its key. None in memory.
+    write_limit: Option<WriteLimit>,
     fragments: Fragments,
     stage: Stage,
     /// Jobs that the agent no longer has, of this session or of the one that it replaced. They end when the agent sends its offer, and
@@ -159,11 +162,18 @@ impl Actor for Session {
 }
 
 impl Session {
-    fn new(state: Arc<CoordinatorState>, permit: HandshakePermit, meter: Rc<Meter>, peer: Peer) -> Self {
+    fn new(
+        state: Arc<CoordinatorState>,
+        permit: HandshakePermit,
+        meter: Rc<Meter>,
+        write_limit: Option<WriteLimit>,
+        peer: Peer,
+    ) -> Self {
         Self {
             state,
             permit: Some(permit),
             meter,
+            write_limit,
             fragments: Fragments::default(),
             stage: Stage::Handshake(Nonce::random(&mut rand::rng())),
             missing: Vec::new(),

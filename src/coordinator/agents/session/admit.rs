@@ -70,6 +70,9 @@ impl Session {
             self.state.events.emit(&AgentEnrolled { provider: provider.clone(), key });
         }
         self.meter.max_frame.set(self.state.config.max_agent_message);
+        if let Some(limit) = &self.write_limit {
+            limit.set(self.state.config.agent_silence);
+        }
         let is_resumed = resumed.is_some();
         let auth_ok = AuthOk {
             provider_id: Some(provider.as_str().into()),

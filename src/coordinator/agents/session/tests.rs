@@ -114,7 +114,7 @@ impl Rig {
 fn session(meter: Rc<Meter>) -> Session {
     let state = CoordinatorState::new(CoordinatorConfig::from_env(&MapEnvironment::default()).unwrap().0, Vec::new());
     let permit = state.begin_handshake().unwrap();
-    Session::new(state, permit, meter, Peer(None))
+    Session::new(state, permit, meter, None, Peer(None))
 }
 
 /// The stage of an agent that has proved its key.

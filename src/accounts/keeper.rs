@@ -22,11 +22,9 @@ use crate::telemetry::events::{LedgerFailed, LedgerRowsLost, LedgerWorks};
 pub(super) const PERIOD: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long an end is not noticed while rows wait for a disk.
-const LONGEST_SLEEP: Duration = PERIOD;
 /// How often rows that are too old are looked for.
 const PRUNE: Duration = Duration::from_secs(3600);
-/// Rows after which the size of the file is looked at.
+/// Rows after which the size of the file is checked.
 const ROWS_UNTIL_PRUNE: usize = 1000;
 /// Rows on their way to the thread.
 const QUEUE: usize = 4096;
@@ -86,7 +84,8 @@ impl Keeper {
     pub(crate) fn start(self, events: Events) -> io::Result<()> {
         let Self { inputs, mut book } = self;
         let run = move || {
-            book.open(&events);
+            // Before there are rows, so that an operator learns at the start if the file can't be written.
+            book.write(Instant::now(), &events);
             let closed = loop {
                 let closed = book.take(&inputs);
                 let now = Instant::now();
@@ -136,21 +135,14 @@ impl Book {
         }
     }
 
-    /// Opens the file before there are rows, so that an operator learns at the start if that fails.
-    fn open(&mut self, events: &Events) {
-        if let Err(fault) = self.try_write(Instant::now()) {
-            self.failed(fault, events);
-        }
-    }
-
     /// Waits until there is an input and rows are due, and takes what there is. Returns whom to tell of the end, if there will be no
     /// more.
     fn take(&mut self, inputs: &Receiver<Input>) -> Option<oneshot::Sender<()>> {
         let wait = |until: Instant| until.saturating_duration_since(Instant::now());
         // Without rows nothing is due, but for rows that are too old.
         let first = if self.pending.is_empty() { inputs.recv_timeout(wait(self.prune_at)).ok() } else { None };
-        // Not in the queue: whoever puts a row there would have to wake this thread, for each row.
-        thread::sleep(wait(self.due).min(LONGEST_SLEEP));
+        // Not a wait at the queue: each row would wake this thread. At most a period, so that an end is noticed while the disk fails.
+        thread::sleep(wait(self.due).min(PERIOD));
         // Not for ever, where rows come faster than they are taken.
         for input in first.into_iter().chain(inputs.try_iter().take(QUEUE)) {
             match input {
@@ -177,9 +169,11 @@ impl Book {
                     events.emit(LedgerWorks);
                 }
             }
-            Err(fault) => {
+            Err(cause) => {
                 self.due = now + RETRY;
-                self.failed(fault, events);
+                if !std::mem::replace(&mut self.fails, true) {
+                    events.emit(LedgerFailed { path: self.path.clone(), cause });
+                }
             }
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
@@ -210,12 +204,6 @@ impl Book {
             self.database = None;
         }
         result
-    }
-
-    fn failed(&mut self, cause: LedgerFault, events: &Events) {
-        if !std::mem::replace(&mut self.fails, true) {
-            events.emit(LedgerFailed { path: self.path.clone(), cause });
-        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Usage {
         Ok(Some(Self { connection: open_to_read(path)? }))
     }
 
-    /// The groups of jobs that ended since then, in the order of their names; the sum of all last, with an empty name.
+    /// The groups of jobs that ended since then, in the order of their names; and their sum, with an empty name.
     pub(crate) fn by(&self, grouping: Grouping, since: SystemTime) -> Result<(Vec<UsageRow>, UsageRow), LedgerFault> {
         let group = match grouping {
             Grouping::Model => "model",
@@ -85,9 +85,8 @@ impl Usage {
             Grouping::Outcome => "outcome || coalesce(': ' || cause, '')",
             Grouping::Coordinator => "coordinator",
         };
-        let since = micros(since);
-        let rows = self.rows(group, "GROUP BY 1 ORDER BY 1", since).map_err(fault)?;
-        let total = self.rows("''", "", since).map_err(fault)?.pop().unwrap_or_default();
+        let rows = self.rows(group, micros(since)).map_err(fault)?;
+        let total = rows.iter().fold(UsageRow::default(), UsageRow::plus);
         Ok((rows, total))
     }
 
@@ -124,8 +123,7 @@ impl Usage {
                 max(first_byte_ms) FILTER (WHERE place * 100 < times * 95 + 100)
             FROM ranked GROUP BY bucket";
         let row = |row: &Row<'_>| {
-            let count = |at: usize| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
-            let time = |at: usize| row.get::<_, Option<i64>>(at).map(|time| time.and_then(|it| u64::try_from(it).ok()));
+            let count = |at| Ok::<_, rusqlite::Error>(figure(row, at)?.unwrap_or_default());
             let bucket = Bucket {
                 start_s: 0,
                 done: count(1)?,
@@ -134,38 +132,59 @@ impl Usage {
                 input_tokens: count(4)?,
                 output_tokens: count(5)?,
                 earned_nano: count(6)?,
-                first_byte_p50_ms: time(7)?,
-                first_byte_p95_ms: time(8)?,
+                first_byte_p50_ms: figure(row, 7)?,
+                first_byte_p95_ms: figure(row, 8)?,
             };
             Ok((row.get(0)?, bucket))
         };
         self.connection.prepare(sql)?.query_map([length, since], row)?.collect()
     }
 
-    fn rows(&self, group: &str, end: &str, since: i64) -> rusqlite::Result<Vec<UsageRow>> {
+    fn rows(&self, group: &str, since: i64) -> rusqlite::Result<Vec<UsageRow>> {
         let sql = format!(
-            "SELECT {group}, count(*), coalesce(sum(outcome = 'done'), 0), coalesce(sum(outcome = 'failed'), 0),
-                coalesce(sum(outcome = 'cancelled'), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0),
-                coalesce(sum(output_tokens), 0), coalesce(sum(earned_nano), 0)
-             FROM jobs WHERE ended_at_us >= ?1 {end}"
+            "SELECT {group}, count(*), sum(outcome = 'done'), sum(outcome = 'failed'), sum(outcome = 'cancelled'),
+                sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(earned_nano)
+             FROM jobs WHERE ended_at_us >= ?1 GROUP BY 1 ORDER BY 1"
         );
+        let row = |row: &Row<'_>| {
+            let count = |at| Ok::<_, rusqlite::Error>(figure(row, at)?.unwrap_or_default());
+            Ok(UsageRow {
+                group: row.get(0)?,
+                jobs: count(1)?,
+                done: count(2)?,
+                failed: count(3)?,
+                cancelled: count(4)?,
+                input_tokens: count(5)?,
+                cached_tokens: count(6)?,
+                output_tokens: count(7)?,
+                earned_nano: count(8)?,
+            })
+        };
         self.connection.prepare(&sql)?.query_map([since], row)?.collect()
     }
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
-    let count = |at: usize| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or_default());
-    Ok(UsageRow {
-        group: row.get(0)?,
-        jobs: count(1)?,
-        done: count(2)?,
-        failed: count(3)?,
-        cancelled: count(4)?,
-        input_tokens: count(5)?,
-        cached_tokens: count(6)?,
-        output_tokens: count(7)?,
-        earned_nano: count(8)?,
-    })
+impl UsageRow {
+    /// The sum of two groups, without a name.
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            group: String::new(),
+            jobs: self.jobs + other.jobs,
+            done: self.done + other.done,
+            failed: self.failed + other.failed,
+            cancelled: self.cancelled + other.cancelled,
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            earned_nano: self.earned_nano.saturating_add(other.earned_nano),
+        }
+    }
+}
+
+/// A figure of a row; `None` for NULL.
+fn figure(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
+    let figure: Option<i64> = row.get(at)?;
+    Ok(figure.and_then(|figure| u64::try_from(figure).ok()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::wiring;
 use crate::accounts::{self, JobRecord, Ledger};
 use crate::actors::{ActorCount, Exit, GetRouterView, Parts, SupervisorActor};
 use crate::config::AgentConfig;
-use crate::identity::{Identity, IdentityError, Origin};
+use crate::identity::{Identity, IdentityError, Origin, beside};
 use crate::messages::lifecycle::Drain;
 use crate::status::{Control, Order, StatusError, StatusServer, ViewSource, create_token};
 use crate::telemetry::{Event, Events, Snapshot};
@@ -197,7 +197,7 @@ pub(crate) async fn run(config: AgentConfig) -> Result<ExitStatus, StartError> {
     Ok(ended)
 }
 
-/// What carries out the orders of whoever can read the token.
+/// What carries out the orders of a caller with the token.
 fn control(identity: &Path, pause: &PauseSwitch) -> Option<Control> {
     let file = token_path(identity);
     let token = create_token(&file)
@@ -221,12 +221,6 @@ pub(crate) fn token_path(identity: &Path) -> PathBuf {
 /// The file that leads a browser to its page.
 pub(crate) fn doorway_path(identity: &Path) -> PathBuf {
     beside(identity, ".html")
-}
-
-fn beside(identity: &Path, end: &str) -> PathBuf {
-    let mut name = identity.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 fn open_identity(path: PathBuf) -> Result<Identity, IdentityError> {

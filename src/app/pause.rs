@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::messages::lifecycle::SetPaused;
+use crate::status::write_private;
 use crate::telemetry::Events;
 use crate::telemetry::events::{AgentPaused, AgentUnpaused};
 
@@ -126,7 +127,7 @@ fn store(file: &Path, pause: Pause) -> io::Result<()> {
     draft.push(".tmp");
     let text =
         pause.until.map_or_else(|| ENDLESS.to_owned(), |until| humantime::format_rfc3339_millis(until).to_string());
-    fs::write(&draft, text + "\n")?;
+    write_private(draft.as_ref(), &text)?;
     fs::rename(&draft, file)
 }
 

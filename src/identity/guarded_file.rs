@@ -86,7 +86,7 @@ pub(super) fn directory(path: &Path) -> &Path {
 }
 
 /// The path of a file that belongs to another: the same with something at its end.
-pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path.as_os_str());
     name.push(end);
     PathBuf::from(name)

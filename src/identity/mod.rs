@@ -19,6 +19,7 @@ mod lock;
 mod new_file;
 
 pub(crate) use error::IdentityError;
+pub(crate) use guarded_file::beside;
 pub use holder::Identity;
 pub(crate) use holder::Origin;
 #[cfg(any(test, fuzzing))]

@@ -28,7 +28,7 @@ impl WriteLimit {
 pub(crate) struct WriteDeadline<S, F> {
     stream: S,
     limit: WriteLimit,
-    /// Told once that the limit was reached.
+    /// Called once, when the limit is reached.
     on_expiry: Option<F>,
     /// Runs while a write waits. Made with the first one.
     timer: Option<Pin<Box<Sleep>>>,
@@ -115,15 +115,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_fails_once_the_peer_has_taken_nothing_for_the_limit() {
         let (near, mut far) = duplex(4);
-        let told = Cell::new(0);
-        let mut stream = WriteDeadline::new(near, LIMIT, || told.set(told.get() + 1));
+        let calls = Cell::new(0);
+        let mut stream = WriteDeadline::new(near, LIMIT, || calls.set(calls.get() + 1));
         let began = Instant::now();
         // What the peer sends in the meantime does not count.
         far.write_all(b"ping").await.unwrap();
         let error = stream.write_all(b"12345").await.unwrap_err();
         assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, LIMIT.as_secs()));
         assert!(stream.write_all(b"6").await.is_err());
-        assert_eq!(told.get(), 1);
+        assert_eq!(calls.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]

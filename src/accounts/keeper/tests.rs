@@ -53,7 +53,7 @@ fn rows_wait_while_the_file_can_not_be_written_and_are_written_then() {
     let (events, seen) = events();
     let mut book = Book::new(path.clone(), LIMITS, Arc::default());
     let start = Instant::now();
-    book.open(&events);
+    book.write(start, &events);
     for _ in 0..3 {
         book.add(done(now_ms(), "m", 1, 1));
         book.write(start, &events);
@@ -82,7 +82,7 @@ fn the_rows_that_wait_are_bounded_and_the_others_are_counted() {
 }
 
 #[test]
-fn a_row_for_which_the_queue_has_no_room_is_lost_and_nobody_waits() {
+fn a_row_for_which_the_queue_has_no_room_is_lost_without_a_wait() {
     let (ledger, keeper) = ledger("unused".into(), LIMITS);
     for _ in 0..QUEUE + 3 {
         ledger.record(done(1, "m", 1, 1));

@@ -2,8 +2,8 @@
 //!
 //! With `resume` the coordinator acknowledges the bytes of a response that the client's side took over, so that a client that
 //! reads slowly makes the agent hold back its backend. The client's side asks for an acknowledgement every 32 KiB
-//! (`fleet/running_job`); a timer acknowledges the rest. Nobody waits for the acknowledgement of a terminal frame, so it goes along with
-//! the next job, which saves both ends a system call, or a little later.
+//! (`fleet/running_job`); a timer acknowledges the rest. The acknowledgement of a terminal frame is not
+//! urgent: it is sent with the next job, which saves both ends a system call, or a little later.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
